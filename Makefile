@@ -1,0 +1,43 @@
+# make        the environment from the lock, then the quick study from start to report
+# make test   the same environment, the fast tests
+.PHONY: all env quick test test-all check lock clean
+
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+UV := $(shell grep -oE '^uv==[^ ]+' envs/requirements.lock)
+
+all: quick
+
+env: .venv/installed
+
+# Made without pip, so that a Python whose ensurepip is packaged apart will do; any pip on the machine puts uv in.
+.venv/installed: envs/requirements.lock pyproject.toml
+	$(PYTHON) -m venv --without-pip --clear .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check $(UV)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+quick: env
+	snakemake --cores all
+	@echo "The report: results/quick/report/index.html"
+
+test: env
+	pytest -m "not slow"
+
+test-all: env
+	pytest
+
+check: env
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+lock: env
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+		--upgrade --python-version 3.11 --group dev pyproject.toml --output-file envs/requirements.lock
+
+clean:
+	rm -rf .venv .snakemake results/quick results/store results/data results/logs
