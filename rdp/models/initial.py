@@ -1,0 +1,27 @@
+"""Initial weights: He's, each parameter drawn from a stream of its own."""
+
+import math
+
+import torch
+from torch import nn
+
+from rdp import rng
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, seed: int) -> None:
+    """Draw the weights of every linear and convolutional layer, and set their biases to 0.
+
+    He initialisation (arXiv 1502.01852, section 2.2): normal, variance 2 / fan-in, for a layer whose output
+    meets a rectifier; variance 1 / fan-in for one marked ``feeds_rectifier = False`` (the classifier). Other
+    parameters (norm gains, coders) keep the start their own module gave them.
+    """
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            continue
+        weight = module.weight
+        gain = 2.0 if getattr(module, "feeds_rectifier", True) else 1.0
+        draw = rng.generator(seed, f"weights/{name}.weight").standard_normal(weight.shape, dtype="float32")
+        weight.copy_(torch.from_numpy(draw) * math.sqrt(gain / weight[0].numel()))
+        if module.bias is not None:
+            module.bias.zero_()

@@ -1,0 +1,62 @@
+"""Multi-layer perceptrons of linear layers, after Figure 1 of arXiv 2411.09475 (depth 32, width 32)."""
+
+from functools import partial
+from math import prod
+
+import torch
+from torch import nn
+
+from rdp.models.paths import Parts, PnnhStack, with_gain
+from rdp.models.units import GatedBranch
+
+INPUT = "vector"
+ARCHITECTURES = {
+    "mlp8": {"depth": 8, "width": 32},
+    "mlp16": {"depth": 16, "width": 32},
+    "mlp32": {"depth": 32, "width": 32},
+}
+
+# Biases are left to the normalisation, which would cancel them.
+_linear = partial(nn.Linear, bias=False)
+_PARTS = Parts(linear=_linear, pointwise=_linear, norm=nn.BatchNorm1d)
+
+
+class Layer(nn.Sequential):
+    """phi(norm(W x)): (batch, width) -> (batch, width)."""
+
+    def __init__(self, width: int, norm_gain: float) -> None:
+        super().__init__()
+        self.linear = _linear(width, width)
+        self.norm = with_gain(nn.BatchNorm1d(width), norm_gain)
+        self.relu = nn.ReLU()
+
+
+class ResidualLayer(GatedBranch):
+    """x + phi(norm(W x))."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gate.join(x, self.branch)
+
+
+def build(
+    depth: int,
+    width: int,
+    *,
+    path: str,
+    path_options: dict[str, object],
+    norm_gain: float,
+    input_shape: tuple[int, ...],
+    classes: int,
+) -> nn.Module:
+    """``depth`` hidden layers of ``width`` between a linear stem and a linear head."""
+    if path == "pnnh":
+        body: nn.Module = PnnhStack(width, depth, _PARTS, norm_gain, **path_options)
+    else:
+        layers = [Layer(width, norm_gain) for _ in range(depth)]
+        if path == "residual":
+            layers = [ResidualLayer(layer) for layer in layers]
+        body = nn.Sequential(*layers)
+    stem = nn.Linear(prod(input_shape), width)
+    head = nn.Linear(width, classes)
+    stem.feeds_rectifier = head.feeds_rectifier = False
+    return nn.Sequential(nn.Flatten(), stem, body, head)
