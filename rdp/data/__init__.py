@@ -1,0 +1,40 @@
+"""Datasets: one file a source.
+
+A source's file holds ``DATASETS`` (name -> `DatasetInfo`) and ``read(name, root, download)``, which returns
+the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits. To add a dataset, add a file.
+Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a source read, with its checksum.
+"""
+
+import importlib
+import pkgutil
+from functools import cache
+from types import ModuleType
+
+from rdp.data.info import DatasetInfo
+from rdp.errors import UserError, choices
+
+_NOT_SOURCES = {"batches", "info", "prepared"}
+
+
+@cache
+def _sources() -> dict[str, ModuleType]:
+    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_SOURCES)
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return {dataset: module for module in modules for dataset in module.DATASETS}
+
+
+def available() -> list[str]:
+    """The names of all datasets."""
+    return sorted(_sources())
+
+
+def source(name: str) -> ModuleType:
+    """The module that reads the dataset called ``name``; raises `UserError` where there is none."""
+    if name not in _sources():
+        raise UserError(f"unknown dataset '{name}'; {choices(name, available())}")
+    return _sources()[name]
+
+
+def info(name: str) -> DatasetInfo:
+    """The facts of the dataset called ``name``."""
+    return source(name).DATASETS[name]

@@ -1,0 +1,85 @@
+"""Mini-batches and their augmentation, on the device that holds the images."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rdp import rng
+
+if TYPE_CHECKING:
+    from rdp.data.prepared import Prepared
+    from rdp.study import Recipe
+
+
+class Normaliser:
+    """(x - mean) / std in float32, per channel or feature, on the device."""
+
+    def __init__(self, data: "Prepared", device: torch.device) -> None:
+        shape = (1, -1, *[1] * (len(data.info.shape) - 1))
+        # A feature that never varies carries nothing; dividing by 1 leaves it at 0.
+        std = np.where(data.std > 0, data.std, 1).astype(np.float32)
+        self.mean = torch.from_numpy(data.mean).view(shape).to(device)
+        self.inverse_std = torch.from_numpy(1 / std).view(shape).to(device)
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return (x.to(torch.float32) - self.mean) * self.inverse_std
+
+
+class TrainingBatches:
+    """The mini-batches of a run: a pure function of the step.
+
+    The training set stays on the device as it was read (images as uint8). Each epoch is a permutation of it,
+    cut into full mini-batches; the incomplete last one is left out. Crops and flips are drawn once an epoch
+    and gathered with the images, in one indexing operation a batch.
+    """
+
+    def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
+        x, y = data.arrays["train_x"][: recipe.train_size], data.arrays["train_y"][: recipe.train_size]
+        self.recipe, self.seed, self.device = recipe, seed, device
+        self.size = len(y)
+        self.steps_per_epoch = self.size // recipe.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(f"batch_size {recipe.batch_size} is more than the {self.size} training examples")
+        self.augments = data.info.kind == "image" and (recipe.crop_padding > 0 or recipe.flip)
+        self.height, self.width = data.info.shape[1:] if data.info.kind == "image" else (0, 0)
+        self.x, self.y = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+        if self.augments:
+            pad = recipe.crop_padding
+            # Channels last, so that gathered windows come out in the layout convolutions like.
+            self.x = torch.nn.functional.pad(self.x, (pad, pad, pad, pad)).permute(0, 2, 3, 1).contiguous()
+        self.normalise = Normaliser(data, device)
+        self._epoch = -1
+
+    def _start(self, epoch: int) -> None:
+        """Draw the order, and the augmentation of each place in it, for one epoch."""
+        order = rng.generator(self.seed, "order", epoch).permutation(self.size)
+        self._order = torch.from_numpy(order).to(self.device)
+        if self.augments:
+            draw = rng.generator(self.seed, "augment", epoch)
+            offsets = draw.integers(0, 2 * self.recipe.crop_padding + 1, (2, self.size, 1))
+            flips = draw.random((self.size, 1)) < (0.5 if self.recipe.flip else 0.0)
+            columns = np.arange(self.width)
+            rows = offsets[0] + np.arange(self.height)
+            columns = offsets[1] + np.where(flips, columns[::-1], columns)
+            self._rows = torch.from_numpy(rows).to(self.device)
+            self._columns = torch.from_numpy(columns).to(self.device)
+        self._epoch = epoch
+
+    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised examples of shape (batch, …) and labels of shape (batch,) for optimizer step ``step``."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._start(epoch)
+        here = slice(place * self.recipe.batch_size, (place + 1) * self.recipe.batch_size)
+        index = self._order[here]
+        if self.augments:
+            rows, columns = self._rows[here], self._columns[here]
+            x = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        else:
+            x = self.x[index]
+        x = self.normalise(x)
+        if x.dim() == 4:
+            layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+            x = x.contiguous(memory_format=layout)
+        return x, self.y[index]

@@ -1,0 +1,27 @@
+"""What is known of a dataset before it is read."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset's facts.
+
+    Attributes:
+        kind: ``image`` (uint8, channels x height x width) or ``vector`` (float32 features).
+        shape: of one example.
+        classes: number of classes; chance accuracy is 1 / classes.
+        sizes: examples in each of train, validation and test.
+        origin: where the data come from, with a citation.
+        licence: the terms, as far as the origin states them.
+    """
+
+    kind: Literal["image", "vector"]
+    shape: tuple[int, ...]
+    classes: int
+    sizes: dict[str, int]
+    origin: str
+    licence: str

@@ -1,0 +1,117 @@
+"""Prepared datasets: what a source read, in one form, with its checksum.
+
+Preparing reads and verifies a source once, on a machine that may have a network; training then needs neither
+the network nor the source's own library.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rdp import data, digest, files, places
+from rdp.data.info import SPLITS, DatasetInfo
+from rdp.errors import UserError
+
+SCHEMA = 1
+OFFLINE = "RDP_OFFLINE"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A dataset ready for training.
+
+    Attributes:
+        arrays: ``train_x``, ``train_y``, ``validation_x``, …: uint8 images (n, channels, height, width) or
+            float32 features (n, d); int64 labels (n,).
+        mean, std: of the training examples, per channel or feature, in the units of the arrays.
+        digest: checksum of all arrays, the second digest of a run's identity.
+    """
+
+    name: str
+    info: DatasetInfo
+    arrays: dict[str, np.ndarray]
+    mean: np.ndarray
+    std: np.ndarray
+    digest: str
+
+
+def folder(name: str, results: Path) -> Path:
+    """Where the dataset called ``name`` is kept once prepared."""
+    return results / "data" / name
+
+
+def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
+    """Read, verify and keep the dataset called ``name``; return its manifest's path.
+
+    Args:
+        name: a dataset's name.
+        results: the results directory.
+        download: whether absent files may be fetched; by default unless ``RDP_OFFLINE`` is set.
+
+    Raises:
+        UserError: an unknown name, files that are absent or damaged, or a directory that cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    info = data.info(name)
+    allowed = not os.environ.get(OFFLINE) if download is None else download
+    arrays = data.source(name).read(name, places.datasets(), allowed)
+    _check(name, info, arrays)
+    # float64 sums: the mean of 45,000 images must not depend on the order of the additions.
+    train = arrays["train_x"].astype(np.float64)
+    axes = (0, *range(2, train.ndim))
+    target = folder(name, results)
+    with files.whole(target / "data.safetensors") as part:
+        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
+    manifest = {
+        "schema": SCHEMA,
+        "name": name,
+        "origin": info.origin,
+        "licence": info.licence,
+        "sizes": info.sizes,
+        "mean": train.mean(axes).tolist(),
+        "std": train.std(axes).tolist(),
+        "digest": digest.of_arrays(arrays),
+    }
+    files.write_json(target / "manifest.json", manifest)
+    return target / "manifest.json"
+
+
+def load(name: str, results: Path) -> Prepared:
+    """Load a prepared dataset, verified against its checksum; prepare it first where it is absent."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    target = folder(name, results)
+    if not (target / "manifest.json").exists():
+        prepare(name, results)
+    manifest = files.read_json(target / "manifest.json")
+    try:
+        arrays = load_file(target / "data.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(name, target, f"unreadable ({error})") from None
+    try:
+        mean, std, expected = manifest["mean"], manifest["std"], manifest["digest"]
+    except (KeyError, TypeError):
+        raise UserError(f"{target / 'manifest.json'}: damaged; run: rdp data prepare {name}") from None
+    found = digest.of_arrays(arrays)
+    if found != expected:
+        raise _damaged(name, target, f"its checksum is {found[:12]}, the manifest says {expected[:12]}")
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    return Prepared(name, data.info(name), arrays, mean, std, found)
+
+
+def _damaged(name: str, target: Path, what: str) -> UserError:
+    return UserError(f"{target / 'data.safetensors'}: damaged: {what}; run: rdp data prepare {name}")
+
+
+def _check(name: str, info: DatasetInfo, arrays: dict[str, np.ndarray]) -> None:
+    """Hold a source to what it says of itself."""
+    for split in SPLITS:
+        x, y = arrays[f"{split}_x"], arrays[f"{split}_y"]
+        if x.shape != (info.sizes[split], *info.shape) or y.shape != (info.sizes[split],):
+            raise UserError(f"dataset {name}: {split} has shapes {x.shape}, {y.shape}, not what its file says")
+        if y.min() < 0 or y.max() >= info.classes:
+            raise UserError(f"dataset {name}: {split} has labels outside 0 to {info.classes - 1}")
