@@ -1,0 +1,153 @@
+"""Two of the four digests of a run's identity: the code that determines its numbers, and the stack it ran on.
+
+The code digest is taken over syntax trees without comments and docstrings, of the training loop, the cell's
+own method, its own architecture's family and all that these import: a reworded comment retrains nothing, a new
+method's file retrains nothing else, a changed loop retrains everything.
+"""
+
+import ast
+import platform
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rdp import digest, methods, models
+
+# Imported by what trains, but unable to change a number: what they decide is in the spec or the data digest,
+# or they only keep and tell. Golden runs (tests/test_golden.py) catch what this list gets wrong.
+NEUTRAL = frozenset(
+    f"rdp.{name}"
+    for name in (
+        "checkpoint",  # a resumed run is tested to be bitwise the undisturbed one
+        "data",
+        "data.info",
+        "data.prepared",
+        "digest",
+        "errors",
+        "files",
+        "fingerprint",
+        "places",
+        "progress",
+        "store",
+        "study",
+    )
+)
+_PACKAGE = Path(__file__).parent
+
+
+def code_digest(method: str, architecture: str) -> str:
+    """Digest of the modules that determine the numbers of a cell with this method and architecture."""
+    return _modules_digest(tuple(sorted(modules(method, architecture))))
+
+
+def module_digest(module: str) -> str:
+    """Digest of one module and those it imports."""
+    return _modules_digest(tuple(sorted(_closure([module]))))
+
+
+def modules(method: str, architecture: str) -> set[str]:
+    """The names of the modules that determine a cell's numbers."""
+    family = models.architecture(architecture).module
+    return _closure(["rdp.train", f"{methods.__name__}.{method}", family])
+
+
+def _closure(pending: list[str]) -> set[str]:
+    """The given modules and all they import of this package, but for those that cannot change a number."""
+    found: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name not in found and name not in NEUTRAL:
+            found.add(name)
+            pending.extend(_imports(name))
+    return found
+
+
+def _file(module: str) -> Path | None:
+    """The file of a module of this package; None for a name that is not a module (an imported function)."""
+    stem = _PACKAGE.joinpath(*module.split(".")[1:])
+    for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_file(module).read_text(encoding="utf-8"))
+
+
+def _imports(module: str) -> set[str]:
+    """Modules of this package that ``module`` imports anywhere, its own parent packages included."""
+    names = {module.rpartition(".")[0]}
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return {name for name in names if name.startswith("rdp.") and _file(name)}
+
+
+@cache
+def _modules_digest(names: tuple[str, ...]) -> str:
+    return digest.of({name: skeleton(_tree(name)) for name in names})
+
+
+def skeleton(node: Any) -> Any:
+    """A syntax tree as nested lists, without docstrings, positions and empty fields.
+
+    ``ast.dump`` prints the empty fields that one Python version has and the next has not; leaving them out
+    makes the result the same on every version.
+    """
+    if isinstance(node, ast.AST):
+        fields = []
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(value, list):
+                value = _without_docstring(value)
+            if value is None or value == [] or name in {"ctx", "kind", "type_comment", "type_ignores"}:
+                continue
+            fields.append([name, skeleton(value)])
+        return [type(node).__name__, fields]
+    if isinstance(node, list):
+        return [skeleton(item) for item in node]
+    return node if isinstance(node, str | int | bool) else repr(node)
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    first = body[0] if body else None
+    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    return body[1:] if is_text and isinstance(first.value.value, str) else body
+
+
+def stack(device: str) -> dict[str, str]:
+    """What computes: libraries whose versions can change a bit, device kind, and instruction set.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    import torch
+
+    found = {name: version(name) for name in ("torch", "numpy")}
+    if device == "cuda":
+        found["device"] = torch.cuda.get_device_name()
+        found["cuda"] = str(torch.version.cuda)
+        found["cudnn"] = str(torch.backends.cudnn.version())
+    else:
+        # Kernels choose their blocking, and so the order of sums, by the processor's model and caches.
+        found["device"] = _processor()
+        found["instructions"] = torch.backends.cpu.get_cpu_capability()
+    return found
+
+
+@cache
+def _processor() -> str:
+    fields = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().split("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            fields[key.strip()] = value.strip()
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    known = [f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields]
+    return ", ".join([name, *known])

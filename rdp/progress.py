@@ -1,0 +1,81 @@
+"""How far a run is: a bar on a terminal, plain lines in a log, a small file for ``rdp status``."""
+
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from rdp import files
+
+_SECONDS = 2.0  # between two writes of the progress file
+
+
+class Reporter:
+    """Tells the progress of one job's runs, one after another."""
+
+    def __init__(self) -> None:
+        self._bar = None
+        if sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"))
+
+    def __enter__(self) -> "Reporter":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """One plain line, above the bar where there is one."""
+        if self._bar:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+    def run(self, name: str, attempt: Path) -> "RunProgress":
+        """Follow one run, whose attempt lies in the directory ``attempt``."""
+        return RunProgress(self, name, attempt)
+
+
+class RunProgress:
+    """The progress of one run."""
+
+    def __init__(self, reporter: Reporter, name: str, attempt: Path) -> None:
+        self._reporter, self._name, self._file = reporter, name, attempt / "progress.json"
+        self._started, self._written, self._rows = time.time(), -1e9, 0
+        bar = reporter._bar
+        self._task = bar.add_task(name, total=None, note="") if bar else None
+
+    def update(self, step: int, steps: int, history: list[dict[str, Any]]) -> None:
+        """Tell that ``step`` of ``steps`` optimizer steps are done."""
+        now = time.monotonic()
+        if now - self._written > _SECONDS:
+            self._written = now
+            row = {"run": self._name, "step": step, "steps": steps, "started": self._started}
+            files.write_json(self._file, row | {"host": socket.gethostname(), "pid": os.getpid()})
+        fresh, self._rows = len(history) > self._rows, len(history)
+        if self._task is not None:
+            note = f"loss {history[-1]['train_loss']:.3f}" if history else ""
+            self._reporter._bar.update(self._task, completed=step, total=steps, note=note)
+        elif fresh and history[-1]["validation_accuracy"] is not None:
+            row = history[-1]
+            told = f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}"
+            self._reporter.say(f"{self._name}: epoch {row['epoch']}, step {step}/{steps}, {told}")
+
+    def end(self) -> None:
+        """Take the bar down."""
+        if self._task is not None:
+            self._reporter._bar.remove_task(self._task)

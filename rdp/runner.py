@@ -1,0 +1,286 @@
+"""One job: train the seeds of a cell in one process, and leave a record and a receipt for each."""
+
+import fcntl
+import platform
+import resource
+import signal
+import socket
+import subprocess
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rdp import checkpoint, digest, fingerprint, places
+from rdp.data import prepared
+from rdp.errors import Terminated, UserError
+from rdp.progress import Reporter, RunProgress
+from rdp.store import RunRecord, Store
+from rdp.study import RunSpec
+
+CHECKPOINT_SECONDS = 60.0
+_STALE_SECONDS = 120.0  # a lock's holder that shows no progress for so long is taken for dead
+
+
+def choose_device(wanted: str) -> str:
+    """``cpu`` or ``cuda``, for a study's ``auto``, ``cpu`` or ``cuda``."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda is asked for, and this machine has no GPU that torch can use")
+    return wanted
+
+
+def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str, Any]:
+    """The four digests of a run. Same four, same numbers, bit for bit."""
+    return {
+        "spec": spec.spec_digest,
+        "data": data_digest,
+        "code": fingerprint.code_digest(spec.method, spec.architecture),
+        "stack": digest.of(stack),
+    }
+
+
+def run_job(
+    specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = CHECKPOINT_SECONDS
+) -> list[RunRecord]:
+    """Train runs that share a dataset and a thread count, each unless its record is there already.
+
+    A run that fails is recorded as failed, with its reason, and the others go on.
+
+    Args:
+        specs: the runs, of one cell or several.
+        results: the results directory.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        checkpoint_seconds: time between checkpoints.
+
+    Raises:
+        UserError: what concerns the whole job: data that are absent, a directory that cannot be written.
+    """
+    import torch
+
+    from rdp.train import make_deterministic
+
+    chosen = choose_device(device)
+    stack = fingerprint.stack(chosen)
+    make_deterministic(specs[0].threads)
+    store = Store(results)
+    loaded: dict[str, prepared.Prepared] = {}
+    records = []
+    with Reporter() as reporter, _terminable():
+        for spec in specs:
+            if spec.dataset not in loaded:
+                loaded[spec.dataset] = prepared.load(spec.dataset, results)
+            data = loaded[spec.dataset]
+            who = identity(spec, data.digest, stack)
+            with _lock(store, spec.run, reporter):
+                record = store.find(spec.run, who)
+                if record is None:
+                    job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds)
+                    record = job.run(reporter)
+                else:
+                    reporter.say(f"{spec.run}: already {record.status}, kept")
+                store.write_receipt(spec.run, record)
+            records.append(record)
+    return records
+
+
+class _Attempt:
+    """One attempt at one run, in a directory of its own."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        data: prepared.Prepared,
+        device: Any,
+        who: dict[str, Any],
+        stack: dict[str, str],
+        store: Store,
+        checkpoint_seconds: float,
+    ) -> None:
+        self.spec, self.data, self.device, self.identity, self.stack = spec, data, device, who, stack
+        self.store, self.checkpoint_seconds = store, checkpoint_seconds
+        self.earlier = store.attempts(spec.run)
+        self.folder = store.new_attempt(spec.run)
+        self.resumed_at: list[int] = []
+        self.started = time.time()
+        self.clock = time.perf_counter()
+
+    def run(self, reporter: Reporter) -> RunRecord:
+        """Train to the end, and commit the record."""
+        progress = reporter.run(self.spec.run, self.folder)
+        try:
+            record = self._train(reporter, progress)
+        except (Terminated, KeyboardInterrupt, UserError):
+            raise
+        except Exception as error:  # whatever it is, the other runs go on and the report names it
+            detail = "".join(traceback.format_exception(error))
+            reporter.say(f"{self.spec.run}: failed\n{detail}")
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            record = self._record("failed", reason, {}, {"traceback": detail})
+        finally:
+            progress.end()
+        record = self.store.commit(self.spec.run, self.folder, record)
+        told = f"test accuracy {record.numbers['test_accuracy']:.4f}" if record.status == "completed" else ""
+        reporter.say(f"{self.spec.run}: {record.status} {told or record.reason}")
+        return record
+
+    def _train(self, reporter: Reporter, progress: RunProgress) -> RunRecord:
+        from safetensors.numpy import save_file as save_arrays
+        from safetensors.torch import save_file as save_tensors
+
+        from rdp.train import Run
+
+        run = Run(self.spec, self.data, self.device)
+        state, damaged = checkpoint.latest(self.earlier, self.identity)
+        for line in damaged:
+            reporter.say(line)
+        if state is not None:
+            run.restore(state)
+            self.resumed_at = [*state.state["resumed_at"], state.step]
+            reporter.say(f"{self.spec.run}: goes on from step {state.step}")
+        last = time.monotonic()
+
+        def after_step(run: Run) -> None:
+            nonlocal last
+            if time.monotonic() - last >= self.checkpoint_seconds or _terminable.asked:
+                self._checkpoint(run)
+                last = time.monotonic()
+                if _terminable.asked:
+                    raise Terminated
+            progress.update(run.step, run.steps, run.history)
+
+        run.train(after_step)
+        numbers, predictions, weights = run.finish()
+        if numbers["diverged_step"] is None:
+            save_arrays(predictions, self.folder / "predictions.safetensors")
+            save_tensors(weights, self.folder / "weights.safetensors")
+            status, reason = "completed", None
+        else:
+            status, reason = "diverged", f"the loss was not finite at step {numbers['diverged_step']}"
+        for path in self.folder.glob("checkpoint-*"):
+            path.unlink()
+        seconds = run.epoch_seconds
+        timings = {
+            "epoch_seconds": seconds,
+            "train_seconds": sum(seconds),
+            "evaluate_seconds": run.evaluate_seconds,
+            "examples_per_second": _throughput(seconds, run.batches.steps_per_epoch * run.recipe.batch_size),
+        }
+        return self._record(status, reason, numbers, timings)
+
+    def _checkpoint(self, run: Any) -> None:
+        tensors, state = run.state()
+        state["resumed_at"] = self.resumed_at
+        checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity, tensors, state))
+
+    def _record(
+        self, status: str, reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]
+    ) -> RunRecord:
+        telemetry = timings | {
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "seconds": time.perf_counter() - self.clock,
+            "resumed_at": self.resumed_at,
+            "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "host": socket.gethostname(),
+            "device": self.device.type,
+            "stack": self.stack,
+            "system": f"{platform.system()} {platform.machine()}",
+            "versions": _versions(),
+            "commit": _commit(),
+        }
+        spec = self.spec.model_dump(mode="json")
+        return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
+
+
+def _throughput(epoch_seconds: list[float], examples: int) -> float | None:
+    """Training examples a second in the median epoch, evaluation left out."""
+    return examples / sorted(epoch_seconds)[len(epoch_seconds) // 2] if epoch_seconds else None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    names = ("rdp", "torch", "numpy", "safetensors", "pydantic")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+@cache
+def _commit() -> str | None:
+    """The commit of this checkout, ``+`` where files differ from it; None outside a checkout."""
+    try:
+        git = [
+            "git",
+            "-C",
+            str(places.ROOT),
+            "describe",
+            "--always",
+            "--dirty=+",
+            "--abbrev=12",
+            "--exclude=*",
+        ]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextmanager
+def _lock(store: Store, run: str, reporter: Reporter) -> Iterator[None]:
+    """Wait while another process on this file system trains the same run.
+
+    It saves double work; nothing depends on it. Where locks are not supported, or the holder shows no progress
+    (a lost node), the run is trained beside it, and `Store.commit` keeps one whole record.
+    """
+    path = store.root / f"{run}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(f"{store.root}: results cannot be written there ({error.strerror})") from None
+    with file:
+        waited, seen = time.monotonic(), None
+        told = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    reporter.say(f"{run}: in training by another process, waiting")
+                    told = True
+            except OSError:
+                break
+            now = [p.stat().st_mtime_ns for a in store.attempts(run) for p in a.glob("progress.json")]
+            if now != seen:
+                waited, seen = time.monotonic(), now
+            if time.monotonic() - waited > _STALE_SECONDS:
+                break
+            time.sleep(0.5)
+        yield
+    path.unlink(missing_ok=True)
+
+
+class _Terminable:
+    """Turns SIGTERM into a checkpoint and an orderly end after the current step."""
+
+    asked = False
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        def ask(number: int, frame: Any) -> None:
+            self.asked = True
+
+        before = signal.signal(signal.SIGTERM, ask)
+        try:
+            yield
+        finally:
+            self.asked = False
+            signal.signal(signal.SIGTERM, before)
+
+
+_terminable = _Terminable()

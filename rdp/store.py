@@ -1,0 +1,186 @@
+"""The run store: one directory a run, whole or absent, found by the digest of its specification.
+
+::
+
+    results/store/<cell>/seed-0003.json          receipt: what Snakemake waits for
+    results/store/<cell>/seed-0003/record.json   the record
+                                   predictions.safetensors, weights.safetensors
+    results/store/<cell>/attempts/seed-0003-…/   an attempt under way: progress, checkpoints
+
+An attempt writes in its own directory and is renamed into place when whole. Receipts are declared outputs,
+which Snakemake deletes before it starts a job; records and checkpoints are not, so a job that comes back finds
+them. Everything is JSON or safetensors: reading a store executes nothing.
+"""
+
+import os
+import shutil
+import socket
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from rdp import digest, files
+from rdp.errors import UserError
+from rdp.study import RunSpec
+
+SCHEMA = 1
+Status = Literal["completed", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run leaves.
+
+    Attributes:
+        spec: the run's specification, as JSON.
+        identity: the four digests, and the stack's contents.
+        status: ``completed``; ``diverged`` (a loss that is not finite); ``failed`` (anything else).
+        reason: why it did not complete, or None.
+        numbers: what the identity determines to the last bit.
+        telemetry: timings, memory, host: what it does not.
+        files: SHA-256 of the record's other files, by name.
+    """
+
+    spec: dict[str, Any]
+    identity: dict[str, Any]
+    status: Status
+    reason: str | None
+    numbers: dict[str, Any]
+    telemetry: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def digest(self) -> str:
+        """Digest of all but telemetry: equal for two runs of one identity."""
+        content = {name: getattr(self, name) for name in ("spec", "identity", "status", "numbers", "files")}
+        return digest.of(content | {"schema": self.schema})
+
+
+class Store:
+    """The runs under one results directory."""
+
+    def __init__(self, results: Path) -> None:
+        self.root = results / "store"
+
+    def folder(self, run: str) -> Path:
+        """The directory of a run, whether it exists or not."""
+        return self.root / run
+
+    def receipt(self, run: str) -> Path:
+        """The receipt of a run: the file whose presence says that the run is done."""
+        return self.root / f"{run}.json"
+
+    def attempts(self, run: str) -> list[Path]:
+        """Directories of the run's attempts, those of killed jobs included."""
+        cell, _, seed = run.partition("/")
+        return sorted((self.root / cell / "attempts").glob(f"{seed}-*"))
+
+    def new_attempt(self, run: str) -> Path:
+        """A directory of its own for one attempt at a run."""
+        cell, _, seed = run.partition("/")
+        name = f"{seed}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        path = self.root / cell / "attempts" / name
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise UserError(f"{self.root}: results cannot be written there ({error.strerror})") from None
+        return path
+
+    def commit(self, run: str, attempt: Path, record: RunRecord) -> RunRecord:
+        """Make a finished attempt the run: seal its files, write its record, rename it into place.
+
+        Where another attempt at the same identity came first, that one stays and is returned; whether the two
+        agree to the last bit is checked, and a difference is an error.
+        """
+        sealed = {path.name: digest.of_file(path) for path in sorted(attempt.glob("*.safetensors"))}
+        record = RunRecord(**{**vars(record), "files": sealed})
+        for name in sealed:
+            files.flush(attempt / name)
+        files.write_json(attempt / "record.json", vars(record) | {"digest": record.digest})
+        target = self.folder(run)
+        earlier = self.find(run, record.identity)
+        if earlier is not None:
+            if earlier.digest != record.digest and record.status != "failed":
+                raise UserError(
+                    f"{target}: two attempts at one run differ ({earlier.digest[:12]}, {record.digest[:12]}): "
+                    "this machine does not compute reproducibly"
+                )
+            shutil.rmtree(attempt, ignore_errors=True)
+            return earlier
+        if target.exists():  # other code, data or stack, or a failure: no longer what is asked for
+            target.rename(attempt.with_name(f"{attempt.name}-replaced"))
+        attempt.rename(target)
+        self._forget_attempts(run)
+        return record
+
+    def write_receipt(self, run: str, record: RunRecord) -> None:
+        """Say that a run is done, and which record is meant."""
+        content = {
+            "run": run,
+            "status": record.status,
+            "digest": record.digest,
+            "record": digest.of_file(self.folder(run) / "record.json"),
+        }
+        files.write_json(self.receipt(run), content)
+
+    def _forget_attempts(self, run: str) -> None:
+        for path in self.attempts(run):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def read(self, run: str) -> RunRecord:
+        """The record of a run, checked against its own digest.
+
+        Raises:
+            UserError: no such record, or a damaged one.
+        """
+        path = self.folder(run) / "record.json"
+        content = files.read_json(path)
+        try:
+            stated = content.pop("digest")
+            record = RunRecord(**content)
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"{path}: damaged: not a record of schema {SCHEMA}") from None
+        if record.schema != SCHEMA:
+            raise UserError(f"{path}: schema {record.schema}; this version reads {SCHEMA}")
+        if record.digest != stated:
+            raise UserError(f"{path}: damaged: its digest is {record.digest[:12]}, it says {stated[:12]}")
+        return record
+
+    def find(self, run: str, identity: dict[str, Any]) -> RunRecord | None:
+        """The run's record if it may stand for this identity: whole, not failed, the same four digests."""
+        try:
+            record = self.read(run)
+            for name, expected in record.files.items():
+                if digest.of_file(self.folder(run) / name) != expected:
+                    return None
+        except (UserError, OSError):
+            return None
+        return record if record.status != "failed" and record.identity == identity else None
+
+    def received(self, run: str) -> RunRecord | None:
+        """The record a receipt speaks of, or None where the run is not done; raises where they disagree."""
+        if not self.receipt(run).exists():
+            return None
+        receipt = files.read_json(self.receipt(run))
+        record = self.read(run)
+        path = self.folder(run) / "record.json"
+        if receipt.get("run") != run or receipt.get("record") != digest.of_file(path):
+            raise UserError(f"{path}: not the record that {self.receipt(run)} was written for")
+        return record
+
+    def arrays(self, run: str, record: RunRecord, name: str) -> dict[str, np.ndarray]:
+        """The arrays of one of a record's files (``predictions`` or ``weights``), verified."""
+        from safetensors.numpy import load_file
+
+        path = self.folder(run) / f"{name}.safetensors"
+        if not path.is_file() or digest.of_file(path) != record.files.get(path.name):
+            raise UserError(f"{path}: absent, damaged or not the file its record was made with")
+        return load_file(path)
+
+    def forget(self, spec: RunSpec) -> None:
+        """Remove a run's receipt, so that the next job trains it again unless its record may be reused."""
+        self.receipt(spec.run).unlink(missing_ok=True)

@@ -1,0 +1,254 @@
+"""The training loop. It reads top to bottom: make the network, then batch, forward, backward, step."""
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rdp import cost
+from rdp.data.batches import Normaliser, TrainingBatches
+from rdp.models import build
+from rdp.models.units import Units
+
+if TYPE_CHECKING:
+    from rdp.checkpoint import Checkpoint
+    from rdp.data.prepared import Prepared
+    from rdp.study import Recipe, RunSpec
+
+_EVALUATION_BATCH = 500
+
+
+def make_deterministic(threads: int) -> None:
+    """Set this process up so that the same run gives the same bits."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Filling uninitialised memory costs time and guards only against reading it, which no operation here does.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(threads)
+    # Vanishing gradients of deep plain nets are denormal numbers, which are slow to compute with.
+    torch.set_flush_denormal(True)
+
+
+def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
+    """The learning rate of optimizer step ``step`` out of ``steps``: a pure function.
+
+    It rises linearly over the first ``warmup`` share of the steps; then ``cosine`` falls to 0 along half a
+    cosine, ``one_cycle`` falls to 0 linearly, and ``constant`` stays.
+    """
+    rise = round(recipe.warmup * steps)
+    if step < rise:
+        return recipe.learning_rate * (step + 1) / rise
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    done = (step - rise) / (steps - rise)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.learning_rate * (1 - done)
+
+
+def make_optimizer(network: nn.Module, recipe: "Recipe") -> torch.optim.Optimizer:
+    """SGD or AdamW; weight decay on matrices and kernels alone; a parameter may scale its learning rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
+        factor = getattr(parameter, "learning_rate_factor", 1.0)
+        groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
+    options = [{"params": p, "factor": f, "weight_decay": decay} for (f, decay), p in groups.items()]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(options, lr=recipe.learning_rate, momentum=recipe.momentum)
+    return torch.optim.AdamW(options, lr=recipe.learning_rate)
+
+
+class Run:
+    """One network in training: a `RunSpec` brought to life on a device.
+
+    Attributes:
+        step: optimizer steps done.
+        steps: optimizer steps in all.
+        history: one row an epoch done.
+        diverged_step: the first step whose loss was not finite, or None.
+        train_seconds, evaluate_seconds: time spent in each, for telemetry.
+    """
+
+    def __init__(self, spec: "RunSpec", data: "Prepared", device: torch.device) -> None:
+        self.spec, self.data, self.device = spec, data, device
+        self.recipe, self.method = spec.recipe, spec.instance
+        self.network = build(
+            spec.architecture,
+            path=self.method.path,
+            path_options=self.method.path_options(),
+            norm_gain=self.recipe.norm_gain,
+            input_shape=data.info.shape,
+            classes=data.info.classes,
+            seed=spec.seed,
+        ).to(device)
+        if self.recipe.channels_last and data.info.kind == "image":
+            self.network.to(memory_format=torch.channels_last)
+        self.units = Units(self.network)
+        self.optimizer = make_optimizer(self.network, self.recipe)
+        self.batches = TrainingBatches(data, self.recipe, spec.seed, device)
+        self.steps = self.recipe.epochs * self.batches.steps_per_epoch
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.diverged_step: int | None = None
+        self.epoch_seconds: list[float] = []
+        self.evaluate_seconds = 0.0
+        # Losses stay on the device and are looked at once an epoch: the step never waits for the host.
+        self._losses = torch.zeros(self.batches.steps_per_epoch, device=device)
+        self._correct = torch.zeros(self.batches.steps_per_epoch, dtype=torch.int64, device=device)
+
+    def train(self, after_step: Callable[["Run"], None]) -> None:
+        """Train from where the run stands to its end, or until its loss is not finite."""
+        per_epoch = self.batches.steps_per_epoch
+        self.network.train()
+        started = time.perf_counter()
+        while self.step < self.steps and self.diverged_step is None:
+            self._train_step()
+            self.step += 1
+            if self.step % per_epoch == 0:
+                self._end_epoch(time.perf_counter() - started)
+                started = time.perf_counter()
+            after_step(self)
+        self.units.release()
+
+    def _train_step(self) -> None:
+        x, y = self.batches.batch(self.step)
+        iteration = self.method.iteration(
+            self.step, units=len(self.units), batch_size=len(y), seed=self.spec.seed
+        )
+        self.units.apply(iteration, self.device)
+        rate = learning_rate(self.recipe, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        with self._precision():
+            logits = self.network(x)
+            loss = F.cross_entropy(logits, y)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        place = self.step % len(self._losses)
+        self._losses[place] = loss.detach()
+        self._correct[place] = (logits.detach().argmax(1) == y).sum()
+
+    def _precision(self) -> torch.autocast:
+        enabled = self.recipe.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def _end_epoch(self, seconds: float) -> None:
+        losses = self._losses.double().cpu().numpy()
+        self.epoch_seconds.append(seconds)
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            self.diverged_step = self.step - len(losses) + int(bad[0])
+            return
+        epoch = self.step // len(losses)
+        row = {
+            "epoch": epoch,
+            "step": self.step,
+            "train_loss": float(losses.mean()),
+            "train_accuracy": int(self._correct.sum()) / (len(losses) * self.recipe.batch_size),
+            "validation_loss": None,
+            "validation_accuracy": None,
+        }
+        if epoch % self.recipe.validate_every == 0 or self.step == self.steps:
+            result = self.evaluate("validation")
+            row["validation_loss"], row["validation_accuracy"] = result["loss"], result["accuracy"]
+        self.history.append(row)
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> dict[str, Any]:
+        """Loss, accuracy and predicted classes, shape (n,), on a whole split; loss None if not finite."""
+        started = time.perf_counter()
+        x, y = self.data.arrays[f"{split}_x"], self.data.arrays[f"{split}_y"]
+        normalise = Normaliser(self.data, self.device)
+        self.units.release()
+        self.network.eval()
+        predictions, loss = [], 0.0
+        for start in range(0, len(y), _EVALUATION_BATCH):
+            here = slice(start, start + _EVALUATION_BATCH)
+            batch = normalise(torch.from_numpy(x[here]).to(self.device))
+            if self.recipe.channels_last and batch.dim() == 4:
+                batch = batch.contiguous(memory_format=torch.channels_last)
+            with self._precision():
+                logits = self.network(batch).float()
+            labels = torch.from_numpy(y[here]).to(self.device)
+            loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
+            predictions.append(logits.argmax(1).cpu().numpy())
+        self.network.train()
+        found = np.concatenate(predictions).astype(np.int16)
+        self.evaluate_seconds += time.perf_counter() - started
+        mean = loss / len(y)
+        return {
+            "loss": mean if math.isfinite(mean) else None,
+            "accuracy": float((found == y).mean()),
+            "predictions": found,
+        }
+
+    def finish(self) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, torch.Tensor]]:
+        """The run's numbers, its test predictions and its weights. Called once, after `train`."""
+        test = None
+        if self.diverged_step is None:
+            test = self.evaluate("test")
+            if test["loss"] is None:
+                self.diverged_step = self.steps
+        weights = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+        }
+        numbers: dict[str, Any] = {
+            "parameters": cost.parameters(self.network),
+            "forward_flops": cost.forward_flops(self.network, self.data.info.shape),
+            "units": len(self.units),
+            "steps": self.steps,
+            "examples": self.step * self.recipe.batch_size,
+            "diverged_step": self.diverged_step,
+            "test_accuracy": None,
+            "test_loss": None,
+            "history": self.history,
+            "weights": None,
+        }
+        if test is None or self.diverged_step is not None:
+            return numbers, {}, {}
+        numbers |= {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
+        numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
+        return numbers, {"test": test["predictions"]}, weights
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All that the rest of the run depends on: tensors by name, and the rest as JSON."""
+        tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
+        optimizer = self.optimizer.state_dict()["state"]
+        for index, entries in optimizer.items():
+            # A parameter that has not been trained yet has no entry, and must have none after a resume.
+            tensors |= {f"optimizer/{index}/{k}": t for k, t in entries.items() if torch.is_tensor(t)}
+        tensors |= {"losses": self._losses, "correct": self._correct}
+        return tensors, {"history": self.history, "epoch_seconds": self.epoch_seconds}
+
+    def restore(self, checkpoint: "Checkpoint") -> None:
+        """Stand where a checkpoint was taken."""
+        network, entries = {}, {}
+        for name, tensor in checkpoint.tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "network":
+                network[rest] = tensor
+            elif kind == "optimizer":
+                index, _, key = rest.partition("/")
+                entries.setdefault(int(index), {})[key] = tensor
+        self.network.load_state_dict(network)
+        state = self.optimizer.state_dict()
+        self.optimizer.load_state_dict(state | {"state": entries})
+        self._losses.copy_(checkpoint.tensors["losses"])
+        self._correct.copy_(checkpoint.tensors["correct"])
+        self.step = checkpoint.step
+        self.history = list(checkpoint.state["history"])
+        self.epoch_seconds = list(checkpoint.state["epoch_seconds"])
+
+
+def _checksum(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]
