@@ -1,0 +1,209 @@
+"""The ``rdp`` command: each step of the workflow, for a person or a rule to run."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rdp import places, study
+from rdp.errors import Terminated, UserError, choices
+
+app = typer.Typer(
+    help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
+    "A study (config/studies/NAME.yaml) asks for runs; plan shows them, train makes records of them, "
+    "report turns records into figures and a page. Snakemake does all of it: snakemake --cores all",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(help="Datasets: what there is, and getting it ready.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
+
+
+def _show(*tables: Table) -> None:
+    # A log is read by machines and people later: never squeeze a table to the width of nobody's terminal.
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for table in tables:
+        console.print(table)
+
+
+@app.command()
+def plan(name: StudyArgument) -> None:
+    """Show a study's cells and runs, and what is done. Nothing is started."""
+    from rdp.overview import plan_tables
+
+    _show(*plan_tables(study.load(name), places.results()))
+
+
+@app.command()
+def status(name: StudyArgument) -> None:
+    """Show where a study stands: done, running and how far, failed and why."""
+    from rdp.overview import status_tables
+
+    _show(*status_tables(study.load(name), places.results()))
+
+
+@app.command()
+def train(
+    name: StudyArgument,
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="runs or cells as `rdp plan` names them (architecture/dataset/method, …/seed-0003), or paths "
+            "of receipts; by default the whole study",
+        ),
+    ] = None,
+) -> None:
+    """Train runs of a study, each unless its record is there already."""
+    from rdp.runner import run_job
+
+    planned = study.load(name)
+    specs = select(planned, runs or [])
+    records = run_job(specs, places.results(), planned.study.device)
+    failed = sum(record.status == "failed" for record in records)
+    if failed:
+        print(f"{failed} of {len(records)} runs failed; rdp status {name} says why", file=sys.stderr)
+
+
+@app.command()
+def retry(name: StudyArgument) -> None:
+    """Forget a study's failed runs, so that the next snakemake trains them again."""
+    from rdp.overview import states
+    from rdp.store import Store
+
+    planned = study.load(name)
+    store = Store(places.results())
+    failed = [
+        spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}
+    ]
+    for spec in failed:
+        store.forget(spec)
+    print(f"{len(failed)} runs forgotten")
+
+
+@app.command()
+def collect(name: StudyArgument) -> None:
+    """Gather a study's records into records.parquet and history.parquet."""
+    from rdp import records
+
+    table = records.write(study.load(name), places.results())
+    counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
+    print(f"{len(table)} runs: {counts}")
+
+
+@app.command()
+def probe(
+    name: StudyArgument, probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")]
+) -> None:
+    """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
+    from rdp import probes
+
+    probes.write(study.load(name), probe_name, places.results())
+
+
+@app.command()
+def plot(
+    name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]
+) -> None:
+    """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
+    from rdp.report import figures
+
+    figures.write(study.load(name), figure, places.results())
+
+
+@app.command()
+def report(
+    name: StudyArgument,
+    only_page: Annotated[
+        bool, typer.Option("--only-page", help="use tables and figures as they are, as the workflow does")
+    ] = False,
+) -> None:
+    """Write a study's report from the records there are, naming what is missing: report/index.html."""
+    from rdp import records
+    from rdp.report import figures, page
+
+    planned = study.load(name)
+    if not only_page:
+        records.write(planned, places.results())
+        figures.write_all(planned, places.results())
+    print(page.write(planned, places.results()))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of study files, for editors."""
+    import json
+
+    print(json.dumps(study.json_schema(), indent=1))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the datasets, and which of them are prepared."""
+    from rdp import data
+    from rdp.data.prepared import folder
+
+    table = Table("dataset", "kind", "classes", "train / validation / test", "prepared", "licence", "origin")
+    for name in data.available():
+        info = data.info(name)
+        ready = "yes" if (folder(name, places.results()) / "manifest.json").exists() else "no"
+        sizes = " / ".join(str(size) for size in info.sizes.values())
+        table.add_row(name, info.kind, str(info.classes), sizes, ready, info.licence, info.origin)
+    _show(table)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="a dataset's name")],
+    offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
+) -> None:
+    """Read a dataset from RDP_DATA (downloading it where absent), verify it, and keep it ready to train on."""
+    from rdp.data import prepared
+
+    print(prepared.prepare(name, places.results(), download=False if offline else None))
+
+
+def select(planned: study.Plan, names: list[str]) -> list[study.RunSpec]:
+    """The runs that names on the command line mean; all of the study's where there are none."""
+    by_name: dict[str, list[study.RunSpec]] = {}
+    for cell in planned.cells:
+        label = f"{cell.architecture}/{cell.dataset}/{cell.label}"
+        by_name[label] = by_name[cell.id] = list(cell.specs)
+        for spec in cell.specs:
+            by_name[spec.run] = by_name[f"{label}/seed-{spec.seed:04d}"] = [spec]
+    if not names:
+        return list(planned.specs)
+    chosen = {}
+    for name in names:
+        # A receipt's path is the run's name in the store, with a folder before it and .json behind.
+        short = "/".join(Path(name).with_suffix("").parts[-2:]) if name.endswith(".json") else name
+        if short not in by_name:
+            labels = [f"{c.architecture}/{c.dataset}/{c.label}" for c in planned.cells]
+            raise UserError(f"{planned.file}: no run or cell '{name}'; {choices(name, labels)}")
+        chosen |= {spec.run: spec for spec in by_name[short]}
+    return list(chosen.values())
+
+
+def main() -> None:
+    """Run the command; bad input is one line on standard error and status 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"rdp: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `rdp plan … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Terminated:
+        sys.exit(143)
+
+
+if __name__ == "__main__":
+    main()

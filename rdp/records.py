@@ -1,0 +1,153 @@
+"""Records to tables: one row a run, one row a run and epoch.
+
+Tables hold every run of a study, those that failed or are missing too: nothing is dropped on the way to a
+figure. A record that a damaged file or other code left is not used, and its row says why.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rdp import data, files, fingerprint
+from rdp.errors import UserError
+from rdp.store import RunRecord, Store
+from rdp.study import Cell, Plan, RunSpec
+
+HISTORY_COLUMNS = (
+    "epoch",
+    "step",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+)
+
+
+def collect(plan: Plan, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records and the history of a study's runs.
+
+    Returns:
+        Records, one row a run in the study's order, and history, one row a run and epoch. In records,
+        ``accuracy`` is what enters a mean: test accuracy after the last epoch, chance (1 / classes) for a
+        diverged run, and missing for a run that failed or is not there.
+    """
+    store = Store(results)
+    rows, history = [], []
+    for cell in plan.cells:
+        for spec in cell.specs:
+            record, problem = _read(store, spec)
+            row = _key(cell, spec) | _row(spec, record, problem)
+            rows.append(row)
+            if record is not None:
+                key = {name: row[name] for name in ("run", "dataset", "architecture", "method", "seed")}
+                history.extend(key | epoch for epoch in record.numbers.get("history", []))
+    columns = ["run", "dataset", "architecture", "method", "seed", *HISTORY_COLUMNS]
+    table = pd.DataFrame(history, columns=columns)
+    # A study in which nothing was validated yet must still give columns of numbers.
+    return pd.DataFrame(rows), table.astype(dict.fromkeys(HISTORY_COLUMNS[2:], "float64"))
+
+
+def write(plan: Plan, results: Path) -> pd.DataFrame:
+    """Write ``records.parquet`` and ``history.parquet`` of a study; return the records."""
+    records, history = collect(plan, results)
+    folder = results / plan.name
+    for name, table in (("records", records), ("history", history)):
+        with files.whole(folder / f"{name}.parquet") as part:
+            table.to_parquet(part, index=False)
+    return records
+
+
+def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables that `write` left."""
+    tables = []
+    for name in ("records", "history"):
+        path = results / study / f"{name}.parquet"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; run: rdp collect {study}")
+        try:
+            tables.append(pd.read_parquet(path))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: damaged ({error}); run: rdp collect {study}") from None
+    return tables[0], tables[1]
+
+
+def _read(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
+    """A run's record if it may be used, and else why not."""
+    try:
+        record = store.received(spec.run)
+    except UserError as error:
+        return None, f"damaged: {error}"
+    if record is None:
+        return None, "not trained yet"
+    if record.identity["spec"] != spec.spec_digest:
+        return None, "damaged: the record is of another run"
+    if record.identity["code"] != fingerprint.code_digest(spec.method, spec.architecture):
+        return None, "made by other code than this checkout's; train it again, or check out its commit"
+    return record, None
+
+
+def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
+    return {
+        "run": spec.run,
+        "cell": spec.cell,
+        "dataset": spec.dataset,
+        "architecture": spec.architecture,
+        "depth": depth(spec.architecture),
+        "method": cell.label,
+        "method_name": spec.method,
+        "options": json.dumps(spec.options, sort_keys=True),
+        "recipe": json.dumps(spec.recipe.model_dump(mode="json"), sort_keys=True),
+        "seed": spec.seed,
+        "threads": spec.threads,
+        "chance": 1 / data.info(spec.dataset).classes,
+    }
+
+
+def _row(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+    numbers = record.numbers if record else {}
+    telemetry = record.telemetry if record else {}
+    last = (numbers.get("history") or [{}])[-1]
+    stack = telemetry.get("stack", {})
+    status = record.status if record else "missing"
+    accuracy = numbers.get("test_accuracy")
+    if status == "diverged":
+        accuracy = 1 / data.info(spec.dataset).classes
+    row = {
+        "status": status,
+        "reason": record.reason if record else problem,
+        "accuracy": accuracy,
+        "test_accuracy": numbers.get("test_accuracy"),
+        "test_loss": numbers.get("test_loss"),
+        "validation_accuracy": last.get("validation_accuracy"),
+        "train_loss": last.get("train_loss"),
+        "train_accuracy": last.get("train_accuracy"),
+        "diverged_step": numbers.get("diverged_step"),
+        "parameters": numbers.get("parameters"),
+        "forward_flops": numbers.get("forward_flops"),
+        "units": numbers.get("units"),
+        "steps": numbers.get("steps"),
+        "examples": numbers.get("examples"),
+        "train_seconds": telemetry.get("train_seconds"),
+        "seconds": telemetry.get("seconds"),
+        "examples_per_second": telemetry.get("examples_per_second"),
+        "process_peak_bytes": telemetry.get("process_peak_bytes"),
+    }
+    row = {name: float("nan") if value is None else value for name, value in row.items() if name != "reason"}
+    row["reason"] = record.reason if record else problem
+    for name in ("host", "started", "commit", "system"):
+        row[name] = telemetry.get(name)
+    row["device"] = stack.get("device")
+    row["stack"] = json.dumps(telemetry.get("versions", {}) | stack, sort_keys=True)
+    for name in ("spec", "data", "code", "stack"):
+        row[f"{name}_digest"] = record.identity[name] if record else None
+    row["digest"] = record.digest if record else None
+    return row
+
+
+def depth(architecture: str) -> int:
+    """The number of layers that an architecture's name gives; 0 where it gives none."""
+    digits = re.findall(r"\d+", architecture)
+    return int(digits[-1]) if digits else 0
