@@ -1,0 +1,30 @@
+# The workflow: study -> runs -> records -> tables, figures -> report. Each rule runs one `rdp` command.
+#
+#   snakemake --cores all                                     the quick study, on this machine
+#   snakemake --cores all --config study=NAME                 another one from config/studies/
+#   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
+
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+
+container: "envs/rdp.sif"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    prepare_data,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{HOME}/report/index.html",

@@ -1,0 +1,50 @@
+# Records to tables and figures.
+
+
+rule collect_records:
+    input:
+        study=PLAN.file,
+        receipts=[path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())],
+    output:
+        records=f"{HOME}/records.parquet",
+        history=f"{HOME}/history.parquet",
+    log:
+        f"{LOGS}/{PLAN.name}/collect_records.log",
+    benchmark:
+        f"{LOGS}/{PLAN.name}/collect_records.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("rdp.records"),
+    shell:
+        "rdp collect {STUDY:q} > {log:q} 2>&1"
+
+
+for figure in FIGURES:
+
+    rule:
+        name:
+            f"plot_{figure}"
+        input:
+            records=rules.collect_records.output.records,
+            history=rules.collect_records.output.history,
+        output:
+            multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
+        log:
+            f"{LOGS}/{PLAN.name}/plot_{figure}.log",
+        benchmark:
+            f"{LOGS}/{PLAN.name}/plot_{figure}.tsv"
+        conda:
+            "../../envs/rdp.yaml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            code=code_of("rdp.report.figures"),
+        shell:
+            f"rdp plot {{STUDY:q}} {figure} > {{log:q}} 2>&1"

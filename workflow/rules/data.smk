@@ -1,0 +1,17 @@
+# Datasets: read, verified and kept once, on the machine that runs Snakemake, which may have a network.
+
+
+rule prepare_data:
+    output:
+        arrays=f"{RESULTS}/data/{{dataset}}/data.safetensors",
+        manifest=f"{RESULTS}/data/{{dataset}}/manifest.json",
+    log:
+        f"{LOGS}/prepare_data/{{dataset}}.log",
+    conda:
+        "../../envs/rdp.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "rdp data prepare {wildcards.dataset} > {log:q} 2>&1"

@@ -1,0 +1,27 @@
+# Training: one job a cell, or several where the study splits its seeds. One declared output a run, its receipt.
+# Records and checkpoints are not declared: Snakemake deletes what is, before it starts a job.
+
+for number, seeds in enumerate(PLAN.seed_batches()):
+
+    rule:
+        name:
+            "train_cell" if number == 0 else f"train_cell_{number}"
+        input:
+            data_of_cell,
+        output:
+            receipts(seeds),
+        log:
+            f"{LOGS}/train_cell/{{cell}}-{number}.log",
+        benchmark:
+            f"{LOGS}/train_cell/{{cell}}-{number}.tsv"
+        conda:
+            "../../envs/rdp.yaml"
+        threads: PLAN.study.threads
+        resources:
+            mem_mb=lambda wildcards, attempt: 3000 * attempt,
+            runtime=lambda wildcards, attempt: 240 * attempt,
+            gpu=gpu_of_study,
+        params:
+            code=code_of_cell,
+        shell:
+            "rdp train {STUDY:q} {output:q} > {log:q} 2>&1"
