@@ -61,13 +61,14 @@ def train(
             "of receipts; by default the whole study",
         ),
     ] = None,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="time between two checkpoints")] = 60,
 ) -> None:
     """Train runs of a study, each unless its record is there already."""
     from rdp.runner import run_job
 
     planned = study.load(name)
     specs = select(planned, runs or [])
-    records = run_job(specs, places.results(), planned.study.device)
+    records = run_job(specs, places.results(), planned.study.device, checkpoint_seconds=checkpoint_seconds)
     failed = sum(record.status == "failed" for record in records)
     if failed:
         print(f"{failed} of {len(records)} runs failed; rdp status {name} says why", file=sys.stderr)

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,11 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         flush(part)
         part.replace(path)
-    except PermissionError as error:
-        raise UserError(f"{error.filename or path}: cannot be written (permission denied)") from None
-    except (NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{error.filename or path}: cannot be written (a file stands in the way)") from None
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from None
     finally:
-        part.unlink(missing_ok=True) if part.parent.is_dir() else None
+        with suppress(OSError):  # the folder itself may be what could not be made
+            part.unlink()
 
 
 def flush(path: Path) -> None:

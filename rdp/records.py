@@ -38,7 +38,7 @@ def collect(plan: Plan, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows, history = [], []
     for cell in plan.cells:
         for spec in cell.specs:
-            record, problem = _read(store, spec)
+            record, problem = readable(store, spec)
             row = _key(cell, spec) | _row(spec, record, problem)
             rows.append(row)
             if record is not None:
@@ -74,8 +74,8 @@ def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return tables[0], tables[1]
 
 
-def _read(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
-    """A run's record if it may be used, and else why not."""
+def readable(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
+    """A run's record if it may be used, and else None and why not."""
     try:
         record = store.received(spec.run)
     except UserError as error:

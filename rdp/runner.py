@@ -22,7 +22,6 @@ from rdp.progress import Reporter, RunProgress
 from rdp.store import RunRecord, Store
 from rdp.study import RunSpec
 
-CHECKPOINT_SECONDS = 60.0
 _STALE_SECONDS = 120.0  # a lock's holder that shows no progress for so long is taken for dead
 
 
@@ -48,7 +47,7 @@ def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str
 
 
 def run_job(
-    specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = CHECKPOINT_SECONDS
+    specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60
 ) -> list[RunRecord]:
     """Train runs that share a dataset and a thread count, each unless its record is there already.
 

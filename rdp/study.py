@@ -326,7 +326,9 @@ def _validate(model: type[BaseModel], content: dict[str, Any], where: str) -> An
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key makes the right one missing too: name the cause.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = where
     for part in first["loc"]:
         if isinstance(part, int):

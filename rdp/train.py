@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rdp import cost
-from rdp.data.batches import Normaliser, TrainingBatches
+from rdp.data.batches import TrainingBatches
 from rdp.models import build
 from rdp.models.units import Units
 
@@ -167,18 +167,14 @@ class Run:
     def evaluate(self, split: str) -> dict[str, Any]:
         """Loss, accuracy and predicted classes, shape (n,), on a whole split; loss None if not finite."""
         started = time.perf_counter()
-        x, y = self.data.arrays[f"{split}_x"], self.data.arrays[f"{split}_y"]
-        normalise = Normaliser(self.data, self.device)
+        y = self.data.arrays[f"{split}_y"]
         self.units.release()
         self.network.eval()
         predictions, loss = [], 0.0
         for start in range(0, len(y), _EVALUATION_BATCH):
             here = slice(start, start + _EVALUATION_BATCH)
-            batch = normalise(torch.from_numpy(x[here]).to(self.device))
-            if self.recipe.channels_last and batch.dim() == 4:
-                batch = batch.contiguous(memory_format=torch.channels_last)
             with self._precision():
-                logits = self.network(batch).float()
+                logits = self.network(self.examples(split, here)).float()
             labels = torch.from_numpy(y[here]).to(self.device)
             loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
             predictions.append(logits.argmax(1).cpu().numpy())
@@ -191,6 +187,13 @@ class Run:
             "accuracy": float((found == y).mean()),
             "predictions": found,
         }
+
+    def examples(self, split: str, here: slice) -> torch.Tensor:
+        """Some examples of a split, normalised but not augmented, shape (n, …), on the device."""
+        x = self.batches.normalise(torch.from_numpy(self.data.arrays[f"{split}_x"][here]).to(self.device))
+        if self.recipe.channels_last and x.dim() == 4:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x
 
     def finish(self) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, torch.Tensor]]:
         """The run's numbers, its test predictions and its weights. Called once, after `train`."""

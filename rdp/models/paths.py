@@ -78,9 +78,10 @@ class ConcatLayer(nn.Module):
         super().__init__()
         self.linear = parts.linear(width, width - width // 2)
         self.norm = with_gain(parts.norm(width - width // 2), norm_gain)
+        self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return torch.cat([apply_coder(code, x), torch.relu(self.norm(self.linear(x)))], dim=1)
+        return torch.cat([apply_coder(code, x), self.relu(self.norm(self.linear(x)))], dim=1)
 
 
 class SumLayer(nn.Module):
@@ -92,9 +93,10 @@ class SumLayer(nn.Module):
         self.narrow.feeds_rectifier = False  # the 1 x 1 map follows at once
         self.widen = parts.pointwise(width // 2, width)
         self.norm = with_gain(parts.norm(width), norm_gain)
+        self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return apply_coder(code, x) + torch.relu(self.norm(self.widen(self.narrow(x))))
+        return apply_coder(code, x) + self.relu(self.norm(self.widen(self.narrow(x))))
 
 
 class PnnhStack(nn.Module):

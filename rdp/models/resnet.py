@@ -60,6 +60,7 @@ class ResidualBlock(GatedBranch):
         super().__init__(Branch(width_in, width_out, stride, norm_gain))
         self.stride = stride
         self.new_channels = width_out - width_in
+        self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x
@@ -67,7 +68,7 @@ class ResidualBlock(GatedBranch):
             shortcut = shortcut[:, :, :: self.stride, :: self.stride]
         if self.new_channels:
             shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        return torch.relu(self.gate.add(shortcut, x, self.branch))
+        return self.relu(self.gate.add(shortcut, x, self.branch))
 
 
 class PlainBlock(nn.Module):
@@ -76,9 +77,10 @@ class PlainBlock(nn.Module):
     def __init__(self, width_in: int, width_out: int, stride: int, norm_gain: float) -> None:
         super().__init__()
         self.branch = Branch(width_in, width_out, stride, norm_gain)
+        self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.branch(x))
+        return self.relu(self.branch(x))
 
 
 def _stage(

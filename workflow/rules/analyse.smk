@@ -24,6 +24,27 @@ rule collect_records:
         "rdp collect {STUDY:q} > {log:q} 2>&1"
 
 
+rule measure_probe:
+    input:
+        rules.collect_records.output.records,
+    output:
+        f"{HOME}/probes/{{probe}}.parquet",
+    log:
+        f"{LOGS}/{PLAN.name}/measure_{{probe}}.log",
+    benchmark:
+        f"{LOGS}/{PLAN.name}/measure_{{probe}}.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    params:
+        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}"),
+    threads: PLAN.study.threads
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    shell:
+        "rdp probe {STUDY:q} {wildcards.probe} > {log:q} 2>&1"
+
+
 for figure in FIGURES:
 
     rule:
@@ -32,6 +53,7 @@ for figure in FIGURES:
         input:
             records=rules.collect_records.output.records,
             history=rules.collect_records.output.history,
+            probes=[f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes if probe == figure],
         output:
             multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
         log:

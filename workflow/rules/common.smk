@@ -19,7 +19,8 @@ except UserError as error:
 HOME = f"{RESULTS}/{PLAN.name}"
 CELLS = {cell.id: cell for cell in PLAN.cells}
 DATASETS = sorted({cell.dataset for cell in PLAN.cells})
-FIGURES = ["training_curves", "accuracy", "accuracy_by_depth", "cost"]
+# A probe's figure has the probe's name.
+FIGURES = ["training_curves", "accuracy", "accuracy_by_depth", "cost", *PLAN.study.probes]
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.

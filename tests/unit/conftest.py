@@ -1,0 +1,162 @@
+"""What the unit tests build on: small specs, datasets prepared once, networks, study files, subprocesses."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from rdp.data import prepared
+from rdp.methods import method_class
+from rdp.models import build
+from rdp.study import Recipe, RunSpec
+from rdp.train import Run, make_deterministic
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _deterministic() -> None:
+    make_deterministic(1)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], prepared.Prepared]:
+    """A dataset by name, prepared once for all tests."""
+    results = tmp_path_factory.mktemp("prepared")
+    return cache(lambda name: prepared.load(name, results))
+
+
+@pytest.fixture(scope="session")
+def make_spec() -> Callable[..., RunSpec]:
+    """A run small enough for a test: 8 layers on the spiral, two epochs of ten steps."""
+
+    def make(
+        method: str = "vanilla",
+        options: dict[str, Any] | None = None,
+        *,
+        architecture: str = "mlp8",
+        dataset: str = "spiral",
+        seed: int = 0,
+        threads: int = 1,
+        **recipe: Any,
+    ) -> RunSpec:
+        chosen = {"learning_rate": 0.02, "epochs": 2, "batch_size": 50} | recipe
+        return RunSpec(
+            dataset=dataset,
+            architecture=architecture,
+            method=method,
+            options=method_class(method)(**(options or {})).model_dump(mode="json"),
+            recipe=Recipe(**chosen),
+            threads=threads,
+            seed=seed,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_run(dataset: Callable[[str], prepared.Prepared]) -> Callable[[RunSpec], Run]:
+    """A run brought to life on the CPU, at its first step."""
+    return lambda spec: Run(spec, dataset(spec.dataset), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def make_network() -> Callable[..., torch.nn.Module]:
+    """A network by name, for the images of digits or the points of the spiral."""
+
+    def make(
+        name: str,
+        path: str = "residual",
+        *,
+        seed: int = 0,
+        norm_gain: float = 1.0,
+        input_shape: tuple[int, ...] | None = None,
+        classes: int = 10,
+        **path_options: Any,
+    ) -> torch.nn.Module:
+        return build(
+            name,
+            path=path,
+            path_options=path_options,
+            norm_gain=norm_gain,
+            input_shape=input_shape or ((2,) if name.startswith("mlp") else (1, 8, 8)),
+            classes=classes,
+            seed=seed,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    """Random inputs and labels that suit a network of `make_network`."""
+
+    def make(name: str, size: int = 12, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (2,) if name.startswith("mlp") else (1, 8, 8)
+        x = torch.randn(size, *shape, generator=generator)
+        return x, torch.randint(0, 10, (size,), generator=generator)
+
+    return make
+
+
+@pytest.fixture
+def study_content() -> dict[str, Any]:
+    """A small valid study, to be changed."""
+    return {
+        "title": "a small study",
+        "seeds": 2,
+        "recipe": {"learning_rate": 0.02, "epochs": 2, "batch_size": 50},
+        "methods": {"vanilla": None, "droppath": {"rate": 0.2}},
+        "grids": [{"datasets": ["spiral"], "architectures": ["mlp8"]}],
+    }
+
+
+@pytest.fixture
+def write_study(tmp_path: Path) -> Callable[..., str]:
+    """Write a study (a mapping, or text) to a file; return its path."""
+
+    def write(content: Any, name: str = "small.yaml") -> str:
+        file = tmp_path / name
+        file.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+        return str(file)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a fresh interpreter with these arguments; ``env`` is added to the environment."""
+
+    def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *arguments]
+        return subprocess.run(
+            command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def flip_byte() -> Callable[..., None]:
+    """Flip bits of one byte of a file, in place."""
+
+    def flip(path: Path, position: int, bits: int = 0x01) -> None:
+        content = bytearray(path.read_bytes())
+        content[position] ^= bits
+        path.write_bytes(content)
+
+    return flip

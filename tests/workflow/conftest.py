@@ -1,0 +1,103 @@
+"""A copy of the project with a miniature study, run once, that tests may change."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Every architecture family, dataset kind and method, in seconds.
+MINIATURE = """
+title: Miniature
+seeds: 2
+recipe: {learning_rate: 0.02, channels_last: true}
+methods:
+  vanilla:
+  droppath: {rate: 0.2}
+  residual_droppath: {rate: 0.2}
+  plain:
+  pnnh:
+probes: [surviving_neurons]
+grids:
+  - {datasets: [spiral], architectures: [mlp8], recipe: {epochs: 2, batch_size: 50}}
+  - {datasets: [digits], architectures: [resnet20], recipe: {epochs: 1, batch_size: 32, train_size: 64}}
+"""
+
+
+@dataclass
+class Project:
+    """A checkout of its own, with what it made so far."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        return self.root / "config" / "studies" / "mini.yaml"
+
+    def run(self, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of this environment on this copy's code."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        # PYTHONPATH comes before the installed project, so the copy's modules are the ones imported.
+        env = {"PATH": path, "PYTHONPATH": str(self.root), "HOME": str(self.root), **environment}
+        return subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=300)
+
+    def snakemake(self, *arguments: str, study: str = "mini", cores: int = 2) -> subprocess.CompletedProcess[str]:
+        return self.run("snakemake", "--cores", str(cores), *arguments, "--config", f"study={study}")
+
+    def planned(self, study: str = "mini") -> dict[str, int]:
+        """Jobs that a dry run would start, by rule."""
+        done = self.run("snakemake", "-n", "--quiet", "progress", "--config", f"study={study}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        counts = {}
+        for line in (done.stdout + done.stderr).splitlines():
+            words = line.split()
+            if len(words) == 2 and words[1].isdigit() and words[0] not in {"total", "all"}:
+                counts[words[0]] = int(words[1])
+        return counts
+
+    def digests(self, results: str = "results") -> dict[str, str]:
+        """The digest of every run's record."""
+        store = self.root / results / "store"
+        receipts = [json.loads(path.read_text()) for path in sorted(store.glob("*/seed-*.json"))]
+        return {receipt["run"]: receipt["digest"] for receipt in receipts}
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.root / file
+        text = path.read_text()
+        assert old in text, f"{file} no longer holds {old!r}"
+        path.write_text(text.replace(old, new))
+
+
+def copy_project(target: Path) -> Project:
+    """The files that git tracks or would, without what was made from them."""
+    listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines():
+        source = ROOT / name
+        if source.exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name, follow_symlinks=False)
+    (target / "config" / "studies" / "mini.yaml").write_text(MINIATURE)
+    return Project(target)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The miniature study, run to its report. Tests must leave it as it is."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+@pytest.fixture
+def project(finished: Project, tmp_path: Path) -> Project:
+    """A finished copy that a test may change; Snakemake's own memory of it comes along."""
+    target = tmp_path / "project"
+    shutil.copytree(finished.root, target, symlinks=True)
+    return Project(target)

@@ -1,0 +1,116 @@
+"""Bad input: one line that says what and where, a status that is not 0, nothing half-written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import ROOT
+
+GOOD = """
+title: Small
+seeds: 1
+methods:
+  vanilla:
+  droppath: {rate: 0.1}
+grids:
+  - {datasets: [spiral], architectures: [mlp8], recipe: {epochs: 1, batch_size: 50}}
+"""
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {"PATH": path, "HOME": str(folder), "RDP_OFFLINE": "1", **environment}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line a refused command printed."""
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("[mlp8]", "[mlp9]", "grids[0].architectures: unknown name 'mlp9'; did you mean 'mlp8'?"),
+        ("seeds:", "seads:", "seads: unknown key; did you mean 'seeds'?"),
+        ("rate: 0.1", "rate: -0.1", "methods.droppath.rate: "),
+        ("[mlp8]", "[resnet20]", "no cell is left to train (resnet20 reads images, and spiral holds vectors)"),
+    ],
+    ids=["unknown architecture", "misspelt key", "negative rate", "no cells"],
+)
+@pytest.mark.parametrize("command", ["plan", "status", "train", "report"])
+def test_a_bad_study_is_refused_by_every_command(command: str, old: str, new: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD.replace(old, new))
+    line = refusal(run(tmp_path, "rdp", command, "small.yaml"))
+    assert line.startswith("rdp: small.yaml: ")
+    assert told in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml"]
+
+
+def test_snakemake_refuses_a_bad_study_before_it_plans(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD.replace("rate: 0.1", "rate: 1.0"))
+    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", "study=small.yaml"]
+    done = run(tmp_path, *command)
+    assert done.returncode != 0
+    assert "small.yaml: methods.droppath.rate: " in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD)
+    (tmp_path / "taken").write_text("a file, where a directory is wanted\n")
+    line = refusal(run(tmp_path, "rdp", "train", "small.yaml", RDP_RESULTS="taken"))
+    assert "taken" in line
+    assert "cannot be written" in line
+    assert (tmp_path / "taken").read_text() == "a file, where a directory is wanted\n"
+
+
+def test_a_results_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD)
+    # Nobody may make files there, root included.
+    line = refusal(run(tmp_path, "rdp", "train", "small.yaml", RDP_RESULTS="/proc/rdp-results"))
+    assert "/proc/rdp-results" in line
+    assert "cannot be written" in line
+
+
+def test_a_prepared_dataset_that_is_truncated(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD)
+    assert run(tmp_path, "rdp", "data", "prepare", "spiral").returncode == 0
+    path = tmp_path / "results/data/spiral/data.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    line = refusal(run(tmp_path, "rdp", "train", "small.yaml"))
+    assert "results/data/spiral/data.safetensors: damaged" in line
+    assert "rdp data prepare spiral" in line
+    assert not list(tmp_path.glob("results/store/*/seed-*"))
+
+
+def test_a_source_file_with_the_wrong_checksum(tmp_path: Path) -> None:
+    raw = tmp_path / "data/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte").write_bytes(b"not what was published")
+    line = refusal(run(tmp_path, "rdp", "data", "prepare", "fashion_mnist"))
+    assert "data/FashionMNIST/raw/train-images-idx3-ubyte: damaged" in line
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+def test_a_dataset_that_is_absent_and_may_not_be_fetched(dataset: str, tmp_path: Path) -> None:
+    line = refusal(run(tmp_path, "rdp", "data", "prepare", dataset))
+    assert "no such file" in line
+    assert f"rdp data prepare {dataset}" in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_run_names_the_near_one(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(GOOD)
+    line = refusal(run(tmp_path, "rdp", "train", "small.yaml", "mlp8/spiral/vanila"))
+    assert "did you mean 'mlp8/spiral/vanilla'?" in line

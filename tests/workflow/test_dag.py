@@ -1,0 +1,106 @@
+"""The whole workflow on a miniature study, and what each kind of change makes it do again."""
+
+import json
+
+from .conftest import Project
+
+CELLS, SEEDS = 10, 2
+
+
+def test_one_command_leaves_the_report_and_the_next_finds_nothing_to_do(finished: Project) -> None:
+    page = (finished.root / "results/mini/report/index.html").read_text()
+    assert "Miniature" in page
+    assert "mlp8" in page
+    assert len(finished.digests()) == CELLS * SEEDS
+    again = finished.snakemake()
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_other_cores_and_jobs_give_the_same_bits(project: Project) -> None:
+    before = project.digests()
+    project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 2\nseeds_per_job: 1")
+    (project.root / "results").rename(project.root / "before")
+    done = project.snakemake(cores=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert project.digests() == before
+
+
+def test_a_changed_option_trains_its_own_cells_alone(project: Project) -> None:
+    project.edit("config/studies/mini.yaml", "residual_droppath: {rate: 0.2}", "residual_droppath: {rate: 0.3}")
+    assert project.planned()["train_cell"] == 2  # on the spiral, on digits
+
+
+def test_a_new_seed_trains_that_seed_alone(project: Project) -> None:
+    before = {path: path.stat().st_mtime_ns for path in project.root.glob("results/store/*/seed-*/record.json")}
+    project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 3")
+    assert project.planned()["train_cell"] == CELLS
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = {path: path.stat().st_mtime_ns for path in project.root.glob("results/store/*/seed-*/record.json")}
+    assert len(after) == CELLS * 3
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_new_title_or_caption_trains_nothing(project: Project) -> None:
+    project.edit("config/studies/mini.yaml", "title: Miniature", "title: Another title")
+    captions = project.root / "report/captions.yaml"
+    captions.write_text(captions.read_text() + "\n# reworded\n")
+    planned = project.planned()
+    assert "write_report" in planned
+    assert not [rule for rule in planned if rule.startswith("train")]
+
+
+def test_a_reworded_comment_does_nothing(project: Project) -> None:
+    project.edit("rdp/train.py", '"""The training loop.', '"""This is the training loop.')
+    path = project.root / "rdp/train.py"
+    path.write_text("# a comment\n" + path.read_text())
+    assert project.planned() == {}
+
+
+def test_a_changed_loop_trains_everything(project: Project) -> None:
+    project.edit("rdp/train.py", "loss.backward()", "(1 * loss).backward()")
+    assert project.planned()["train_cell"] == CELLS
+
+
+def test_a_changed_method_trains_its_own_cells_alone(project: Project) -> None:
+    project.edit("rdp/methods/droppath.py", "if self.rate == 0:", "if not self.rate:")
+    assert project.planned()["train_cell"] == 2
+
+
+def test_a_new_method_is_one_file_and_trains_itself_alone(project: Project) -> None:
+    source = (project.root / "rdp/methods/vanilla.py").read_text().replace("class Vanilla", "class Copied")
+    (project.root / "rdp/methods/copied.py").write_text(source)
+    project.edit("config/studies/mini.yaml", "  plain:\n", "  plain:\n  copied:\n")
+    assert project.planned()["train_cell"] == 2
+
+
+def test_two_studies_share_their_runs(project: Project) -> None:
+    other = project.study.read_text().replace("title: Miniature", "title: Shared").replace("  plain:\n", "")
+    (project.root / "config/studies/other.yaml").write_text(other)
+    planned = project.planned("other")
+    assert "collect_records" in planned
+    assert not [rule for rule in planned if rule.startswith("train")]
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
+    source = (project.root / "rdp/methods/vanilla.py").read_text().replace("class Vanilla", "class Broken")
+    source += """
+    def iteration(self, step, *, units, batch_size, seed):
+        if seed == 1 and step == 1:
+            raise RuntimeError("broken on purpose")
+        return super().iteration(step, units=units, batch_size=batch_size, seed=seed)
+"""
+    (project.root / "rdp/methods/broken.py").write_text(source)
+    project.edit("config/studies/mini.yaml", "  plain:\n", "  plain:\n  broken:\n")
+    done = project.snakemake()
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (project.root / "results/mini/report/index.html").read_text()
+    assert "RuntimeError: broken on purpose" in page
+    told = project.run("rdp", "status", "mini").stdout
+    assert "broken on purpose" in told
+    statuses = [json.loads(p.read_text())["status"] for p in project.root.glob("results/store/*broken*/seed-*.json")]
+    assert sorted(statuses) == ["completed", "completed", "failed", "failed"]
+    assert project.planned() == {}
+    assert "2 runs forgotten" in project.run("rdp", "retry", "mini").stdout
+    assert project.planned()["train_cell"] == 2
