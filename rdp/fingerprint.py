@@ -37,8 +37,12 @@ _PACKAGE = Path(__file__).parent
 
 
 def code_digest(method: str, architecture: str) -> str:
-    """Digest of the modules that determine the numbers of a cell with this method and architecture."""
-    return _modules_digest(tuple(sorted(modules(method, architecture))))
+    """Digest of the modules that determine the numbers of a cell with this method and architecture.
+
+    Of a family's list of architectures only the one in question counts: a new entry retrains no other.
+    """
+    arguments = models.architecture(architecture).arguments
+    return digest.of([_modules_digest(tuple(sorted(modules(method, architecture)))), arguments])
 
 
 def module_digest(module: str) -> str:
@@ -104,7 +108,7 @@ def skeleton(node: Any) -> Any:
         fields = []
         for name, value in ast.iter_fields(node):
             if name == "body" and isinstance(value, list):
-                value = _without_docstring(value)
+                value = [item for item in _without_docstring(value) if not _lists_architectures(item)]
             if value is None or value == [] or name in {"ctx", "kind", "type_comment", "type_ignores"}:
                 continue
             fields.append([name, skeleton(value)])
@@ -112,6 +116,14 @@ def skeleton(node: Any) -> Any:
     if isinstance(node, list):
         return [skeleton(item) for item in node]
     return node if isinstance(node, str | int | bool) else repr(node)
+
+
+def _lists_architectures(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "ARCHITECTURES"
+    )
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -32,6 +32,7 @@ def make_deterministic(threads: int) -> None:
     # Filling uninitialised memory costs time and guards only against reading it, which no operation here does.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # a recipe that says float32 means it
     torch.set_num_threads(threads)
     # Vanishing gradients of deep plain nets are denormal numbers, which are slow to compute with.
     torch.set_flush_denormal(True)

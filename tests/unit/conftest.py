@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hypothesis import settings
 
 from rdp.data import prepared
 from rdp.methods import method_class
@@ -19,6 +20,10 @@ from rdp.study import Recipe, RunSpec
 from rdp.train import Run, make_deterministic
 
 ROOT = Path(__file__).resolve().parents[2]
+
+# The same examples in every run, and no clock: a test that fails here fails everywhere.
+settings.register_profile("unit", derandomize=True, deadline=None, database=None)
+settings.load_profile("unit")
 
 
 @pytest.fixture(scope="session", autouse=True)

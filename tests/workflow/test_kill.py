@@ -26,8 +26,8 @@ STEPS = 44
 
 def start(folder: Path, cell: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "rdp.cli", "train", "kill.yaml", cell, "--checkpoint-seconds", "0"]
-    log = (folder / "log").open("ab")
-    return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
 
 
 def furthest(folder: Path) -> int:
@@ -91,9 +91,17 @@ def test_snakemake_killed_in_the_middle_goes_on(project: Project) -> None:
     before = project.digests()
     (project.root / "results").rename(project.root / "before")
     command = ["snakemake", "--cores", "2", "--config", "study=mini"]
-    env = os.environ | {"PYTHONPATH": str(project.root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env = os.environ | {
+        "PYTHONPATH": str(project.root),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     process = subprocess.Popen(
-        command, cwd=project.root, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
+        command,
+        cwd=project.root,
+        env=env,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        process_group=0,
     )
     while process.poll() is None and len(project.digests()) < 4:
         time.sleep(0.05)

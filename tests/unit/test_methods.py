@@ -1,0 +1,255 @@
+"""Methods are functions from the step to an iteration; masks follow the law they state."""
+
+import sys
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from scipy import stats
+
+from rdp import methods, rng
+from rdp.errors import UserError
+from rdp.methods import FULL, Method, available, method_class
+from rdp.methods.masks import draw_nonempty, drop_rates
+
+DROPPING = ["droppath", "residual_droppath"]
+
+
+def iteration(name: str, step: int = 0, *, units: int = 9, batch_size: int = 4, seed: int = 0, **options):
+    return method_class(name)(**options).iteration(step, units=units, batch_size=batch_size, seed=seed)
+
+
+class TestDropRates:
+    @pytest.mark.parametrize("units", [2, 3, 9, 54])
+    @pytest.mark.parametrize("rate", [0.0, 0.1, 0.2, 0.999])
+    def test_linear_rates_are_timms(self, units, rate):
+        from timm.layers import calculate_drop_path_rates
+
+        timms = calculate_drop_path_rates(rate, units)
+        np.testing.assert_allclose(drop_rates(rate, units, "linear"), timms, rtol=1e-6)
+
+    def test_linear_rates_start_at_exactly_0_and_end_at_exactly_the_rate(self):
+        rates = drop_rates(0.3, 7, "linear")
+        assert (rates[0], rates[-1]) == (0.0, 0.3)
+
+    def test_uniform_rates_are_all_the_rate(self):
+        assert drop_rates(0.3, 4, "uniform").tolist() == [0.3] * 4
+
+    @pytest.mark.parametrize("schedule", ["linear", "uniform"])
+    def test_a_single_unit_gets_the_whole_rate(self, schedule):
+        assert drop_rates(0.3, 1, schedule).tolist() == [0.3]
+
+    def test_a_network_without_units_is_refused(self):
+        with pytest.raises(ValueError, match="0 units"):
+            drop_rates(0.3, 0, "linear")
+
+
+def law_of_redrawing(rates: list[float]) -> dict[tuple[bool, ...], float]:
+    """The probability of every mask when masks are drawn until one drops something, by enumeration."""
+    weights = {}
+    for mask in product([False, True], repeat=len(rates)):
+        if any(mask):
+            weights[mask] = np.prod([r if dropped else 1 - r for r, dropped in zip(rates, mask, strict=True)])
+    total = sum(weights.values())
+    return {mask: weight / total for mask, weight in weights.items()}
+
+
+class TestDrawNonempty:
+    @pytest.mark.parametrize(
+        "rates",
+        [
+            [0.3],
+            [0.0, 0.2],
+            [0.0, 0.1, 0.2, 0.3],
+            [0.5, 0.5, 0.5, 0.5],
+            [0.9, 0.01, 0.6],
+            [0.3, 0.0, 0.0, 0.3],
+            [1e-9, 3e-9],
+        ],
+    )
+    def test_masks_have_the_law_of_redrawing_until_one_drops_something(self, rates):
+        draws = 20_000
+        generator = rng.generator(0, "test/masks")
+        counts = Counter(tuple(draw_nonempty(np.array(rates), generator).tolist()) for _ in range(draws))
+        law = law_of_redrawing(rates)
+        assert not {mask for mask in counts if law.get(mask, 0) == 0}
+        # Rare masks are counted together: the chi-squared law wants five or more of each.
+        common = [mask for mask, p in law.items() if p * draws >= 5]
+        observed = [counts[mask] for mask in common]
+        expected = [law[mask] * draws for mask in common]
+        if sum(expected) < draws * (1 - 1e-6):
+            observed.append(draws - sum(observed))
+            expected.append(draws - sum(expected))
+        if len(expected) == 1:
+            assert observed == [draws]
+        else:
+            assert stats.chisquare(observed, np.array(expected) * draws / sum(expected)).pvalue > 1e-3
+
+    @given(
+        st.lists(
+            st.floats(0, 1 - 2**-53, allow_subnormal=False) | st.sampled_from([0.0, 1e-300, 2**-53]),
+            min_size=1,
+            max_size=60,
+        )
+    )
+    def test_whatever_the_rates_something_drops_and_nothing_of_rate_0(self, listed):
+        rates = np.array([rate if rate >= 1e-300 else 0.0 for rate in listed])
+        generator = rng.generator(0, "test/edge")
+        if not rates.any():
+            with pytest.raises(ValueError, match="every rate is 0"):
+                draw_nonempty(rates, generator)
+            return
+        for _ in range(20):
+            dropped = draw_nonempty(rates, generator)
+            assert dropped.any()
+            assert not dropped[rates == 0].any()
+
+
+class TestResidualDropPath:
+    def test_the_two_iterations_of_a_pair_share_one_mask(self):
+        for pair in range(200):
+            drop = iteration("residual_droppath", 2 * pair)
+            recover = iteration("residual_droppath", 2 * pair + 1)
+            assert (drop.kind, recover.kind) == ("drop", "recover")
+            np.testing.assert_array_equal(drop.active, ~recover.trained)
+
+    def test_each_unit_is_trained_once_a_pair_and_the_rest_in_drop_iterations(self):
+        for pair in range(200):
+            drop = iteration("residual_droppath", 2 * pair)
+            recover = iteration("residual_droppath", 2 * pair + 1)
+            np.testing.assert_array_equal(drop.trained.astype(int) + recover.trained, np.ones(9))
+            np.testing.assert_array_equal(drop.trained, drop.active)
+            assert drop.rest_trained
+            assert not recover.rest_trained
+
+    def test_recover_iterations_compute_every_unit_at_full_scale_and_train_something(self):
+        for pair in range(200):
+            recover = iteration("residual_droppath", 2 * pair + 1, rate=0.01)
+            assert recover.active is None
+            assert recover.scale is None
+            assert recover.trained.any()
+
+    @pytest.mark.parametrize("schedule", ["linear", "uniform"])
+    def test_kept_units_are_scaled_by_1_over_keep(self, schedule):
+        drop = iteration("residual_droppath", rate=0.4, schedule=schedule)
+        np.testing.assert_allclose(drop.scale * (1 - drop_rates(0.4, 9, schedule)), np.ones(9), rtol=1e-6)
+
+    def test_masks_differ_between_pairs_and_seeds(self):
+        by_pair = {tuple(iteration("residual_droppath", 2 * pair, rate=0.5).active) for pair in range(50)}
+        by_seed = {tuple(iteration("residual_droppath", seed=seed, rate=0.5).active) for seed in range(50)}
+        assert min(len(by_pair), len(by_seed)) > 25
+
+
+class TestDropPath:
+    def test_each_example_keeps_each_unit_with_its_own_probability(self):
+        steps, batch = 400, 64
+        kept = np.stack([iteration("droppath", s, batch_size=batch, rate=0.3).active for s in range(steps)])
+        assert kept.shape == (steps, 9, batch)
+        keep, draws = 1 - drop_rates(0.3, 9, "linear"), steps * batch
+        deviation = np.sqrt(keep * (1 - keep) / draws)
+        assert (np.abs(kept.mean((0, 2)) - keep) <= 4 * deviation).all()
+
+    def test_units_and_examples_are_dropped_independently(self):
+        kept = np.concatenate(
+            [iteration("droppath", s, batch_size=64, rate=0.5, schedule="uniform").active.T for s in range(400)]
+        ).astype(float)
+        between_units = np.corrcoef(kept.T)[np.triu_indices(9, 1)]
+        assert np.abs(between_units).max() < 4.5 / np.sqrt(len(kept))
+        between_examples = np.corrcoef(kept[:-1, 0], kept[1:, 0])[0, 1]
+        assert abs(between_examples) < 4 / np.sqrt(len(kept))
+
+    def test_kept_units_are_scaled_by_1_over_keep(self):
+        scale = iteration("droppath", rate=0.4).scale
+        np.testing.assert_allclose(scale * (1 - drop_rates(0.4, 9, "linear")), np.ones(9), rtol=1e-6)
+
+    def test_everything_is_trained_in_every_iteration(self):
+        for step in range(4):
+            assert iteration("droppath", step).trained is None
+            assert iteration("droppath", step).rest_trained
+
+
+@pytest.mark.parametrize("name", DROPPING)
+class TestEveryDroppingMethod:
+    def test_at_rate_0_every_iteration_is_full(self, name):
+        assert all(iteration(name, step, rate=0) is FULL for step in range(4))
+
+    def test_an_iteration_is_a_pure_function_of_its_step(self, name):
+        in_order = [iteration(name, step).active for step in range(6)]
+        backwards = [iteration(name, step).active for step in reversed(range(6))][::-1]
+        for one, other in zip(in_order, backwards, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), float("inf"), "much", None])
+    def test_a_rate_outside_0_to_1_is_refused(self, name, rate):
+        with pytest.raises(ValidationError, match="rate"):
+            method_class(name)(rate=rate)
+
+    def test_a_misspelt_option_is_refused(self, name):
+        with pytest.raises(ValidationError, match="ratte"):
+            method_class(name)(ratte=0.1)
+
+    @pytest.mark.parametrize("path", ["plain", "pnnh"])
+    def test_dropping_where_there_is_no_residual_path_is_nonsense_with_a_reason(self, name, path):
+        reason = method_class(name)(path=path).nonsense()
+        assert name in reason
+        assert path in reason
+        assert method_class(name)().nonsense() is None
+
+
+class TestRegistry:
+    def test_the_five_methods_are_there(self):
+        assert {"vanilla", "droppath", "residual_droppath", "plain", "pnnh"} <= set(available())
+
+    @pytest.mark.parametrize("name", available())
+    def test_a_methods_file_defines_one_method_of_that_name_with_defaults_that_make_sense(self, name):
+        found = method_class(name)
+        assert issubclass(found, Method)
+        assert found.name() == name
+        assert found().nonsense() is None
+        assert found.__doc__ != Method.__doc__
+
+    @pytest.mark.parametrize("name", ["vanilla", "plain", "pnnh"])
+    def test_methods_without_a_schedule_train_everything_always(self, name):
+        assert all(iteration(name, step) is FULL for step in range(4))
+
+    def test_each_method_stands_on_its_own_path(self):
+        paths = {name: method_class(name)().path for name in available()}
+        assert paths["plain"] == "plain"
+        assert paths["pnnh"] == "pnnh"
+        assert {paths[name] for name in ("vanilla", *DROPPING)} == {"residual"}
+
+    def test_an_unknown_method_is_named_with_the_near_miss(self):
+        with pytest.raises(UserError, match="unknown method 'vanila'; did you mean 'vanilla'"):
+            method_class("vanila")
+
+    @pytest.fixture
+    def add_method(self, tmp_path, monkeypatch):
+        """Add a file to the package, for the time of one test."""
+
+        def add(name: str, text: str) -> None:
+            tmp_path.joinpath(f"{name}.py").write_text(text)
+            available.cache_clear()
+            method_class.cache_clear()
+
+        monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+        yield add
+        for name in [name for name in sys.modules if name.startswith("rdp.methods.added")]:
+            del sys.modules[name]
+        available.cache_clear()
+        method_class.cache_clear()
+
+    def test_adding_a_file_adds_a_method(self, add_method):
+        add_method("added", "from rdp.methods import Method\nclass Added(Method):\n    '''New.'''\n")
+        assert "added" in available()
+        assert method_class("added")().iteration(0, units=3, batch_size=2, seed=0) is FULL
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_a_file_must_define_one_method(self, add_method, count):
+        classes = "".join(f"class Added{i}(Method):\n    pass\n" for i in range(count))
+        add_method("added", f"from rdp.methods import Method\n{classes}")
+        with pytest.raises(UserError, match=rf"rdp/methods/added\.py: defines {count} subclasses"):
+            method_class("added")
