@@ -82,9 +82,7 @@ def retry(name: StudyArgument) -> None:
 
     planned = study.load(name)
     store = Store(places.results())
-    failed = [
-        spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}
-    ]
+    failed = [spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}]
     for spec in failed:
         store.forget(spec)
     print(f"{len(failed)} runs forgotten")
@@ -111,9 +109,7 @@ def probe(
 
 
 @app.command()
-def plot(
-    name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]
-) -> None:
+def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]) -> None:
     """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
     from rdp.report import figures
 

@@ -38,9 +38,7 @@ def flush(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON value, whole or not at all. NaN and infinity are refused: they are not JSON."""
     with whole(path) as part:
-        part.write_text(
-            json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        part.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

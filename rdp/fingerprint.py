@@ -120,9 +120,7 @@ def skeleton(node: Any) -> Any:
 
 def _lists_architectures(node: ast.stmt) -> bool:
     return (
-        isinstance(node, ast.Assign)
-        and isinstance(node.targets[0], ast.Name)
-        and node.targets[0].id == "ARCHITECTURES"
+        isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "ARCHITECTURES"
     )
 
 

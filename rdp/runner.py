@@ -46,9 +46,7 @@ def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str
     }
 
 
-def run_job(
-    specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60
-) -> list[RunRecord]:
+def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60) -> list[RunRecord]:
     """Train runs that share a dataset and a thread count, each unless its record is there already.
 
     A run that fails is recorded as failed, with its reason, and the others go on.
@@ -179,9 +177,7 @@ class _Attempt:
         state["resumed_at"] = self.resumed_at
         checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity, tensors, state))
 
-    def _record(
-        self, status: str, reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]
-    ) -> RunRecord:
+    def _record(self, status: str, reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]) -> RunRecord:
         telemetry = timings | {
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "seconds": time.perf_counter() - self.clock,

@@ -98,9 +98,7 @@ class Grid(Strict):
 
     datasets: list[str] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
-    methods: list[str] | None = Field(
-        None, min_length=1, description="some of the study's methods; null for all"
-    )
+    methods: list[str] | None = Field(None, min_length=1, description="some of the study's methods; null for all")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the study's recipe")
 
 

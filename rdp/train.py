@@ -122,9 +122,7 @@ class Run:
 
     def _train_step(self) -> None:
         x, y = self.batches.batch(self.step)
-        iteration = self.method.iteration(
-            self.step, units=len(self.units), batch_size=len(y), seed=self.spec.seed
-        )
+        iteration = self.method.iteration(self.step, units=len(self.units), batch_size=len(y), seed=self.spec.seed)
         self.units.apply(iteration, self.device)
         rate = learning_rate(self.recipe, self.step, self.steps)
         for group in self.optimizer.param_groups:
@@ -203,9 +201,7 @@ class Run:
             test = self.evaluate("test")
             if test["loss"] is None:
                 self.diverged_step = self.steps
-        weights = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
-        }
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         numbers: dict[str, Any] = {
             "parameters": cost.parameters(self.network),
             "forward_flops": cost.forward_flops(self.network, self.data.info.shape),

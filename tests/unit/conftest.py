@@ -148,9 +148,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
-        return subprocess.run(
-            command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, check=False
-        )
+        return subprocess.run(command, cwd=cwd, env=os.environ | env, capture_output=True, text=True, check=False)
 
     return run
 

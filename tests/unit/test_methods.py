@@ -18,6 +18,8 @@ from rdp.methods.masks import draw_nonempty, drop_rates
 
 DROPPING = ["droppath", "residual_droppath"]
 
+edge_rates = st.floats(1e-300, 1 - 2**-53) | st.sampled_from([0.0, 1e-300, 2**-53, 1 - 2**-53])
+
 
 def iteration(name: str, step: int = 0, *, units: int = 9, batch_size: int = 4, seed: int = 0, **options):
     return method_class(name)(**options).iteration(step, units=units, batch_size=batch_size, seed=seed)

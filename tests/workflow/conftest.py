@@ -47,9 +47,7 @@ class Project:
         env = {"PATH": path, "PYTHONPATH": str(self.root), "HOME": str(self.root), **environment}
         return subprocess.run(command, cwd=self.root, env=env, capture_output=True, text=True, timeout=300)
 
-    def snakemake(
-        self, *arguments: str, study: str = "mini", cores: int = 2
-    ) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, study: str = "mini", cores: int = 2) -> subprocess.CompletedProcess[str]:
         return self.run("snakemake", "--cores", str(cores), *arguments, "--config", f"study={study}")
 
     def planned(self, study: str = "mini") -> dict[str, int]:

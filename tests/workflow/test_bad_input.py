@@ -46,9 +46,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     ids=["unknown architecture", "misspelt key", "negative rate", "no cells"],
 )
 @pytest.mark.parametrize("command", ["plan", "status", "train", "report"])
-def test_a_bad_study_is_refused_by_every_command(
-    command: str, old: str, new: str, told: str, tmp_path: Path
-) -> None:
+def test_a_bad_study_is_refused_by_every_command(command: str, old: str, new: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD.replace(old, new))
     line = refusal(run(tmp_path, "rdp", command, "small.yaml"))
     assert line.startswith("rdp: small.yaml: ")

@@ -99,9 +99,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
     assert "RuntimeError: broken on purpose" in page
     told = project.run("rdp", "status", "mini").stdout
     assert "broken on purpose" in told
-    statuses = [
-        json.loads(p.read_text())["status"] for p in project.root.glob("results/store/*broken*/seed-*.json")
-    ]
+    statuses = [json.loads(p.read_text())["status"] for p in project.root.glob("results/store/*broken*/seed-*.json")]
     assert sorted(statuses) == ["completed", "completed", "failed", "failed"]
     assert project.planned() == {}
     assert "2 runs forgotten" in project.run("rdp", "retry", "mini").stdout

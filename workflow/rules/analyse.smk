@@ -35,12 +35,12 @@ rule measure_probe:
         f"{LOGS}/{PLAN.name}/measure_{{probe}}.tsv"
     conda:
         "../../envs/rdp.yaml"
-    params:
-        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}"),
     threads: PLAN.study.threads
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}"),
     shell:
         "rdp probe {STUDY:q} {wildcards.probe} > {log:q} 2>&1"
 
