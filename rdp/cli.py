@@ -113,7 +113,7 @@ def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIG
     """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
     from rdp.report import figures
 
-    figures.write(study.load(name), figure, places.results())
+    figures.write(figures.load(study.load(name), places.results()), figure, places.results())
 
 
 @app.command()
@@ -124,14 +124,18 @@ def report(
     ] = False,
 ) -> None:
     """Write a study's report from the records there are, naming what is missing: report/index.html."""
-    from rdp import records
+    from rdp import probes, records
     from rdp.report import figures, page
 
-    planned = study.load(name)
+    planned, results = study.load(name), places.results()
     if not only_page:
-        records.write(planned, places.results())
-        figures.write_all(planned, places.results())
-    print(page.write(planned, places.results()))
+        records.write(planned, results)
+        for measured in planned.study.probes:
+            probes.write(planned, measured, results)
+        tables = figures.load(planned, results)
+        for figure in figures.names(planned):
+            figures.write(tables, figure, results)
+    print(page.write(planned, results))
 
 
 @app.command()

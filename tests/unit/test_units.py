@@ -118,7 +118,7 @@ class TestDropIteration:
                 assert torch.equal(gradient, expected[name_there]), key
 
     def test_it_does_so_to_rounding_at_any_scale(self, name, make_network, make_batch):
-        network, (x, y) = make_network(name).double(), make_batch(name)
+        network, (x, _) = make_network(name).double(), make_batch(name)
         units = Units(network)
         scale = 1 / (1 - np.linspace(0, 0.3, len(units)))
         reference = cut(network, DROPPED[name], scale)

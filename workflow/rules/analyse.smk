@@ -53,7 +53,7 @@ for figure in FIGURES:
         input:
             records=rules.collect_records.output.records,
             history=rules.collect_records.output.history,
-            probes=[f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes if probe == figure],
+            probes=[f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes],
         output:
             multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
         log:

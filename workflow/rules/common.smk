@@ -19,8 +19,7 @@ except UserError as error:
 HOME = f"{RESULTS}/{PLAN.name}"
 CELLS = {cell.id: cell for cell in PLAN.cells}
 DATASETS = sorted({cell.dataset for cell in PLAN.cells})
-# A probe's figure has the probe's name.
-FIGURES = ["training_curves", "accuracy", "accuracy_by_depth", "cost", *PLAN.study.probes]
+FIGURES = ["accuracy", "training_curves", "accuracy_by_depth", "cost", *PLAN.study.probes]
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.

@@ -4,7 +4,7 @@
 rule write_report:
     input:
         study=PLAN.file,
-        templates=[places.templates() / name for name in ("page.html.j2", "style.css", "captions.yaml")],
+        templates=sorted(places.templates().glob("[!.]*.[jcy]*")),
         records=rules.collect_records.output,
         figures=[f"{HOME}/figures/{figure}.svg" for figure in FIGURES],
     output:

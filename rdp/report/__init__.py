@@ -1,0 +1,1 @@
+"""Figures, tables and the page: made from tables of records, never from models."""

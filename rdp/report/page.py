@@ -1,0 +1,131 @@
+"""The page: one HTML file that opens offline, made from the tables and figures of a study."""
+
+import base64
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+from rdp import data, files, places, records
+from rdp.errors import UserError
+from rdp.report import figures, summary
+from rdp.study import Plan
+
+
+def write(plan: Plan, results: Path) -> Path:
+    """Write ``report/index.html`` and ``tables/*.csv`` of a study from what was collected and drawn."""
+    table, _ = records.read(plan.name, results)
+    folder = results / plan.name
+    cells = summary.cells(plan, table)
+    for name, rows in (("accuracy", _accuracy_rows(cells)), ("cost", _cost_rows(cells))):
+        with files.whole(folder / "tables" / f"{name}.csv") as part:
+            pd.DataFrame(rows).to_csv(part, index=False)
+    path = folder / "report" / "index.html"
+    with files.whole(path) as part:
+        part.write_text(render(plan, table, cells, folder / "figures"), encoding="utf-8")
+    return path
+
+
+def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], drawn: Path) -> str:
+    """The page as text. A name that the template uses and nothing fills stops it, by name."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(places.templates()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": summary.percent, "points": summary.points}
+    unfinished = table[table["status"].isin(["failed", "missing", "diverged"])]
+    return environment.get_template("page.html.j2").render(
+        plan=plan,
+        style=(places.templates() / "style.css").read_text(encoding="utf-8"),
+        version=version("rdp"),
+        counts=table["status"].value_counts().to_dict(),
+        runs=len(table),
+        sentences=list(summary.sentences(cells)),
+        cells=cells,
+        figures=_figures(plan, drawn),
+        unfinished=unfinished[["run", "method", "status", "reason"]].to_dict("records"),
+        machines=_machines(table),
+        commits=sorted(table["commit"].dropna().unique()),
+        recipes=_recipes(plan),
+        datasets={name: data.info(name) for name in dict.fromkeys(cell.dataset for cell in plan.cells)},
+        identities=_identities(plan, table),
+        study_text=plan.file.read_text(encoding="utf-8"),
+        choices=_yaml("choices.yaml"),
+        variants=sorted({cell.specs[0].options.get("variant", "") for cell in plan.cells} - {""}),
+    )
+
+
+def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
+    captions = _yaml("captions.yaml")
+    found = []
+    for name in figures.names(plan):
+        path = drawn / f"{name}.svg"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; run: rdp plot {plan.name} {name}")
+        if name not in captions:
+            raise UserError(f"{places.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
+        image = base64.b64encode(path.read_bytes()).decode()
+        found.append({"name": name, "image": f"data:image/svg+xml;base64,{image}"} | captions[name])
+    return found
+
+
+def _yaml(name: str) -> Any:
+    return yaml.safe_load((places.templates() / name).read_text(encoding="utf-8"))
+
+
+def _machines(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The stacks that trained runs, with how many each."""
+    counts = table["stack"][table["spec_digest"].notna()].value_counts()
+    return [{"runs": count} | json.loads(stack) for stack, count in counts.items()]
+
+
+def _recipes(plan: Plan) -> list[dict[str, Any]]:
+    """What each cell is trained with, cells of one recipe together."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in plan.cells:
+        recipe = cell.specs[0].recipe
+        row = found.setdefault(recipe.model_dump_json(), {"recipe": recipe.model_dump(), "cells": []})
+        row["cells"].append(f"{cell.architecture}/{cell.dataset}/{cell.label}")
+    return list(found.values())
+
+
+def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = []
+    for cell in plan.cells:
+        runs = table[table["cell"] == cell.id]
+        digests = {
+            name: ", ".join(sorted({value[:12] for value in runs[f"{name}_digest"].dropna()}))
+            for name in ("data", "code", "stack")
+        }
+        label = f"{cell.architecture}/{cell.dataset}/{cell.label}"
+        rows.append({"label": label, "cell": cell.id, "options": cell.specs[0].options} | digests)
+    return rows
+
+
+def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+    rows = []
+    for cell in cells:
+        row = {"dataset": cell.dataset, "architecture": cell.architecture, "method": cell.method}
+        row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
+        row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
+        row |= {status: cell.counts.get(status, 0) for status in ("completed", "diverged", "failed", "missing")}
+        if cell.difference is not None:
+            row |= {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high")}
+        rows.append(row)
+    return rows
+
+
+def _cost_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+    names = ("parameters", "forward_flops", "throughput", "throughput_ratio", "seconds")
+    return [
+        {"dataset": cell.dataset, "architecture": cell.architecture, "method": cell.method}
+        | {name: getattr(cell, name) for name in names}
+        for cell in cells
+    ]

@@ -1,0 +1,55 @@
+"""One look for every figure, readable without colour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; yellow is left out, too pale on white.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
+_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+
+PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn, in every figure."""
+
+    colour: str
+    marker: str
+    dash: object
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """A look for each method, by its place in the study; colour, marker and dash repeat at different periods."""
+    return {
+        label: Look(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
+        for i, label in enumerate(labels)
+    }
+
+
+def use() -> None:
+    """Set the style, and what makes files the same on every run."""
+    mpl.use("Agg")
+    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.85)
+    mpl.rcParams.update(
+        {
+            "svg.hashsalt": "rdp",
+            "svg.fonttype": "path",
+            "pdf.fonttype": 42,
+            "figure.constrained_layout.use": True,
+            "axes.titlesize": "medium",
+            "axes.titleweight": "bold",
+            "legend.frameon": False,
+        }
+    )
+
+
+def note(figure: Figure, text: str) -> None:
+    """A line below the axes."""
+    if text:
+        figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.35")

@@ -1,0 +1,310 @@
+"""Networks: their sizes by hand formula, their paths, their coders and their initial weights."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from rdp import cost
+from rdp.errors import UserError
+from rdp.models import architecture, architectures
+from rdp.models.mlp import ResidualLayer
+from rdp.models.paths import Coder, Parts, PnnhStack, SumLayer
+from rdp.study import Recipe
+from rdp.train import make_optimizer
+
+PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]
+path_ids = [" ".join([path, *options.values()]) for path, options in PATHS]
+every_path = pytest.mark.parametrize(("path", "options"), PATHS, ids=path_ids)
+WIDTHS = (16, 32, 64)
+
+
+def linear_parts() -> Parts:
+    def linear(width_in, width_out):
+        return nn.Linear(width_in, width_out, bias=False)
+
+    return Parts(linear=linear, pointwise=linear, norm=nn.BatchNorm1d)
+
+
+def kernels(module: nn.Module) -> int:
+    """Parameters of linear and convolutional layers."""
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+
+
+class TestParameters:
+    @pytest.mark.parametrize("path", ["residual", "plain"])
+    @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9), ("resnet110", 18)])
+    def test_resnets_have_the_layers_of_the_formula_with_or_without_shortcuts(self, name, blocks, path, make_network):
+        channels, classes = 3, 10
+        expected = 9 * channels * 16 + 2 * 16 + 64 * classes + classes
+        for width_in, width in zip((16, 16, 32), WIDTHS, strict=True):
+            # Two 3 x 3 layers a block, each with a gain and a bias a channel; the first reads the last stage.
+            expected += 9 * width_in * width + (2 * blocks - 1) * 9 * width * width + 2 * blocks * 2 * width
+        network = make_network(name, path, input_shape=(channels, 32, 32), classes=classes)
+        assert cost.parameters(network) == expected
+
+    @pytest.mark.parametrize(
+        ("name", "count"), [("resnet20", 269_722), ("resnet56", 853_018), ("resnet110", 1_727_962)]
+    )
+    def test_resnets_for_cifar10_have_their_known_sizes(self, name, count, make_network):
+        assert cost.parameters(make_network(name, input_shape=(3, 32, 32))) == count
+
+    @pytest.mark.parametrize("path", ["residual", "plain"])
+    def test_mlps_have_the_layers_of_the_formula(self, path, make_network):
+        expected = (2 * 32 + 32) + 32 * (32 * 32 + 2 * 32) + (32 * 2 + 2)
+        assert cost.parameters(make_network("mlp32", path, classes=2)) == expected
+
+    @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9), ("resnet110", 18)])
+    @pytest.mark.parametrize("variant", ["concat", "sum"])
+    def test_pnnh_resnets_have_the_layers_of_the_formula(self, name, blocks, variant, make_network):
+        expected = 9 * 16 + 2 * 16 + 64 * 10 + 10
+        for width_in, width in zip((16, 16, 32), WIDTHS, strict=True):
+            depth = 2 * blocks
+            if width_in != width:  # the layer that changes the width is a plain one
+                expected += 9 * width_in * width + 2 * width
+                depth -= 1
+            half = width // 2
+            layer = 9 * width * half + 2 * half if variant == "concat" else 9 * width * half + half * width + 2 * width
+            expected += depth * layer + width * width
+        assert cost.parameters(make_network(name, "pnnh", variant=variant)) == expected
+
+    @pytest.mark.parametrize(("variant", "low", "high"), [("concat", 0.5, 0.52), ("sum", 0.55, 0.58)])
+    def test_deep_pnnh_resnets_have_about_half_the_parameters(self, variant, low, high, make_network):
+        plain = cost.parameters(make_network("resnet110", "plain"))
+        assert low < cost.parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
+
+    @pytest.mark.parametrize("k", [1, 3, 5])
+    def test_a_pnnh_layer_has_exactly_the_stated_share_of_a_plain_layers_weights(self, k):
+        def conv(size):
+            return lambda a, b: nn.Conv2d(a, b, size, padding=size // 2, bias=False)
+
+        parts = Parts(linear=conv(k), pointwise=conv(1), norm=nn.BatchNorm2d)
+        plain = k * k * 8 * 8
+        concat, total = (kernels(PnnhStack(8, 1, parts, 1.0, variant)) for variant in ("concat", "sum"))
+        assert 2 * concat == plain
+        assert total * 2 * k * k == plain * (k * k + 1)
+
+    def test_forward_flops_are_those_of_the_formula(self, make_network):
+        # A multiply-add counts two: each weight of a 3 x 3 layer once for every pixel of its output.
+        expected = 2 * (9 * 1 * 16 * 64 + 64 * 10)
+        for width_in, width, pixels in zip((16, 16, 32), WIDTHS, (64, 16, 4), strict=True):
+            expected += 2 * 9 * pixels * (width_in * width + 5 * width * width)
+        network = make_network("resnet20")
+        assert cost.forward_flops(network, (1, 8, 8)) == expected
+        assert network.training
+
+
+class TestBuild:
+    @every_path
+    @pytest.mark.parametrize("name", architectures())
+    def test_every_architecture_builds_on_every_path_and_gives_logits(
+        self, name, path, options, make_network, make_batch
+    ):
+        logits = make_network(name, path, **options)(make_batch(name)[0])
+        assert logits.shape == (12, 10)
+        assert logits.isfinite().all()
+
+    def test_an_unknown_architecture_is_named_with_the_near_miss(self):
+        with pytest.raises(UserError, match="unknown architecture 'resnet_20'; did you mean 'resnet20'"):
+            architecture("resnet_20")
+
+    def test_an_unknown_variant_is_named(self):
+        with pytest.raises(ValueError, match=r"'product', valid: concat, sum"):
+            PnnhStack(8, 1, linear_parts(), 1.0, "product")
+
+    def test_an_odd_width_is_refused(self):
+        with pytest.raises(ValueError, match="even width, got 7"):
+            PnnhStack(7, 1, linear_parts(), 1.0)
+
+    def test_architectures_are_listed_without_importing_torch(self, run_python):
+        done = run_python(
+            "-c",
+            "import json, sys; from rdp.models import architectures; "
+            "print(json.dumps([sorted(architectures()), 'torch' in sys.modules]))",
+        )
+        assert done.returncode == 0, done.stderr
+        names, imported = json.loads(done.stdout)
+        assert {"mlp32", "resnet20", "resnet56", "resnet110"} <= set(names)
+        assert not imported
+
+
+@every_path
+@pytest.mark.parametrize("name", ["mlp32", "resnet20"])
+def test_the_norm_gain_is_set_on_the_last_norm_of_every_branch_or_learner(name, path, options, make_network):
+    network = make_network(name, path, norm_gain=0.2, **options)
+    low, one = [], []
+    for key, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            assert (module.bias == 0).all()
+            gain = module.weight.unique().item()
+            assert gain == 1 or gain == pytest.approx(0.2)
+            (one if gain == 1 else low).append(key)
+    if name == "mlp32":
+        assert (len(low), len(one)) == (32, 0)
+    elif path == "pnnh":
+        assert (len(low), one) == (18, ["0.norm"])  # every layer is a learner of its own, but for the stem
+    else:
+        assert low == [f"{stage}.{block}.branch.norm2" for stage in (1, 2, 3) for block in range(3)]
+
+
+class TestCoder:
+    @pytest.mark.parametrize("rows", [16, 8])
+    def test_it_starts_at_the_identity_exactly(self, rows):
+        assert torch.equal(Coder(16, rows, uses=3)(), torch.eye(16)[:rows])
+
+    @pytest.mark.parametrize("variant", ["concat", "sum"])
+    @pytest.mark.parametrize("name", ["mlp32", "resnet20"])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_its_rows_stay_orthonormal_to_rounding_whatever_the_optimizer_does(
+        self, dtype, name, variant, make_network, make_batch
+    ):
+        network = make_network(name, "pnnh", variant=variant).to(dtype)
+        coders = [module for module in network.modules() if isinstance(module, Coder)]
+        assert len(coders) == (1 if name == "mlp32" else 3)
+        optimizer = make_optimizer(network, Recipe(learning_rate=0.3))
+        for step in range(8):
+            x, y = make_batch(name, seed=step)
+            nn.functional.cross_entropy(network(x.to(dtype)), y).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        for coder in coders:
+            code = coder()
+            identity = torch.eye(code.shape[1], dtype=dtype)[: len(code)]
+            assert (code - identity).abs().max() > 0.01  # it did move
+            # An exponential's rounding error grows with the norm of its exponent.
+            norm = torch.linalg.matrix_norm(coder.skew - coder.skew.T, 2).item()
+            rounding = 32 * torch.finfo(dtype).eps * (1 + norm)
+            torch.testing.assert_close(code @ code.T, identity[:, : len(code)], rtol=0, atol=rounding)
+
+    def test_one_coder_is_shared_by_all_layers_of_a_stack_and_computed_once(self):
+        stack = PnnhStack(8, 5, linear_parts(), 1.0)
+        calls = []
+        stack.coder.register_forward_hook(lambda *_: calls.append(1))
+        stack(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
+        assert len(calls) == 1
+        assert stack.coder.skew.learning_rate_factor == 1 / 5
+
+    def test_concat_passes_the_first_half_of_its_input_on_untouched_at_the_start(self):
+        stack = PnnhStack(8, 3, linear_parts(), 1.0, "concat")
+        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(stack(x)[:, :4], x[:, :4])
+
+    def test_sum_at_the_start_is_a_residual_network_of_the_same_layers(self):
+        stack = PnnhStack(8, 3, linear_parts(), 1.0, "sum")
+        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+        layers = [
+            ResidualLayer(nn.Sequential(layer.narrow, layer.widen, layer.norm, nn.ReLU())) for layer in stack.layers
+        ]
+        torch.testing.assert_close(stack(x), nn.Sequential(*layers)(x))
+
+
+class Rotation(nn.Module):
+    """x -> M x, along the features."""
+
+    def __init__(self, matrix: torch.Tensor) -> None:
+        super().__init__()
+        self.matrix = matrix
+
+    def forward(self, x):
+        return x @ self.matrix.T
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["batch statistics", "running statistics"])
+def test_sum_with_an_orthogonal_coder_is_a_residual_network_in_rotated_coordinates(training):
+    """x_(l+1) = C x_l + f_l(x_l), so z_l = C^-l x_l obeys z_(l+1) = z_l + C^-(l+1) f_l(C^l z_l).
+
+    The right side is built from this project's own residual layers: the rotation C^l folded into the learner's
+    first weights, W C^l, and C^-(l+1) behind its rectifier. C is orthogonal, so its inverse is its transpose.
+    """
+    width, depth = 8, 6
+    generator = torch.Generator().manual_seed(0)
+    stack = PnnhStack(width, depth, linear_parts(), 0.7, "sum").double().train(training)
+    with torch.no_grad():
+        stack.coder.skew.copy_(torch.randn(width, width, generator=generator))
+        for layer in stack.layers:
+            layer.norm.running_mean.copy_(torch.randn(width, generator=generator))
+            layer.norm.running_var.copy_(0.5 + torch.rand(width, generator=generator))
+        code = stack.coder()
+        assert (code - torch.eye(width)).abs().max() > 0.3  # far from the identity
+        residual, power = [], torch.eye(width, dtype=torch.float64)  # C^l
+        for layer in stack.layers:
+            assert isinstance(layer, SumLayer)
+            narrow = nn.Linear(width, width // 2, bias=False).double()
+            narrow.weight.copy_(layer.narrow.weight @ power)
+            power = code @ power
+            branch = nn.Sequential(narrow, layer.widen, layer.norm, nn.ReLU(), Rotation(power.T))
+            residual.append(ResidualLayer(branch))
+        x = torch.randn(16, width, generator=generator, dtype=torch.float64)
+        rotated = nn.Sequential(*residual).train(training)(x)
+        torch.testing.assert_close(rotated, stack(x) @ power, rtol=1e-10, atol=1e-10)  # rows: (C^-L x)^T = x^T C^L
+
+
+def weights(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Weights of linear and convolutional layers, by name."""
+    return {
+        name: module.weight.detach()
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+
+
+class TestInitialWeights:
+    @pytest.mark.parametrize("name", ["mlp32", "resnet20"])
+    def test_the_same_seed_gives_the_same_weights(self, name, make_network):
+        one, other = make_network(name).state_dict(), make_network(name).state_dict()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+    @every_path
+    def test_another_seed_gives_other_weights_in_every_layer(self, path, options, make_network):
+        one, other = (weights(make_network("resnet20", path, seed=seed, **options)) for seed in (0, 1))
+        assert not any(torch.equal(one[key], other[key]) for key in one)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param("mlp32", marks=pytest.mark.xfail(strict=True, reason="layers are named by their path")),
+            "resnet20",
+            "resnet56",
+        ],
+    )
+    def test_a_plain_network_starts_with_all_the_weights_of_its_residual_form(self, name, make_network):
+        residual, plain = make_network(name, seed=3).state_dict(), make_network(name, "plain", seed=3).state_dict()
+        assert residual.keys() == plain.keys()
+        assert all(torch.equal(residual[key], plain[key]) for key in residual)
+
+    @every_path
+    def test_wherever_name_and_shape_agree_so_do_the_weights(self, path, options, make_network):
+        residual, other = weights(make_network("resnet20")), weights(make_network("resnet20", path, **options))
+        same = [key for key in other if key in residual and other[key].shape == residual[key].shape]
+        assert {"0.conv", "6"} <= set(same)  # stem and head at least
+        assert all(torch.equal(other[key], residual[key]) for key in same)
+
+    @every_path
+    @pytest.mark.parametrize("name", ["mlp32", "resnet56"])
+    def test_their_variance_is_hes(self, name, path, options, make_network):
+        total, squares = 0, 0.0
+        for key, weight in weights(make_network(name, path, **options)).items():
+            # 2 / fan-in before a rectifier; 1 / fan-in for the head, an mlp's linear stem, and a narrowing map
+            # that a widening one follows.
+            linear = key.endswith("narrow") or key in ({"1", "3"} if name == "mlp32" else {"6"})
+            variance = (1 if linear else 2) / weight[0].numel()
+            standard = weight.double() / variance**0.5
+            # Mean and mean square of n standard normals deviate by 1 / sqrt(n) and sqrt(2 / n).
+            n = weight.numel()
+            assert abs(standard.mean()) < 4.5 / n**0.5, key
+            assert abs((standard**2).mean() - 1) < 5 * (2 / n) ** 0.5, key
+            total, squares = total + n, squares + (standard**2).sum().item()
+        assert squares / total == pytest.approx(1, abs=4 * (2 / total) ** 0.5)
+
+    def test_no_two_layers_start_alike(self, make_network):
+        found = [w for w in weights(make_network("mlp32")).values() if w.shape == (32, 32)]
+        flat = torch.stack([w.flatten() for w in found])
+        correlation = torch.corrcoef(flat) - torch.eye(len(flat))
+        assert correlation.abs().max() < 5 / flat.shape[1] ** 0.5
+
+    def test_biases_start_at_0(self, make_network):
+        for name in ("mlp32", "resnet20"):
+            for module in make_network(name).modules():
+                if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                    assert (module.bias == 0).all()
