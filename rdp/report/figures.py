@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,10 +89,13 @@ def accuracy(tables: Tables) -> Drawing:
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
         axis.set_yticks(range(len(tables.labels)), tables.labels)
         axis.set_ylim(len(tables.labels) - 0.5, -0.5)
+        left, right = axis.get_xlim()  # an interval of few seeds may reach beyond what accuracy can be
+        axis.set_xlim(max(left, -2), min(right, style.PERCENT + 2))
         axis.set_title(f"{architecture} on {dataset}")
         axis.set_xlabel("test accuracy (%)")
     style.note(figure, f"Dotted: chance. Crosses: diverged runs, at chance. {tables.absent()}")
-    return Drawing(figure, pd.DataFrame(rows))
+    columns = ["dataset", "architecture", "method", "seed", "status", "accuracy", "mean", "low", "high"]
+    return Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
 def training_curves(tables: Tables) -> Drawing:
@@ -107,11 +111,7 @@ def training_curves(tables: Tables) -> Drawing:
             for label in tables.labels:
                 if label not in by.index.get_level_values(0):
                     continue
-                line, look = by.loc[label] * [factor, factor, factor, 1], looks[label]
-                every = max(1, len(line) // 8)
-                shape = {"marker": look.marker, "markevery": every, "markersize": 4}
-                axis.plot(line.index, line["mean"], color=look.colour, linestyle=look.dash, label=label, **shape)
-                axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.12, linewidth=0)
+                _line(axis, by.loc[label] * [factor, factor, factor, 1], looks[label], label)
             rows.append(by.reset_index().assign(dataset=dataset, architecture=architecture, quantity=quantity))
             axis.set_ylabel(name if column == 0 else "")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -186,23 +186,15 @@ def cost(tables: Tables) -> Drawing:
             axis.scatter(speeds, np.full(len(speeds), place), s=18, marker=look.marker, color=look.colour, alpha=0.45)
             middle = float(np.median(speeds))
             axis.plot([middle, middle], [place - 0.3, place + 0.3], color=look.colour, lw=2)
-            axis.annotate(
-                f"{int(mine['parameters'].iloc[0]):,} parameters, {mine['forward_flops'].iloc[0] / 1e6:.2f} MFLOP",
-                (0.99, place + 0.42),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                fontsize=7,
-                color="0.35",
-            )
             key = {"dataset": dataset, "architecture": architecture, "method": label, "median": middle}
             rows += [key | {"examples_per_second": speed} for speed in speeds]
         axis.set_yticks(range(len(tables.labels)), tables.labels)
-        axis.set_ylim(len(tables.labels) - 0.4, -0.6)
+        axis.set_ylim(len(tables.labels) - 0.5, -0.5)
         axis.set_xlim(left=0)
         axis.set_title(f"{architecture} on {dataset}")
         axis.set_xlabel("training examples a second")
     devices = ", ".join(sorted(measured["device"].dropna().unique()))
-    style.note(figure, f"Points: runs. Bars: median. FLOP of one forward pass. On {devices or 'no machine yet'}.")
+    style.note(figure, f"Points: runs. Bars: median. On {devices or 'no machine yet'}.")
     columns = ["dataset", "architecture", "method", "median", "examples_per_second"]
     return Drawing(figure, pd.DataFrame(rows, columns=columns))
 
@@ -216,20 +208,21 @@ def surviving_neurons(tables: Tables) -> Drawing:
     for column, ((dataset, architecture), layers) in enumerate(panels):
         for axis, stage in zip(grid[:, column], ("initial", "trained"), strict=True):
             here = layers[layers["stage"] == stage] if len(measured) else layers.iloc[:0]
-            for label in tables.labels:
-                mine, look = here[here["method"] == label], looks[label]
+            # The rectifier inside a branch and the one that closes its block are two stories: a line each.
+            inside = here["name"].str.contains("branch") if len(measured) else here["run"].astype(bool)
+            for label, where in product(tables.labels, (True, False)):
+                mine, look = here[(here["method"] == label) & (inside == where)], looks[label]
                 if mine.empty:
                     continue
                 line = mine.groupby("layer")["positive"].agg(["mean", "min", "max", "count"]) * [100, 100, 100, 1]
-                every = max(1, len(line) // 8)
-                shape = {"marker": look.marker, "markevery": every, "markersize": 4}
-                axis.plot(line.index, line["mean"], color=look.colour, linestyle=look.dash, label=label, **shape)
-                axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.12, linewidth=0)
+                _line(axis, line, look, label)
                 key = {"dataset": dataset, "architecture": architecture, "stage": stage, "method": label}
-                rows.append(line.reset_index().assign(**key))
+                rows.append(line.reset_index().assign(inside_branch=where, **key))
             axis.set_title(f"{architecture} on {dataset}, {'at initialisation' if stage == 'initial' else 'trained'}")
             axis.set_ylabel("pre-activations above 0 (%)" if column == 0 else "")
         grid[1, column].set_xlabel("rectifier, from the input on")
+        grid[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+        grid[0, column].xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, grid.flat)
     style.note(figure, f"First {probes.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed.")
     return Drawing(figure, pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["layer"]))
@@ -268,6 +261,13 @@ def _grid(panels: int) -> tuple[Figure, list[Axes]]:
     for axis in grid.flat[panels:]:
         axis.set_visible(False)
     return figure, list(grid.flat[:panels])
+
+
+def _line(axis: Axes, line: pd.DataFrame, look: style.Look, label: str) -> None:
+    """A method's mean with the range of its seeds; ``line`` has columns mean, min and max."""
+    shape = {"marker": look.marker, "markevery": max(1, len(line) // 8), "markersize": 4}
+    axis.plot(line.index, line["mean"], color=look.colour, linestyle=look.dash, label=label, **shape)
+    axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.12, linewidth=0)
 
 
 def _legend(figure: Figure, axes: Iterator[Axes] | list[Axes]) -> None:

@@ -1,0 +1,107 @@
+"""The page says what the records say."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from rdp.report import figures, page, summary
+from rdp.study import Plan
+
+from .conftest import make_plan, make_tables, save
+
+
+Build = Callable[[Plan, Path, tuple[pd.DataFrame, pd.DataFrame]], str]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """Write the page of a study. Its figures are drawn once: what they show is not the page's doing."""
+    folder = tmp_path_factory.mktemp("drawn")
+    plan = make_plan(folder)
+    save(plan, folder, make_tables(plan, folder))
+    for name in figures.names(plan):
+        figures.write(figures.load(plan, folder), name, folder)
+
+    def write(plan: Plan, results: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> str:
+        save(plan, results, tables)
+        shutil.copytree(folder / "planted" / "figures", results / plan.name / "figures", dirs_exist_ok=True)
+        return page.write(plan, results).read_text()
+
+    return write
+
+
+def test_numbers_come_from_the_records_and_move_with_them(planted: Plan, tmp_path: Path, build: Build) -> None:
+    table, history = make_tables(planted, tmp_path)
+    text = build(planted, tmp_path, (table, history))
+    # vanilla 0.95, 0.96, 0.97: mean 96.0, half width 4.302653 x 1 / sqrt(3) = 2.5
+    assert "96.0 % [93.5, 98.5]" in text
+    assert "+1.0 points [+1.0, +1.0]" in text
+    assert "\u221265.0 points" in text
+    assert "269,434" in text
+    table.loc[(table["method"] == "vanilla") & (table["seed"] == 0), "accuracy"] = 0.80
+    assert "96.0 % [93.5, 98.5]" not in build(planted, tmp_path, (table, history))
+    written = pd.read_csv(tmp_path / planted.name / "tables" / "accuracy.csv")
+    assert written["mean"].round(6).tolist()[0] == 91.0
+
+
+def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
+    table, history = make_tables(planted, tmp_path)
+    table.loc[0, ["status", "accuracy", "reason"]] = ["failed", float("nan"), "RuntimeError: out of <memory>"]
+    table.loc[1, ["status", "accuracy", "reason"]] = ["missing", float("nan"), "not trained yet"]
+    table.loc[8, ["status", "accuracy", "reason"]] = ["diverged", 0.1, "the loss was not finite at step 7"]
+    text = build(planted, tmp_path, (table, history))
+    assert "RuntimeError: out of &lt;memory&gt;" in text
+    assert "not trained yet" in text
+    assert "the loss was not finite at step 7" in text
+    assert "1 of 9 runs diverged and are counted at chance" in text
+    assert "1 of 3" in text  # of the first cell's runs, one is in its mean
+
+
+def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tmp_path: Path) -> None:
+    table, _ = make_tables(planted, tmp_path)
+    table.loc[(table["method"] == "droppath") & (table["seed"] == 0), "accuracy"] = 0.5
+    (first, *_) = summary.sentences(summary.cells(planted, table))
+    assert "no difference to vanilla is shown for droppath" in first
+    assert "plain below vanilla" in first
+
+
+def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
+    table, _ = make_tables(planted, tmp_path)
+    table.loc[table["seed"] > 0, "accuracy"] = float("nan")
+    (first, *_) = summary.sentences(summary.cells(planted, table))
+    assert "With one seed there is no interval" in first
+    assert "[" not in first
+
+
+def test_nothing_finished_still_builds_a_page(planted: Plan, tmp_path: Path, build: Build) -> None:
+    table, history = make_tables(planted, tmp_path)
+    table["status"], table["reason"] = "missing", "not trained yet"
+    numbers = ["accuracy", "parameters", "forward_flops", "examples_per_second", "seconds"]
+    table[numbers] = float("nan")
+    table[["commit", "device", "spec_digest"]] = None
+    text = build(planted, tmp_path, (table, history.iloc[:0]))
+    assert "resnet20 on digits: no run has finished yet." in text
+
+
+def test_what_comes_from_outside_is_escaped(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path, title="<script>alert(1)</script>")
+    text = build(plan, tmp_path, make_tables(plan, tmp_path))
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_the_page_is_one_file_without_addresses_to_load(planted: Plan, tmp_path: Path, build: Build) -> None:
+    text = build(planted, tmp_path, make_tables(planted, tmp_path))
+    assert 'src="http' not in text
+    assert "<link" not in text
+    assert text.count("data:image/svg+xml") == len(figures.names(planted))
+
+
+def test_reports_do_not_import_torch() -> None:
+    code = "import sys, rdp.report.page, rdp.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
