@@ -23,12 +23,12 @@ from rdp.study import Plan
 
 @dataclass(frozen=True)
 class Tables:
-    """What figures are drawn from: the records, their history, and the tables of the study's probes."""
+    """What figures are drawn from: the records, their history, and on demand the tables of the study's probes."""
 
     plan: Plan
     records: pd.DataFrame
     history: pd.DataFrame
-    probes: dict[str, pd.DataFrame]
+    results: Path
 
     @property
     def labels(self) -> list[str]:
@@ -56,9 +56,7 @@ class Drawing(NamedTuple):
 
 def load(plan: Plan, results: Path) -> Tables:
     """The tables of a study."""
-    tables = records.read(plan.name, results)
-    measured = {name: probes.read(plan.name, name, results) for name in plan.study.probes}
-    return Tables(plan, *tables, measured)
+    return Tables(plan, *records.read(plan.name, results), results)
 
 
 def accuracy(tables: Tables) -> Drawing:
@@ -201,7 +199,7 @@ def cost(tables: Tables) -> Drawing:
 
 def surviving_neurons(tables: Tables) -> Drawing:
     """Share of pre-activations above 0, by depth, at initialisation and trained."""
-    measured = tables.probes["surviving_neurons"]
+    measured = probes.read(tables.plan.name, "surviving_neurons", tables.results)
     panels = tables.panels(measured) if len(measured) else tables.panels(tables.history)
     figure, grid = plt.subplots(2, len(panels), figsize=(4.2 * len(panels), 6), squeeze=False, sharey=True)
     looks, rows = style.looks(tables.labels), []

@@ -14,7 +14,6 @@ from rdp.study import Plan
 
 from .conftest import make_plan, make_tables, save
 
-
 Build = Callable[[Plan, Path, tuple[pd.DataFrame, pd.DataFrame]], str]
 
 

@@ -53,7 +53,7 @@ for figure in FIGURES:
         input:
             records=rules.collect_records.output.records,
             history=rules.collect_records.output.history,
-            probes=[f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes],
+            probes=[f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes if probe == figure],
         output:
             multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
         log:
@@ -68,5 +68,6 @@ for figure in FIGURES:
             runtime=30,
         params:
             code=code_of("rdp.report.figures"),
+            figure=figure,  # the shell line is read when the job runs, long after this loop
         shell:
-            f"rdp plot {{STUDY:q}} {figure} > {{log:q}} 2>&1"
+            "rdp plot {STUDY:q} {params.figure} > {log:q} 2>&1"
