@@ -185,7 +185,7 @@ class TestClosure:
             "print(*(name for name in sys.modules if name.startswith('rdp.')))"
         )
         spec = make_spec("residual_droppath", epochs=1)
-        done = run_python("-c", script, spec.model_dump_json(), str(tmp_path))
+        done = run_python("-c", script, spec.model_dump_json(), str(tmp_path), OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
         loaded = set(done.stdout.split())
         # A source decides the data, whose digest stands for it; probes only measure.

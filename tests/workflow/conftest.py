@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,16 +52,11 @@ class Project:
     def snakemake(self, *arguments: str, study: str = "mini", cores: int = 2) -> subprocess.CompletedProcess[str]:
         return self.run("snakemake", "--cores", str(cores), *arguments, "--config", f"study={study}")
 
-    def planned(self, study: str = "mini") -> dict[str, int]:
+    def planned(self, study: str = "mini") -> Counter[str]:
         """Jobs that a dry run would start, by rule."""
-        done = self.run("snakemake", "-n", "--quiet", "progress", "--config", f"study={study}")
+        done = self.run("snakemake", "-n", "--config", f"study={study}")
         assert done.returncode == 0, done.stdout + done.stderr
-        counts = {}
-        for line in (done.stdout + done.stderr).splitlines():
-            words = line.split()
-            if len(words) == 2 and words[1].isdigit() and words[0] not in {"total", "all"}:
-                counts[words[0]] = int(words[1])
-        return counts
+        return Counter(re.findall(r"^(?:local)?rule (\w+):$", done.stdout + done.stderr, re.M)) - Counter(["all"])
 
     def digests(self, results: str = "results") -> dict[str, str]:
         """The digest of every run's record."""
