@@ -142,12 +142,13 @@ class Store:
         try:
             stated = content.pop("digest")
             record = RunRecord(**content)
-        except (KeyError, TypeError, AttributeError):
+            found = record.digest
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise UserError(f"{path}: damaged: not a record of schema {SCHEMA}") from None
         if record.schema != SCHEMA:
             raise UserError(f"{path}: schema {record.schema}; this version reads {SCHEMA}")
-        if record.digest != stated:
-            raise UserError(f"{path}: damaged: its digest is {record.digest[:12]}, it says {stated[:12]}")
+        if found != stated:
+            raise UserError(f"{path}: damaged: its digest is {found[:12]}, it says {str(stated)[:12]}")
         return record
 
     def find(self, run: str, identity: dict[str, Any]) -> RunRecord | None:
@@ -168,7 +169,7 @@ class Store:
         receipt = files.read_json(self.receipt(run))
         record = self.read(run)
         path = self.folder(run) / "record.json"
-        if receipt.get("run") != run or receipt.get("record") != digest.of_file(path):
+        if not isinstance(receipt, dict) or receipt.get("run") != run or receipt.get("record") != digest.of_file(path):
             raise UserError(f"{path}: not the record that {self.receipt(run)} was written for")
         return record
 

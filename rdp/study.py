@@ -26,7 +26,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 class Strict(BaseModel):
     """A model that refuses keys it does not know and never changes once made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Recipe(Strict):
@@ -118,11 +118,20 @@ class Study(Strict):
     seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
 
-    @field_validator("seeds")
+    @field_validator("seeds", mode="before")
     @classmethod
-    def _no_seed_twice(cls, seeds: int | list[int]) -> int | list[int]:
-        if isinstance(seeds, list) and len(set(seeds)) != len(seeds):
-            raise ValueError("a seed is listed twice")
+    def _count_or_list(cls, seeds: Any) -> Any:
+        """Say what is wrong in one sentence, where pydantic would tell what each half of the union wants."""
+        if isinstance(seeds, list):
+            if not seeds:
+                raise ValueError("a list of seeds must hold at least 1")
+            bad = [seed for seed in seeds if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0]
+            if bad:
+                raise ValueError(f"a seed is an integer greater than or equal to 0, found {bad[0]!r}")
+            if len(set(seeds)) != len(seeds):
+                raise ValueError("a seed is listed twice")
+        elif not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+            raise ValueError(f"an integer greater than or equal to 1, or a list of seeds, found {seeds!r}")
         return seeds
 
     @field_validator("methods", mode="before")
@@ -171,7 +180,9 @@ class Study(Strict):
             return Skipped(dataset, architecture, label, reason)
         recipe = Recipe(**(self.recipe | grid.recipe | self.methods[label].recipe))
         size = data.info(dataset).sizes["train"]
-        if recipe.batch_size > min(size, recipe.train_size or size):
+        if (recipe.train_size or 0) > size:
+            raise ValueError(f"recipe: train_size {recipe.train_size} is more than {dataset} holds to train on, {size}")
+        if recipe.batch_size > (recipe.train_size or size):
             reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
             raise ValueError(f"recipe: {reason}")
         specs = [
@@ -239,6 +250,18 @@ class Plan:
         return [seeds[i : i + size] for i in range(0, len(seeds), size)]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe types alone, and no key twice: the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                line = node.value[i][0].start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice, in line {line}")
+        return super().construct_mapping(node, deep)
+
+
 def load(name: str) -> Plan:
     """Read the study called ``name`` (``config/studies/NAME.yaml``, or a path to a YAML file).
 
@@ -247,7 +270,9 @@ def load(name: str) -> Plan:
     """
     file = _find(name)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
@@ -281,6 +306,12 @@ def json_schema() -> dict[str, Any]:
     for owner in (schema, schema["$defs"]["Grid"], schema["$defs"]["MethodEntry"]):
         description = owner["properties"]["recipe"].get("description", "")
         owner["properties"]["recipe"] = {"$ref": "#/$defs/Recipe", "description": description}
+    # `vanilla:` alone is null, and means the method with its defaults.
+    methods = schema["properties"]["methods"]
+    for key in ("additionalProperties", "patternProperties"):
+        if key in methods:
+            entry = methods[key] if key == "additionalProperties" else next(iter(methods[key].values()))
+            entry |= {"anyOf": [{"$ref": entry.pop("$ref")}, {"type": "null"}]}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema
 
@@ -335,7 +366,10 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
             place += f".{part}" if place else part
     if first["type"] == "extra_forbidden":
         owner = Grid if first["loc"][0] == "grids" and len(first["loc"]) > 1 else model
-        return f"{place}: unknown key; {choices(first['loc'][-1], owner.model_fields)}"
+        known = set(owner.model_fields)
+        if issubclass(owner, Method):
+            known |= set(MethodEntry.model_fields)
+        return f"{place}: unknown key; {choices(first['loc'][-1], known)}"
     if first["type"] == "value_error":  # our own words, which name the place themselves
         message = str(first["ctx"]["error"])
         return message if not first["loc"] else f"{place}: {message}"

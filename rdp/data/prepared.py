@@ -7,6 +7,7 @@ the network nor the source's own library.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,6 +76,7 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         "std": train.std(axes).tolist(),
         "digest": digest.of_arrays(arrays),
     }
+    manifest["seal"] = digest.of(manifest)
     files.write_json(target / "manifest.json", manifest)
     return target / "manifest.json"
 
@@ -88,19 +90,26 @@ def load(name: str, results: Path) -> Prepared:
     if not (target / "manifest.json").exists():
         prepare(name, results)
     manifest = files.read_json(target / "manifest.json")
+    seal = manifest.pop("seal", None) if isinstance(manifest, dict) else None
+    if seal is None or seal != _seal(manifest) or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
+        raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
     try:
         arrays = load_file(target / "data.safetensors")
     except (OSError, SafetensorError) as error:
         raise _damaged(name, target, f"unreadable ({error})") from None
-    try:
-        mean, std, expected = manifest["mean"], manifest["std"], manifest["digest"]
-    except (KeyError, TypeError):
-        raise UserError(f"{target / 'manifest.json'}: damaged; run: rdp data prepare {name}") from None
-    found = digest.of_arrays(arrays)
+    found, expected = digest.of_arrays(arrays), manifest["digest"]
     if found != expected:
         raise _damaged(name, target, f"its checksum is {found[:12]}, the manifest says {expected[:12]}")
-    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    mean, std = (np.asarray(manifest[key], np.float32) for key in ("mean", "std"))
     return Prepared(name, data.info(name), arrays, mean, std, found)
+
+
+def _seal(manifest: dict[str, Any]) -> str | None:
+    """Digest of a manifest; None for one that holds what JSON cannot."""
+    try:
+        return digest.of(manifest)
+    except ValueError:
+        return None
 
 
 def _damaged(name: str, target: Path, what: str) -> UserError:

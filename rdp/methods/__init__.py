@@ -25,7 +25,7 @@ Rate = Annotated[float, Field(ge=0, lt=1, description="probability of dropping t
 class Method(BaseModel):
     """A path and a training schedule, with the options of both."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     path: Path = "residual"
 

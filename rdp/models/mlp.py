@@ -31,6 +31,17 @@ class Layer(nn.Sequential):
         self.relu = nn.ReLU()
 
 
+class PlainLayer(nn.Module):
+    """phi(norm(W x)), named as in `ResidualLayer`, so that both start with the same weights."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.branch(x)
+
+
 class ResidualLayer(GatedBranch):
     """x + phi(norm(W x))."""
 
@@ -52,10 +63,8 @@ def build(
     if path == "pnnh":
         body: nn.Module = PnnhStack(width, depth, _PARTS, norm_gain, **path_options)
     else:
-        layers = [Layer(width, norm_gain) for _ in range(depth)]
-        if path == "residual":
-            layers = [ResidualLayer(layer) for layer in layers]
-        body = nn.Sequential(*layers)
+        wrap = ResidualLayer if path == "residual" else PlainLayer
+        body = nn.Sequential(*(wrap(Layer(width, norm_gain)) for _ in range(depth)))
     stem = nn.Linear(prod(input_shape), width)
     head = nn.Linear(width, classes)
     stem.feeds_rectifier = head.feeds_rectifier = False

@@ -279,7 +279,6 @@ class TestPrepared:
         manifest.write_text(content)
         assert str(manifest) in refused(results)
 
-    @pytest.mark.xfail(strict=True, reason="mean and std stand in the manifest under no checksum")
     @pytest.mark.parametrize("key", ["mean", "std"])
     def test_an_altered_normalisation_in_the_manifest_is_named(self, key, spiral_files):
         results, _, manifest = spiral_files
@@ -288,7 +287,6 @@ class TestPrepared:
         manifest.write_text(json.dumps(content))
         assert str(manifest) in refused(results)
 
-    @pytest.mark.xfail(strict=True, reason="the manifest's name is not looked at")
     def test_the_files_of_another_dataset_are_refused(self, spiral_files):
         results, _, manifest = spiral_files
         manifest.parent.rename(results / "data" / "digits")

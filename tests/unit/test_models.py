@@ -263,7 +263,7 @@ class TestInitialWeights:
     @pytest.mark.parametrize(
         "name",
         [
-            pytest.param("mlp32", marks=pytest.mark.xfail(strict=True, reason="layers are named by their path")),
+            pytest.param("mlp32"),
             "resnet20",
             "resnet56",
         ],

@@ -235,7 +235,6 @@ class TestDamage:
             finally:
                 path.write_bytes(whole)
 
-    @pytest.mark.xfail(strict=True, raises=ValueError, reason="a number that is not finite escapes as ValueError")
     @pytest.mark.parametrize("number", ["1e999", "NaN", '"\\ud800"'])
     def test_a_record_with_what_is_not_json_is_named(self, number, done, store, spec):
         path = done / "record.json"
@@ -283,10 +282,7 @@ class TestDamage:
             "",
             "{",
             "{}",
-            *[
-                pytest.param(text, marks=pytest.mark.xfail(strict=True, raises=AttributeError, reason="no mapping"))
-                for text in ("[]", "null")
-            ],
+            *[pytest.param(text) for text in ("[]", "null")],
         ],
     )
     def test_a_broken_receipt_is_named(self, content, done, store, spec):
