@@ -47,9 +47,10 @@ class Coder(nn.Module):
     """A linear map with orthonormal rows, from ``width`` to ``rows`` channels, started at the identity.
 
     C = the first ``rows`` rows of exp(A - A^T), so C C^T = I whatever the optimizer does to A, to a rounding
-    error that grows with the norm of A - A^T, and A = 0 is the identity. Calling the module computes C, shape (rows, width); a network does so once a
-    forward pass and hands it to every layer that uses it. The gradient of A adds up over the ``uses`` layers,
-    hence ``learning_rate_factor`` = 1 / uses; weight decay would pull C to the identity and is left out.
+    error that grows with the norm of A - A^T, and A = 0 is the identity. Calling the module computes C, shape
+    (rows, width); a network does so once a forward pass and hands it to every layer that uses it. The gradient
+    of A adds up over the ``uses`` layers, hence ``learning_rate_factor`` = 1 / uses; weight decay would pull C to
+    the identity and is left out.
     """
 
     def __init__(self, width: int, rows: int, uses: int) -> None:

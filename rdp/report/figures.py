@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rdp import data, files, probes, records
+from rdp import data, files, models, probes, records
 from rdp.errors import UserError, choices
-from rdp.report import style
+from rdp.report import settings, style
+from rdp.report.settings import Setting
 from rdp.stats import mean_interval
 from rdp.study import Plan
 
@@ -35,10 +36,13 @@ class Tables:
         """The study's methods, in its order."""
         return list(self.plan.study.methods)
 
-    def panels(self, table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
-        """The rows of each (dataset, architecture), in the study's order."""
-        keys = dict.fromkeys((cell.dataset, cell.architecture) for cell in self.plan.cells)
-        return [(k, table[(table["dataset"] == k[0]) & (table["architecture"] == k[1])]) for k in keys]
+    def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
+        """The rows of each setting, in the study's order."""
+        cells: dict[Setting, list[str]] = {}
+        for cell, setting in settings.by_cell(self.plan).items():
+            cells.setdefault(setting, []).append(cell)
+        cell = table["run"].str.replace(r"/.*", "", regex=True)  # a run's name is its cell's, and its seed
+        return [(setting, table[cell.isin(names)]) for setting, names in cells.items()]
 
     def absent(self) -> str:
         """How many runs left no numbers, in words."""
@@ -64,8 +68,8 @@ def accuracy(tables: Tables) -> Drawing:
     panels = tables.panels(tables.records)
     figure, axes = _grid(len(panels))
     looks, rows = style.looks(tables.labels), []
-    for axis, ((dataset, architecture), runs) in zip(axes, panels, strict=True):
-        chance = 1 / data.info(dataset).classes
+    for axis, (setting, runs) in zip(axes, panels, strict=True):
+        chance = 1 / data.info(setting.dataset).classes
         axis.axvline(chance * style.PERCENT, color="0.5", linewidth=1, linestyle=":")
         for place, label in enumerate(tables.labels):
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
@@ -82,27 +86,28 @@ def accuracy(tables: Tables) -> Drawing:
                 ends = np.array([estimate.low, estimate.high]) * style.PERCENT
                 axis.plot(ends, [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
             for row, seed, status in zip(mine["accuracy"], mine["seed"], mine["status"], strict=True):
-                key = {"dataset": dataset, "architecture": architecture, "method": label}
+                key = setting.key | {"method": label}
                 rows.append(key | {"seed": seed, "status": status, "accuracy": row, "mean": estimate.mean})
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
         axis.set_yticks(range(len(tables.labels)), tables.labels)
         axis.set_ylim(len(tables.labels) - 0.5, -0.5)
         left, right = axis.get_xlim()  # an interval of few seeds may reach beyond what accuracy can be
         axis.set_xlim(max(left, -2), min(right, style.PERCENT + 2))
-        axis.set_title(f"{architecture} on {dataset}")
+        axis.set_title(setting.title)
         axis.set_xlabel("test accuracy (%)")
     style.note(figure, f"Dotted: chance. Crosses: diverged runs, at chance. {tables.absent()}")
-    columns = ["dataset", "architecture", "method", "seed", "status", "accuracy", "mean", "low", "high"]
+    columns = ["dataset", "architecture", "recipe", "method", "seed", "status", "accuracy", "mean", "low", "high"]
     return Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
 def training_curves(tables: Tables) -> Drawing:
     """Training loss and validation accuracy by epoch, the mean over seeds and their range."""
     panels = tables.panels(tables.history)
-    figure, grid = plt.subplots(2, len(panels), figsize=(4.2 * len(panels), 6), squeeze=False)
+    size = (4.2 * len(panels), 6)
+    figure, grid = plt.subplots(2, len(panels), figsize=size, squeeze=False, sharex="col")
     looks, rows = style.looks(tables.labels), []
     shown = (("train_loss", 1.0, "training loss"), ("validation_accuracy", style.PERCENT, "validation accuracy (%)"))
-    for column, ((dataset, architecture), epochs) in enumerate(panels):
+    for column, (setting, epochs) in enumerate(panels):
         for axis, (quantity, factor, name) in zip(grid[:, column], shown, strict=True):
             values = epochs[epochs[quantity].notna()]
             by = values.groupby(["method", "epoch"], sort=True)[quantity].agg(["mean", "min", "max", "count"])
@@ -110,14 +115,14 @@ def training_curves(tables: Tables) -> Drawing:
                 if label not in by.index.get_level_values(0):
                     continue
                 _line(axis, by.loc[label] * [factor, factor, factor, 1], looks[label], label)
-            rows.append(by.reset_index().assign(dataset=dataset, architecture=architecture, quantity=quantity))
+            rows.append(by.reset_index().assign(**setting.key, quantity=quantity))
             axis.set_ylabel(name if column == 0 else "")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if (epochs["train_loss"] > 0).any():
             grid[0, column].set_yscale("log")
-        grid[0, column].set_title(f"{architecture} on {dataset}")
+        grid[0, column].set_title(setting.title)
         grid[1, column].set_xlabel("epoch")
-    _legend(figure, grid.flat)
+    _legend(figure, grid.flat, tables.labels)
     stopped = int((tables.records["status"] == "diverged").sum())
     ended = f"{stopped} diverged runs end where their loss did. " if stopped else ""
     style.note(figure, f"Lines: mean over seeds. Bands: lowest to highest seed. {ended}{tables.absent()}")
@@ -127,11 +132,15 @@ def training_curves(tables: Tables) -> Drawing:
 def accuracy_by_depth(tables: Tables) -> Drawing:
     """Test accuracy against depth, one line a method."""
     drawn = tables.records[(tables.records["depth"] > 0) & tables.records["accuracy"].notna()]
-    datasets = list(dict.fromkeys(cell.dataset for cell in tables.plan.cells))
-    figure, axes = _grid(len(datasets))
+    # A line joins depths of one family under one recipe: layers of an MLP and of a ResNet are not the same.
+    groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
+    for setting, runs in tables.panels(drawn):
+        family = models.architecture(setting.architecture).module.rpartition(".")[2]
+        groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
+    figure, axes = _grid(len(groups))
     looks, rows = style.looks(tables.labels), []
-    for axis, dataset in zip(axes, datasets, strict=True):
-        here = drawn[drawn["dataset"] == dataset]
+    for axis, ((dataset, family, recipe), parts) in zip(axes, groups.items(), strict=True):
+        here = pd.concat(parts)
         depths = sorted(here["depth"].unique())
         for place, label in enumerate(tables.labels):
             mine, look = here[here["method"] == label], looks[label]
@@ -155,27 +164,31 @@ def accuracy_by_depth(tables: Tables) -> Drawing:
                 capsize=2,
                 label=label,
             )
-            key = {"dataset": dataset, "method": label}
+            key = {"dataset": dataset, "family": family, "recipe": recipe, "method": label}
             rows += [key | {"depth": d, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n} for d, e in points]
         axis.axhline(style.PERCENT / data.info(dataset).classes, color="0.5", linewidth=1, linestyle=":")
         axis.set_xticks(depths, [str(d) for d in depths])
         if len(depths) == 1:
             axis.set_xlim(depths[0] * 0.9, depths[0] * 1.1)
-        axis.set_title(dataset)
+        bottom, top = axis.get_ylim()
+        axis.set_ylim(max(bottom, -2), min(top, style.PERCENT + 2))
+        axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
         axis.set_xlabel("depth (layers in the architecture's name)")
     axes[0].set_ylabel("test accuracy (%)")
-    _legend(figure, axes)
+    _legend(figure, axes, tables.labels)
     style.note(figure, f"Bars: 95 % intervals over seeds. Dotted: chance. {tables.absent()}")
-    return Drawing(figure, pd.DataFrame(rows, columns=["dataset", "method", "depth", "mean", "low", "high", "seeds"]))
+    columns = ["dataset", "family", "recipe", "method", "depth", "mean", "low", "high", "seeds"]
+    return Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
 def cost(tables: Tables) -> Drawing:
     """Training throughput of each method, every run a point."""
-    measured = tables.records[tables.records["examples_per_second"].notna()]
+    done = tables.records["status"] == "completed"  # arithmetic on NaN has a speed of its own
+    measured = tables.records[done & tables.records["examples_per_second"].notna()]
     panels = tables.panels(measured)
     figure, axes = _grid(len(panels))
     looks, rows = style.looks(tables.labels), []
-    for axis, ((dataset, architecture), runs) in zip(axes, panels, strict=True):
+    for axis, (setting, runs) in zip(axes, panels, strict=True):
         for place, label in enumerate(tables.labels):
             mine, look = runs[runs["method"] == label], looks[label]
             if mine.empty:
@@ -184,16 +197,18 @@ def cost(tables: Tables) -> Drawing:
             axis.scatter(speeds, np.full(len(speeds), place), s=18, marker=look.marker, color=look.colour, alpha=0.45)
             middle = float(np.median(speeds))
             axis.plot([middle, middle], [place - 0.3, place + 0.3], color=look.colour, lw=2)
-            key = {"dataset": dataset, "architecture": architecture, "method": label, "median": middle}
+            key = setting.key | {"method": label, "median": middle}
             rows += [key | {"examples_per_second": speed} for speed in speeds]
         axis.set_yticks(range(len(tables.labels)), tables.labels)
         axis.set_ylim(len(tables.labels) - 0.5, -0.5)
         axis.set_xlim(left=0)
-        axis.set_title(f"{architecture} on {dataset}")
+        axis.set_title(setting.title)
         axis.set_xlabel("training examples a second")
-    devices = ", ".join(sorted(measured["device"].dropna().unique()))
-    style.note(figure, f"Points: runs. Bars: median. On {devices or 'no machine yet'}.")
-    columns = ["dataset", "architecture", "method", "median", "examples_per_second"]
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
+    devices = "; ".join(sorted(measured["device"].dropna().unique()))
+    style.note(figure, f"Points: completed runs. Bars: median. On {devices or 'no machine yet'}. {tables.absent()}")
+    columns = ["dataset", "architecture", "recipe", "method", "median", "examples_per_second"]
     return Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
@@ -203,7 +218,7 @@ def surviving_neurons(tables: Tables) -> Drawing:
     panels = tables.panels(measured) if len(measured) else tables.panels(tables.history)
     figure, grid = plt.subplots(2, len(panels), figsize=(4.2 * len(panels), 6), squeeze=False, sharey=True)
     looks, rows = style.looks(tables.labels), []
-    for column, ((dataset, architecture), layers) in enumerate(panels):
+    for column, (setting, layers) in enumerate(panels):
         for axis, stage in zip(grid[:, column], ("initial", "trained"), strict=True):
             here = layers[layers["stage"] == stage] if len(measured) else layers.iloc[:0]
             # The rectifier inside a branch and the one that closes its block are two stories: a line each.
@@ -214,14 +229,14 @@ def surviving_neurons(tables: Tables) -> Drawing:
                     continue
                 line = mine.groupby("layer")["positive"].agg(["mean", "min", "max", "count"]) * [100, 100, 100, 1]
                 _line(axis, line, look, label)
-                key = {"dataset": dataset, "architecture": architecture, "stage": stage, "method": label}
+                key = setting.key | {"stage": stage, "method": label}
                 rows.append(line.reset_index().assign(inside_branch=where, **key))
-            axis.set_title(f"{architecture} on {dataset}, {'at initialisation' if stage == 'initial' else 'trained'}")
+            axis.set_title(f"{setting.title}, {'at initialisation' if stage == 'initial' else 'trained'}")
             axis.set_ylabel("pre-activations above 0 (%)" if column == 0 else "")
         grid[1, column].set_xlabel("rectifier, from the input on")
         grid[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         grid[0, column].xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(figure, grid.flat)
+    _legend(figure, grid.flat, tables.labels)
     style.note(figure, f"First {probes.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed.")
     return Drawing(figure, pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["layer"]))
 
@@ -268,12 +283,13 @@ def _line(axis: Axes, line: pd.DataFrame, look: style.Look, label: str) -> None:
     axis.fill_between(line.index, line["min"], line["max"], color=look.colour, alpha=0.12, linewidth=0)
 
 
-def _legend(figure: Figure, axes: Iterator[Axes] | list[Axes]) -> None:
+def _legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:
     """One legend for all panels, above them."""
     found = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
+    found = {label: found[label] for label in labels if label in found}
     if found:
         figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 6))
     sns.despine(figure)

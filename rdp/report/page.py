@@ -112,7 +112,7 @@ def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:
 def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
     rows = []
     for cell in cells:
-        row = {"dataset": cell.dataset, "architecture": cell.architecture, "method": cell.method}
+        row = cell.setting.key | {"method": cell.method}
         row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
         row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
         row |= {status: cell.counts.get(status, 0) for status in ("completed", "diverged", "failed", "missing")}
@@ -125,7 +125,5 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
 def _cost_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
     names = ("parameters", "forward_flops", "throughput", "throughput_ratio", "seconds")
     return [
-        {"dataset": cell.dataset, "architecture": cell.architecture, "method": cell.method}
-        | {name: getattr(cell, name) for name in names}
-        for cell in cells
+        cell.setting.key | {"method": cell.method} | {name: getattr(cell, name) for name in names} for cell in cells
     ]

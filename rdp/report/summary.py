@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rdp import data
+from rdp.report import settings
+from rdp.report.settings import Setting
 from rdp.report.style import PERCENT
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan
@@ -20,13 +22,15 @@ class CellSummary:
 
     Attributes:
         accuracy: test accuracy over seeds, in percent; diverged runs at chance, failed and missing ones left out.
-        difference: to the baseline's runs of the same seeds, in points; None for the baseline or without one.
+        difference: to the baseline's runs of the same setting and seeds, in points; None for the baseline itself, or
+            where the setting has none.
         counts: runs by status.
         seeds: runs that the study asks for.
+        throughput: training examples a second, the median of completed runs.
+        throughput_ratio: to the baseline's; NaN where the two were not measured on the same one device.
     """
 
-    dataset: str
-    architecture: str
+    setting: Setting
     method: str
     accuracy: Estimate
     difference: Estimate | None
@@ -42,29 +46,23 @@ class CellSummary:
 def cells(plan: Plan, records: pd.DataFrame) -> list[CellSummary]:
     """One summary a cell, in the study's order."""
     runs = dict(list(records.groupby("cell", sort=False)))
-    baselines = {
-        (cell.dataset, cell.architecture): runs[cell.id] for cell in plan.cells if cell.specs[0].method == BASELINE
-    }
-    return [
-        _summarise(
-            cell.dataset, cell.architecture, cell.label, runs[cell.id], baselines.get((cell.dataset, cell.architecture))
-        )
-        for cell in plan.cells
-    ]
+    found = settings.by_cell(plan)
+    baselines: dict[Setting, pd.DataFrame] = {}
+    for cell in plan.cells:
+        if cell.specs[0].method == BASELINE:  # the first of them, where a study has vanilla with several recipes
+            baselines.setdefault(found[cell.id], runs[cell.id])
+    return [_summarise(found[cell.id], cell.label, runs[cell.id], baselines.get(found[cell.id])) for cell in plan.cells]
 
 
-def _summarise(
-    dataset: str, architecture: str, label: str, runs: pd.DataFrame, baseline: pd.DataFrame | None
-) -> CellSummary:
+def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.DataFrame | None) -> CellSummary:
     is_baseline = baseline is not None and baseline["cell"].iloc[0] == runs["cell"].iloc[0]
     difference = None
     if baseline is not None and not is_baseline:
         difference = paired_difference(_by_seed(runs), _by_seed(baseline))
-    speed = runs["examples_per_second"].median()
-    reference = baseline["examples_per_second"].median() if baseline is not None else math.nan
+    speed, device = _speed(runs)
+    reference, other = _speed(baseline) if baseline is not None else (math.nan, None)
     return CellSummary(
-        dataset=dataset,
-        architecture=architecture,
+        setting=setting,
         method=label,
         accuracy=mean_interval(list(_by_seed(runs).values())),
         difference=difference,
@@ -73,7 +71,7 @@ def _summarise(
         parameters=runs["parameters"].max(),
         forward_flops=runs["forward_flops"].max(),
         throughput=speed,
-        throughput_ratio=speed / reference,
+        throughput_ratio=speed / reference if device is not None and device == other else math.nan,
         seconds=runs["seconds"].median(),
     )
 
@@ -84,58 +82,74 @@ def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
     return dict(zip(there["seed"], there["accuracy"] * PERCENT, strict=True))
 
 
+def _speed(runs: pd.DataFrame) -> tuple[float, str | None]:
+    """Median examples a second of completed runs, and their device; None where they had several, or none ran."""
+    done = runs[(runs["status"] == "completed") & runs["examples_per_second"].notna()]
+    devices = done["device"].dropna().unique()
+    return done["examples_per_second"].median(), devices[0] if len(devices) == 1 else None
+
+
 def sentences(summaries: list[CellSummary]) -> Iterator[str]:
     """The summary, a sentence or two a dataset and architecture."""
-    groups: dict[tuple[str, str], list[CellSummary]] = {}
+    groups: dict[Setting, list[CellSummary]] = {}
     for summary in summaries:
-        groups.setdefault((summary.dataset, summary.architecture), []).append(summary)
-    for (dataset, architecture), group in groups.items():
+        groups.setdefault(summary.setting, []).append(summary)
+    for setting, group in groups.items():
         measured = [summary for summary in group if summary.accuracy.n]
-        if not measured:
-            yield f"{architecture} on {dataset}: no run has finished yet."
-            continue
-        yield f"{architecture} on {dataset}: {_means(measured)}{_against_baseline(measured)}{_diverged(measured)}"
+        told = _means(measured) + _against_baseline(measured) if measured else "no run has finished yet. "
+        yield f"{setting.title}: {told}{_ended(group)}".strip()
 
 
 def _means(group: list[CellSummary]) -> str:
+    sizes = sorted({s.accuracy.n for s in group})
+    seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else _count(sizes[0], "seed")
     ranked = sorted(group, key=lambda summary: -summary.accuracy.mean)
-    told = ", ".join(f"{s.method} {percent(s.accuracy)}" for s in ranked)
-    chance = PERCENT / data.info(group[0].dataset).classes
-    return f"{told} (mean test accuracy and 95 % interval; chance is {chance:.0f} %). "
+    own = {s.method: f" ({_count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
+    told = ", ".join(f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked)
+    interval = " and 95 % interval" if any(s.accuracy.has_interval for s in group) else ""
+    chance = PERCENT / data.info(group[0].setting.dataset).classes
+    return f"{told} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
 
 
 def _against_baseline(group: list[CellSummary]) -> str:
-    compared = [s for s in group if s.difference is not None and s.difference.n]
-    if not compared:
-        return ""
-    if not any(s.difference.has_interval for s in compared):
-        return f"With one seed there is no interval, and no method can be told from {BASELINE}. "
-    above = [s for s in compared if s.difference.excludes(0) and s.difference.mean > 0]
-    below = [s for s in compared if s.difference.excludes(0) and s.difference.mean < 0]
-    same = [s for s in compared if not s.difference.excludes(0)]
-    parts = []
-    if above:
-        parts.append(f"{_names(above)} came out above {BASELINE} ({_differences(above)})")
-    if below:
-        parts.append(f"{_names(below)} below {BASELINE} ({_differences(below)})")
-    if same:
-        parts.append(f"no difference to {BASELINE} is shown for {_names(same)} ({_differences(same)})")
-    told = "; ".join(parts)
-    return f"Paired by seed, {told}. "
+    compared = [s for s in group if s.difference is not None]
+    known = [s for s in compared if s.difference.has_interval]
+    told = {
+        f"came out above {BASELINE}": [s for s in known if s.difference.excludes(0) and s.difference.mean > 0],
+        f"came out below {BASELINE}": [s for s in known if s.difference.excludes(0) and s.difference.mean < 0],
+        f"no difference to {BASELINE} shown": [s for s in known if not s.difference.excludes(0)],
+        "one pair of runs, so no interval and nothing to tell": [s for s in compared if s.difference.n == 1],
+        f"no seed shared with {BASELINE}, so not compared": [s for s in compared if s.difference.n == 0],
+    }
+    parts = [f"{words}: {', '.join(map(_difference, members))}" for words, members in told.items() if members]
+    return f"Paired by seed, {'; '.join(parts)}. " if parts else ""
 
 
-def _diverged(group: list[CellSummary]) -> str:
-    count = sum(s.counts.get("diverged", 0) for s in group)
-    return f"{count} of {sum(s.seeds for s in group)} runs diverged and are counted at chance. " if count else ""
+def _difference(summary: CellSummary) -> str:
+    return f"{summary.method} ({points(summary.difference)})" if summary.difference.n else summary.method
 
 
-def _names(group: list[CellSummary]) -> str:
-    *head, last = [s.method for s in group]
-    return f"{', '.join(head)} and {last}" if head else last
+def _ended(group: list[CellSummary]) -> str:
+    """How many runs did not complete, by what became of them."""
+    told = (
+        ("diverged", "diverged, counted at chance"),
+        ("failed", "failed, left out"),
+        ("missing", "missing, left out"),
+    )
+    alike: dict[tuple[str, int, int], list[str]] = {}
+    for status, words in told:
+        for s in group:
+            if count := s.counts.get(status, 0):
+                alike.setdefault((words, count, s.seeds), []).append(s.method)
+    parts = [
+        f"{words}: {count} of {seeds} runs of {'each of ' if len(methods) > 1 else ''}{', '.join(methods)}"
+        for (words, count, seeds), methods in alike.items()
+    ]
+    return f"Runs that did not complete: {'; '.join(parts)}. " if parts else ""
 
 
-def _differences(group: list[CellSummary]) -> str:
-    return ", ".join(points(s.difference) for s in group)
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def percent(estimate: Estimate) -> str:

@@ -1,5 +1,6 @@
 """The page says what the records say."""
 
+import math
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,8 @@ def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, bui
     assert "RuntimeError: out of &lt;memory&gt;" in text
     assert "not trained yet" in text
     assert "the loss was not finite at step 7" in text
-    assert "1 of 9 runs diverged and are counted at chance" in text
+    assert "diverged, counted at chance: 1 of 3 runs of plain" in text
+    assert "failed, left out: 1 of 3 runs of vanilla; missing, left out: 1 of 3 runs of vanilla" in text
     assert "1 of 3" in text  # of the first cell's runs, one is in its mean
 
 
@@ -65,16 +67,41 @@ def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tm
     table, _ = make_tables(planted, tmp_path)
     table.loc[(table["method"] == "droppath") & (table["seed"] == 0), "accuracy"] = 0.5
     (first, *_) = summary.sentences(summary.cells(planted, table))
-    assert "no difference to vanilla is shown for droppath" in first
-    assert "plain below vanilla" in first
+    assert "no difference to vanilla shown: droppath (" in first
+    assert "came out below vanilla: plain (" in first
 
 
 def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
     table, _ = make_tables(planted, tmp_path)
     table.loc[table["seed"] > 0, "accuracy"] = float("nan")
     (first, *_) = summary.sentences(summary.cells(planted, table))
-    assert "With one seed there is no interval" in first
+    assert "one pair of runs, so no interval and nothing to tell: droppath (+1.0 points), plain" in first
     assert "[" not in first
+
+
+def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Plan, tmp_path: Path) -> None:
+    table, _ = make_tables(planted, tmp_path)
+    plain = table["method"] == "plain"
+    table.loc[plain & (table["seed"] > 0), ["status", "accuracy"]] = ["missing", float("nan")]
+    (first, *_) = summary.sentences(summary.cells(planted, table))
+    assert "came out above vanilla: droppath (+1.0 points [+1.0, +1.0]); one pair of runs" in first
+    assert "plain 30.0 % (1 seed)" in first
+    assert "missing, left out: 2 of 3 runs of plain" in first
+
+
+def test_without_a_vanilla_run_nothing_is_compared_and_it_says_so(planted: Plan, tmp_path: Path) -> None:
+    table, _ = make_tables(planted, tmp_path)
+    table.loc[table["method"] == "vanilla", ["status", "accuracy"]] = ["missing", float("nan")]
+    (first, *_) = summary.sentences(summary.cells(planted, table))
+    assert "no seed shared with vanilla, so not compared: droppath, plain" in first
+
+
+def test_throughput_of_two_devices_makes_no_ratio(planted: Plan, tmp_path: Path) -> None:
+    table, _ = make_tables(planted, tmp_path)
+    table.loc[table["method"] == "plain", "device"] = "another machine"
+    ratios = {cell.method: cell.throughput_ratio for cell in summary.cells(planted, table)}
+    assert ratios["droppath"] == 1.0
+    assert math.isnan(ratios["plain"])
 
 
 def test_nothing_finished_still_builds_a_page(planted: Plan, tmp_path: Path, build: Build) -> None:

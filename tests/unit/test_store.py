@@ -282,7 +282,8 @@ class TestDamage:
             "",
             "{",
             "{}",
-            *[pytest.param(text) for text in ("[]", "null")],
+            "[]",
+            "null",
         ],
     )
     def test_a_broken_receipt_is_named(self, content, done, store, spec):

@@ -1,0 +1,68 @@
+"""Settings: what is compared with each other. One dataset, one architecture and one recipe of the study.
+
+A study may ask for one architecture on one dataset in several grids, each with a recipe of its own. Runs of two
+recipes are never averaged or paired with each other, so figures and tables go by setting.
+"""
+
+from dataclasses import dataclass
+
+from rdp.study import Cell, Plan, Recipe
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A dataset, an architecture, and what tells its recipe from that of other grids on the same two.
+
+    Attributes:
+        recipe: ``learning_rate 0.5``, or empty where the study has but one recipe for the two.
+    """
+
+    dataset: str
+    architecture: str
+    recipe: str = ""
+
+    @property
+    def title(self) -> str:
+        """How the setting is called on the page and above its panel."""
+        return f"{self.architecture} on {self.dataset}" + (f", {self.recipe}" if self.recipe else "")
+
+    @property
+    def key(self) -> dict[str, str]:
+        """The setting as columns of a table."""
+        return {"dataset": self.dataset, "architecture": self.architecture, "recipe": self.recipe}
+
+
+def by_cell(plan: Plan) -> dict[str, Setting]:
+    """The setting of every cell of a study, by the cell's name, in the study's order."""
+    shared = {cell.id: _grid_recipe(plan, cell) for cell in plan.cells}
+    variants: dict[tuple[str, str], list[Recipe]] = {}
+    for cell in plan.cells:
+        found = variants.setdefault((cell.dataset, cell.architecture), [])
+        if shared[cell.id] not in found:
+            found.append(shared[cell.id])
+    return {
+        cell.id: Setting(
+            cell.dataset,
+            cell.architecture,
+            _difference(shared[cell.id], variants[cell.dataset, cell.architecture]),
+        )
+        for cell in plan.cells
+    }
+
+
+def _grid_recipe(plan: Plan, cell: Cell) -> Recipe:
+    """The recipe that a cell shares with the other methods of its grid: without its own method's changes."""
+    study = plan.study
+    for grid in study.grids:
+        if cell.dataset not in grid.datasets or cell.architecture not in grid.architectures:
+            continue
+        shared = study.recipe | grid.recipe
+        if Recipe(**(shared | study.methods[cell.label].recipe)) == cell.specs[0].recipe:
+            return Recipe(**shared)
+    raise ValueError(f"{cell.id}: of no grid of the study {plan.name}")
+
+
+def _difference(recipe: Recipe, variants: list[Recipe]) -> str:
+    """The entries in which recipes for one dataset and architecture differ, as ``recipe`` has them."""
+    names = [name for name in Recipe.model_fields if len({getattr(other, name) for other in variants}) > 1]
+    return ", ".join(f"{name} {getattr(recipe, name)}" for name in names)
