@@ -1,4 +1,5 @@
 # What all rules share: the study that is asked for, read and checked before anything is planned.
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ except UserError as error:
 
 HOME = f"{RESULTS}/{PLAN.name}"
 CELLS = {cell.id: cell for cell in PLAN.cells}
-DATASETS = sorted({cell.dataset for cell in PLAN.cells})
+# Relative, so that a project that is moved finds its report up to date.
+TEMPLATES = [os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix != ".png"]
 FIGURES = ["accuracy", "training_curves", "accuracy_by_depth", "cost", *PLAN.study.probes]
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given

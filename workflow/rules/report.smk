@@ -4,7 +4,7 @@
 rule write_report:
     input:
         study=PLAN.file,
-        templates=sorted(places.templates().glob("[!.]*.[jcy]*")),
+        templates=TEMPLATES,
         records=rules.collect_records.output,
         figures=[f"{HOME}/figures/{figure}.svg" for figure in FIGURES],
     output:
