@@ -2,7 +2,8 @@
 # make test   the same environment, the fast tests
 .PHONY: all env quick test test-all check lock clean
 
-PYTHON ?= python3
+# The Python below any virtual environment that is active, this project's own included.
+PYTHON := $(shell python3 -c "import sys; print(sys._base_executable)")
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 UV := $(shell grep -oE '^uv==[^ ]+' envs/requirements.lock)
