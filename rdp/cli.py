@@ -84,7 +84,7 @@ def retry(name: StudyArgument) -> None:
     store = Store(places.results())
     failed = [spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}]
     for spec in failed:
-        store.forget(spec)
+        store.forget(spec.run)
     # Snakemake makes an absent input only for a target that is out of date: so make it so.
     (places.results() / planned.name / "records.parquet").unlink(missing_ok=True)
     print(f"{len(failed)} runs forgotten")
@@ -105,9 +105,9 @@ def probe(
     name: StudyArgument, probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")]
 ) -> None:
     """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
-    from rdp import probes
+    from rdp import measure
 
-    probes.write(study.load(name), probe_name, places.results())
+    measure.write(study.load(name), probe_name, places.results())
 
 
 @app.command()
@@ -126,14 +126,15 @@ def report(
     ] = False,
 ) -> None:
     """Write a study's report from the records there are, naming what is missing: report/index.html."""
-    from rdp import probes, records
+    planned, results = study.load(name), places.results()
+    # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
+    from rdp import measure, records
     from rdp.report import figures, page
 
-    planned, results = study.load(name), places.results()
     if not only_page:
         records.write(planned, results)
         for measured in planned.study.probes:
-            probes.write(planned, measured, results)
+            measure.write(planned, measured, results)
         tables = figures.load(planned, results)
         for figure in figures.names(planned):
             figures.write(tables, figure, results)

@@ -24,7 +24,6 @@ import numpy as np
 
 from rdp import digest, files
 from rdp.errors import UserError
-from rdp.study import RunSpec
 
 SCHEMA = 1
 Status = Literal["completed", "diverged", "failed"]
@@ -182,6 +181,6 @@ class Store:
             raise UserError(f"{path}: absent, damaged or not the file its record was made with")
         return load_file(path)
 
-    def forget(self, spec: RunSpec) -> None:
+    def forget(self, run: str) -> None:
         """Remove a run's receipt, so that the next job trains it again unless its record may be reused."""
-        self.receipt(spec.run).unlink(missing_ok=True)
+        self.receipt(run).unlink(missing_ok=True)

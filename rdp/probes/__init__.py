@@ -1,24 +1,20 @@
 """Probes: measurements on a network, trained or at initialisation.
 
 One file a probe, which defines ``measure(network, x) -> rows`` with one mapping a layer. To add a probe, add a
-file; it reads the weights that runs left, so it retrains nothing.
+file; `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rdp.errors import UserError, choices
+
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
     from torch import nn
-
-    from rdp.study import Cell, Plan, RunSpec
-
-EXAMPLES = 128  # of the test split, the first so many, for every probe and run
 
 
 @cache
@@ -29,74 +25,6 @@ def available() -> tuple[str, ...]:
 
 def probe(name: str) -> "Callable[[nn.Module, torch.Tensor], list[dict[str, Any]]]":
     """The measuring function of the probe called ``name``."""
-    from rdp.errors import UserError, choices
-
     if name not in available():
         raise UserError(f"unknown probe '{name}'; {choices(name, available())}")
     return importlib.import_module(f"{__name__}.{name}").measure
-
-
-def write(plan: "Plan", name: str, results: Path) -> Path:
-    """Measure every completed run of a study, at initialisation and trained: ``probes/NAME.parquet``.
-
-    One row a run, stage (``initial`` or ``trained``) and layer.
-    """
-    import pandas as pd
-
-    from rdp import files
-
-    path = results / plan.name / "probes" / f"{name}.parquet"
-    with files.whole(path) as part:
-        pd.DataFrame(_rows(plan, name, results)).to_parquet(part, index=False)
-    return path
-
-
-def read(study: str, name: str, results: Path) -> "pd.DataFrame":
-    """The table that `write` left."""
-    import pandas as pd
-
-    from rdp.errors import UserError
-
-    path = results / study / "probes" / f"{name}.parquet"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run: rdp probe {study} {name}")
-    return pd.read_parquet(path)
-
-
-def _rows(plan: "Plan", name: str, results: Path) -> Iterator[dict[str, Any]]:
-    import torch
-
-    from rdp.data import prepared
-    from rdp.records import readable
-    from rdp.store import Store
-    from rdp.train import Run, make_deterministic
-
-    measure = probe(name)
-    make_deterministic(plan.study.threads)
-    store = Store(results)
-    loaded: dict[str, prepared.Prepared] = {}
-    for cell in plan.cells:
-        for spec in cell.specs:
-            record, _ = readable(store, spec)
-            if record is None or record.status != "completed":
-                continue
-            if cell.dataset not in loaded:
-                loaded[cell.dataset] = prepared.load(cell.dataset, results)
-            run = Run(spec, loaded[cell.dataset], torch.device("cpu"))
-            x = run.examples("test", slice(EXAMPLES))
-            weights = store.arrays(spec.run, record, "weights")
-            for stage in ("initial", "trained"):
-                if stage == "trained":
-                    run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
-                for layer, row in enumerate(measure(run.network, x), start=1):
-                    yield _key(cell, spec) | {"stage": stage, "layer": layer} | row
-
-
-def _key(cell: "Cell", spec: "RunSpec") -> dict[str, Any]:
-    return {
-        "run": spec.run,
-        "dataset": cell.dataset,
-        "architecture": cell.architecture,
-        "method": cell.label,
-        "seed": spec.seed,
-    }

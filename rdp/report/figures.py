@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rdp import data, files, models, probes, records
+from rdp import data, files, measure, models, probes, records
 from rdp.errors import UserError, choices
 from rdp.report import settings, style
 from rdp.report.settings import Setting
@@ -214,7 +214,7 @@ def cost(tables: Tables) -> Drawing:
 
 def surviving_neurons(tables: Tables) -> Drawing:
     """Share of pre-activations above 0, by depth, at initialisation and trained."""
-    measured = probes.read(tables.plan.name, "surviving_neurons", tables.results)
+    measured = measure.read(tables.plan.name, "surviving_neurons", tables.results)
     panels = tables.panels(measured) if len(measured) else tables.panels(tables.history)
     figure, grid = plt.subplots(2, len(panels), figsize=(4.2 * len(panels), 6), squeeze=False, sharey=True)
     looks, rows = style.looks(tables.labels), []
@@ -237,7 +237,9 @@ def surviving_neurons(tables: Tables) -> Drawing:
         grid[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
         grid[0, column].xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure, grid.flat, tables.labels)
-    style.note(figure, f"First {probes.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed.")
+    style.note(
+        figure, f"First {measure.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
+    )
     return Drawing(figure, pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["layer"]))
 
 

@@ -102,8 +102,8 @@ class TestRoundTrip:
 
     def test_forgetting_a_run_removes_its_receipt_and_keeps_its_record(self, store, spec, attempt):
         store.write_receipt(spec.run, attempt())
-        store.forget(spec)
-        store.forget(spec)
+        store.forget(spec.run)
+        store.forget(spec.run)
         assert store.received(spec.run) is None
         assert store.find(spec.run, IDENTITY) is not None
 

@@ -40,7 +40,7 @@ rule measure_probe:
         mem_mb=3000,
         runtime=60,
     params:
-        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}"),
+        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}") + code_of("rdp.measure"),
     shell:
         "rdp probe {STUDY:q} {wildcards.probe} > {log:q} 2>&1"
 
