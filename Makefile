@@ -25,10 +25,10 @@ quick: env
 	@echo "The report: results/quick/report/index.html"
 
 test: env
-	pytest -m "not slow"
+	pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-all: env
-	pytest
+	pytest --numprocesses 2 --dist loadfile
 
 check: env
 	ruff check .
