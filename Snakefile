@@ -28,3 +28,5 @@ rule all:
     default_target: True
     input:
         f"{HOME}/report/index.html",
+        # Named here too: an absent input of a target that is up to date would not be made again.
+        RECEIPTS,

@@ -85,8 +85,6 @@ def retry(name: StudyArgument) -> None:
     failed = [spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}]
     for spec in failed:
         store.forget(spec.run)
-    # Snakemake makes an absent input only for a target that is out of date: so make it so.
-    (places.results() / planned.name / "records.parquet").unlink(missing_ok=True)
     print(f"{len(failed)} runs forgotten")
 
 

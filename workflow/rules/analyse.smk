@@ -4,7 +4,7 @@
 rule collect_records:
     input:
         study=PLAN.file,
-        receipts=[path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())],
+        receipts=RECEIPTS,
     output:
         records=f"{HOME}/records.parquet",
         history=f"{HOME}/history.parquet",

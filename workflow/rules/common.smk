@@ -60,3 +60,6 @@ def data_of_cell(wildcards):
 def receipts(seeds):
     """The receipts of some seeds of a cell, with the cell left open."""
     return [f"{RESULTS}/store/{{cell}}/seed-{seed:04d}.json" for seed in seeds]
+
+
+RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
