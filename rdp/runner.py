@@ -103,7 +103,7 @@ class _Attempt:
     ) -> None:
         self.spec, self.data, self.device, self.identity, self.stack = spec, data, device, who, stack
         self.store, self.checkpoint_seconds = store, checkpoint_seconds
-        self.earlier = store.attempts(spec.run)
+        self.earlier = [*store.attempts(spec.run), store.folder(spec.run)]  # a failed run lies in the latter
         self.folder = store.new_attempt(spec.run)
         self.resumed_at: list[int] = []
         self.started = time.time()
@@ -161,8 +161,8 @@ class _Attempt:
             status, reason = "completed", None
         else:
             status, reason = "diverged", f"the loss was not finite at step {numbers['diverged_step']}"
-        for path in self.folder.glob("checkpoint-*"):
-            path.unlink()
+        for path in (*self.folder.glob("checkpoint-*"), self.folder / "progress.json"):
+            path.unlink(missing_ok=True)
         seconds = run.epoch_seconds
         timings = {
             "epoch_seconds": seconds,

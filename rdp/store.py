@@ -95,7 +95,9 @@ class Store:
         Where another attempt at the same identity came first, that one stays and is returned; whether the two
         agree to the last bit is checked, and a difference is an error.
         """
-        sealed = {path.name: digest.of_file(path) for path in sorted(attempt.glob("*.safetensors"))}
+        # A failed run keeps its checkpoints, from which the next attempt goes on; they are no part of the record.
+        found = sorted(attempt.glob("*.safetensors"))
+        sealed = {path.name: digest.of_file(path) for path in found if not path.name.startswith("checkpoint-")}
         record = RunRecord(**{**vars(record), "files": sealed})
         for name in sealed:
             files.flush(attempt / name)
