@@ -159,7 +159,10 @@ def percent(estimate: Estimate) -> str:
 
 def points(estimate: Estimate) -> str:
     """``+0.5 points [-0.1, +1.1]``, or without the interval where there is none."""
-    return _interval(estimate, "{:+.1f} points", "{:+.1f}")
+    # An interval that leaves 0 out must not read as one that ends there.
+    ends_at_zero = estimate.excludes(0) and min(abs(estimate.low), abs(estimate.high)) < 0.05
+    digits = 2 if ends_at_zero else 1
+    return _interval(estimate, f"{{:+.{digits}f}} points", f"{{:+.{digits}f}}")
 
 
 def _interval(estimate: Estimate, mean: str, end: str) -> str:

@@ -112,3 +112,34 @@ def test_snakemake_killed_in_the_middle_goes_on(project: Project) -> None:
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     assert project.digests() == before
+
+
+@pytest.mark.slow
+def test_two_jobs_at_one_run_train_it_once(tmp_path: Path) -> None:
+    (tmp_path / "kill.yaml").write_text(STUDY)
+    jobs = [start(tmp_path, "resnet20/digits/pnnh") for _ in range(2)]
+    assert [job.wait() for job in jobs] == [0, 0]
+    log = (tmp_path / "log").read_text()
+    assert log.count("completed test accuracy") == 1
+    assert "in training by another process, waiting" in log
+    assert "already completed, kept" in log
+    assert not list(tmp_path.glob("results/store/*/attempts/*"))
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_late_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    """Full disks and lost GPUs come late; what was trained until then is kept."""
+    (tmp_path / "kill.yaml").write_text(STUDY)
+    cell = "resnet20/digits/pnnh"
+    process = start(tmp_path, cell)
+    while furthest(tmp_path) < 20:
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    (attempt,) = tmp_path.glob("results/store/*/attempts/*")
+    failed = attempt.parents[1] / "seed-0000"
+    attempt.rename(failed)  # where a failed attempt comes to lie, with its checkpoints
+    assert start(tmp_path, cell).wait() == 0
+    assert "goes on from step" in (tmp_path / "log").read_text()
+    assert receipt(tmp_path)["status"] == "completed"

@@ -21,7 +21,7 @@ rule collect_records:
     params:
         code=code_of("rdp.records"),
     shell:
-        "rdp collect {STUDY:q} > {log:q} 2>&1"
+        'rdp collect "$RDP_STUDY" > {log:q} 2>&1'
 
 
 rule measure_probe:
@@ -42,7 +42,7 @@ rule measure_probe:
     params:
         code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}") + code_of("rdp.measure"),
     shell:
-        "rdp probe {STUDY:q} {wildcards.probe} > {log:q} 2>&1"
+        'rdp probe "$RDP_STUDY" {wildcards.probe} > {log:q} 2>&1'
 
 
 for figure in FIGURES:
@@ -70,4 +70,4 @@ for figure in FIGURES:
             code=code_of("rdp.report.figures"),
             figure=figure,  # the shell line is read when the job runs, long after this loop
         shell:
-            "rdp plot {STUDY:q} {params.figure} > {log:q} 2>&1"
+            'rdp plot "$RDP_STUDY" {params.figure} > {log:q} 2>&1'

@@ -25,8 +25,11 @@ FIGURES = ["accuracy", "training_curves", "accuracy_by_depth", "cost", *PLAN.stu
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.
+# The study is in the environment, not in a rule's params: two studies that share a run must not retrain it.
 BIN = Path(sys.executable).parent
-shell.prefix(f"export RDP_RESULTS={shlex.quote(RESULTS)} PATH=$PATH:{shlex.quote(str(BIN))}; ")
+SETTINGS = {"RDP_STUDY": STUDY, "RDP_RESULTS": RESULTS}
+exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in SETTINGS.items())
+shell.prefix(f"export {exports} PATH=$PATH:{shlex.quote(str(BIN))}; ")
 
 
 wildcard_constraints:

@@ -23,4 +23,4 @@ rule write_report:
     params:
         code=code_of("rdp.report.page"),
     shell:
-        "rdp report {STUDY:q} --only-page > {log:q} 2>&1"
+        'rdp report "$RDP_STUDY" --only-page > {log:q} 2>&1'

@@ -24,4 +24,4 @@ for number, seeds in enumerate(PLAN.seed_batches()):
         params:
             code=code_of_cell,
         shell:
-            "rdp train {STUDY:q} {output:q} > {log:q} 2>&1"
+            'rdp train "$RDP_STUDY" {output:q} > {log:q} 2>&1'
