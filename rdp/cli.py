@@ -177,10 +177,9 @@ def select(planned: study.Plan, names: list[str]) -> list[study.RunSpec]:
     """The runs that names on the command line mean; all of the study's where there are none."""
     by_name: dict[str, list[study.RunSpec]] = {}
     for cell in planned.cells:
-        label = f"{cell.architecture}/{cell.dataset}/{cell.label}"
-        by_name[label] = by_name[cell.id] = list(cell.specs)
+        by_name[cell.title] = by_name[cell.id] = list(cell.specs)
         for spec in cell.specs:
-            by_name[spec.run] = by_name[f"{label}/seed-{spec.seed:04d}"] = [spec]
+            by_name[spec.run] = by_name[f"{cell.title}/seed-{spec.seed:04d}"] = [spec]
     if not names:
         return list(planned.specs)
     chosen = {}
@@ -188,8 +187,8 @@ def select(planned: study.Plan, names: list[str]) -> list[study.RunSpec]:
         # A receipt's path is the run's name in the store, with a folder before it and .json behind.
         short = "/".join(Path(name).with_suffix("").parts[-2:]) if name.endswith(".json") else name
         if short not in by_name:
-            labels = [f"{c.architecture}/{c.dataset}/{c.label}" for c in planned.cells]
-            raise UserError(f"{planned.file}: no run or cell '{name}'; {choices(name, labels)}")
+            titles = [cell.title for cell in planned.cells]
+            raise UserError(f"{planned.file}: no run or cell '{name}'; {choices(name, titles)}")
         chosen |= {spec.run: spec for spec in by_name[short]}
     return list(chosen.values())
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rdp import data, files, fingerprint
 from rdp.errors import UserError
 from rdp.store import Store
-from rdp.study import Cell, Plan, RunSpec
+from rdp.study import Plan, RunSpec
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
         finished = sum(done[spec.run] in {"completed", "diverged", "failed"} for spec in cell.specs)
         examples += run_examples * (len(cell.specs) - finished)
         counts = str(len(cell.specs)), str(finished), str(recipe.epochs), f"{run_examples:,}"
-        table.add_row(_label(cell), *counts, cell.id)
+        table.add_row(cell.title, *counts, cell.id)
     runs = sum(len(cell.specs) for cell in plan.cells)
     finished = sum(status in {"completed", "diverged", "failed"} for status in done.values())
     jobs = len(plan.cells) * len(plan.seed_batches())
@@ -101,7 +101,7 @@ def status_tables(plan: Plan, results: Path) -> list[Table]:
     for cell in plan.cells:
         counts = Counter(found[spec.run].status for spec in cell.specs)
         total += counts
-        grid.add_row(_label(cell), *(str(counts[status] or "") for status in shown))
+        grid.add_row(cell.title, *(str(counts[status] or "") for status in shown))
     grid.add_section()
     grid.add_row("all", *(str(total[status] or "") for status in shown))
     tables = [grid]
@@ -112,7 +112,3 @@ def status_tables(plan: Plan, results: Path) -> list[Table]:
             notes.add_row(run, state.status, state.note)
         tables.append(notes)
     return tables
-
-
-def _label(cell: Cell) -> str:
-    return f"{cell.architecture}/{cell.dataset}/{cell.label}"

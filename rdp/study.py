@@ -213,6 +213,11 @@ class Cell:
     specs: tuple[RunSpec, ...]
 
     @property
+    def title(self) -> str:
+        """The cell as commands and tables name it: architecture/dataset/method."""
+        return f"{self.architecture}/{self.dataset}/{self.label}"
+
+    @property
     def id(self) -> str:
         """The cell's name in the store."""
         return self.specs[0].cell

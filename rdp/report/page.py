@@ -92,7 +92,7 @@ def _recipes(plan: Plan) -> list[dict[str, Any]]:
     for cell in plan.cells:
         recipe = cell.specs[0].recipe
         row = found.setdefault(recipe.model_dump_json(), {"recipe": recipe.model_dump(), "cells": []})
-        row["cells"].append(f"{cell.architecture}/{cell.dataset}/{cell.label}")
+        row["cells"].append(cell.title)
     return list(found.values())
 
 
@@ -104,8 +104,7 @@ def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:
             name: ", ".join(sorted({value[:12] for value in runs[f"{name}_digest"].dropna()}))
             for name in ("data", "code", "stack")
         }
-        label = f"{cell.architecture}/{cell.dataset}/{cell.label}"
-        rows.append({"label": label, "cell": cell.id, "options": cell.specs[0].options} | digests)
+        rows.append({"label": cell.title, "cell": cell.id, "options": cell.specs[0].options} | digests)
     return rows
 
 
