@@ -14,10 +14,23 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rdp.errors import UserError, choices
-from rdp.methods.iteration import FULL, Iteration
+from rdp.methods.iteration import FULL, FrozenNorm, Iteration
 
-__all__ = ["FULL", "Iteration", "Method", "Path", "Rate", "available", "method_class"]
+__all__ = [
+    "FULL",
+    "FrozenNorm",
+    "Granularity",
+    "Iteration",
+    "Method",
+    "Path",
+    "Rate",
+    "available",
+    "method_class",
+]
 
+_TOOLS = frozenset({"dropping", "iteration", "masks"})  # files that hold no method
+
+Granularity = Literal["branch", "block"]
 Path = Literal["residual", "plain", "pnnh"]
 Rate = Annotated[float, Field(ge=0, lt=1, description="probability of dropping the deepest unit")]
 
@@ -35,6 +48,11 @@ class Method(BaseModel):
     def name(cls) -> str:
         """The method's name: that of its file."""
         return cls.__module__.rpartition(".")[2]
+
+    @property
+    def units_are(self) -> Granularity:
+        """What the method's masks count as one unit."""
+        return "branch"
 
     def path_options(self) -> dict[str, object]:
         """Options that the path's blocks are built with."""
@@ -57,7 +75,7 @@ class Method(BaseModel):
 @cache
 def available() -> tuple[str, ...]:
     """The names of all methods, without importing any of them."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in {"iteration", "masks"}))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _TOOLS))
 
 
 @cache

@@ -1,30 +1,18 @@
 """Droppath (stochastic depth): each example skips residual branches at random, in every iteration."""
 
-from typing import ClassVar
-
 import numpy as np
 
 from rdp import rng
-from rdp.methods import FULL, Iteration, Method, Rate
-from rdp.methods.masks import MaskSchedule, drop_rates
+from rdp.methods import Iteration
+from rdp.methods.dropping import Dropping
 
 
-class DropPath(Method):
-    """Droppath per example with kept branches scaled by 1/keep, as timm's ``DropPath`` does.
+class DropPath(Dropping):
+    """Droppath per example, with timm's ``DropPath`` as the measure: the same numbers for the same mask.
 
-    Options:
-        rate: drop probability of the deepest unit, in [0, 1); at 0 the method is vanilla.
-        schedule: how the rate grows with depth, ``linear`` (as in timm) or ``uniform``.
+    Every branch is computed and every parameter trained in every step: what an example drops, others keep.
     """
 
-    rate: Rate = 0.2
-    schedule: MaskSchedule = "linear"
-
-    drops_units: ClassVar[bool] = True
-
-    def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
-        if self.rate == 0:
-            return FULL
-        rates = drop_rates(self.rate, units, self.schedule)
-        kept = rng.generator(seed, "mask", step).random((units, batch_size)) >= rates[:, None]
-        return Iteration("drop", active=kept, scale=(1 / (1 - rates)).astype(np.float32))
+    def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
+        kept = rng.generator(seed, "mask", step).random((len(rates), batch_size)) >= rates[:, None]
+        return Iteration("drop", active=kept, scale=self.scale(rates))

@@ -20,19 +20,21 @@ def drop_rates(rate: float, units: int, schedule: MaskSchedule) -> np.ndarray:
     return np.linspace(0.0, rate, units)
 
 
-def draw_nonempty(rates: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Booleans of shape (units,): what is dropped, Bernoulli for each unit given that something is.
+def draw(rates: np.ndarray, generator: np.random.Generator, *, nonempty: bool) -> np.ndarray:
+    """Booleans of shape (units,): what is dropped, Bernoulli for each unit, given that something is if ``nonempty``.
 
     The same distribution as drawing masks until one drops a unit, but without the wait where rates are small:
     draw the first dropped unit from its conditional law, and those after it freely.
     """
     uniform = generator.random(len(rates))
+    dropped = uniform < rates
+    if not nonempty:
+        return dropped
     none_before = np.concatenate([[1.0], np.cumprod(1.0 - rates)[:-1]])
     first_law = np.cumsum(none_before * rates)
     if not first_law[-1] > 0:
         raise ValueError("no unit can be dropped: every rate is 0")
     first = int(np.searchsorted(first_law, generator.random() * first_law[-1], side="right"))
-    dropped = uniform < rates
     dropped[:first] = False
     dropped[first] = True
     return dropped

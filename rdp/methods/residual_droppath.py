@@ -1,40 +1,45 @@
 """ResidualDroppath: drop iterations alternate with iterations that train only what was dropped."""
 
-from typing import ClassVar
-
 import numpy as np
+from pydantic import Field
 
-from rdp import rng
-from rdp.methods import FULL, Iteration, Method, Rate
-from rdp.methods.masks import MaskSchedule, draw_nonempty, drop_rates
+from rdp.methods import FULL, FrozenNorm, Iteration
+from rdp.methods.dropping import BatchDropping
 
 
-class ResidualDropPath(Method):
+class ResidualDropPath(BatchDropping):
     """ResidualDroppath (arXiv 2411.09475, abstract): two kinds of iteration in turn.
 
-    Even steps are *drop* iterations: one mask for the mini-batch, drawn anew where it would drop nothing; the
-    kept units are computed, scaled by 1/keep, and trained with the stem and the head. Odd steps are *recover*
-    iterations with the mask of the step before: every unit is active at its full-network scale, and only the
-    units that were dropped are trained. Normalisation layers of frozen units use and update batch statistics.
-    Each iteration takes a mini-batch of its own. The abstract gives the two kinds and no more: the unit, the
-    mask's law, the scale, the frozen stem and head are choices of this project.
+    Even steps are *drop* iterations: one mask for the mini-batch; the kept units are computed, scaled, and trained
+    with the stem and the head. Odd steps are *recover* iterations with the mask of the step before: every unit is
+    active at its full-network scale, and only the units that were dropped are trained. The abstract gives the two
+    kinds and no more: the unit, the mask's law, the scale, what is frozen with the units are choices of this
+    project, and options.
 
     Options:
-        rate: drop probability of the deepest unit, in [0, 1); at 0 the method is vanilla, by definition.
-        schedule: how the rate grows with depth, ``linear`` (as in timm) or ``uniform``.
+        frozen_norm: what batch normalisation does where parameters are frozen, see `Iteration`.
+        train_rest: whether stem, down-sampling and head are trained in recover iterations too. By default they
+            are frozen, being undropped.
+        reuse_batch: whether a recover iteration takes the mini-batch of its drop iteration again. By default each
+            takes one of its own.
     """
 
-    rate: Rate = 0.2
-    schedule: MaskSchedule = "linear"
+    frozen_norm: FrozenNorm = "update"
+    train_rest: bool = Field(False, description="train stem and head in recover iterations too")
+    reuse_batch: bool = Field(False, description="recover on the mini-batch of the drop iteration")
 
-    drops_units: ClassVar[bool] = True
-
-    def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
-        if self.rate == 0:
-            return FULL
-        rates = drop_rates(self.rate, units, self.schedule)
-        dropped = draw_nonempty(rates, rng.generator(seed, "mask", step // 2))
-        if step % 2 == 0:
-            scale = (1 / (1 - rates)).astype(np.float32)
-            return Iteration("drop", active=~dropped, scale=scale, trained=~dropped)
-        return Iteration("recover", trained=dropped, rest_trained=False)
+    def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
+        pair, recovers = divmod(step, 2)
+        batch = pair if self.reuse_batch else None
+        dropped = self.mask(pair, rates, seed)
+        if not dropped.any():
+            return FULL if batch is None else Iteration("full", batch=batch)
+        if not recovers:
+            return Iteration("drop", active=~dropped, scale=self.scale(rates), trained=~dropped, batch=batch)
+        return Iteration(
+            "recover",
+            trained=dropped,
+            rest_trained=self.train_rest,
+            frozen_norm=self.frozen_norm,
+            batch=batch,
+        )

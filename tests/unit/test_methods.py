@@ -14,9 +14,11 @@ from scipy import stats
 from rdp import methods, rng
 from rdp.errors import UserError
 from rdp.methods import FULL, Method, available, method_class
-from rdp.methods.masks import draw_nonempty, drop_rates
+from rdp.methods.masks import draw, drop_rates
 
-DROPPING = ["droppath", "residual_droppath"]
+DROPPING = ["droppath", "droppath_batch", "random_freeze", "residual_droppath"]
+BY_BATCH = [name for name in DROPPING if name != "droppath"]  # whose masks hold for the mini-batch
+PAIRED = ["random_freeze", "residual_droppath"]  # whose masks hold for two steps
 
 edge_rates = st.floats(1e-300, 1 - 2**-53) | st.sampled_from([0.0, 1e-300, 2**-53, 1 - 2**-53])
 
@@ -76,7 +78,7 @@ class TestDrawNonempty:
     def test_masks_have_the_law_of_redrawing_until_one_drops_something(self, rates):
         draws = 20_000
         generator = rng.generator(0, "test/masks")
-        counts = Counter(tuple(draw_nonempty(np.array(rates), generator).tolist()) for _ in range(draws))
+        counts = Counter(tuple(draw(np.array(rates), generator, nonempty=True).tolist()) for _ in range(draws))
         law = law_of_redrawing(rates)
         assert not {mask for mask in counts if law.get(mask, 0) == 0}
         # Rare masks are counted together: the chi-squared law wants five or more of each.
@@ -103,12 +105,41 @@ class TestDrawNonempty:
         generator = rng.generator(0, "test/edge")
         if not rates.any():
             with pytest.raises(ValueError, match="every rate is 0"):
-                draw_nonempty(rates, generator)
+                draw(rates, generator, nonempty=True)
             return
         for _ in range(20):
-            dropped = draw_nonempty(rates, generator)
+            dropped = draw(rates, generator, nonempty=True)
             assert dropped.any()
             assert not dropped[rates == 0].any()
+
+
+class TestDrawFreely:
+    @pytest.mark.parametrize("rates", [[0.3], [0.0, 0.2, 1e-9], [0.5, 0.5, 0.5], [0.9, 0.01, 0.6]])
+    def test_masks_are_bernoulli_unit_by_unit_and_independent(self, rates):
+        draws, generator = 20_000, rng.generator(0, "test/masks")
+        dropped = np.stack([draw(np.array(rates), generator, nonempty=False) for _ in range(draws)])
+        law = law_of_redrawing(rates)
+        empty = np.prod([1 - rate for rate in rates])
+        for mask in product([False, True], repeat=len(rates)):
+            p = law[mask] * (1 - empty) if any(mask) else empty
+            share = (dropped == mask).all(1).mean()
+            assert abs(share - p) <= 4.5 * np.sqrt(p * (1 - p) / draws) + 1e-12, mask
+
+    def test_nothing_may_drop_even_where_nothing_can(self):
+        assert not draw(np.zeros(5), rng.generator(0, "test/masks"), nonempty=False).any()
+
+    @given(st.lists(edge_rates, min_size=1, max_size=60))
+    def test_nothing_of_rate_0_drops(self, listed):
+        rates, generator = np.array(listed), rng.generator(0, "test/edge")
+        for _ in range(20):
+            assert not draw(rates, generator, nonempty=False)[rates == 0].any()
+
+    def test_of_the_same_generator_units_after_the_first_dropped_one_are_the_same_with_and_without_redrawing(self):
+        rates = np.full(6, 0.3)
+        for i in range(500):
+            free, forced = (draw(rates, rng.generator(0, "mask", i), nonempty=nonempty) for nonempty in (False, True))
+            after = int(forced.argmax()) + 1
+            np.testing.assert_array_equal(free[after:], forced[after:])
 
 
 class TestResidualDropPath:
@@ -135,15 +166,62 @@ class TestResidualDropPath:
             assert recover.scale is None
             assert recover.trained.any()
 
-    @pytest.mark.parametrize("schedule", ["linear", "uniform"])
-    def test_kept_units_are_scaled_by_1_over_keep(self, schedule):
-        drop = iteration("residual_droppath", rate=0.4, schedule=schedule)
-        np.testing.assert_allclose(drop.scale * (1 - drop_rates(0.4, 9, schedule)), np.ones(9), rtol=1e-6)
-
     def test_masks_differ_between_pairs_and_seeds(self):
         by_pair = {tuple(iteration("residual_droppath", 2 * pair, rate=0.5).active) for pair in range(50)}
         by_seed = {tuple(iteration("residual_droppath", seed=seed, rate=0.5).active) for seed in range(50)}
         assert min(len(by_pair), len(by_seed)) > 25
+
+    @pytest.mark.parametrize("norm", ["update", "batch", "eval"])
+    @pytest.mark.parametrize("rest", [False, True])
+    def test_what_is_frozen_and_how_concerns_the_recover_iteration_alone(self, norm, rest):
+        drop, recover = (iteration("residual_droppath", step, frozen_norm=norm, train_rest=rest) for step in (0, 1))
+        assert (drop.frozen_norm, drop.rest_trained) == ("update", True)
+        assert (recover.frozen_norm, recover.rest_trained) == (norm, rest)
+
+    @pytest.mark.parametrize("redraw", [False, True])
+    def test_a_pair_may_share_its_mini_batch(self, redraw):
+        steps = range(40)
+        shared = [iteration("residual_droppath", s, rate=0.05, redraw=redraw, reuse_batch=True) for s in steps]
+        assert [one.batch for one in shared] == [s // 2 for s in steps]
+        assert {one.kind for one in shared} == {"drop", "recover"} | (set() if redraw else {"full"})
+        assert all(iteration("residual_droppath", s).batch is None for s in steps)
+
+
+class TestDropPathBatch:
+    def test_every_step_drops_by_a_mask_of_its_own_and_trains_what_it_keeps(self):
+        drops = [iteration("droppath_batch", step, rate=0.5) for step in range(100)]
+        for drop in drops:
+            assert drop.kind == "drop"
+            assert drop.rest_trained
+            assert not drop.active.all()
+            np.testing.assert_array_equal(drop.trained, drop.active)
+        assert len({drop.active.tobytes() for drop in drops}) > 30
+
+    def test_its_masks_are_those_of_residual_droppaths_pairs(self):
+        for number in range(50):
+            drop, pairs = iteration("droppath_batch", number), iteration("residual_droppath", 2 * number)
+            np.testing.assert_array_equal(drop.active, pairs.active)
+            np.testing.assert_array_equal(drop.scale, pairs.scale)
+
+
+class TestRandomFreeze:
+    @pytest.mark.parametrize("redraw", [False, True])
+    @pytest.mark.parametrize("rest", [False, True])
+    def test_it_trains_in_every_step_what_residual_droppath_trains_and_drops_nothing(self, redraw, rest):
+        options = {"rate": 0.1, "redraw": redraw, "train_rest": rest, "frozen_norm": "batch"}
+        kinds = set()
+        for step in range(100):
+            freeze = iteration("random_freeze", step, seed=3, **options)
+            dropping = iteration("residual_droppath", step, seed=3, **options)
+            assert freeze.active is freeze.scale is None
+            np.testing.assert_array_equal(freeze.trained, dropping.trained)
+            assert freeze.rest_trained == dropping.rest_trained
+            assert freeze.kind == ("full" if dropping.kind == "full" else "freeze")
+            kinds.add(dropping.kind)
+        assert kinds == {"drop", "recover"} | (set() if redraw else {"full"})
+
+    def test_its_norms_are_told_in_both_steps_as_something_is_frozen_in_both(self):
+        assert [iteration("random_freeze", step, frozen_norm="eval").frozen_norm for step in (0, 1)] == ["eval"] * 2
 
 
 class TestDropPath:
@@ -164,14 +242,46 @@ class TestDropPath:
         between_examples = np.corrcoef(kept[:-1, 0], kept[1:, 0])[0, 1]
         assert abs(between_examples) < 4 / np.sqrt(len(kept))
 
-    def test_kept_units_are_scaled_by_1_over_keep(self):
-        scale = iteration("droppath", rate=0.4).scale
-        np.testing.assert_allclose(scale * (1 - drop_rates(0.4, 9, "linear")), np.ones(9), rtol=1e-6)
-
     def test_everything_is_trained_in_every_iteration(self):
         for step in range(4):
             assert iteration("droppath", step).trained is None
             assert iteration("droppath", step).rest_trained
+
+
+@pytest.mark.parametrize("name", ["droppath", "droppath_batch", "residual_droppath"])
+class TestScaling:
+    @pytest.mark.parametrize("schedule", ["linear", "uniform"])
+    def test_kept_units_are_scaled_by_1_over_keep(self, name, schedule):
+        scale = iteration(name, rate=0.4, schedule=schedule).scale
+        np.testing.assert_allclose(scale * (1 - drop_rates(0.4, 9, schedule)), np.ones(9), rtol=1e-6)
+        assert scale.dtype == np.float32
+
+    def test_or_not_at_all_with_the_same_masks(self, name):
+        for step in range(0, 20, 2):
+            scaled, unscaled = iteration(name, step), iteration(name, step, scaling="none")
+            assert unscaled.scale is None
+            np.testing.assert_array_equal(unscaled.active, scaled.active)
+
+
+@pytest.mark.parametrize("name", BY_BATCH)
+class TestRedrawing:
+    def test_without_it_a_mask_that_drops_nothing_makes_full_steps(self, name):
+        length = 2 if name in PAIRED else 1
+        kinds = [iteration(name, step, rate=0.1, redraw=False).kind for step in range(400)]
+        groups = [tuple(kinds[i : i + length]) for i in range(0, 400, length)]
+        full = ("full",) * length
+        others = {"residual_droppath": ("drop", "recover"), "random_freeze": ("freeze",) * 2}.get(name, ("drop",))
+        assert set(groups) == {full, others}
+        empty = np.prod(1 - drop_rates(0.1, 9, "linear"))
+        assert groups.count(full) / len(groups) == pytest.approx(empty, abs=4 * np.sqrt(0.25 / len(groups)))
+
+    def test_with_it_no_step_is_full(self, name):
+        assert "full" not in {iteration(name, step, rate=0.01).kind for step in range(200)}
+
+    def test_masks_do_not_depend_on_the_size_of_the_batch(self, name):
+        for step in range(10):
+            one, other = (iteration(name, step, batch_size=size) for size in (2, 64))
+            np.testing.assert_array_equal(one.trained, other.trained)
 
 
 @pytest.mark.parametrize("name", DROPPING)
@@ -180,10 +290,20 @@ class TestEveryDroppingMethod:
         assert all(iteration(name, step, rate=0) is FULL for step in range(4))
 
     def test_an_iteration_is_a_pure_function_of_its_step(self, name):
-        in_order = [iteration(name, step).active for step in range(6)]
-        backwards = [iteration(name, step).active for step in reversed(range(6))][::-1]
+        in_order = [iteration(name, step) for step in range(6)]
+        backwards = [iteration(name, step) for step in reversed(range(6))][::-1]
         for one, other in zip(in_order, backwards, strict=True):
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(one.active, other.active)
+            np.testing.assert_array_equal(one.trained, other.trained)
+
+    def test_its_units_are_branches_or_blocks(self, name):
+        assert [method_class(name)(granularity=g).units_are for g in ("branch", "block")] == ["branch", "block"]
+        assert method_class(name)().units_are == "branch"
+
+    @pytest.mark.parametrize("option", ["schedule", "scaling", "granularity"])
+    def test_an_unknown_choice_is_refused(self, name, option):
+        with pytest.raises(ValidationError, match=option):
+            method_class(name)(**{option: "other"})
 
     @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan"), float("inf"), "much", None])
     def test_a_rate_outside_0_to_1_is_refused(self, name, rate):
@@ -203,8 +323,9 @@ class TestEveryDroppingMethod:
 
 
 class TestRegistry:
-    def test_the_five_methods_are_there(self):
-        assert {"vanilla", "droppath", "residual_droppath", "plain", "pnnh"} <= set(available())
+    def test_the_methods_are_there_and_what_they_share_is_none(self):
+        assert available() == tuple(sorted(["vanilla", "plain", "pnnh", *DROPPING]))
+        assert {name for name in available() if method_class(name).drops_units} == set(DROPPING)
 
     @pytest.mark.parametrize("name", available())
     def test_a_methods_file_defines_one_method_of_that_name_with_defaults_that_make_sense(self, name):
