@@ -1,4 +1,5 @@
-"""Fashion-MNIST and CIFAR-10, read by torchvision's own classes from files whose checksums were verified."""
+"""Fashion-MNIST (also at half its resolution) and CIFAR-10, read by torchvision's own classes from files whose
+checksums were verified."""
 
 from pathlib import Path
 
@@ -19,6 +20,14 @@ DATASETS = {
         origin="Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747)",
         licence="MIT",
     ),
+    "fashion_mnist_14": DatasetInfo(
+        kind="image",
+        shape=(1, 14, 14),
+        classes=10,
+        sizes={"train": 55000, "validation": _VALIDATION, "test": 10000},
+        origin="Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747), each 2x2 pixels averaged",
+        licence="MIT",
+    ),
     "cifar10": DatasetInfo(
         kind="image",
         shape=(3, 32, 32),
@@ -29,7 +38,8 @@ DATASETS = {
     ),
 }
 
-_CLASSES = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+_CLASSES = {"fashion_mnist": "FashionMNIST", "fashion_mnist_14": "FashionMNIST", "cifar10": "CIFAR10"}
+_AVERAGED = {"fashion_mnist_14": 2}  # pixels a side that are averaged into one
 
 # Fashion-MNIST's published checksums are of the compressed files, which torchvision checks when it downloads
 # and never again. These are of the uncompressed files it reads, taken from Debian's package of the dataset.
@@ -52,9 +62,10 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     make = getattr(torchvision.datasets, _CLASSES[name])
     _verify(name, make, root, download)
     training, test = make(root, train=True), make(root, train=False)
-    train_x, train_y = _arrays(training)
-    test_x, test_y = _arrays(test)
-    order = rng.generator(0, f"split/{name}").permutation(len(train_y))
+    train_x, train_y = _arrays(training, _AVERAGED.get(name, 1))
+    test_x, test_y = _arrays(test, _AVERAGED.get(name, 1))
+    # One split for all resolutions of a dataset.
+    order = rng.generator(0, f"split/{name.removesuffix('_14')}").permutation(len(train_y))
     train, validation = order[:-_VALIDATION], order[-_VALIDATION:]
     return {
         "train_x": train_x[train],
@@ -90,15 +101,22 @@ def _verify(name: str, make: type, root: Path, download: bool) -> None:
 
 def _published(name: str, make: type, root: Path) -> dict[Path, tuple[str, str]]:
     """The files that torchvision reads, with algorithm and value of their checksums."""
-    if name == "fashion_mnist":
+    if _CLASSES[name] == "FashionMNIST":
         raw = root / "FashionMNIST" / "raw"
         return {raw / file: ("sha256", sha256) for file, sha256 in _FASHION_MNIST_SHA256.items()}
     listed = [*make.train_list, *make.test_list, [make.meta["filename"], make.meta["md5"]]]
     return {root / make.base_folder / file: ("md5", md5) for file, md5 in listed}
 
 
-def _arrays(dataset: object) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images of shape (n, channels, height, width), and int64 labels."""
+def _arrays(dataset: object, averaged: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 images of shape (n, channels, height, width), and int64 labels.
+
+    Where ``averaged`` is above 1, squares of so many pixels a side become their mean, rounded to even at halves.
+    """
     images = np.asarray(dataset.data)
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    if averaged > 1:
+        n, channels, height, width = images.shape
+        squares = images.reshape(n, channels, height // averaged, averaged, width // averaged, averaged)
+        images = np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
     return np.ascontiguousarray(images), np.asarray(dataset.targets, dtype=np.int64)

@@ -1,8 +1,8 @@
 """Architectures: one file a family.
 
-A family's file holds a literal ``ARCHITECTURES`` (name -> arguments of its ``build``) and ``INPUT`` (``image``
-or ``vector``), which are read here without importing the file: planning a study must not import torch. To add
-an architecture, add an entry or a file; nothing else names it.
+A family's file holds a literal ``ARCHITECTURES`` (name -> arguments of its ``build``), ``INPUT`` (``image`` or
+``vector``) and, where it does not build all of them, ``PATHS``. They are read here without importing the file:
+planning a study must not import torch. To add an architecture, add an entry or a file; nothing else names it.
 """
 
 import ast
@@ -18,23 +18,38 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_ALL_PATHS = ("residual", "plain", "pnnh")
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """A named member of a family: which file builds it, with which arguments, from which kind of input."""
+    """A named member of a family: which file builds it, with which arguments, from which input, in which paths."""
 
     name: str
     module: str
     arguments: dict[str, Any]
     input: str
+    paths: tuple[str, ...]
+
+    def mismatch(self, path: str, kind: str, shape: tuple[int, ...]) -> str | None:
+        """Why it cannot be built in this path for such examples, or None where it can."""
+        if self.input == "image" and kind != "image":
+            return f"{self.name} reads images, and the dataset holds {kind}s"
+        if path not in self.paths:
+            return f"{self.name} has no {path} form"
+        patch = self.arguments.get("patch", 1)
+        if any(side % patch for side in shape[1:]):
+            return f"{self.name} reads patches of {patch} x {patch} pixels, and the images have {shape[1]} x {shape[2]}"
+        return None
 
 
 def _literals(file: Path) -> dict[str, Any]:
-    """The module-level assignments of ``ARCHITECTURES`` and ``INPUT`` in a family's file."""
+    """The module-level assignments of ``ARCHITECTURES``, ``INPUT`` and ``PATHS`` in a family's file."""
     found = {}
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name in {"ARCHITECTURES", "INPUT"}:
+            if name in {"ARCHITECTURES", "INPUT", "PATHS"}:
                 found[name] = ast.literal_eval(node.value)
     return found
 
@@ -46,7 +61,8 @@ def architectures() -> dict[str, Architecture]:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         literals = _literals(file)
         for name, arguments in literals.get("ARCHITECTURES", {}).items():
-            found[name] = Architecture(name, f"{__name__}.{file.stem}", arguments, literals["INPUT"])
+            module, paths = f"{__name__}.{file.stem}", literals.get("PATHS", _ALL_PATHS)
+            found[name] = Architecture(name, module, arguments, literals["INPUT"], paths)
     return found
 
 

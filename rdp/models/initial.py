@@ -13,9 +13,14 @@ def initialise(network: nn.Module, seed: int) -> None:
     """Draw the weights of every linear and convolutional layer, and set their biases to 0.
 
     He initialisation (arXiv 1502.01852, section 2.2): normal, variance 2 / fan-in, for a layer whose output
-    meets a rectifier; variance 1 / fan-in for one marked ``feeds_rectifier = False`` (the classifier). Other
-    parameters (norm gains, coders) keep the start their own module gave them.
+    meets a rectifier; variance 1 / fan-in for one marked ``feeds_rectifier = False`` (the classifier). A
+    parameter marked with an ``initial_std`` (a transformer's positions) is normal with that. Others (norm gains,
+    coders) keep the start their own module gave them.
     """
+    for name, parameter in network.named_parameters():
+        if (std := getattr(parameter, "initial_std", None)) is not None:
+            draw = rng.generator(seed, f"weights/{name}").standard_normal(parameter.shape, dtype="float32")
+            parameter.copy_(torch.from_numpy(draw) * std)
     for name, module in network.named_modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
             continue

@@ -6,8 +6,8 @@ from math import prod
 import torch
 from torch import nn
 
+from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.paths import Parts, PnnhStack, with_gain
-from rdp.models.units import GatedBranch
 
 INPUT = "vector"
 ARCHITECTURES = {
@@ -31,12 +31,8 @@ class Layer(nn.Sequential):
         self.relu = nn.ReLU()
 
 
-class PlainLayer(nn.Module):
+class PlainLayer(PlainBranch):
     """phi(norm(W x)), named as in `ResidualLayer`, so that both start with the same weights."""
-
-    def __init__(self, branch: nn.Module) -> None:
-        super().__init__()
-        self.branch = branch
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.branch(x)
@@ -46,7 +42,7 @@ class ResidualLayer(GatedBranch):
     """x + phi(norm(W x))."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gate.join(x, self.branch)
+        return self.gate.add(x, self.branch, x)
 
 
 def build(

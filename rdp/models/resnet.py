@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.paths import Parts, PnnhStack, with_gain
-from rdp.models.units import GatedBranch
 
 INPUT = "image"
 ARCHITECTURES = {
@@ -68,15 +68,14 @@ class ResidualBlock(GatedBranch):
             shortcut = shortcut[:, :, :: self.stride, :: self.stride]
         if self.new_channels:
             shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        return self.relu(self.gate.add(shortcut, x, self.branch))
+        return self.relu(self.gate.add(shortcut, self.branch, x))
 
 
-class PlainBlock(nn.Module):
+class PlainBlock(PlainBranch):
     """phi(branch(x)): the same layers without the shortcut."""
 
     def __init__(self, width_in: int, width_out: int, stride: int, norm_gain: float) -> None:
-        super().__init__()
-        self.branch = Branch(width_in, width_out, stride, norm_gain)
+        super().__init__(Branch(width_in, width_out, stride, norm_gain))
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

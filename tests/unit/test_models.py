@@ -85,20 +85,32 @@ class TestParameters:
         assert 2 * concat == plain
         assert total * 2 * k * k == plain * (k * k + 1)
 
+    @pytest.mark.parametrize(
+        ("name", "depth", "width", "ratio", "patch"), [("vit_micro", 6, 48, 2, 2), ("vit_tiny", 12, 192, 4, 4)]
+    )
+    def test_vision_transformers_have_the_layers_of_the_formula(self, name, depth, width, ratio, patch, make_network):
+        attention = 2 * width + 3 * (width * width + width) + width * width + width
+        mlp = 2 * width + 2 * ratio * width * width + ratio * width + width
+        patches = patch * patch * width + width + (8 // patch) ** 2 * width
+        expected = patches + depth * (attention + mlp) + 2 * width + width * 10 + 10
+        assert cost.parameters(make_network(name)) == expected
+
     def test_forward_flops_are_those_of_the_formula(self, make_network):
         # A multiply-add counts two: each weight of a 3 x 3 layer once for every pixel of its output.
         expected = 2 * (9 * 1 * 16 * 64 + 64 * 10)
         for width_in, width, pixels in zip((16, 16, 32), WIDTHS, (64, 16, 4), strict=True):
             expected += 2 * 9 * pixels * (width_in * width + 5 * width * width)
         network = make_network("resnet20")
-        assert cost.forward_flops(network, (1, 8, 8)) == expected
+        assert cost.iteration_cost(network, (1, 8, 8)).forward_full == expected
         assert network.training
 
 
 class TestBuild:
-    @every_path
-    @pytest.mark.parametrize("name", architectures())
-    def test_every_architecture_builds_on_every_path_and_gives_logits(
+    @pytest.mark.parametrize(
+        ("name", "path", "options"),
+        [(name, path, o) for name, family in architectures().items() for path, o in PATHS if path in family.paths],
+    )
+    def test_every_architecture_builds_on_each_of_its_paths_and_gives_logits(
         self, name, path, options, make_network, make_batch
     ):
         logits = make_network(name, path, **options)(make_batch(name)[0])
@@ -108,6 +120,20 @@ class TestBuild:
     def test_an_unknown_architecture_is_named_with_the_near_miss(self):
         with pytest.raises(UserError, match="unknown architecture 'resnet_20'; did you mean 'resnet20'"):
             architecture("resnet_20")
+
+    @pytest.mark.parametrize(
+        ("name", "path", "kind", "shape", "reason"),
+        [
+            ("vit_micro", "plain", "image", (1, 8, 8), "vit_micro has no plain form"),
+            ("vit_micro", "residual", "vector", (2,), "vit_micro reads images, and the dataset holds vectors"),
+            ("vit_tiny", "residual", "image", (3, 10, 8), "patches of 4 x 4 pixels, and the images have 10 x 8"),
+            ("resnet20", "pnnh", "image", (3, 9, 7), None),
+            ("mlp8", "plain", "image", (1, 8, 8), None),
+        ],
+    )
+    def test_what_an_architecture_cannot_read_or_be_is_told(self, name, path, kind, shape, reason):
+        told = architecture(name).mismatch(path, kind, shape)
+        assert reason in told if reason else told is None
 
     def test_an_unknown_variant_is_named(self):
         with pytest.raises(ValueError, match=r"'product', valid: concat, sum"):

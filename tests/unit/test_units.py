@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from rdp.methods import FULL, Iteration, method_class
-from rdp.models import architectures
+from rdp.models import architecture, architectures
+from rdp.models.gates import GatedBranch
 from rdp.models.mlp import ResidualLayer
-from rdp.models.units import GatedBranch, Units
+from rdp.models.units import Units
 
 NAMES = ["mlp32", "resnet20"]
 DROPPED = {"mlp32": [0, 3, 4, 17, 31], "resnet20": [0, 3, 5, 8]}
@@ -90,7 +91,7 @@ def gradients(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[tor
 
 
 def parameters_of(units: Units, network: nn.Module, chosen: list[int]) -> set[str]:
-    own = {id(p) for i in chosen for p in units.groups[i]}
+    own = {id(p) for i in chosen for p in units.groups[i].parameters}
     return {name for name, p in network.named_parameters() if id(p) in own}
 
 
@@ -206,7 +207,7 @@ def test_frozen_parameters_and_their_momentum_do_not_move_over_many_steps(name, 
     network, method = make_network(name), method_class("residual_droppath")(rate=0.5)
     units = Units(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
-    groups = [*units.groups, units.rest]
+    groups = [group.parameters for group in units.groups]
     for step in range(12):
         iteration = method.iteration(step, units=len(units), batch_size=12, seed=0)
         units.apply(iteration)
@@ -302,16 +303,55 @@ def test_what_one_iteration_set_does_not_leak_into_the_next(make_network, make_b
             assert gradient is None or torch.equal(gradient, there)
 
 
-@pytest.mark.parametrize("path", ["residual", "plain", "pnnh"])
-@pytest.mark.parametrize("name", architectures())
-def test_the_groups_partition_the_parameters(name, path, make_network):
+FORMS = [(name, path) for name, family in architectures().items() for path in family.paths]
+
+
+@pytest.mark.parametrize(("name", "path"), FORMS)
+@pytest.mark.parametrize("granularity", ["branch", "block"])
+def test_the_groups_partition_the_parameters(name, path, granularity, make_network):
     network = make_network(name, path)
-    units = Units(network)
-    sorted_in = [id(p) for group in [*units.groups, units.rest] for p in group]
+    units = Units(network, granularity)
+    sorted_in = [id(p) for group in units.groups for p in group.parameters]
     assert sorted(sorted_in) == sorted(id(p) for p in network.parameters())
-    layers = int(name.removeprefix("mlp").removeprefix("resnet"))
-    expected = layers if name.startswith("mlp") else (layers - 2) // 2
-    assert len(units) == (expected if path == "residual" else 0)
+    if name.startswith("vit"):
+        expected = architecture(name).arguments["depth"] * (2 if granularity == "branch" else 1)
+    elif name.startswith("mlp"):
+        expected = int(name.removeprefix("mlp"))
+    else:
+        expected = (int(name.removeprefix("resnet")) - 2) // 2
+    assert len(units) == len(units.gates) == len(units.groups) - 1 == (expected if path == "residual" else 0)
+
+
+class TestBlocksAsUnits:
+    def test_attention_and_mlp_of_a_transformers_block_share_a_mask(self, make_network, make_batch):
+        network, (x, y) = make_network("vit_micro"), make_batch("vit_micro")
+        units = Units(network, "block")
+        assert units.names == [f"blocks.{i}" for i in range(6)]
+        kept = ~mask(6, [1, 4])
+        units.apply(Iteration("drop", active=kept, scale=np.full(6, 2.0), trained=kept))
+        assert [[gate.active for gate in gates] for gates in units.gates] == [[bool(k)] * 2 for k in kept]
+        assert [[gate.factor for gate in gates] for gates in units.gates] == [[2.0, 2.0]] * 6
+        found = gradients(network, x, y)[1]
+        absent = {name.split(".norm")[0].split(".attn")[0].split(".mlp")[0] for name, g in found.items() if g is None}
+        assert absent == {"blocks.1", "blocks.4"}
+
+    def test_a_dropped_block_hands_its_input_on(self, make_network, make_batch):
+        network, (x, _) = make_network("vit_micro"), make_batch("vit_micro")
+        reference = copy.deepcopy(network)
+        reference.blocks = reference.blocks[1:4]
+        units = Units(network, "block")
+        units.apply(Iteration("drop", active=~mask(6, [0, 4, 5])))
+        assert torch.equal(network(x), reference(x))
+
+    def test_where_a_block_has_one_branch_it_is_the_same_thing(self, make_network):
+        network = make_network("resnet20")
+        branch, block = Units(network), Units(network, "block")
+        assert branch.names == block.names
+        assert branch.gates == block.gates
+
+    def test_it_is_what_the_methods_option_says(self):
+        for granularity in ("branch", "block"):
+            assert method_class("residual_droppath")(granularity=granularity).units_are == granularity
 
 
 @pytest.mark.parametrize("name", NAMES)

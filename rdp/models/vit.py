@@ -1,0 +1,63 @@
+"""Vision transformers for small images (arXiv 2010.11929), built from timm's ``VisionTransformer``.
+
+Pre-norm blocks of attention and MLP, a learned position for each patch, the mean over patches to the head. timm
+draws its own initial weights; here they come from `rdp.models.initial` as in every other family.
+"""
+
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from rdp.errors import UserError
+from rdp.models.paths import with_gain
+
+INPUT = "image"
+PATHS = ("residual",)
+ARCHITECTURES = {
+    "vit_micro": {"depth": 6, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
+    "vit_tiny": {"depth": 12, "width": 192, "heads": 3, "mlp_ratio": 4, "patch": 4},
+}
+
+
+def build(
+    depth: int,
+    width: int,
+    heads: int,
+    mlp_ratio: float,
+    patch: int,
+    *,
+    path: str,
+    path_options: dict[str, object],
+    norm_gain: float,
+    input_shape: tuple[int, ...],
+    classes: int,
+) -> nn.Module:
+    """``depth`` blocks of ``width`` on patches of ``patch`` x ``patch`` pixels; two units a block.
+
+    A block normalises in front of each branch, so ``norm_gain`` is the initial gain of those norms. Linear layers
+    start with variance 1 / fan-in, none of them feeding a rectifier (the MLP's is GELU).
+    """
+    channels, height, width_pixels = input_shape
+    if height % patch or width_pixels % patch:
+        raise UserError(f"images of {height} x {width_pixels} cannot be cut into patches of {patch} x {patch}")
+    network = VisionTransformer(
+        img_size=(height, width_pixels),
+        patch_size=patch,
+        in_chans=channels,
+        num_classes=classes,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        mlp_ratio=mlp_ratio,
+        class_token=False,
+        global_pool="avg",
+        weight_init="skip",
+    )
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.feeds_rectifier = False
+    for block in network.blocks:
+        with_gain(block.norm1, norm_gain)
+        with_gain(block.norm2, norm_gain)
+    network.pos_embed.initial_std = 0.02
+    network.pos_embed.no_weight_decay = True
+    return network
