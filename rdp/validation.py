@@ -1,0 +1,91 @@
+"""Reading and checking what people write: YAML files, and one line for the first thing that is wrong in them."""
+
+import re
+import typing
+from collections.abc import Collection
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rdp.errors import choices
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know and never changes once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Loader(yaml.SafeLoader):
+    """YAML's safe types alone, and no key twice: the last one would win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                line = node.value[i][0].start_mark.line + 1
+                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice, in line {line}")
+        return super().construct_mapping(node, deep)
+
+
+def check_names(where: str, names: list[str], valid: Collection[str]) -> None:
+    """Raise `ValueError` for the first of ``names`` that is not ``valid``, with what may have been meant."""
+    for name in names:
+        if name not in valid:
+            raise ValueError(f"{where}: unknown name '{name}'; {choices(name, valid)}")
+
+
+def validate(model: type[BaseModel], content: dict[str, Any], where: str, *, beside: Collection[str] = ()) -> Any:
+    """Make ``model`` of ``content``; the first error becomes ``key: what is wrong; what would be valid``.
+
+    Args:
+        model: what the content must be.
+        content: keys and values as they were read.
+        where: the place of the content in its file; empty for the whole of it.
+        beside: keys that may stand beside the model's own, for the list of those that would be valid.
+
+    Raises:
+        ValueError: one line.
+    """
+    if not all(isinstance(key, str) for key in content):
+        raise ValueError(f"{where or 'study'}: every key must be text")
+    try:
+        return model(**content)
+    except ValidationError as error:
+        raise ValueError(_explain(error, model, where, beside)) from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel], where: str, beside: Collection[str]) -> str:
+    errors = error.errors()
+    # A misspelt key makes the right one missing too: name the cause.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
+    place = where
+    for part in first["loc"]:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif re.fullmatch(r"[\w-]+", part):  # pydantic adds the names of union members, which no file holds
+            place += f".{part}" if place else part
+    if first["type"] == "extra_forbidden":
+        owner = _owner(model, first["loc"][:-1])
+        known = set(owner.model_fields) | (set(beside) if owner is model else set())
+        return f"{place}: unknown key; {choices(first['loc'][-1], known)}"
+    if first["type"] == "value_error":  # our own words, which name the place themselves
+        message = str(first["ctx"]["error"])
+        return message if not first["loc"] else f"{place}: {message}"
+    shown = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
+
+
+def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model within ``model`` that a place in it belongs to."""
+    for part in loc:
+        if part in model.model_fields:
+            model = _models_in(model.model_fields[part].annotation) or model
+    return model
+
+
+def _models_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in typing.get_args(annotation) if (found := _models_in(inner))), None)
