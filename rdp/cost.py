@@ -39,6 +39,9 @@ def count(work: Callable[[], object]) -> int:
 class IterationCost:
     """Floating-point operations of one example in an iteration, from what is active and what is trained.
 
+    Exact where something below the first unit (a stem) has parameters, as in every network of this project: where
+    stem and head are trained, each unit is taken to hand a gradient down.
+
     Attributes:
         forward: of each unit, shape (units,).
         frozen: each unit's backward pass without gradients of weights, shape (units,).

@@ -56,14 +56,14 @@ class Schedule:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise UserError(f"seed: an integer greater than or equal to 0 is needed, found {seed!r}")
         self.model, self.method, self.seed = model, method, seed
-        inner = model
-        if isinstance(inner, DistributedDataParallel):
-            _check_distributed(inner)
-            inner = inner.module
-        self._told = hasattr(inner, "_orig_mod")  # torch.compile(model)
-        if self._told:
-            _warn_of_recompiling()
-            inner = inner._orig_mod
+        inner, self._told = model, False
+        while isinstance(inner, DistributedDataParallel) or hasattr(inner, "_orig_mod"):
+            if isinstance(inner, DistributedDataParallel):
+                _check_distributed(inner)
+                inner = inner.module
+            else:  # torch.compile(model)
+                _warn_of_recompiling()
+                inner, self._told = inner._orig_mod, True
         self._units = Units(inner, method.units_are, take_over=take_over)
         try:
             self._units.require()
@@ -141,13 +141,17 @@ class Schedule:
         gradients to hand down), whatever the mask of the others; the first iterations wait for that.
         """
         config = torch._dynamo.config
-        config.recompile_limit = max(config.recompile_limit, _FORMS)
+        self._limit = config.recompile_limit
+        config.recompile_limit = max(self._limit, _FORMS)
         for block in self._units.blocks:
             block.compile(**options)
             self._compiled.append(block)
 
     def close(self) -> None:
-        """Leave the model as it was found. A closed schedule stays closed; closing it again does nothing."""
+        """Leave the model as it was found. A closed schedule stays closed; closing it again does nothing.
+
+        A model can be pickled whole only after that; its state_dict can be saved at any time.
+        """
         if self._closed:
             return
         if self._inside:
@@ -156,6 +160,8 @@ class Schedule:
         self._hook.remove()
         for block in self._compiled:
             block._compiled_call_impl = None
+        if self._compiled:
+            torch._dynamo.config.recompile_limit = self._limit
         for gates in self._units.gates:
             for gate in gates:
                 gate.taken = False

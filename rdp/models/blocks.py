@@ -24,7 +24,7 @@ from rdp.models.gates import Gate
 # A droppath module's class, and its attribute that holds the probability.
 _DROPS = {"DropPath": "drop_prob", "StochasticDepth": "p"}
 _PLACE = "drop_path"  # how timm's blocks call the place of a DropPath, numbered where there are several
-_ADDITIONS = {operator.add, operator.iadd, torch.add}
+_ADDITIONS = {operator.add, operator.iadd, torch.add, "add", "add_"}
 _WITHOUT_EFFECT = {torch._assert, operator.getitem, getattr}
 _registered: dict[str, tuple[str, ...]] = {
     "torchvision.models.resnet.BasicBlock": ("bn2",),

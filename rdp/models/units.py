@@ -6,7 +6,6 @@ rest (stem, down-sampling, head), and applies an `Iteration` to them.
 """
 
 from collections import Counter
-from typing import Any
 
 import torch
 from torch import nn
@@ -71,7 +70,7 @@ class Units:
         self.gates = [[branch.gate for branch in unit] for unit in merged.values()]
         self.groups = self._group(list(merged.values()))
         self._trained = [True] * len(self.groups)
-        self._altered: list[tuple[nn.Module, str, Any]] = []
+        self._altered: list[tuple[nn.Module, str]] = []
         if self._changed:
             # Where a branch is dropped its block hands on the very tensor that it read, which nothing may overwrite.
             inside = {id(module) for unit in merged.values() for branch in unit for module in branch.modules}
@@ -182,17 +181,18 @@ class Units:
                 gate.factor = None if factors[i] == 1.0 else factors[i]
 
     def _set_norms(self, frozen: FrozenNorm) -> None:
-        for module, name, value in reversed(self._altered):  # a norm that two groups share was altered twice
-            # The user may have called eval() since, which stands.
-            setattr(module, name, value and (name != "training" or self.network.training))
+        for norm, name in self._altered:
+            # The user may have called train() or eval() since, which stands.
+            setattr(norm, name, name != "training" or self.network.training)
         self._altered = []
         if frozen == "update":
             return
         name = "training" if frozen == "eval" else "track_running_stats"
         for group, trained in zip(self.groups, self._trained, strict=True):
             for norm in group.norms if not trained else ():
-                self._altered.append((norm, name, getattr(norm, name)))
-                setattr(norm, name, False)
+                if getattr(norm, name):
+                    self._altered.append((norm, name))
+                    setattr(norm, name, False)
 
     def frozen(self) -> list[nn.Parameter]:
         """The parameters that the current iteration does not train."""
