@@ -1,4 +1,4 @@
-"""Apply a probe to the networks of a study, at initialisation and trained, one row a run, stage and layer."""
+"""Apply a probe to the networks of a study, at initialisation and trained."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +10,16 @@ from rdp import files, probes
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.records import readable
-from rdp.store import Store
+from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan, RunSpec
 
-EXAMPLES = 128  # of the test split, the first so many, for every probe and run
+EXAMPLES = 256  # of the test split, the first so many, for every probe and run
 
 
 def write(plan: Plan, name: str, results: Path) -> Path:
     """Measure every completed run of a study, at initialisation and trained: ``probes/NAME.parquet``.
 
-    One row a run, stage (``initial`` or ``trained``) and layer.
+    Each of the probe's rows, with its run and stage (``initial`` or ``trained``).
     """
     path = results / plan.name / "probes" / f"{name}.parquet"
     with files.whole(path) as part:
@@ -38,27 +38,46 @@ def read(study: str, name: str, results: Path) -> pd.DataFrame:
 def _rows(plan: Plan, name: str, results: Path) -> Iterator[dict[str, Any]]:
     import torch
 
-    from rdp.train import Run, make_deterministic
+    from rdp.train import make_deterministic
 
-    measure = probes.probe(name)
+    probe = probes.probe(name)
     make_deterministic(plan.study.threads)
     store = Store(results)
     loaded: dict[str, prepared.Prepared] = {}
     for cell in plan.cells:
-        for spec in cell.specs:
-            record, _ = readable(store, spec)
-            if record is None or record.status != "completed":
-                continue
-            if cell.dataset not in loaded:
-                loaded[cell.dataset] = prepared.load(cell.dataset, results)
-            run = Run(spec, loaded[cell.dataset], torch.device("cpu"))
-            x = run.examples("test", slice(EXAMPLES))
-            weights = store.arrays(spec.run, record, "weights")
-            for stage in ("initial", "trained"):
-                if stage == "trained":
-                    run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
-                for layer, row in enumerate(measure(run.network, x), start=1):
-                    yield _key(cell, spec) | {"stage": stage, "layer": layer} | row
+        if cell.dataset not in loaded:
+            loaded[cell.dataset] = prepared.load(cell.dataset, results)
+        data = loaded[cell.dataset]
+        y = torch.from_numpy(data.arrays["test_y"][:EXAMPLES])
+        done = list(_completed(cell, store, probes.seeds(probe, plan.study.probe_seeds)))
+        for stage in ("initial", "trained"):
+            networks = [_network(spec, record, data, store, stage) for spec, record in done]
+            for i, (spec, _) in enumerate(done):
+                network, x = networks[i]
+                other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
+                for row in probe.measure(probes.Subject(network, x, y, other, stage == "trained")):
+                    yield _key(cell, spec) | {"stage": stage} | row
+
+
+def _completed(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:
+    """The cell's completed runs, of its first so many seeds."""
+    for spec in cell.specs[:seeds]:
+        record, _ = readable(store, spec)
+        if record is not None and record.status == "completed":
+            yield spec, record
+
+
+def _network(spec: RunSpec, record: RunRecord, data: prepared.Prepared, store: Store, stage: str) -> tuple[Any, Any]:
+    """A run's network at a stage, in evaluation mode, and the examples as it reads them."""
+    import torch
+
+    from rdp.train import Run
+
+    run = Run(spec, data, torch.device("cpu"), record.numbers["learning_rate"])
+    if stage == "trained":
+        weights = store.arrays(spec.run, record, "weights")
+        run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
+    return run.network.eval(), run.examples("test", slice(EXAMPLES))
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:

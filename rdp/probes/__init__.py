@@ -1,14 +1,16 @@
 """Probes: measurements on a network, trained or at initialisation.
 
-One file a probe, which defines ``measure(network, x) -> rows`` with one mapping a layer. To add a probe, add a
-file; `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
+One file a probe, which defines ``measure(subject) -> rows``, a mapping each, and ``SEEDS`` where so many of a cell's
+seeds are enough. To add a probe, add a file;
+`rdp.measure` applies it to the weights that runs left, so it retrains nothing.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from rdp.errors import UserError, choices
 
@@ -17,14 +19,40 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a probe measures. It leaves the networks as they are, and works on copies where it must.
+
+    Attributes:
+        network: of one run, at initialisation or trained.
+        x: normalised examples of the test split, shape (n, …).
+        y: their labels, shape (n,).
+        other: the network of another seed of the same cell at the same stage, trained independently; None where
+            the cell has but one run.
+        trained: whether the network is trained, or as it was initialised.
+    """
+
+    network: "nn.Module"
+    x: "torch.Tensor"
+    y: "torch.Tensor"
+    other: "nn.Module | None" = None
+    trained: bool = True
+
+
 @cache
 def available() -> tuple[str, ...]:
     """The names of all probes, without importing any of them."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 
-def probe(name: str) -> "Callable[[nn.Module, torch.Tensor], list[dict[str, Any]]]":
-    """The measuring function of the probe called ``name``."""
+def probe(name: str) -> ModuleType:
+    """The module of the probe called ``name``."""
     if name not in available():
         raise UserError(f"unknown probe '{name}'; {choices(name, available())}")
-    return importlib.import_module(f"{__name__}.{name}").measure
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def seeds(module: ModuleType, asked: int | None) -> int | None:
+    """How many seeds of a cell a probe measures: what the study asks for, or fewer where the probe says ``SEEDS``."""
+    limits = [limit for limit in (asked, getattr(module, "SEEDS", None)) if limit is not None]
+    return min(limits, default=None)

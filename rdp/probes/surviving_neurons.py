@@ -6,24 +6,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from rdp.probes import Subject
+
 
 @torch.no_grad()
-def measure(network: nn.Module, x: torch.Tensor) -> list[dict[str, Any]]:
+def measure(subject: Subject) -> list[dict[str, Any]]:
     """Survival at each ``nn.ReLU`` of a network, in the order of its forward pass.
 
-    Normalisation uses the statistics of ``x``, as in training: an untrained network has no running ones. The
-    network itself is left alone.
-
-    Args:
-        network: any module whose rectifiers are ``nn.ReLU``; channels are dimension 1 of what they read.
-        x: inputs, shape (batch, …).
+    Normalisation uses the statistics of the examples, as in training: an untrained network has no running ones.
+    Channels are dimension 1 of what a rectifier reads.
 
     Returns:
-        One mapping a rectifier: ``positive``, the share of pre-activations above 0 over examples, channels and
-        places; ``dead``, the share of channels never above 0; ``mean`` and ``variance`` of the pre-activations.
+        One mapping a rectifier: ``layer``, its number from 1; ``positive``, the share of pre-activations above 0
+        over examples, channels and places; ``dead``, the share of channels never above 0; ``mean`` and ``variance``
+        of the pre-activations.
     """
     rows: list[dict[str, Any]] = []
-    network = deepcopy(network).train()  # a forward pass in training mode moves running statistics
+    network = deepcopy(subject.network).train()  # a forward pass in training mode moves running statistics
 
     def watch(name: str) -> Any:
         def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -31,6 +30,7 @@ def measure(network: nn.Module, x: torch.Tensor) -> list[dict[str, Any]]:
             alive = z.transpose(0, 1).flatten(1) > 0
             rows.append(
                 {
+                    "layer": len(rows) + 1,
                     "name": name,
                     "positive": alive.float().mean().item(),
                     "dead": 1 - alive.any(1).float().mean().item(),
@@ -44,5 +44,5 @@ def measure(network: nn.Module, x: torch.Tensor) -> list[dict[str, Any]]:
     for name, module in network.named_modules():
         if isinstance(module, nn.ReLU):
             module.register_forward_pre_hook(watch(name))
-    network(x)
+    network(subject.x)
     return rows

@@ -1,0 +1,221 @@
+"""Feature reuse: whether the branches of a network repeat each other, and what is lost without them.
+
+Figure 1 of arXiv 2411.09475 shows a residual model that produces similar features through many layers. Similarity
+here is unbiased linear CKA; its reference is the same layers of an independently trained network. A permutation of
+the examples would be none: against it any two layers of one network are similar.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from rdp.methods.iteration import Iteration
+from rdp.models.gates import PlainBranch
+from rdp.models.paths import ConcatLayer, SumLayer
+from rdp.models.units import Units
+from rdp.probes import Subject
+
+APART = 2  # neighbours are left out of the redundancy: each reads the other's output all but unchanged
+LESIONS = 12  # at most so many numbers of last units are deleted
+_SMALLEST = 4  # examples that the unbiased estimator needs
+
+
+@dataclass(frozen=True)
+class BranchOutput:
+    """What one branch adds to a network for some examples.
+
+    Attributes:
+        output: of the branch, shape (n, …).
+        share: its norm over the shortcut's, example by example, shape (n,); nan where the shortcut is 0. None in
+            a network without shortcuts.
+    """
+
+    output: torch.Tensor
+    share: torch.Tensor | None = None
+
+
+@torch.no_grad()
+def measure(subject: Subject) -> list[dict[str, Any]]:
+    """Similarity of a network's branches, their size beside the stream, and the accuracy without them.
+
+    Returns:
+        One mapping a number: ``quantity``, ``layer`` (of the forward pass, from 1), ``other`` and ``value``; layer
+        and other are 0 where they say nothing. None for a network without branches. The quantities:
+
+        ``cka``                     of the outputs of the branches ``layer`` < ``other``, at most 1, see
+                                    `minibatch_cka`; nan where one does not depend on the example.
+        ``redundancy``              the mean of ``cka`` over branches at least two apart; nan if there are none.
+        ``cka_independent``         of branch ``layer`` and branch ``other`` of the subject's other network.
+        ``redundancy_independent``  the mean of that over branches at least two apart.
+        ``branch_to_stream``        the norm of the branch's output over that of its shortcut, mean over examples.
+        ``lesion``                  accuracy (a share) in evaluation mode without the unit ``layer``.
+        ``lesion_last``             accuracy without the last ``layer`` units: from 0 (the intact network) to all.
+
+        The last three are of residual networks only, the lesions of trained ones, and the independent quantities of
+        subjects with another network.
+
+    Raises:
+        UserError: a block into which no gates can be put.
+        ValueError: fewer than 4 examples.
+    """
+    branches = branch_outputs(subject.network, subject.x)
+    if not branches:
+        return []
+    features = _features(branches)
+    cka = minibatch_cka(features, features)
+    rows = [_row("cka", i + 1, j + 1, cka[i, j]) for i, j in zip(*np.triu_indices(len(cka), 1), strict=True)]
+    rows.append(_row("redundancy", 0, 0, _redundancy(cka)))
+    if subject.other is not None:
+        across = minibatch_cka(features, _features(branch_outputs(subject.other, subject.x)))
+        rows += [_row("cka_independent", i + 1, j + 1, value) for (i, j), value in np.ndenumerate(across)]
+        rows.append(_row("redundancy_independent", 0, 0, _redundancy(across)))
+    for i, branch in enumerate(branches):
+        if branch.share is not None:
+            known = branch.share[~branch.share.isnan()]
+            rows.append(_row("branch_to_stream", i + 1, 0, known.mean()))
+    return rows + (_lesions(subject) if subject.trained else [])
+
+
+@torch.no_grad()
+def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
+    """The outputs of a network's branches, in the order of its forward pass.
+
+    A branch is that of a residual unit; else of a plain block or layer; else the learner of a PNNH layer,
+    phi(norm(L x)). Normalisation uses the statistics of ``x``, as in training: an untrained network has no running
+    ones. The network is left as it is.
+
+    Args:
+        network: any that `Units` takes, or a plain or PNNH one of this project.
+        x: examples, shape (n, …).
+
+    Returns:
+        Nothing for a network without branches.
+
+    Raises:
+        UserError: a block into which no gates can be put.
+    """
+    found: list[BranchOutput] = []
+
+    def join(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]) -> torch.Tensor:
+        output = branch(*inputs)
+        size, stream = _norms(output), _norms(shortcut)
+        found.append(BranchOutput(output, torch.where(stream == 0, torch.nan, size / stream)))
+        return shortcut + output
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        found.append(BranchOutput(output))
+
+    network = deepcopy(network).train()  # a forward pass in training mode moves running statistics
+    units = Units(network, take_over=True)
+    for gate in [gate for gates in units.gates for gate in gates]:
+        gate.instead = join
+    for module in [] if len(units) else _without_shortcut(network):
+        module.register_forward_hook(keep)
+    network(x)
+    return found
+
+
+def _without_shortcut(network: nn.Module) -> list[nn.Module]:
+    """The modules that end the branches of a plain network, or the learners of a PNNH one."""
+    plain = [m.branch for m in network.modules() if isinstance(m, PlainBranch)]
+    return plain + [m.relu for m in network.modules() if isinstance(m, ConcatLayer | SumLayer)]
+
+
+def _norms(z: torch.Tensor) -> torch.Tensor:
+    """The Euclidean norm of each example's part of ``z``, shape (n,)."""
+    return z.flatten(1).double().norm(dim=1)
+
+
+def _features(branches: list[BranchOutput]) -> list[torch.Tensor]:
+    """One vector an example and branch, images pooled to the smallest resolution among them: (n, features) each."""
+    sides = [branch.output.shape[2:] for branch in branches if branch.output.dim() == 4]
+    common = tuple(min(side) for side in zip(*sides, strict=True))
+    outputs = [branch.output.float() for branch in branches]
+    return [(F.adaptive_avg_pool2d(z, common) if z.dim() == 4 else z).flatten(1) for z in outputs]
+
+
+def minibatch_cka(features: list[torch.Tensor], others: list[torch.Tensor], batch: int = 64) -> np.ndarray:
+    """Linear CKA of each of ``features`` and each of ``others``, with the unbiased estimator of HSIC.
+
+    arXiv 2010.15327, section 2: HSIC_1 is averaged over minibatches, for the pair and for either alone, and CKA is
+    HSIC_1(K, L) / sqrt(HSIC_1(K, K) HSIC_1(L, L)) of the averages. It is 1 for features that are equal up to a
+    rotation, a scale and a shift, and has mean about 0 for independent ones, which can make it negative.
+
+    Args:
+        features: one tensor a layer, of shape (n, any width).
+        others: the same for the layers to compare with, of the same examples.
+        batch: examples in a minibatch; what remains is spread evenly over them.
+
+    Returns:
+        Shape (len(features), len(others)), float64; nan where one does not depend on the example.
+
+    Raises:
+        ValueError: fewer than 4 examples altogether or in a minibatch, or numbers of examples that differ.
+    """
+    sizes = {len(z) for z in [*features, *others]}
+    if len(sizes) != 1 or min(batch, *sizes) < _SMALLEST:
+        raise ValueError(
+            f"unbiased CKA needs {_SMALLEST} examples or more, the same for all layers and in every minibatch; got "
+            f"{sorted(sizes)} in minibatches of {batch}"
+        )
+    (n,) = sizes
+    cross = own = own_other = 0.0
+    for rows in torch.arange(n).tensor_split(max(1, n // batch)):
+        here, there = (torch.stack([_centred_gram(z[rows]) for z in layers]) for layers in (features, others))
+        scale = len(rows) * (len(rows) - 3)
+        cross += here @ there.T / scale
+        own += here.square().sum(1) / scale
+        own_other += there.square().sum(1) / scale
+    return (cross / (own.sqrt()[:, None] * own_other.sqrt())).cpu().numpy()
+
+
+def _centred_gram(z: torch.Tensor) -> torch.Tensor:
+    """The Gram matrix of ``z`` without its diagonal, U-centred and flattened: shape (n * n,), float64.
+
+    HSIC_1 of two kernels (Song et al., JMLR 2012, equation 5) is the inner product of their U-centred Gram
+    matrices over n (n - 3) (Székely and Rizzo, Annals of Statistics 2014, section 3). Unlike the sum of three
+    terms, it cancels nothing.
+    """
+    n = len(z)
+    z = z.double()
+    z = z - z[0]  # exactly 0 for a constant, which subtracting a mean alone need not be
+    z = z - z.mean(0)  # of no effect but on rounding
+    gram = (z @ z.T).fill_diagonal_(0)
+    ones = gram.sum(1) / (n - 2)
+    centred = gram - ones[:, None] - ones + ones.sum() / (n - 1)
+    return centred.fill_diagonal_(0).flatten()
+
+
+def _redundancy(cka: np.ndarray) -> float:
+    """The mean similarity of branches at least `APART` apart, of those that have one; nan if there are none."""
+    i, j = np.indices(cka.shape)
+    apart = cka[(abs(i - j) >= APART) & ~np.isnan(cka)]
+    return apart.mean() if apart.size else np.nan
+
+
+def _lesions(subject: Subject) -> list[dict[str, Any]]:
+    """Accuracy without each unit, and without the last ones; nothing for a network without units."""
+    network = deepcopy(subject.network).eval()
+    units = Units(network, take_over=True)
+    count = len(units)
+
+    def accuracy(active: np.ndarray) -> float:
+        units.apply(Iteration("lesion", active=active))
+        return (network(subject.x).argmax(1) == subject.y).double().mean().item()
+
+    if not count:
+        return []
+    places = np.arange(count)
+    numbers = np.unique(np.linspace(0, count, LESIONS).round().astype(int))
+    rows = [_row("lesion", i + 1, 0, accuracy(places != i)) for i in places]
+    return rows + [_row("lesion_last", k, 0, accuracy(places < count - k)) for k in numbers]
+
+
+def _row(quantity: str, layer: int, other: int, value: Any) -> dict[str, Any]:
+    return {"quantity": quantity, "layer": int(layer), "other": int(other), "value": float(value)}
