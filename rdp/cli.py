@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Datasets: what there is, and getting it ready.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+bench_app = typer.Typer(help="Speed, measured side by side in one process.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
 
@@ -75,6 +77,27 @@ def train(
 
 
 @app.command()
+def tune(
+    name: StudyArgument,
+    cells: Annotated[
+        list[str] | None, typer.Argument(metavar="[CELL]...", help="cells as `rdp plan` names them; by default all")
+    ] = None,
+) -> None:
+    """Train the sweeps that choose learning rates, and say what each chose."""
+    from rdp import tuning
+    from rdp.runner import run_job
+
+    planned, results = study.load(name), places.results()
+    chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
+    if not chosen:
+        raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
+    for spec in chosen.values():
+        records = run_job(spec.candidates(), results, planned.study.device)
+        tuning.write(spec, records, results)
+        print(f"{spec.cell}: learning rate {tuning.choose(spec, records).learning_rate}")
+
+
+@app.command()
 def retry(name: StudyArgument) -> None:
     """Forget a study's failed runs, so that the next snakemake trains them again."""
     from rdp.overview import states
@@ -111,9 +134,10 @@ def probe(
 @app.command()
 def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]) -> None:
     """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
-    from rdp.report import figures
+    planned = study.load(name)
+    from rdp.report import figures, tables  # after the study is known to be good: drawing libraries take seconds
 
-    figures.write(figures.load(study.load(name), places.results()), figure, places.results())
+    figures.write(tables.load(planned, places.results()), figure, places.results())
 
 
 @app.command()
@@ -127,15 +151,15 @@ def report(
     planned, results = study.load(name), places.results()
     # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
     from rdp import measure, records
-    from rdp.report import figures, page
+    from rdp.report import contents, figures, page, tables
 
     if not only_page:
         records.write(planned, results)
         for measured in planned.study.probes:
             measure.write(planned, measured, results)
-        tables = figures.load(planned, results)
-        for figure in figures.names(planned):
-            figures.write(tables, figure, results)
+        loaded = tables.load(planned, results)
+        for figure in contents.figures(planned):
+            figures.write(loaded, figure, results)
     print(page.write(planned, results))
 
 
@@ -171,6 +195,28 @@ def data_prepare(
     from rdp.data import prepared
 
     print(prepared.prepare(name, places.results(), download=False if offline else None))
+
+
+@bench_app.callback()
+def bench() -> None:
+    """Speed, measured side by side in one process."""
+
+
+@bench_app.command("rdp")
+def bench_rdp(
+    rate: Annotated[float, typer.Option(help="drop probability of the deepest unit")] = 0.2,
+    batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
+    pairs: Annotated[int, typer.Option(min=2, help="pairs of iterations to time")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """ResidualDroppath's pairs of iterations against two vanilla steps: measured time and counted operations."""
+    from rdp import bench as measurements
+
+    options = {"rate": rate, "batch_size": batch_size, "pairs": pairs, "threads": threads, "device": device}
+    table, path = measurements.run(**options, results=places.results())
+    _show(table)
+    print(path)
 
 
 def select(planned: study.Plan, names: list[str]) -> list[study.RunSpec]:

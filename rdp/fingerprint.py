@@ -10,9 +10,12 @@ import platform
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rdp import digest, methods, models
+
+if TYPE_CHECKING:
+    from rdp.study import RunSpec
 
 # Imported by what trains, but unable to change a number: what they decide is in the spec or the data digest,
 # or they only keep and tell. Golden runs (tests/test_golden.py) catch what this list gets wrong.
@@ -36,13 +39,27 @@ NEUTRAL = frozenset(
 _PACKAGE = Path(__file__).parent
 
 
-def code_digest(method: str, architecture: str) -> str:
+def code_digest(method: str, architecture: str, *, tuned: bool = False) -> str:
     """Digest of the modules that determine the numbers of a cell with this method and architecture.
 
-    Of a family's list of architectures only the one in question counts: a new entry retrains no other.
+    Of a family's list of architectures only the one in question counts: a new entry retrains no other. Where a
+    family is built from timm's layers, timm's version counts.
+
+    Args:
+        method, architecture: their names.
+        tuned: whether a sweep chooses the learning rate, so that the rule of choice counts too.
     """
     arguments = models.architecture(architecture).arguments
-    return digest.of([_modules_digest(tuple(sorted(modules(method, architecture)))), arguments])
+    names = modules(method, architecture) | (_closure(["rdp.tuning"]) if tuned else set())
+    found = [_modules_digest(tuple(sorted(names))), arguments]
+    if any("timm" in _third_parties(name) for name in names):
+        found.append(["timm", version("timm")])
+    return digest.of(found)
+
+
+def code_of(spec: "RunSpec") -> str:
+    """`code_digest` of a run."""
+    return code_digest(spec.method, spec.architecture, tuned=spec.tuning is not None)
 
 
 def module_digest(module: str) -> str:
@@ -91,6 +108,18 @@ def _imports(module: str) -> set[str]:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
     return {name for name in names if name.startswith("rdp.") and _file(name)}
+
+
+@cache
+def _third_parties(module: str) -> set[str]:
+    """The packages outside this one that a module imports."""
+    names = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return {name.partition(".")[0] for name in names} - {"rdp"}
 
 
 @cache

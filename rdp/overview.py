@@ -24,13 +24,14 @@ class State:
     note: str = ""
 
 
+_DONE = frozenset({"completed", "diverged", "failed"})
 _FRESH_SECONDS = 60.0  # an attempt writes its progress every few seconds
 
 
 def states(plan: Plan, results: Path) -> Iterator[tuple[RunSpec, State]]:
-    """Every run of the study and where it stands."""
+    """Every run of the study, those of its sweeps first, and where it stands."""
     store = Store(results)
-    for spec in plan.specs:
+    for spec in (*plan.sweep.values(), *plan.specs):
         yield spec, _state(store, spec)
 
 
@@ -40,7 +41,7 @@ def _state(store: Store, spec: RunSpec) -> State:
             record = store.received(spec.run)
         except UserError as error:
             return State("damaged", str(error))
-        if record.identity["code"] != fingerprint.code_digest(spec.method, spec.architecture):
+        if record.identity["code"] != fingerprint.code_of(spec):
             return State("stale", "made by other code than this checkout's")
         return State(record.status, record.reason or "")
     progress = [found for path in store.attempts(spec.run) if (found := _progress(path))]
@@ -65,23 +66,28 @@ def _progress(attempt: Path) -> tuple[float, dict[str, Any]] | None:
 
 def plan_tables(plan: Plan, results: Path) -> list[Table]:
     """A study's cells, with how many of their runs are done, and what was left out."""
-    done = {spec.run: state.status for spec, state in states(plan, results)}
+    status = {spec.run: state.status for spec, state in states(plan, results)}
+    done = {run for run, word in status.items() if word in _DONE}
     title = f"{plan.name}: {plan.study.title}"
-    table = Table("cell", "seeds", "done", "epochs", "examples a run", "job", title=title, title_justify="left")
-    examples = 0
+    columns = ("cell", "seeds", "done", "sweep", "epochs", "of", "examples a run", "job")
+    table = Table(*columns, title=title, title_justify="left")
     for cell in plan.cells:
-        recipe = cell.specs[0].recipe
-        size = recipe.train_size or data.info(cell.dataset).sizes["train"]
-        run_examples = recipe.epochs * (size // recipe.batch_size) * recipe.batch_size
-        finished = sum(done[spec.run] in {"completed", "diverged", "failed"} for spec in cell.specs)
-        examples += run_examples * (len(cell.specs) - finished)
-        counts = str(len(cell.specs)), str(finished), str(recipe.epochs), f"{run_examples:,}"
+        recipe, sweep = cell.specs[0].recipe, cell.specs[0].candidates()
+        finished = sum(spec.run in done for spec in cell.specs)
+        swept = f"{sum(spec.run in done for spec in sweep)}/{len(sweep)}" if sweep else ""
+        examples = _examples(cell.specs[0])
+        counts = str(len(cell.specs)), str(finished), swept, str(recipe.epochs), recipe.budget, f"{examples:,}"
         table.add_row(cell.title, *counts, cell.id)
-    runs = sum(len(cell.specs) for cell in plan.cells)
-    finished = sum(status in {"completed", "diverged", "failed"} for status in done.values())
-    jobs = len(plan.cells) * len(plan.seed_batches())
-    todo = f"{examples:,} examples to train on"
-    table.caption = f"{len(plan.cells)} cells, {jobs} jobs, {runs} runs, {finished} done; {todo}"
+    specs = {spec.run: spec for spec in (*plan.sweep.values(), *plan.specs)}
+    examples = sum(_examples(spec) for run, spec in specs.items() if run not in done)
+    jobs = len(plan.cells) * len(plan.seed_batches()) + sum(cell.specs[0].tuning is not None for cell in plan.cells)
+    swept = f" (and {len(plan.sweep)} of sweeps)" if plan.sweep else ""
+    table.caption = (
+        f"{len(plan.cells)} cells, {jobs} jobs, {len(specs) - len(plan.sweep)} runs{swept}, {len(done)} done; "
+    )
+    table.caption += f"{examples:,} examples to train on"
+    if any(spec.recipe.budget != "steps" for spec in specs.values()):
+        table.caption += ", counted as if every budget were steps: what the others come to follows from the masks"
     tables = [table]
     if plan.skipped:
         left_out = Table("left out", "why")
@@ -91,6 +97,13 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
     return tables
 
 
+def _examples(spec: RunSpec) -> int:
+    """The examples that a run trains on, if its budget is steps."""
+    recipe = spec.recipe
+    size = recipe.train_size or data.info(spec.dataset).sizes["train"]
+    return recipe.epochs * (size // recipe.batch_size) * recipe.batch_size
+
+
 def status_tables(plan: Plan, results: Path) -> list[Table]:
     """The grid with counts by status, and a line for each run that runs or went wrong."""
     found = {spec.run: state for spec, state in states(plan, results)}
@@ -98,10 +111,13 @@ def status_tables(plan: Plan, results: Path) -> list[Table]:
     title = f"{plan.name}: {plan.study.title}"
     grid = Table("cell", *shown, title=title, title_justify="left")
     total: Counter[str] = Counter()
-    for cell in plan.cells:
-        counts = Counter(found[spec.run].status for spec in cell.specs)
+    groups = {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
+    if plan.sweep:
+        groups = {"sweeps of learning rates": list(plan.sweep), **groups}
+    for title, runs in groups.items():
+        counts = Counter(found[run].status for run in runs)
         total += counts
-        grid.add_row(cell.title, *(str(counts[status] or "") for status in shown))
+        grid.add_row(title, *(str(counts[status] or "") for status in shown))
     grid.add_section()
     grid.add_row("all", *(str(total[status] or "") for status in shown))
     tables = [grid]

@@ -1,4 +1,4 @@
-"""Records to tables: one row a run, one row a run and epoch.
+"""Records to tables: one row a run, one row a run and epoch, one row a run of a sweep.
 
 Tables hold every run of a study, those that failed or are missing too: nothing is dropped on the way to a
 figure. A record that a damaged file or other code left is not used, and its row says why.
@@ -16,6 +16,7 @@ from rdp.errors import UserError
 from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan, RunSpec
 
+TABLES = ("records", "history", "sweep")
 HISTORY_COLUMNS = (
     "epoch",
     "step",
@@ -50,20 +51,47 @@ def collect(plan: Plan, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), table.astype(dict.fromkeys(HISTORY_COLUMNS[2:], "float64"))
 
 
+def collect_sweep(plan: Plan, results: Path) -> pd.DataFrame:
+    """The runs of the sweeps that chose learning rates, one row a cell, learning rate and seed.
+
+    ``accuracy`` is what the choice goes by: validation accuracy after the last epoch, chance for a diverged run,
+    missing for one that failed or is not there. ``chosen`` says whether the cell's runs train with this rate; it is
+    missing where none of them is there yet.
+    """
+    store = Store(results)
+    rows = []
+    for cell in plan.cells:
+        found = [readable(store, spec)[0] for spec in cell.specs] if cell.specs[0].tuning else []
+        rates = {record.numbers["learning_rate"] for record in found if record and record.numbers}
+        for spec in cell.specs[0].candidates():
+            record, problem = readable(store, spec)
+            last = (record.numbers.get("history") or [{}])[-1] if record else {}
+            status = record.status if record else "missing"
+            accuracy = 1 / data.info(spec.dataset).classes if status == "diverged" else last.get("validation_accuracy")
+            rate = spec.recipe.learning_rate
+            row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
+            row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
+            row |= {"status": status, "reason": record.reason if record else problem, "accuracy": accuracy}
+            rows.append(row | {"chosen": rate in rates if rates else None})
+    columns = ["run", "sweep_run", "dataset", "architecture", "method", "seed", "learning_rate", "status", "reason"]
+    table = pd.DataFrame(rows, columns=[*columns, "accuracy", "chosen"])
+    return table.astype({"learning_rate": "float64", "accuracy": "float64"})
+
+
 def write(plan: Plan, results: Path) -> pd.DataFrame:
-    """Write ``records.parquet`` and ``history.parquet`` of a study; return the records."""
+    """Write ``records.parquet``, ``history.parquet`` and ``sweep.parquet`` of a study; return the records."""
     records, history = collect(plan, results)
     folder = results / plan.name
-    for name, table in (("records", records), ("history", history)):
+    for name, table in zip(TABLES, (records, history, collect_sweep(plan, results)), strict=True):
         with files.whole(folder / f"{name}.parquet") as part:
             table.to_parquet(part, index=False)
     return records
 
 
-def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The tables that `write` left."""
     tables = []
-    for name in ("records", "history"):
+    for name in TABLES:
         path = results / study / f"{name}.parquet"
         if not path.is_file():
             raise UserError(f"{path}: no such file; run: rdp collect {study}")
@@ -71,7 +99,7 @@ def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             tables.append(pd.read_parquet(path))
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: damaged ({error}); run: rdp collect {study}") from None
-    return tables[0], tables[1]
+    return tables[0], tables[1], tables[2]
 
 
 def readable(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
@@ -84,7 +112,7 @@ def readable(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]
         return None, "not trained yet"
     if record.identity["spec"] != spec.spec_digest:
         return None, "damaged: the record is of another run"
-    if record.identity["code"] != fingerprint.code_digest(spec.method, spec.architecture):
+    if record.identity["code"] != fingerprint.code_of(spec):
         return None, "made by other code than this checkout's; train it again, or check out its commit"
     return record, None
 
@@ -127,6 +155,10 @@ def _row(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[s
         "diverged_step": numbers.get("diverged_step"),
         "parameters": numbers.get("parameters"),
         "forward_flops": numbers.get("forward_flops"),
+        "iteration_flops": numbers.get("iteration_flops"),
+        "training_flops": numbers.get("training_flops"),
+        "unit_updates": numbers.get("unit_updates"),
+        "learning_rate": numbers.get("learning_rate"),
         "units": numbers.get("units"),
         "steps": numbers.get("steps"),
         "examples": numbers.get("examples"),

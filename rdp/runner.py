@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rdp import checkpoint, digest, fingerprint, places
+from rdp import checkpoint, digest, fingerprint, places, tuning
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.progress import Reporter, RunProgress
@@ -41,13 +41,15 @@ def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str
     return {
         "spec": spec.spec_digest,
         "data": data_digest,
-        "code": fingerprint.code_digest(spec.method, spec.architecture),
+        "code": fingerprint.code_of(spec),
         "stack": digest.of(stack),
     }
 
 
 def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60) -> list[RunRecord]:
-    """Train runs that share a dataset and a thread count, each unless its record is there already.
+    """Train runs that share a thread count, each unless its record is there already.
+
+    Where a sweep chooses their learning rate, its runs are trained first, unless theirs are.
 
     A run that fails is recorded as failed, with its reason, and the others go on.
 
@@ -69,23 +71,36 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
     make_deterministic(specs[0].threads)
     store = Store(results)
     loaded: dict[str, prepared.Prepared] = {}
-    records = []
     with Reporter() as reporter, _terminable():
-        for spec in specs:
+
+        @cache
+        def chosen_rate(cell: str) -> float:
+            """The learning rate that a cell's sweep chose.
+
+            From the sweep's records on this very stack: else the choice would not follow from the run's identity.
+            """
+            spec = next(spec for spec in specs if spec.cell == cell)
+            return tuning.choose(spec, [train(candidate) for candidate in spec.candidates()]).learning_rate
+
+        def train(spec: RunSpec) -> RunRecord:
             if spec.dataset not in loaded:
                 loaded[spec.dataset] = prepared.load(spec.dataset, results)
             data = loaded[spec.dataset]
             who = identity(spec, data.digest, stack)
-            with _lock(store, spec.run, reporter):
-                record = store.find(spec.run, who)
-                if record is None:
-                    job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds)
-                    record = job.run(reporter)
-                else:
-                    reporter.say(f"{spec.run}: already {record.status}, kept")
-                store.write_receipt(spec.run, record)
-            records.append(record)
-    return records
+            record = store.find(spec.run, who)
+            if record is not None:
+                reporter.say(f"{spec.run}: already {record.status}, kept")
+            else:
+                rate = chosen_rate(spec.cell) if spec.tuning else None
+                with _lock(store, spec.run, reporter):
+                    record = store.find(spec.run, who)  # another process may have trained it while this one waited
+                    if record is None:
+                        job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds, rate)
+                        record = job.run(reporter)
+            store.write_receipt(spec.run, record)
+            return record
+
+        return [train(spec) for spec in specs]
 
 
 class _Attempt:
@@ -100,9 +115,10 @@ class _Attempt:
         stack: dict[str, str],
         store: Store,
         checkpoint_seconds: float,
+        learning_rate: float | None,
     ) -> None:
         self.spec, self.data, self.device, self.identity, self.stack = spec, data, device, who, stack
-        self.store, self.checkpoint_seconds = store, checkpoint_seconds
+        self.store, self.checkpoint_seconds, self.learning_rate = store, checkpoint_seconds, learning_rate
         self.earlier = [*store.attempts(spec.run), store.folder(spec.run)]  # a failed run lies in the latter
         self.folder = store.new_attempt(spec.run)
         self.resumed_at: list[int] = []
@@ -134,7 +150,7 @@ class _Attempt:
 
         from rdp.train import Run
 
-        run = Run(self.spec, self.data, self.device)
+        run = Run(self.spec, self.data, self.device, self.learning_rate)
         state, damaged = checkpoint.latest(self.earlier, self.identity)
         for line in damaged:
             reporter.say(line)
@@ -168,7 +184,7 @@ class _Attempt:
             "epoch_seconds": seconds,
             "train_seconds": sum(seconds),
             "evaluate_seconds": run.evaluate_seconds,
-            "examples_per_second": _throughput(seconds, run.batches.steps_per_epoch * run.recipe.batch_size),
+            "examples_per_second": _throughput(seconds, run),
         }
         return self._record(status, reason, numbers, timings)
 
@@ -194,14 +210,17 @@ class _Attempt:
         return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
 
 
-def _throughput(epoch_seconds: list[float], examples: int) -> float | None:
+def _throughput(epoch_seconds: list[float], run: Any) -> float | None:
     """Training examples a second in the median epoch, evaluation left out."""
-    return examples / sorted(epoch_seconds)[len(epoch_seconds) // 2] if epoch_seconds else None
+    size = run.batches.steps_per_epoch
+    steps = [min(size, run.steps - start) for start in range(0, run.steps, size)]
+    rates = [count * run.recipe.batch_size / s for count, s in zip(steps, epoch_seconds, strict=False)]
+    return sorted(rates)[(len(rates) - 1) // 2] if rates else None
 
 
 @cache
 def _versions() -> dict[str, str]:
-    names = ("rdp", "torch", "numpy", "safetensors", "pydantic")
+    names = ("rdp", "torch", "timm", "numpy", "safetensors", "pydantic")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 

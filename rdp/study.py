@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rdp import data, digest, models, places, probes
 from rdp.errors import UserError, choices
 from rdp.methods import Method, available, method_class
+from rdp.validation import Loader, Strict, check_names, validate
 
 SPEC_SCHEMA = 1
 
@@ -23,22 +24,21 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-class Strict(BaseModel):
-    """A model that refuses keys it does not know and never changes once made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 class Recipe(Strict):
     """How a network is trained: everything but the architecture, the method and the seed."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(0.1, gt=0)
+    learning_rate: float | None = Field(0.1, gt=0, description="null, and needless, where the study tunes it")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adamw uses betas 0.9 and 0.999")
     weight_decay: float = Field(5e-4, ge=0, description="on matrices and kernels, not on gains and biases")
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises linearly")
     epochs: int = Field(10, ge=1)
+    budget: Literal["steps", "flops", "updates"] = Field(
+        "steps",
+        description="what the epochs of full iterations stand for: so many optimizer steps, as many "
+        "floating-point operations, or as many updates of a unit's parameter",
+    )
     batch_size: int = Field(64, ge=2)
     crop_padding: int = Field(0, ge=0, description="pixels of zero padding before a random crop")
     flip: bool = Field(False, description="flip images left to right at random")
@@ -49,8 +49,23 @@ class Recipe(Strict):
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last one always is")
 
 
+class Tuning(Strict):
+    """A sweep that chooses a run's learning rate by mean validation accuracy after the last epoch.
+
+    The rates, the seeds and the recipe are the same for every method that is compared.
+    """
+
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    recipe: Recipe = Field(description="of the sweep's runs, but for the learning rate")
+
+
 class RunSpec(Strict):
-    """One run, complete: what its numbers depend on and can be known before it starts."""
+    """One run, complete: what its numbers depend on and can be known before it starts.
+
+    A run whose learning rate is tuned holds the sweep that chooses it: the choice follows from the sweep's runs,
+    so it is a number of the record, and not of the specification.
+    """
 
     dataset: str
     architecture: str
@@ -59,7 +74,19 @@ class RunSpec(Strict):
     recipe: Recipe
     threads: int = Field(1, ge=1, description="CPU threads, which decide the order of sums")
     seed: Seed
+    tuning: Tuning | None = None
     schema_version: Literal[1] = SPEC_SCHEMA
+
+    def candidates(self) -> list["RunSpec"]:
+        """The runs of the sweep, learning rate by learning rate; none where the rate is given."""
+        if self.tuning is None:
+            return []
+        same = {name: getattr(self, name) for name in RunSpec.model_fields} | {"tuning": None}
+        return [
+            RunSpec(**same | {"recipe": self.tuning.recipe.model_copy(update={"learning_rate": rate}), "seed": seed})
+            for rate in self.tuning.learning_rates
+            for seed in self.tuning.seeds
+        ]
 
     @cached_property
     def instance(self) -> Method:
@@ -93,6 +120,18 @@ class MethodEntry(BaseModel):
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for this method")
 
 
+class Tune(Strict):
+    """The study's sweep of learning rates, the same for every method."""
+
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
+        default_factory=list, description="to choose from by mean validation accuracy; a grid may name others"
+    )
+    seeds: list[Seed] = Field(
+        default_factory=lambda: [1000, 1001], min_length=1, description="of the sweep; none of the study's own"
+    )
+    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for the sweep's runs")
+
+
 class Grid(Strict):
     """A block of cells: every dataset with every architecture and every method."""
 
@@ -100,6 +139,9 @@ class Grid(Strict):
     architectures: list[str] = Field(min_length=1)
     methods: list[str] | None = Field(None, min_length=1, description="some of the study's methods; null for all")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the study's recipe")
+    learning_rates: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="to choose from in this grid, in place of those of `tune`; [] for none"
+    )
 
 
 class Study(Strict):
@@ -113,7 +155,9 @@ class Study(Strict):
     recipe: dict[str, Any] = Field(default_factory=dict, description="what all grids share; see Recipe")
     methods: dict[Name, MethodEntry] = Field(min_length=1)
     grids: list[Grid] = Field(min_length=1)
+    tune: Tune | None = Field(None, description="choose learning rates by a sweep on the validation split")
     probes: list[str] = Field(default_factory=list)
+    probe_seeds: int | None = Field(None, ge=1, description="probe the runs of the first so many seeds; null for all")
     threads: int = Field(1, ge=1, description="CPU threads of a run")
     seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
@@ -145,14 +189,20 @@ class Study(Strict):
     @model_validator(mode="after")
     def _names_exist(self) -> "Study":
         for i, grid in enumerate(self.grids):
-            _check_names(f"grids[{i}].datasets", grid.datasets, data.available())
-            _check_names(f"grids[{i}].architectures", grid.architectures, models.architectures())
-            _check_names(f"grids[{i}].methods", grid.methods or [], self.methods)
-            _validate(Recipe, self.recipe | grid.recipe, f"grids[{i}].recipe" if grid.recipe else "recipe")
-        _check_names("probes", self.probes, probes.available())
+            check_names(f"grids[{i}].datasets", grid.datasets, data.available())
+            check_names(f"grids[{i}].architectures", grid.architectures, models.architectures())
+            check_names(f"grids[{i}].methods", grid.methods or [], self.methods)
+            validate(Recipe, self.recipe | grid.recipe, f"grids[{i}].recipe" if grid.recipe else "recipe")
+            if grid.learning_rates and self.tune is None:
+                raise ValueError(f"grids[{i}].learning_rates: a sweep is meant, so the study needs a key 'tune'")
+        check_names("probes", self.probes, probes.available())
+        if self.tune is not None and (shared := set(self.tune.seeds) & set(self.seed_list())):
+            raise ValueError(f"tune.seeds: {min(shared)} is a seed of the study too; a choice is made on other seeds")
         for label, entry in self.methods.items():
             self._instance(label)
-            _validate(Recipe, self.recipe | entry.recipe, f"methods.{label}.recipe")
+            validate(Recipe, self.recipe | entry.recipe, f"methods.{label}.recipe")
+        if self.tune is not None:
+            validate(Recipe, self.recipe | self.tune.recipe, "tune.recipe")
         return self
 
     def seed_list(self) -> list[int]:
@@ -163,8 +213,9 @@ class Study(Strict):
         entry = self.methods[label]
         name = entry.method or label
         where = f"methods.{label}.method" if entry.method else f"methods.{label}"
-        _check_names(where, [name], available())
-        return _validate(method_class(name), entry.model_extra or {}, f"methods.{label}")
+        check_names(where, [name], available())
+        options = entry.model_extra or {}
+        return validate(method_class(name), options, f"methods.{label}", beside=MethodEntry.model_fields)
 
     def _cells(self) -> Iterator["Cell | Skipped"]:
         for grid in self.grids:
@@ -175,11 +226,16 @@ class Study(Strict):
 
     def _cell(self, grid: Grid, dataset: str, architecture: str, label: str) -> "Cell | Skipped":
         method = self._instance(label)
-        reason = method.nonsense() or _mismatch(architecture, dataset)
+        info = data.info(dataset)
+        reason = method.nonsense() or models.architecture(architecture).mismatch(method.path, info.kind, info.shape)
         if reason:
             return Skipped(dataset, architecture, label, reason)
-        recipe = Recipe(**(self.recipe | grid.recipe | self.methods[label].recipe))
-        size = data.info(dataset).sizes["train"]
+        changes = self.recipe | grid.recipe | self.methods[label].recipe
+        tuning = self._tuning(grid, changes)
+        recipe = Recipe(**(changes | ({"learning_rate": None} if tuning else {})))
+        if recipe.learning_rate is None and tuning is None:
+            raise ValueError("recipe.learning_rate: null, and the study does not tune it")
+        size = info.sizes["train"]
         if (recipe.train_size or 0) > size:
             raise ValueError(f"recipe: train_size {recipe.train_size} is more than {dataset} holds to train on, {size}")
         if recipe.batch_size > (recipe.train_size or size):
@@ -194,10 +250,20 @@ class Study(Strict):
                 recipe=recipe,
                 threads=self.threads,
                 seed=seed,
+                tuning=tuning,
             )
             for seed in self.seed_list()
         ]
         return Cell(dataset, architecture, label, tuple(specs))
+
+    def _tuning(self, grid: Grid, changes: dict[str, Any]) -> Tuning | None:
+        if self.tune is None:
+            return None
+        rates = self.tune.learning_rates if grid.learning_rates is None else grid.learning_rates
+        if not rates:
+            return None
+        recipe = Recipe(**(changes | self.tune.recipe | {"learning_rate": None}))
+        return Tuning(learning_rates=tuple(rates), seeds=tuple(self.tune.seeds), recipe=recipe)
 
 
 @dataclass(frozen=True)
@@ -248,23 +314,16 @@ class Plan:
         """Every run of the study."""
         return (spec for cell in self.cells for spec in cell.specs)
 
+    @property
+    def sweep(self) -> dict[str, RunSpec]:
+        """Every run of the sweeps that choose learning rates, by its name in the store."""
+        return {spec.run: spec for cell in self.cells for spec in cell.specs[0].candidates()}
+
     def seed_batches(self) -> list[list[int]]:
         """The seeds that each of a cell's jobs trains."""
         seeds = self.study.seed_list()
         size = self.study.seeds_per_job or len(seeds)
         return [seeds[i : i + size] for i in range(0, len(seeds), size)]
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe types alone, and no key twice: the last one would win in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                line = node.value[i][0].start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice, in line {line}")
-        return super().construct_mapping(node, deep)
 
 
 def load(name: str) -> Plan:
@@ -275,7 +334,7 @@ def load(name: str) -> Plan:
     """
     file = _find(name)
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -283,7 +342,7 @@ def load(name: str) -> Plan:
     if not isinstance(content, dict):
         raise UserError(f"{file}: a study is a mapping of keys, found {type(content).__name__}")
     try:
-        study = _validate(Study, content, "")
+        study = validate(Study, content, "")
         cells: dict[str, Cell] = {}
         skipped = []
         for cell in study._cells():
@@ -308,7 +367,7 @@ def json_schema() -> dict[str, Any]:
     recipe = Recipe.model_json_schema()
     # Recipes are merged before they are checked, so the models hold them as plain mappings.
     schema["$defs"]["Recipe"] = recipe
-    for owner in (schema, schema["$defs"]["Grid"], schema["$defs"]["MethodEntry"]):
+    for owner in (schema, *(schema["$defs"][name] for name in ("Grid", "MethodEntry", "Tune"))):
         description = owner["properties"]["recipe"].get("description", "")
         owner["properties"]["recipe"] = {"$ref": "#/$defs/Recipe", "description": description}
     # `vanilla:` alone is null, and means the method with its defaults.
@@ -334,49 +393,3 @@ def _find(name: str) -> Path:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", file.stem):
         raise UserError(f"{file}: a study's file name is made of a-z, 0-9 and _, found '{file.stem}'")
     return file
-
-
-def _mismatch(architecture: str, dataset: str) -> str | None:
-    needs, has = models.architecture(architecture).input, data.info(dataset).kind
-    if needs == "image" and has != "image":
-        return f"{architecture} reads images, and {dataset} holds {has}s"
-    return None
-
-
-def _check_names(where: str, names: list[str], valid: Any) -> None:
-    for name in names:
-        if name not in valid:
-            raise ValueError(f"{where}: unknown name '{name}'; {choices(name, valid)}")
-
-
-def _validate(model: type[BaseModel], content: dict[str, Any], where: str) -> Any:
-    """Validate ``content``, and turn the first error into ``key: what is wrong; what would be valid``."""
-    if not all(isinstance(key, str) for key in content):
-        raise ValueError(f"{where or 'study'}: every key must be text")
-    try:
-        return model(**content)
-    except ValidationError as error:
-        raise ValueError(_explain(error, model, where)) from None
-
-
-def _explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    errors = error.errors()
-    # A misspelt key makes the right one missing too: name the cause.
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    place = where
-    for part in first["loc"]:
-        if isinstance(part, int):
-            place += f"[{part}]"
-        elif re.fullmatch(r"[\w-]+", part):  # pydantic adds the names of union members, which no file holds
-            place += f".{part}" if place else part
-    if first["type"] == "extra_forbidden":
-        owner = Grid if first["loc"][0] == "grids" and len(first["loc"]) > 1 else model
-        known = set(owner.model_fields)
-        if issubclass(owner, Method):
-            known |= set(MethodEntry.model_fields)
-        return f"{place}: unknown key; {choices(first['loc'][-1], known)}"
-    if first["type"] == "value_error":  # our own words, which name the place themselves
-        message = str(first["ctx"]["error"])
-        return message if not first["loc"] else f"{place}: {message}"
-    shown = "" if first["type"] == "missing" else f", found {first['input']!r}"
-    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"

@@ -1,10 +1,12 @@
 """The training loop. It reads top to bottom: make the network, then batch, forward, backward, step."""
 
 import hashlib
+import json
 import math
 import os
 import time
 from collections.abc import Callable
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 
 from rdp import cost
 from rdp.data.batches import TrainingBatches
+from rdp.methods import FULL, Iteration
 from rdp.models import build
 from rdp.models.units import Units
 
@@ -71,32 +74,46 @@ def make_optimizer(network: nn.Module, recipe: "Recipe") -> torch.optim.Optimize
 class Run:
     """One network in training: a `RunSpec` brought to life on a device.
 
+    Args:
+        spec: what to train.
+        data: its dataset.
+        device: where.
+        learning_rate: the rate that the spec's sweep chose; needed where the spec has one.
+
     Attributes:
         step: optimizer steps done.
         steps: optimizer steps in all.
         history: one row an epoch done.
         diverged_step: the first step whose loss was not finite, or None.
-        train_seconds, evaluate_seconds: time spent in each, for telemetry.
+        epoch_seconds, evaluate_seconds: time spent in each epoch and in evaluation, for telemetry.
     """
 
-    def __init__(self, spec: "RunSpec", data: "Prepared", device: torch.device) -> None:
+    def __init__(
+        self, spec: "RunSpec", data: "Prepared", device: torch.device, learning_rate: float | None = None
+    ) -> None:
         self.spec, self.data, self.device = spec, data, device
         self.recipe, self.method = spec.recipe, spec.instance
-        self.network = build(
-            spec.architecture,
-            path=self.method.path,
-            path_options=self.method.path_options(),
-            norm_gain=self.recipe.norm_gain,
-            input_shape=data.info.shape,
-            classes=data.info.classes,
-            seed=spec.seed,
-        ).to(device)
+        if learning_rate is not None:
+            self.recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
+        if self.recipe.learning_rate is None:
+            raise ValueError(f"{spec.run}: its learning rate is chosen by a sweep, and must be given")
+        self._construction = {
+            "name": spec.architecture,
+            "path": self.method.path,
+            "path_options": self.method.path_options(),
+            "norm_gain": self.recipe.norm_gain,
+            "input_shape": data.info.shape,
+            "classes": data.info.classes,
+        }
+        self.network = build(**self._construction, seed=spec.seed).to(device)
         if self.recipe.channels_last and data.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
-        self.units = Units(self.network)
+        self.units = Units(self.network, self.method.units_are)
+        if self.method.drops_units:
+            self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
         self.batches = TrainingBatches(data, self.recipe, spec.seed, device)
-        self.steps = self.recipe.epochs * self.batches.steps_per_epoch
+        self.steps = self._count_steps()
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.diverged_step: int | None = None
@@ -106,6 +123,29 @@ class Run:
         self._losses = torch.zeros(self.batches.steps_per_epoch, device=device)
         self._correct = torch.zeros(self.batches.steps_per_epoch, dtype=torch.int64, device=device)
 
+    @cached_property
+    def iteration_cost(self) -> cost.IterationCost:
+        """Floating-point operations of an iteration of this network."""
+        return _cost(json.dumps(self._construction), self.method.units_are)
+
+    def iteration(self, step: int) -> Iteration:
+        """What a step computes and trains."""
+        size = self.recipe.batch_size
+        return self.method.iteration(step, units=len(self.units), batch_size=size, seed=self.spec.seed)
+
+    def _count_steps(self) -> int:
+        """The steps that the recipe's epochs stand for, see `Recipe.budget`."""
+        nominal = self.recipe.epochs * self.batches.steps_per_epoch
+        if self.recipe.budget == "steps":
+            return nominal
+        spend = self.iteration_cost if self.recipe.budget == "flops" else self.iteration_cost.updates
+        budget = nominal * spend(FULL)
+        rounding = 1e-9 * budget  # shares of parameters do not add up to the last bit
+        steps, spent = 0, 0.0
+        while spent < budget - rounding and spent + (more := spend(self.iteration(steps))) <= budget + rounding:
+            steps, spent = steps + 1, spent + more
+        return max(steps, 1)
+
     def train(self, after_step: Callable[["Run"], None]) -> None:
         """Train from where the run stands to its end, or until its loss is not finite."""
         per_epoch = self.batches.steps_per_epoch
@@ -114,15 +154,15 @@ class Run:
         while self.step < self.steps and self.diverged_step is None:
             self._train_step()
             self.step += 1
-            if self.step % per_epoch == 0:
+            if self.step % per_epoch == 0 or self.step == self.steps:
                 self._end_epoch(time.perf_counter() - started)
                 started = time.perf_counter()
             after_step(self)
         self.units.release()
 
     def _train_step(self) -> None:
-        x, y = self.batches.batch(self.step)
-        iteration = self.method.iteration(self.step, units=len(self.units), batch_size=len(y), seed=self.spec.seed)
+        iteration = self.iteration(self.step)
+        x, y = self.batches.batch(self.step if iteration.batch is None else iteration.batch)
         self.units.apply(iteration, self.device)
         rate = learning_rate(self.recipe, self.step, self.steps)
         for group in self.optimizer.param_groups:
@@ -142,18 +182,20 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
     def _end_epoch(self, seconds: float) -> None:
-        losses = self._losses.double().cpu().numpy()
+        per_epoch = self.batches.steps_per_epoch
+        steps = self.step % per_epoch or per_epoch  # a budget may end within an epoch
+        losses = self._losses[:steps].double().cpu().numpy()
         self.epoch_seconds.append(seconds)
         bad = np.flatnonzero(~np.isfinite(losses))
         if bad.size:
             self.diverged_step = self.step - len(losses) + int(bad[0])
             return
-        epoch = self.step // len(losses)
+        epoch = -(-self.step // per_epoch)
         row = {
             "epoch": epoch,
             "step": self.step,
             "train_loss": float(losses.mean()),
-            "train_accuracy": int(self._correct.sum()) / (len(losses) * self.recipe.batch_size),
+            "train_accuracy": int(self._correct[:steps].sum()) / (len(losses) * self.recipe.batch_size),
             "validation_loss": None,
             "validation_accuracy": None,
         }
@@ -204,9 +246,12 @@ class Run:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         numbers: dict[str, Any] = {
             "parameters": cost.parameters(self.network),
-            "forward_flops": cost.forward_flops(self.network, self.data.info.shape),
+            "forward_flops": self.iteration_cost.forward_full,
+            "iteration_flops": self.iteration_cost(FULL),
             "units": len(self.units),
+            "learning_rate": self.recipe.learning_rate,
             "steps": self.steps,
+            **self._spent(),
             "examples": self.step * self.recipe.batch_size,
             "diverged_step": self.diverged_step,
             "test_accuracy": None,
@@ -219,6 +264,14 @@ class Run:
         numbers |= {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
         numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
         return numbers, {"test": test["predictions"]}, weights
+
+    def _spent(self) -> dict[str, float]:
+        """What the steps done cost, counted from the masks that were drawn."""
+        done = [self.iteration(step) for step in range(self.step)]
+        return {
+            "training_flops": sum(map(self.iteration_cost, done)) * self.recipe.batch_size,
+            "unit_updates": sum(map(self.iteration_cost.updates, done)),
+        }
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All that the rest of the run depends on: tensors by name, and the rest as JSON."""
@@ -248,6 +301,15 @@ class Run:
         self.step = checkpoint.step
         self.history = list(checkpoint.state["history"])
         self.epoch_seconds = list(checkpoint.state["epoch_seconds"])
+
+
+@cache
+def _cost(construction: str, granularity: str) -> cost.IterationCost:
+    """Counted once a process: the seeds of a cell have one network."""
+    arguments = json.loads(construction)
+    shape = tuple(arguments.pop("input_shape"))
+    network = build(**arguments, input_shape=shape, seed=0)
+    return cost.iteration_cost(network, shape, granularity)
 
 
 def _checksum(tensor: torch.Tensor) -> str:

@@ -8,6 +8,7 @@ rule collect_records:
     output:
         records=f"{HOME}/records.parquet",
         history=f"{HOME}/history.parquet",
+        sweep=f"{HOME}/sweep.parquet",
     log:
         f"{LOGS}/{PLAN.name}/collect_records.log",
     benchmark:
@@ -45,15 +46,14 @@ rule measure_probe:
         'rdp probe "$RDP_STUDY" {wildcards.probe} > {log:q} 2>&1'
 
 
-for figure in FIGURES:
+for figure, probe in FIGURES.items():
 
     rule:
         name:
             f"plot_{figure}"
         input:
-            records=rules.collect_records.output.records,
-            history=rules.collect_records.output.history,
-            probes=[f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes if probe == figure],
+            tables=rules.collect_records.output,
+            probe=[f"{HOME}/probes/{probe}.parquet"] if probe else [],
         output:
             multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
         log:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rdp import fingerprint, places, study
 from rdp.errors import UserError
+from rdp.report import contents
 from snakemake.exceptions import WorkflowError
 
 STUDY = str(config.get("study", "quick"))
@@ -21,7 +22,7 @@ HOME = f"{RESULTS}/{PLAN.name}"
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
 TEMPLATES = [os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix != ".png"]
-FIGURES = ["accuracy", "training_curves", "accuracy_by_depth", "cost", *PLAN.study.probes]
+FIGURES = contents.figures(PLAN)  # name: the probe it needs, or None
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.
@@ -51,13 +52,18 @@ def gpu_of_study(wildcards):
 
 def code_of_cell(wildcards):
     """Digest of the code that determines a cell's numbers: a change of it trains the cell again."""
-    spec = CELLS[wildcards.cell].specs[0]
-    return fingerprint.code_digest(spec.method, spec.architecture)
+    return fingerprint.code_of(CELLS[wildcards.cell].specs[0])
 
 
 def data_of_cell(wildcards):
     """The manifest of the dataset that a cell trains on."""
     return f"{RESULTS}/data/{CELLS[wildcards.cell].dataset}/manifest.json"
+
+
+def sweep_of_cell(wildcards):
+    """The choice of a cell's learning rate, where a sweep makes it."""
+    tuned = CELLS[wildcards.cell].specs[0].tuning is not None
+    return [f"{RESULTS}/store/{wildcards.cell}/tuned.json"] if tuned else []
 
 
 def receipts(seeds):

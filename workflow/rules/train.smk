@@ -1,5 +1,29 @@
 # Training: one job a cell, or several where the study splits its seeds. One declared output a run, its receipt.
-# Records and checkpoints are not declared: Snakemake deletes what is, before it starts a job.
+# Records and checkpoints are not declared: Snakemake deletes what is, before it starts a job. Where the study tunes
+# learning rates, a job a cell trains the runs of its sweep first; they are in the store like any other.
+
+
+rule tune_cell:
+    input:
+        data_of_cell,
+    output:
+        f"{RESULTS}/store/{{cell}}/tuned.json",
+    log:
+        f"{LOGS}/tune_cell/{{cell}}.log",
+    benchmark:
+        f"{LOGS}/tune_cell/{{cell}}.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    threads: PLAN.study.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+        gpu=gpu_of_study,
+    params:
+        code=code_of_cell,
+    shell:
+        'rdp tune "$RDP_STUDY" {wildcards.cell} > {log:q} 2>&1'
+
 
 for number, seeds in enumerate(PLAN.seed_batches()):
 
@@ -8,6 +32,7 @@ for number, seeds in enumerate(PLAN.seed_batches()):
             "train_cell" if number == 0 else f"train_cell_{number}"
         input:
             data_of_cell,
+            sweep_of_cell,
         output:
             receipts(seeds),
         log:
