@@ -12,16 +12,17 @@ import yaml
 
 from rdp import data, files, places, records
 from rdp.errors import UserError
-from rdp.report import figures, summary
+from rdp.report import contents, summary
 from rdp.study import Plan
 
 
 def write(plan: Plan, results: Path) -> Path:
     """Write ``report/index.html`` and ``tables/*.csv`` of a study from what was collected and drawn."""
-    table, _ = records.read(plan.name, results)
+    table, _, _ = records.read(plan.name, results)
     folder = results / plan.name
     cells = summary.cells(plan, table)
-    for name, rows in (("accuracy", _accuracy_rows(cells)), ("cost", _cost_rows(cells))):
+    rows_of = {"accuracy": _accuracy_rows, "cost": _cost_rows, "comparisons": _comparison_rows}
+    for name, rows in ((name, rows(cells)) for name, rows in rows_of.items()):
         with files.whole(folder / "tables" / f"{name}.csv") as part:
             pd.DataFrame(rows).to_csv(part, index=False)
     path = folder / "report" / "index.html"
@@ -49,6 +50,7 @@ def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], dr
         runs=len(table),
         sentences=list(summary.sentences(cells)),
         cells=cells,
+        comparisons=summary.comparisons(cells),
         figures=_figures(plan, drawn),
         unfinished=unfinished[["run", "method", "status", "reason"]].to_dict("records"),
         machines=_machines(table),
@@ -65,14 +67,17 @@ def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], dr
 def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
     captions = _yaml("captions.yaml")
     found = []
-    for name in figures.names(plan):
+    for name in contents.figures(plan):
         path = drawn / f"{name}.svg"
         if not path.is_file():
             raise UserError(f"{path}: no such file; run: rdp plot {plan.name} {name}")
-        if name not in captions:
+        is_map = name.startswith(f"{contents.MAPS}_")  # one a method, and one caption for them
+        caption = captions.get(contents.MAPS if is_map else name)
+        if caption is None:
             raise UserError(f"{places.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
+        title = caption["title"] + (f", {name.removeprefix(f'{contents.MAPS}_')}" if is_map else "")
         image = base64.b64encode(path.read_bytes()).decode()
-        found.append({"name": name, "image": f"data:image/svg+xml;base64,{image}"} | captions[name])
+        found.append(caption | {"name": name, "title": title, "image": f"data:image/svg+xml;base64,{image}"})
     return found
 
 
@@ -114,6 +119,7 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
         row = cell.setting.key | {"method": cell.method}
         row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
         row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
+        row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
         row |= {status: cell.counts.get(status, 0) for status in ("completed", "diverged", "failed", "missing")}
         if cell.difference is not None:
             row |= {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high")}
@@ -121,8 +127,20 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
     return rows
 
 
+def _comparison_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+    return [
+        cell.setting.key
+        | {"method": row["method"], "budget": budget, "flops": cell.flops, "updates": cell.updates}
+        | {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high", "n")}
+        for row in summary.comparisons(cells)
+        for budget in summary.BUDGETS
+        if (cell := row[budget]) is not None and cell.difference is not None
+    ]
+
+
 def _cost_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
-    names = ("parameters", "forward_flops", "throughput", "throughput_ratio", "seconds")
+    names = ("parameters", "forward_flops", "budget", "steps", "step_cost", "flops", "updates")
+    names += ("throughput", "throughput_ratio", "seconds")
     return [
         cell.setting.key | {"method": cell.method} | {name: getattr(cell, name) for name in names} for cell in cells
     ]

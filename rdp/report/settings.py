@@ -57,8 +57,9 @@ def _grid_recipe(plan: Plan, cell: Cell) -> Recipe:
         if cell.dataset not in grid.datasets or cell.architecture not in grid.architectures:
             continue
         shared = study.recipe | grid.recipe
-        if Recipe(**(shared | study.methods[cell.label].recipe)) == cell.specs[0].recipe:
-            return Recipe(**shared)
+        tuned = {"learning_rate": None} if cell.specs[0].tuning else {}  # whatever rate the file gives beside it
+        if Recipe(**(shared | study.methods[cell.label].recipe | tuned)) == cell.specs[0].recipe:
+            return Recipe(**(shared | tuned))
     raise ValueError(f"{cell.id}: of no grid of the study {plan.name}")
 
 

@@ -1,5 +1,6 @@
 """What the numbers say, in words that follow from them."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ class CellSummary:
             where the setting has none.
         counts: runs by status.
         seeds: runs that the study asks for.
+        budget: what the recipe's epochs stand for, see `Recipe.budget`.
+        learning_rates: the rates that the runs trained with, one unless stacks chose differently.
+        steps: optimizer steps of a run, the mean over runs.
+        step_cost: counted operations of a step, as a multiple of the baseline's.
+        flops: counted operations of a run, as a multiple of the baseline's.
+        updates: updates of a unit's parameter in a run, as a multiple of the baseline's.
         throughput: training examples a second, the median of completed runs.
         throughput_ratio: to the baseline's; NaN where the two were not measured on the same one device.
     """
@@ -36,6 +43,14 @@ class CellSummary:
     difference: Estimate | None
     counts: dict[str, int]
     seeds: int
+    name: str
+    options: str
+    budget: str
+    learning_rates: list[float]
+    steps: float
+    step_cost: float
+    flops: float
+    updates: float
     parameters: float
     forward_flops: float
     throughput: float
@@ -58,16 +73,27 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
     is_baseline = baseline is not None and baseline["cell"].iloc[0] == runs["cell"].iloc[0]
     difference = None
     if baseline is not None and not is_baseline:
-        difference = paired_difference(_by_seed(runs), _by_seed(baseline))
+        difference = paired_difference(by_seed(runs), by_seed(baseline))
     speed, device = _speed(runs)
     reference, other = _speed(baseline) if baseline is not None else (math.nan, None)
+    # A diverged run stopped on the way: what it cost is not what the method costs.
+    done = runs[runs["status"] == "completed"]
+    base = baseline[baseline["status"] == "completed"] if baseline is not None else done.iloc[:0]
     return CellSummary(
         setting=setting,
         method=label,
-        accuracy=mean_interval(list(_by_seed(runs).values())),
+        accuracy=mean_interval(list(by_seed(runs).values())),
         difference=difference,
         counts=runs["status"].value_counts().to_dict(),
         seeds=len(runs),
+        name=runs["method_name"].iloc[0],
+        options=runs["options"].iloc[0],
+        budget=json.loads(runs["recipe"].iloc[0])["budget"],
+        learning_rates=sorted(done["learning_rate"].dropna().unique()),
+        steps=done["steps"].mean(),
+        step_cost=(done["training_flops"] / done["steps"]).mean() / (base["training_flops"] / base["steps"]).mean(),
+        flops=done["training_flops"].mean() / base["training_flops"].mean(),
+        updates=done["unit_updates"].mean() / base["unit_updates"].mean(),
         parameters=runs["parameters"].max(),
         forward_flops=runs["forward_flops"].max(),
         throughput=speed,
@@ -76,7 +102,22 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
     )
 
 
-def _by_seed(runs: pd.DataFrame) -> dict[int, float]:
+BUDGETS = ("steps", "flops", "updates")
+
+
+def comparisons(cells: list[CellSummary]) -> list[dict[str, CellSummary | Setting | None]]:
+    """Methods that a study trains at more than one budget: a row a setting and method, its cells by budget."""
+    found: dict[tuple[Setting, str, str], dict[str, CellSummary]] = {}
+    for cell in cells:
+        found.setdefault((cell.setting, cell.name, cell.options), {}).setdefault(cell.budget, cell)
+    return [
+        {"setting": setting, "method": name} | {budget: by.get(budget) for budget in BUDGETS}
+        for (setting, name, _), by in found.items()
+        if len(by) > 1
+    ]
+
+
+def by_seed(runs: pd.DataFrame) -> dict[int, float]:
     """Accuracy in percent by seed, for the runs that have one."""
     there = runs[runs["accuracy"].notna()]
     return dict(zip(there["seed"], there["accuracy"] * PERCENT, strict=True))

@@ -1,0 +1,31 @@
+"""What a study's report shows. Nothing here draws, so that the Snakefile may ask."""
+
+from rdp import data
+from rdp.study import Plan
+
+COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")
+SWEEP = "learning_rates"
+MAPS = "activation_maps"
+OF_PROBE = {
+    "surviving_neurons": ("surviving_neurons",),
+    "feature_reuse": ("redundancy", "reuse_matrices", "lesions", "branch_to_stream"),
+}
+
+
+def figures(plan: Plan) -> dict[str, str | None]:
+    """The names of a study's figures, in the report's order, each with the probe that it needs."""
+    found: dict[str, str | None] = dict.fromkeys(COMMON)
+    if any(cell.specs[0].tuning for cell in plan.cells):
+        found[SWEEP] = None
+    for probe in plan.study.probes:
+        if probe == MAPS:
+            found |= {f"{MAPS}_{label}": probe for label in mapped_methods(plan)}
+        else:
+            found |= dict.fromkeys(OF_PROBE.get(probe, ()), probe)
+    return found
+
+
+def mapped_methods(plan: Plan) -> list[str]:
+    """The methods with a network that reads points of the plane, whose activations can be drawn as maps."""
+    planar = {cell.label for cell in plan.cells if data.info(cell.dataset).shape == (2,)}
+    return [label for label in plan.study.methods if label in planar]

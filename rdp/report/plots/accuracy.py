@@ -1,0 +1,182 @@
+"""Accuracy: by method, against vanilla, by depth, and over training."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from rdp import data as datasets
+from rdp import models
+from rdp.report import style
+from rdp.report.plots import common
+from rdp.report.summary import BASELINE, by_seed
+from rdp.report.tables import Tables
+from rdp.stats import mean_interval, paired_difference
+
+
+def accuracy(tables: Tables) -> common.Drawing:
+    """Test accuracy of every seed, its mean and interval."""
+    panels = tables.panels(tables.records)
+    figure, axes = common.grid(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    for axis, (setting, runs) in zip(axes, panels, strict=True):
+        chance = 1 / datasets.info(setting.dataset).classes
+        axis.axvline(chance * style.PERCENT, color="0.5", linewidth=1, linestyle=":")
+        for place, label in enumerate(tables.labels):
+            mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
+            look, diverged = looks[label], mine["status"] == "diverged"
+            spread = common.spread(place, len(mine))
+            x = mine["accuracy"].to_numpy() * style.PERCENT
+            axis.scatter(x[~diverged], spread[~diverged], s=18, marker=look.marker, color=look.colour, alpha=0.45)
+            axis.scatter(x[diverged], spread[diverged], s=30, marker="x", color=look.colour)
+            estimate = mean_interval(mine["accuracy"].to_numpy())
+            if estimate.n:
+                axis.plot([estimate.mean * style.PERCENT] * 2, [place - 0.36, place + 0.36], color=look.colour, lw=2)
+            if estimate.has_interval:
+                ends = np.array([estimate.low, estimate.high]) * style.PERCENT
+                axis.plot(ends, [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+            for row, seed, status in zip(mine["accuracy"], mine["seed"], mine["status"], strict=True):
+                key = setting.key | {"method": label}
+                rows.append(key | {"seed": seed, "status": status, "accuracy": row, "mean": estimate.mean})
+                rows[-1] |= {"low": estimate.low, "high": estimate.high}
+        common.rows_of_methods(axis, tables.labels)
+        left, right = axis.get_xlim()  # an interval of few seeds may reach beyond what accuracy can be
+        axis.set_xlim(max(left, -2), min(right, style.PERCENT + 2))
+        axis.set_title(setting.title)
+        axis.set_xlabel("test accuracy (%)")
+    style.note(figure, f"Dotted: chance. Crosses: diverged runs, at chance. {tables.absent()}")
+    columns = ["dataset", "architecture", "recipe", "method", "seed", "status", "accuracy", "mean", "low", "high"]
+    return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
+
+
+def differences(tables: Tables) -> common.Drawing:
+    """Each method's difference to vanilla, paired by seed, with its interval."""
+    panels = tables.panels(tables.records)
+    figure, axes = common.grid(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    for axis, (setting, runs) in zip(axes, panels, strict=True):
+        others = [label for label in tables.labels if label != BASELINE and (runs["method"] == label).any()]
+        baseline = by_seed(runs[runs["method"] == BASELINE])
+        axis.axvline(0, color="0.3", linewidth=1)
+        for place, label in enumerate(others):
+            mine, look = by_seed(runs[runs["method"] == label]), looks[label]
+            pairs = {seed: mine[seed] - baseline[seed] for seed in sorted(mine.keys() & baseline.keys())}
+            estimate = paired_difference(mine, baseline)
+            heights = common.spread(place, len(pairs))
+            axis.scatter(list(pairs.values()), heights, s=14, marker=look.marker, color=look.colour, alpha=0.35)
+            if estimate.n:
+                axis.plot([estimate.mean] * 2, [place - 0.36, place + 0.36], color=look.colour, lw=2)
+            if estimate.has_interval:
+                ends = [estimate.low, estimate.high]
+                axis.plot(ends, [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+            key = setting.key | {"method": label}
+            interval = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
+            rows += [key | {"seed": seed, "points": points} | interval for seed, points in pairs.items()]
+        common.rows_of_methods(axis, others)
+        _keep_in_sight(axis, [row for row in rows if row.items() >= setting.key.items()])
+        axis.set_title(setting.title)
+        axis.set_xlabel(f"test accuracy against {BASELINE} (points)")
+    style.note(figure, f"Paired by seed. Seeds beyond an axis are in the data file. {tables.absent()}")
+    columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
+    return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
+
+
+def _keep_in_sight(axis: Axes, rows: list[dict[str, Any]]) -> None:
+    """Limits by the bulk of the methods: one that failed altogether would squeeze the others into a line."""
+    means = {row["method"]: row for row in rows}.values()
+    near = [row for row in means if abs(row["mean"]) <= max(10.0, 3 * np.median([abs(r["mean"]) for r in means]))]
+    ends = [row[end] for row in near for end in ("mean", "low", "high") if not np.isnan(row[end])]
+    ends += [row["points"] for row in rows if row["method"] in {r["method"] for r in near}]
+    if ends and len(near) < len(means):
+        low, high = min(0.0, *ends), max(0.0, *ends)
+        margin = 0.06 * max(high - low, 1.0)
+        axis.set_xlim(low - margin, high + margin)
+        for row in means:
+            if row not in near:
+                place = [label.get_text() for label in axis.get_yticklabels()].index(row["method"])
+                side, arrow = (low, "◂") if row["mean"] < 0 else (high, "▸")
+                axis.text(
+                    side, place, f"{arrow} {row['mean']:+.0f}", va="center", ha="left" if side == low else "right"
+                )
+
+
+def training_curves(tables: Tables) -> common.Drawing:
+    """Training loss and validation accuracy by epoch, the mean over seeds and their range."""
+    panels = tables.panels(tables.history)
+    figure, axes = common.pairs(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    shown = (("train_loss", 1.0, "training loss"), ("validation_accuracy", style.PERCENT, "validation accuracy (%)"))
+    for pair, (setting, epochs) in zip(axes, panels, strict=True):
+        for axis, (quantity, factor, name) in zip(pair, shown, strict=True):
+            values = epochs[epochs[quantity].notna()]
+            by = values.groupby(["method", "epoch"], sort=True)[quantity].agg(["mean", "min", "max", "count"])
+            for label in tables.labels:
+                if label not in by.index.get_level_values(0):
+                    continue
+                common.line(axis, by.loc[label] * [factor, factor, factor, 1], looks[label], label)
+            rows.append(by.reset_index().assign(**setting.key, quantity=quantity))
+            axis.set_ylabel(name)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if (epochs["train_loss"] > 0).any():
+            pair[0].set_yscale("log")
+        pair[0].set_title(setting.title)
+        pair[1].set_xlabel("epoch")
+    common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
+    stopped = int((tables.records["status"] == "diverged").sum())
+    ended = f"{stopped} diverged runs end where their loss did. " if stopped else ""
+    style.note(figure, f"Lines: mean over seeds. Bands: lowest to highest seed. {ended}{tables.absent()}")
+    return common.Drawing(figure, pd.concat(rows, ignore_index=True))
+
+
+def accuracy_by_depth(tables: Tables) -> common.Drawing:
+    """Test accuracy against depth, one line a method."""
+    drawn = tables.records[(tables.records["depth"] > 0) & tables.records["accuracy"].notna()]
+    # A line joins depths of one family under one recipe: layers of an MLP and of a ResNet are not the same.
+    groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
+    for setting, runs in tables.panels(drawn):
+        family = models.architecture(setting.architecture).module.rpartition(".")[2]
+        groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
+    figure, axes = common.grid(len(groups))
+    looks, rows = style.looks(tables.labels), []
+    for axis, ((dataset, family, recipe), parts) in zip(axes, groups.items(), strict=True):
+        here = pd.concat(parts)
+        depths = sorted(here["depth"].unique())
+        for place, label in enumerate(tables.labels):
+            mine, look = here[here["method"] == label], looks[label]
+            points = [(d, mean_interval(mine.loc[mine["depth"] == d, "accuracy"].to_numpy())) for d in depths]
+            points = [(d, estimate) for d, estimate in points if estimate.n]
+            if not points:
+                continue
+            # A little to the side of each other, so that intervals do not hide one another.
+            x = np.array([d for d, _ in points]) * (1 + 0.012 * (place - (len(tables.labels) - 1) / 2))
+            y = np.array([e.mean for _, e in points]) * style.PERCENT
+            low = np.array([e.low for _, e in points]) * style.PERCENT
+            high = np.array([e.high for _, e in points]) * style.PERCENT
+            axis.errorbar(
+                x,
+                y,
+                yerr=np.nan_to_num(np.array([y - low, high - y])),
+                color=look.colour,
+                linestyle=look.dash,
+                marker=look.marker,
+                markersize=5,
+                capsize=2,
+                label=label,
+            )
+            key = {"dataset": dataset, "family": family, "recipe": recipe, "method": label}
+            rows += [key | {"depth": d, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n} for d, e in points]
+        axis.axhline(style.PERCENT / datasets.info(dataset).classes, color="0.5", linewidth=1, linestyle=":")
+        axis.set_xticks(depths, [str(d) for d in depths])
+        if len(depths) == 1:
+            axis.set_xlim(depths[0] * 0.9, depths[0] * 1.1)
+        bottom, top = axis.get_ylim()
+        axis.set_ylim(max(bottom, -2), min(top, style.PERCENT + 2))
+        axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
+        axis.set_xlabel("depth (layers in the architecture's name)")
+    axes[0].set_ylabel("test accuracy (%)")
+    common.legend(figure, axes, tables.labels)
+    style.note(figure, f"Bars: 95 % intervals over seeds. Dotted: chance. {tables.absent()}")
+    columns = ["dataset", "family", "recipe", "method", "depth", "mean", "low", "high", "seeds"]
+    return common.Drawing(figure, pd.DataFrame(rows, columns=columns))

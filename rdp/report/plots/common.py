@@ -1,0 +1,73 @@
+"""What all plots share: a drawing with its data, panels, lines and the legend."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rdp.report import style
+
+
+class Drawing(NamedTuple):
+    """A figure, and exactly the data that are drawn in it."""
+
+    figure: Figure
+    data: pd.DataFrame
+
+
+def grid(panels: int, width: float = 4.6, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    """Panels in rows of up to three."""
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    figure, found = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    for axis in found.flat[panels:]:
+        axis.set_visible(False)
+    return figure, list(found.flat[:panels])
+
+
+def pairs(panels: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Panels of two axes, one above the other, side by side in rows of up to three."""
+    columns = min(panels, 3)
+    rows = -(-panels // columns)
+    figure, found = plt.subplots(2 * rows, columns, figsize=(4.4 * columns, 5.6 * rows), squeeze=False)
+    places = [divmod(i, columns) for i in range(rows * columns)]
+    axes = [(found[2 * row, column], found[2 * row + 1, column]) for row, column in places]
+    for pair in axes[panels:]:
+        for axis in pair:
+            axis.set_visible(False)
+    return figure, axes[:panels]
+
+
+def rows_of_methods(axis: Axes, labels: Sequence[str]) -> None:
+    """One row a method, the first on top."""
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def spread(row: int, count: int) -> np.ndarray:
+    """Heights for the seeds of a row, in their order, so that equal values stay visible."""
+    return row + np.linspace(-0.28, 0.28, count) if count > 1 else np.full(count, float(row))
+
+
+def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str) -> None:
+    """A method's mean with the range of its seeds; ``values`` has columns mean, min and max."""
+    shape = {"marker": look.marker, "markevery": max(1, len(values) // 8), "markersize": 4}
+    axis.plot(values.index, values["mean"], color=look.colour, linestyle=look.dash, label=label, **shape)
+    axis.fill_between(values.index, values["min"], values["max"], color=look.colour, alpha=0.12, linewidth=0)
+
+
+def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:
+    """One legend for all panels, above them."""
+    found = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    found = {label: found[label] for label in labels if label in found}
+    if found:
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 6))
+    sns.despine(figure)

@@ -1,0 +1,73 @@
+"""Cost: what a step takes, counted and measured, and the sweeps of learning rates."""
+
+import numpy as np
+import pandas as pd
+
+from rdp.report import style
+from rdp.report.plots import common
+from rdp.report.summary import BASELINE
+from rdp.report.tables import Tables
+
+
+def cost(tables: Tables) -> common.Drawing:
+    """What a training step of each method costs of one of vanilla's: counted operations, and measured time."""
+    done = tables.records["status"] == "completed"  # arithmetic on NaN has a speed of its own
+    panels = tables.panels(tables.records[done & tables.records["examples_per_second"].notna()])
+    figure, axes = common.grid(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    for axis, (setting, runs) in zip(axes, panels, strict=True):
+        baseline = runs[runs["method"] == BASELINE]
+        axis.axvline(1, color="0.3", linewidth=1)
+        for place, label in enumerate(tables.labels):
+            mine, look = runs[runs["method"] == label], looks[label]
+            if mine.empty or baseline.empty:
+                continue
+            measured = (baseline["examples_per_second"].median() / mine["examples_per_second"]).to_numpy()
+            counted = float((mine["training_flops"] / mine["examples"]).mean() / baseline["iteration_flops"].mean())
+            heights = common.spread(place, len(measured))
+            axis.scatter(measured, heights, s=14, marker=look.marker, color=look.colour, alpha=0.35)
+            middle = float(np.median(measured))
+            axis.plot([middle, middle], [place - 0.3, place + 0.3], color=look.colour, lw=2)
+            axis.scatter([counted], [place], s=70, marker="D", facecolor="white", edgecolor=look.colour, zorder=3)
+            key = setting.key | {"method": label, "counted": counted, "measured_median": middle}
+            rows += [key | {"measured": value} for value in measured]
+        common.rows_of_methods(axis, tables.labels)
+        axis.set_xlim(left=0)
+        axis.set_title(setting.title)
+        axis.set_xlabel(f"cost of a step, of {BASELINE}'s")
+    devices = "; ".join(sorted(tables.records.loc[done, "device"].dropna().unique()))
+    told = f"Diamonds: counted. Points: measured, a run each; bars: their median. On {devices or 'no machine yet'}."
+    style.note(figure, f"{told} {tables.absent()}")
+    columns = ["dataset", "architecture", "recipe", "method", "counted", "measured_median", "measured"]
+    return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
+
+
+def learning_rates(tables: Tables) -> common.Drawing:
+    """The sweeps: validation accuracy by learning rate and method, and which rate was chosen."""
+    panels = [(setting, runs) for setting, runs in tables.panels(tables.sweep) if len(runs) or tables.sweep.empty]
+    figure, axes = common.grid(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    for axis, (setting, runs) in zip(axes, panels, strict=True):
+        for label in tables.labels:
+            mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
+            if mine.empty:
+                continue
+            by = mine.groupby("learning_rate")["accuracy"].agg(["mean", "min", "max", "count"])
+            values = by * [style.PERCENT, style.PERCENT, style.PERCENT, 1]
+            common.line(axis, values, looks[label], label)
+            by["chosen"] = mine.groupby("learning_rate")["chosen"].first()
+            chosen = values[by["chosen"] == True]  # noqa: E712  (missing before the first run of a cell)
+            axis.scatter(chosen.index, chosen["mean"], s=90, facecolor="none", edgecolor=looks[label].colour, zorder=3)
+            rows.append(by.reset_index().assign(**setting.key, method=label))
+        rates = sorted(runs["learning_rate"].unique())
+        axis.set_xscale("log")
+        axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
+        axis.set_xticks([], minor=True)
+        axis.set_title(setting.title)
+        axis.set_xlabel("learning rate")
+        axis.set_ylabel("validation accuracy (%)")
+    common.legend(figure, axes, tables.labels)
+    style.note(figure, "Lines: mean over the sweep's seeds. Bands: lowest to highest. Circles: chosen.")
+    columns = ["dataset", "architecture", "recipe", "method", "learning_rate", "mean", "min", "max", "count", "chosen"]
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+    return common.Drawing(figure, table[columns])

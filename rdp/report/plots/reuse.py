@@ -1,0 +1,192 @@
+"""Feature reuse: repetition (CKA between branches), reliance (lesions, branch to stream), activation maps."""
+
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from rdp.report import style
+from rdp.report.plots import common
+from rdp.report.settings import Setting
+from rdp.report.tables import Tables
+
+_STAGES = (("initial", "at initialisation"), ("trained", "trained"))
+
+
+def redundancy(tables: Tables) -> common.Drawing:
+    """The redundancy index of each method, beside its references."""
+    table = tables.probe("feature_reuse")
+    table = table[table["quantity"].isin(["redundancy", "redundancy_independent"]) & table["value"].notna()]
+    panels = tables.panels(table)
+    figure, axes = common.grid(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    shown = (
+        ("redundancy", "trained", "trained", {"facecolor": None, "s": 46}),
+        ("redundancy", "initial", "untrained", {"facecolor": "white", "s": 46}),
+        ("redundancy_independent", "trained", "two trained apart", {"facecolor": None, "s": 40, "marker": "x"}),
+    )
+    for axis, (setting, values) in zip(axes, panels, strict=True):
+        for place, label in enumerate(tables.labels):
+            for quantity, stage, name, look in shown:
+                here = (values["quantity"] == quantity) & (values["stage"] == stage) & (values["method"] == label)
+                mine = values.loc[here, "value"]
+                if mine.empty:
+                    continue
+                colour, mark = looks[label].colour, look.get("marker", looks[label].marker)
+                fill = {} if mark == "x" else {"facecolor": look["facecolor"] or colour, "edgecolor": colour}
+                own = fill or {"color": colour}
+                axis.plot([mine.min(), mine.max()], [place, place], color=colour, lw=1.2, alpha=0.6)
+                axis.scatter([mine.mean()], [place], s=look["s"], marker=mark, zorder=3, **own)
+                key = setting.key | {"method": label, "reference": name, "seeds": len(mine)}
+                rows.append(key | {"mean": mine.mean(), "min": mine.min(), "max": mine.max()})
+        common.rows_of_methods(axis, tables.labels)
+        axis.set_title(setting.title)
+        axis.set_xlabel("redundancy index (mean CKA at distance ≥ 2)")
+    told = "Filled: trained. Hollow: untrained. Crosses: between two networks of different seeds, trained apart."
+    style.note(figure, f"{told} Means over seeds; lines: lowest to highest seed.")
+    columns = ["dataset", "architecture", "recipe", "method", "reference", "seeds", "mean", "min", "max"]
+    return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
+
+
+def reuse_matrices(tables: Tables) -> common.Drawing:
+    """CKA between the branch outputs of every two units, trained, the mean over seeds."""
+    table = tables.probe("feature_reuse")
+    table = table[(table["quantity"] == "cka") & (table["stage"] == "trained")]
+    panels, labels = tables.panels(table), tables.labels
+    size = (1.75 * len(labels) + 0.8, 1.85 * len(panels) + 0.4)
+    figure, grid = plt.subplots(len(panels), len(labels), figsize=size, squeeze=False)
+    rows, image = [], None
+    for line, (setting, values) in zip(grid, panels, strict=True):
+        for axis, label in zip(line, labels, strict=True):
+            mine = values[values["method"] == label]
+            axis.grid(False)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if mine.empty:
+                axis.set_axis_off()
+                continue
+            by = mine.groupby(["layer", "other"])["value"].mean()
+            image = axis.imshow(_square(by), vmin=0, vmax=1, cmap="viridis", origin="lower", interpolation="nearest")
+            rows.append(by.reset_index(name="cka").assign(**setting.key, method=label))
+        line[0].set_axis_on()
+        line[0].set_ylabel(setting.title.replace(" on ", "\non "), fontsize=8)
+    for axis, label in zip(grid[0], labels, strict=True):
+        axis.set_title(label.replace("_", "\n", 1), fontsize=8)
+    if image is not None:
+        figure.colorbar(image, ax=grid, shrink=0.4, label="linear CKA")
+    style.note(figure, "Units in the order of the forward pass, from bottom left. Mean over seeds.")
+    columns = ["dataset", "architecture", "recipe", "method", "layer", "other", "cka"]
+    return common.Drawing(
+        figure, pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    )
+
+
+def _square(pairs: pd.Series) -> np.ndarray:
+    """Values by (layer, other), layer < other, as a symmetric matrix with ones on its diagonal."""
+    size = int(pairs.index.get_level_values("other").max())
+    matrix = np.eye(size)
+    for (layer, other), value in pairs.items():
+        matrix[layer - 1, other - 1] = matrix[other - 1, layer - 1] = value
+    return matrix
+
+
+def lesions(tables: Tables) -> common.Drawing:
+    """Accuracy after deleting one unit, and after deleting the last k."""
+    table = tables.probe("feature_reuse")
+    table = table[(table["stage"] == "trained") & table["quantity"].isin(["lesion", "lesion_last"])]
+    draw = partial(_by_layer, tables, table, factor=style.PERCENT)
+    return draw(
+        (("lesion", "deleted unit"), ("lesion_last", "units deleted from the last on")),
+        "accuracy left (%)",
+        "Of the examples that the probe reads. Lines: mean over seeds. Bands: lowest to highest seed.",
+    )
+
+
+def branch_to_stream(tables: Tables) -> common.Drawing:
+    """The norm of what a branch adds, as a share of the stream that it is added to."""
+    table = tables.probe("feature_reuse")
+    table = table[table["quantity"] == "branch_to_stream"].assign(quantity=lambda rows: rows["stage"])
+    return _by_layer(
+        tables,
+        table,
+        tuple((stage, f"unit, {words}") for stage, words in _STAGES),
+        "‖branch‖ / ‖stream‖",
+        "Mean over examples. Lines: mean over seeds. Bands: lowest to highest seed.",
+    )
+
+
+def _by_layer(
+    tables: Tables,
+    table: pd.DataFrame,
+    shown: tuple[tuple[str, str], tuple[str, str]],
+    ylabel: str,
+    note: str,
+    factor: float = 1.0,
+) -> common.Drawing:
+    """Two quantities by layer, one above the other, a line a method."""
+    panels: list[tuple[Setting, pd.DataFrame]] = tables.panels(table)
+    figure, axes = common.pairs(len(panels))
+    looks, rows = style.looks(tables.labels), []
+    for pair, (setting, values) in zip(axes, panels, strict=True):
+        for axis, (quantity, xlabel) in zip(pair, shown, strict=True):
+            for label in tables.labels:
+                mine = values[(values["quantity"] == quantity) & (values["method"] == label)]
+                if mine.empty:
+                    continue
+                by = mine.groupby("layer")["value"].agg(["mean", "min", "max", "count"])
+                common.line(axis, by * [factor, factor, factor, 1], looks[label], label)
+                rows.append(by.reset_index().assign(**setting.key, quantity=quantity, method=label))
+            axis.set_xlabel(xlabel)
+            axis.set_ylabel(ylabel)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        pair[0].set_title(setting.title)
+    common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
+    style.note(figure, note)
+    columns = ["dataset", "architecture", "recipe", "quantity", "method", "layer", "mean", "min", "max", "count"]
+    return common.Drawing(
+        figure, pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
+    )
+
+
+def activation_maps(tables: Tables, label: str) -> common.Drawing:
+    """Every unit of every layer over the plane, untrained and trained, of one method."""
+    table = tables.probe("activation_maps")
+    mine = table[table["method"] == label] if len(table) else table
+    panels = [(setting, rows) for setting, rows in tables.panels(mine) if len(rows)][:1]
+    figure, axes = plt.subplots(1, 2, figsize=(15, 8.2))
+    note = "no network of this method has been trained on points of the plane yet"
+    for axis, (stage, words) in zip(axes, _STAGES, strict=True):
+        axis.grid(False)
+        for setting, rows in panels:
+            here = rows[rows["stage"] == stage]
+            here = here[here["seed"] == here["seed"].min()]
+            _mosaic(axis, here)
+            axis.set_title(f"{label}, {setting.title}, {words}")
+            low, high, seed = here["low"].iloc[0], here["high"].iloc[0], here["seed"].iloc[0]
+            note = f"Seed {seed}. Each tile: one unit over [{low:g}, {high:g}]², by the largest magnitude in its layer."
+    style.note(figure, note)
+    columns = ["run", "stage", "layer", "neuron", "low", "high", "map"]
+    return common.Drawing(figure, mine.reindex(columns=columns))
+
+
+def _mosaic(axis: Axes, rows: pd.DataFrame) -> None:
+    """Layers from the top down, units from left to right, a white line between tiles."""
+    side = int(np.sqrt(len(rows["map"].iloc[0])))
+    layers, neurons = int(rows["layer"].max()), int(rows["neuron"].max())
+    canvas = np.full((layers * (side + 1), neurons * (side + 1)), np.nan)
+    for layer, of_layer in rows.groupby("layer"):
+        maps = np.stack(of_layer["map"].to_list()).reshape(-1, side, side)
+        largest = np.abs(maps).max() or 1.0
+        for neuron, values in zip(of_layer["neuron"], maps, strict=True):
+            top, left = (layer - 1) * (side + 1), (neuron - 1) * (side + 1)
+            canvas[top : top + side, left : left + side] = values / largest
+    axis.imshow(canvas, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
+    middle, step = side / 2, side + 1
+    ticks = [0, *range(7, max(layers, neurons), 8)]
+    axis.set_xticks([i * step + middle for i in ticks if i < neurons], [str(i + 1) for i in ticks if i < neurons])
+    axis.set_yticks([i * step + middle for i in ticks if i < layers], [str(i + 1) for i in ticks if i < layers])
+    axis.set_xlabel("unit of the layer")
+    axis.set_ylabel("layer, from the input on")

@@ -1,0 +1,52 @@
+"""What figures and the page are made from: the tables of records, and those of the study's probes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rdp import measure, records
+from rdp.report import settings
+from rdp.report.settings import Setting
+from rdp.study import Plan
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A study's records, their history and its sweeps; on demand the tables of its probes."""
+
+    plan: Plan
+    records: pd.DataFrame
+    history: pd.DataFrame
+    sweep: pd.DataFrame
+    results: Path
+
+    @property
+    def labels(self) -> list[str]:
+        """The study's methods, in its order."""
+        return list(self.plan.study.methods)
+
+    def probe(self, name: str) -> pd.DataFrame:
+        """The table of one of the study's probes."""
+        return measure.read(self.plan.name, name, self.results)
+
+    def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
+        """The rows of each setting, in the study's order; a table without rows belongs to all of them."""
+        cells: dict[Setting, list[str]] = {}
+        for cell, setting in settings.by_cell(self.plan).items():
+            cells.setdefault(setting, []).append(cell)
+        if not len(table):
+            return [(setting, table) for setting in cells]
+        cell = table["run"].str.replace(r"/.*", "", regex=True)  # a run's name is its cell's, and its seed
+        return [(setting, table[cell.isin(names)]) for setting, names in cells.items()]
+
+    def absent(self) -> str:
+        """How many runs left no numbers, in words."""
+        counts = self.records["status"].value_counts()
+        parts = [f"{counts[s]} of {len(self.records)} runs {s}" for s in ("failed", "missing") if s in counts]
+        return f"Not drawn: {', '.join(parts)}." if parts else ""
+
+
+def load(plan: Plan, results: Path) -> Tables:
+    """The tables of a study, as `rdp.records.write` left them."""
+    return Tables(plan, *records.read(plan.name, results), results)
