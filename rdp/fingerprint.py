@@ -34,6 +34,7 @@ NEUTRAL = frozenset(
         "progress",
         "store",
         "study",
+        "validation",
     )
 )
 _PACKAGE = Path(__file__).parent

@@ -22,8 +22,9 @@ def write(plan: Plan, name: str, results: Path) -> Path:
     Each of the probe's rows, with its run and stage (``initial`` or ``trained``).
     """
     path = results / plan.name / "probes" / f"{name}.parquet"
+    columns = ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
     with files.whole(path) as part:
-        pd.DataFrame(_rows(plan, name, results)).to_parquet(part, index=False)
+        pd.DataFrame(_rows(plan, name, results), columns=columns).to_parquet(part, index=False)
     return path
 
 

@@ -29,6 +29,8 @@ def choose_device(wanted: str) -> str:
     """``cpu`` or ``cuda``, for a study's ``auto``, ``cpu`` or ``cuda``."""
     import torch
 
+    if wanted not in {"auto", "cpu", "cuda"}:
+        raise UserError(f"device: auto, cpu or cuda is needed, found '{wanted}'")
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
@@ -140,8 +142,7 @@ class _Attempt:
         finally:
             progress.end()
         record = self.store.commit(self.spec.run, self.folder, record)
-        told = f"test accuracy {record.numbers['test_accuracy']:.4f}" if record.status == "completed" else ""
-        reporter.say(f"{self.spec.run}: {record.status} {told or record.reason}")
+        reporter.say(f"{self.spec.run}: {record.status} {record.reason or _accuracy(record.numbers)}")
         return record
 
     def _train(self, reporter: Reporter, progress: RunProgress) -> RunRecord:
@@ -172,8 +173,9 @@ class _Attempt:
         run.train(after_step)
         numbers, predictions, weights = run.finish()
         if numbers["diverged_step"] is None:
-            save_arrays(predictions, self.folder / "predictions.safetensors")
-            save_tensors(weights, self.folder / "weights.safetensors")
+            if weights:
+                save_arrays(predictions, self.folder / "predictions.safetensors")
+                save_tensors(weights, self.folder / "weights.safetensors")
             status, reason = "completed", None
         else:
             status, reason = "diverged", f"the loss was not finite at step {numbers['diverged_step']}"
@@ -208,6 +210,13 @@ class _Attempt:
         }
         spec = self.spec.model_dump(mode="json")
         return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
+
+
+def _accuracy(numbers: dict[str, Any]) -> str:
+    """A completed run's accuracy in words; a sweep's run has none on the test split."""
+    split = "validation" if numbers["test_accuracy"] is None else "test"
+    value = numbers["test_accuracy"] if split == "test" else numbers["history"][-1]["validation_accuracy"]
+    return f"{split} accuracy {value:.4f}"
 
 
 def _throughput(epoch_seconds: list[float], run: Any) -> float | None:

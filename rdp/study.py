@@ -75,13 +75,14 @@ class RunSpec(Strict):
     threads: int = Field(1, ge=1, description="CPU threads, which decide the order of sums")
     seed: Seed
     tuning: Tuning | None = None
+    sweep: bool = Field(False, description="a run of a sweep, which never reads the test split")
     schema_version: Literal[1] = SPEC_SCHEMA
 
     def candidates(self) -> list["RunSpec"]:
         """The runs of the sweep, learning rate by learning rate; none where the rate is given."""
         if self.tuning is None:
             return []
-        same = {name: getattr(self, name) for name in RunSpec.model_fields} | {"tuning": None}
+        same = {name: getattr(self, name) for name in RunSpec.model_fields} | {"tuning": None, "sweep": True}
         return [
             RunSpec(**same | {"recipe": self.tuning.recipe.model_copy(update={"learning_rate": rate}), "seed": seed})
             for rate in self.tuning.learning_rates
@@ -235,12 +236,9 @@ class Study(Strict):
         recipe = Recipe(**(changes | ({"learning_rate": None} if tuning else {})))
         if recipe.learning_rate is None and tuning is None:
             raise ValueError("recipe.learning_rate: null, and the study does not tune it")
-        size = info.sizes["train"]
-        if (recipe.train_size or 0) > size:
-            raise ValueError(f"recipe: train_size {recipe.train_size} is more than {dataset} holds to train on, {size}")
-        if recipe.batch_size > (recipe.train_size or size):
-            reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
-            raise ValueError(f"recipe: {reason}")
+        _check_sizes("recipe", recipe, dataset)
+        if tuning is not None:
+            _check_sizes("tune.recipe", tuning.recipe, dataset)
         specs = [
             RunSpec(
                 dataset=dataset,
@@ -264,6 +262,17 @@ class Study(Strict):
             return None
         recipe = Recipe(**(changes | self.tune.recipe | {"learning_rate": None}))
         return Tuning(learning_rates=tuple(rates), seeds=tuple(self.tune.seeds), recipe=recipe)
+
+
+def _check_sizes(where: str, recipe: Recipe, dataset: str) -> None:
+    size = data.info(dataset).sizes["train"]
+    if (recipe.train_size or 0) > size:
+        reason = f"train_size {recipe.train_size} is more than {dataset} holds to train on, {size}"
+    elif recipe.batch_size > (recipe.train_size or size):
+        reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
+    else:
+        return
+    raise ValueError(f"{where}: {reason}")
 
 
 @dataclass(frozen=True)

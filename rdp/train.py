@@ -237,11 +237,14 @@ class Run:
         return x
 
     def finish(self) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, torch.Tensor]]:
-        """The run's numbers, its test predictions and its weights. Called once, after `train`."""
+        """The run's numbers, its test predictions and its weights. Called once, after `train`.
+
+        A run of a sweep has neither: it never reads the test split, and nothing is measured on its network.
+        """
         test = None
         if self.diverged_step is None:
-            test = self.evaluate("test")
-            if test["loss"] is None:
+            test = None if self.spec.sweep else self.evaluate("test")
+            if (test["loss"] if test else self.history[-1]["validation_loss"]) is None:
                 self.diverged_step = self.steps
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         numbers: dict[str, Any] = {
@@ -259,10 +262,12 @@ class Run:
             "history": self.history,
             "weights": None,
         }
-        if test is None or self.diverged_step is not None:
+        if self.diverged_step is not None:
+            return numbers, {}, {}
+        numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
+        if test is None:
             return numbers, {}, {}
         numbers |= {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
-        numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
         return numbers, {"test": test["predictions"]}, weights
 
     def _spent(self) -> dict[str, float]:

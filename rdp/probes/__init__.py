@@ -1,7 +1,7 @@
 """Probes: measurements on a network, trained or at initialisation.
 
-One file a probe, which defines ``measure(subject) -> rows``, a mapping each, and ``SEEDS`` where so many of a cell's
-seeds are enough. To add a probe, add a file;
+One file a probe, which defines ``measure(subject) -> rows``, a mapping each, ``COLUMNS``, the keys of a row, and
+``SEEDS`` where so many of a cell's seeds are enough. To add a probe, add a file;
 `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
 """
 

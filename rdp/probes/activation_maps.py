@@ -13,6 +13,7 @@ from rdp.models.paths import ConcatLayer, SumLayer
 from rdp.probes import Subject
 
 SEEDS = 1  # maps are looked at, not averaged, and take a thousand rows a network
+COLUMNS = ("layer", "neuron", "low", "high", "map")
 GRID = 24  # points along each axis
 _DIGITS = 4  # significant ones of a value
 

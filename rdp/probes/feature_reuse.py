@@ -21,6 +21,7 @@ from rdp.models.paths import ConcatLayer, SumLayer
 from rdp.models.units import Units
 from rdp.probes import Subject
 
+COLUMNS = ("quantity", "layer", "other", "value")
 APART = 2  # neighbours are left out of the redundancy: each reads the other's output all but unchanged
 LESIONS = 12  # at most so many numbers of last units are deleted
 _SMALLEST = 4  # examples that the unbiased estimator needs

@@ -8,6 +8,8 @@ from torch import nn
 
 from rdp.probes import Subject
 
+COLUMNS = ("layer", "name", "positive", "dead", "mean", "variance")
+
 
 @torch.no_grad()
 def measure(subject: Subject) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ recipes are never averaged or paired with each other, so figures and tables go b
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from rdp.study import Cell, Plan, Recipe
 
@@ -35,7 +36,7 @@ class Setting:
 def by_cell(plan: Plan) -> dict[str, Setting]:
     """The setting of every cell of a study, by the cell's name, in the study's order."""
     shared = {cell.id: _grid_recipe(plan, cell) for cell in plan.cells}
-    variants: dict[tuple[str, str], list[Recipe]] = {}
+    variants: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in plan.cells:
         found = variants.setdefault((cell.dataset, cell.architecture), [])
         if shared[cell.id] not in found:
@@ -50,20 +51,26 @@ def by_cell(plan: Plan) -> dict[str, Setting]:
     }
 
 
-def _grid_recipe(plan: Plan, cell: Cell) -> Recipe:
-    """The recipe that a cell shares with the other methods of its grid: without its own method's changes."""
-    study = plan.study
+def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:
+    """What a cell shares with the other methods of its grid: the recipe without its own method's changes, and the
+    learning rates of the sweep, where there is one."""
+    study, tuning = plan.study, cell.specs[0].tuning
+    tuned = {"learning_rate": None} if tuning else {}  # whatever rate the file gives beside it
     for grid in study.grids:
         if cell.dataset not in grid.datasets or cell.architecture not in grid.architectures:
             continue
         shared = study.recipe | grid.recipe
-        tuned = {"learning_rate": None} if cell.specs[0].tuning else {}  # whatever rate the file gives beside it
         if Recipe(**(shared | study.methods[cell.label].recipe | tuned)) == cell.specs[0].recipe:
-            return Recipe(**(shared | tuned))
+            return Recipe(**(shared | tuned)).model_dump() | {"sweep": tuning.learning_rates if tuning else None}
     raise ValueError(f"{cell.id}: of no grid of the study {plan.name}")
 
 
-def _difference(recipe: Recipe, variants: list[Recipe]) -> str:
+def _difference(recipe: dict[str, Any], variants: list[dict[str, Any]]) -> str:
     """The entries in which recipes for one dataset and architecture differ, as ``recipe`` has them."""
-    names = [name for name in Recipe.model_fields if len({getattr(other, name) for other in variants}) > 1]
-    return ", ".join(f"{name} {getattr(recipe, name)}" for name in names)
+    names = [name for name in recipe if len({other[name] for other in variants}) > 1]
+    # A sweep takes the place of the rate, and a rate that of a sweep.
+    return ", ".join(f"{name} {_told(recipe[name])}" for name in names if recipe[name] is not None)
+
+
+def _told(value: Any) -> str:
+    return " to ".join(f"{rate:g}" for rate in (value[0], value[-1])) if isinstance(value, tuple) else str(value)

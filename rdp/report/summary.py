@@ -117,6 +117,12 @@ def comparisons(cells: list[CellSummary]) -> list[dict[str, CellSummary | Settin
     ]
 
 
+def baseline_of(runs: pd.DataFrame) -> str | None:
+    """The study's name for the baseline among the runs of a setting: the first, where there are several."""
+    labels = runs.loc[runs["method_name"] == BASELINE, "method"]
+    return labels.iloc[0] if len(labels) else None
+
+
 def by_seed(runs: pd.DataFrame) -> dict[int, float]:
     """Accuracy in percent by seed, for the runs that have one."""
     there = runs[runs["accuracy"].notna()]

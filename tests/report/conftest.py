@@ -1,7 +1,11 @@
 """Tables of records without training: every number is planted, so that a test knows what must be shown."""
 
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,21 +24,70 @@ grids:
   - {{datasets: [digits], architectures: [resnet20, resnet56]}}
 """
 
+TUNED = """
+title: Tuned
+seeds: 3
+tune: {learning_rates: [0.02, 0.05, 0.1], seeds: [1000, 1001]}
+probes: [feature_reuse, activation_maps]
+methods:
+  vanilla:
+  rdp: {method: residual_droppath}
+  rdp_flops: {method: residual_droppath, recipe: {budget: flops}}
+  rdp_updates: {method: residual_droppath, recipe: {budget: updates}}
+  plain:
+grids:
+  - {datasets: [digits], architectures: [resnet20]}
+  - {datasets: [spiral], architectures: [mlp8], learning_rates: [], recipe: {learning_rate: 0.02}}
+"""
+
+# By method: mean accuracy of the seeds, steps, operations of a step of vanilla's, units trained in a step, and
+# examples a second of vanilla's.
+LEVELS = {
+    "vanilla": (0.96, 100, 1.0, 1.0, 1.0),
+    "droppath": (0.97, 100, 1.0, 1.0, 0.5),
+    "plain": (0.31, 100, 0.9, 1.0, 1.25),
+    "rdp": (0.965, 100, 0.7, 0.5, 1.0),
+    "rdp_flops": (0.98, 140, 0.7, 0.5, 1.0),
+    "rdp_updates": (0.95, 200, 0.7, 0.5, 1.0),
+}
+BATCH = 64
+STEP_FLOPS = 1000.0  # of vanilla, an example
+CHOSEN = {"vanilla": 0.05, "rdp": 0.1, "rdp_flops": 0.1, "rdp_updates": 0.02, "plain": 0.02}
+
+
+class Planted(NamedTuple):
+    """The tables that `rdp.records.write` leaves."""
+
+    records: pd.DataFrame
+    history: pd.DataFrame
+    sweep: pd.DataFrame
+
 
 def make_plan(folder: Path, title: str = "Planted") -> Plan:
     (folder / "planted.yaml").write_text(STUDY.format(title=title))
     return study.load(str(folder / "planted.yaml"))
 
 
-def make_tables(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def make_tuned_plan(folder: Path) -> Plan:
+    (folder / "tuned.yaml").write_text(TUNED)
+    return study.load(str(folder / "tuned.yaml"))
+
+
+def make_tables(plan: Plan, folder: Path) -> Planted:
     """Tables of the study's runs, none of which is trained, with planted numbers filled in."""
     table, _ = records.collect(plan, folder / "nothing")
-    level = table["method"].map({"vanilla": 0.95, "droppath": 0.96, "plain": 0.30})
-    table["accuracy"] = table["test_accuracy"] = level + 0.01 * table["seed"]
+    level, steps, share, trained, speed = (table["method"].map(lambda m, i=i: LEVELS[m][i]) for i in range(5))
+    table["accuracy"] = table["test_accuracy"] = level + 0.01 * (table["seed"] - 1)
     table["status"] = "completed"
     table["reason"] = None
     table["parameters"], table["forward_flops"] = 269434.0, 5.0e6
-    table["examples_per_second"] = 3000.0 + 10 * table["seed"]
+    table["steps"], table["examples"] = steps.astype(float), steps * float(BATCH)
+    table["iteration_flops"] = table["method"].map({"plain": 900.0}).fillna(STEP_FLOPS)
+    table["training_flops"] = table["examples"] * share * STEP_FLOPS
+    table["unit_updates"] = steps * trained
+    given = [json.loads(recipe)["learning_rate"] for recipe in table["recipe"]]
+    table["learning_rate"] = [rate or CHOSEN[label] for rate, label in zip(given, table["method"], strict=True)]
+    table["examples_per_second"] = speed * (3000.0 + 10 * table["seed"])
     table["seconds"] = 2.0
     table["device"], table["commit"] = "a machine", "abcdef123456"
     table["stack"] = '{"device": "a machine", "torch": "9.9.9"}'
@@ -47,16 +100,63 @@ def make_tables(plan: Plan, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         for row in table.itertuples()
         for epoch in (1, 2, 3, 4)
     ]
-    return table, pd.DataFrame(epochs)
+    return Planted(table, pd.DataFrame(epochs), make_sweep(plan, folder))
 
 
-def save(plan: Plan, results: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+def make_sweep(plan: Plan, folder: Path) -> pd.DataFrame:
+    """The sweep's table: the accuracy of a rate falls by 0.1 for each rate away from the chosen one."""
+    table = records.collect_sweep(plan, folder / "nothing")
+    places = {rate: i for i, rate in enumerate(sorted(table["learning_rate"].unique()))}
+    away = [abs(places[row.learning_rate] - places[CHOSEN[row.method]]) for row in table.itertuples()]
+    table["status"], table["reason"] = "completed", None
+    table["accuracy"] = 0.9 - 0.1 * np.array(away, dtype=float) + 0.02 * (table["seed"] == 1001)
+    table["chosen"] = pd.Series([place == 0 for place in away], dtype=object)  # it may be missing
+    return table
+
+
+def save(plan: Plan, results: Path, tables: Planted) -> None:
     folder = results / plan.name
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in zip(("records", "history"), tables, strict=True):
+    for name, table in zip(records.TABLES, tables, strict=True):
         table.to_parquet(folder / f"{name}.parquet", index=False)
+
+
+def save_probe(plan: Plan, results: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """A probe's table, as `rdp.measure.write` leaves it."""
+    path = results / plan.name / "probes" / f"{name}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(path, index=False)
 
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Plan:
     return make_plan(tmp_path)
+
+
+@pytest.fixture
+def tuned(tmp_path: Path) -> Plan:
+    return make_tuned_plan(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays_open() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def make_probe_rows() -> Callable[..., list[dict[str, Any]]]:
+    """One row a cell, seed and stage that ``values`` gives some mappings for, with the keys that all probes have."""
+
+    def make(plan: Plan, values: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        return [
+            {"run": spec.run, "dataset": cell.dataset, "architecture": cell.architecture, "method": cell.label}
+            | {"seed": spec.seed, "stage": stage}
+            | row
+            for cell in plan.cells
+            for stage in ("initial", "trained")
+            for spec in cell.specs
+            for row in values(cell, spec.seed, stage)
+        ]
+
+    return make

@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdp.report import figures, page, summary
+from rdp.errors import UserError
+from rdp.report import contents, figures, page, summary, tables
 from rdp.study import Plan
 
-from .conftest import make_plan, make_tables, save
+from .conftest import Planted, make_plan, make_tables, save
 
-Build = Callable[[Plan, Path, tuple[pd.DataFrame, pd.DataFrame]], str]
+Build = Callable[[Plan, Path, Planted], str]
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +25,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("drawn")
     plan = make_plan(folder)
     save(plan, folder, make_tables(plan, folder))
-    for name in figures.names(plan):
-        figures.write(figures.load(plan, folder), name, folder)
+    for name in contents.figures(plan):
+        figures.write(tables.load(plan, folder), name, folder)
 
-    def write(plan: Plan, results: Path, tables: tuple[pd.DataFrame, pd.DataFrame]) -> str:
-        save(plan, results, tables)
+    def write(plan: Plan, results: Path, planted: Planted) -> str:
+        save(plan, results, planted)
         shutil.copytree(folder / "planted" / "figures", results / plan.name / "figures", dirs_exist_ok=True)
         return page.write(plan, results).read_text()
 
@@ -36,25 +37,27 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 
 def test_numbers_come_from_the_records_and_move_with_them(planted: Plan, tmp_path: Path, build: Build) -> None:
-    table, history = make_tables(planted, tmp_path)
-    text = build(planted, tmp_path, (table, history))
+    made = make_tables(planted, tmp_path)
+    table = made.records
+    text = build(planted, tmp_path, made)
     # vanilla 0.95, 0.96, 0.97: mean 96.0, half width 4.302653 x 1 / sqrt(3) = 2.5
     assert "96.0 % [93.5, 98.5]" in text
     assert "+1.0 points [+1.0, +1.0]" in text
     assert "\u221265.0 points" in text
     assert "269,434" in text
     table.loc[(table["method"] == "vanilla") & (table["seed"] == 0), "accuracy"] = 0.80
-    assert "96.0 % [93.5, 98.5]" not in build(planted, tmp_path, (table, history))
+    assert "96.0 % [93.5, 98.5]" not in build(planted, tmp_path, made)
     written = pd.read_csv(tmp_path / planted.name / "tables" / "accuracy.csv")
     assert written["mean"].round(6).tolist()[0] == 91.0
 
 
 def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
-    table, history = make_tables(planted, tmp_path)
+    made = make_tables(planted, tmp_path)
+    table = made.records
     table.loc[0, ["status", "accuracy", "reason"]] = ["failed", float("nan"), "RuntimeError: out of <memory>"]
     table.loc[1, ["status", "accuracy", "reason"]] = ["missing", float("nan"), "not trained yet"]
     table.loc[8, ["status", "accuracy", "reason"]] = ["diverged", 0.1, "the loss was not finite at step 7"]
-    text = build(planted, tmp_path, (table, history))
+    text = build(planted, tmp_path, made)
     assert "RuntimeError: out of &lt;memory&gt;" in text
     assert "not trained yet" in text
     assert "the loss was not finite at step 7" in text
@@ -64,7 +67,7 @@ def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, bui
 
 
 def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tmp_path: Path) -> None:
-    table, _ = make_tables(planted, tmp_path)
+    table = make_tables(planted, tmp_path).records
     table.loc[(table["method"] == "droppath") & (table["seed"] == 0), "accuracy"] = 0.5
     (first, *_) = summary.sentences(summary.cells(planted, table))
     assert "no difference to vanilla shown: droppath (" in first
@@ -72,7 +75,7 @@ def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tm
 
 
 def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
-    table, _ = make_tables(planted, tmp_path)
+    table = make_tables(planted, tmp_path).records
     table.loc[table["seed"] > 0, "accuracy"] = float("nan")
     (first, *_) = summary.sentences(summary.cells(planted, table))
     assert "one pair of runs, so no interval and nothing to tell: droppath (+1.0 points), plain" in first
@@ -80,7 +83,7 @@ def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
 
 
 def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Plan, tmp_path: Path) -> None:
-    table, _ = make_tables(planted, tmp_path)
+    table = make_tables(planted, tmp_path).records
     plain = table["method"] == "plain"
     table.loc[plain & (table["seed"] > 0), ["status", "accuracy"]] = ["missing", float("nan")]
     (first, *_) = summary.sentences(summary.cells(planted, table))
@@ -90,27 +93,28 @@ def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Pla
 
 
 def test_without_a_vanilla_run_nothing_is_compared_and_it_says_so(planted: Plan, tmp_path: Path) -> None:
-    table, _ = make_tables(planted, tmp_path)
+    table = make_tables(planted, tmp_path).records
     table.loc[table["method"] == "vanilla", ["status", "accuracy"]] = ["missing", float("nan")]
     (first, *_) = summary.sentences(summary.cells(planted, table))
     assert "no seed shared with vanilla, so not compared: droppath, plain" in first
 
 
 def test_throughput_of_two_devices_makes_no_ratio(planted: Plan, tmp_path: Path) -> None:
-    table, _ = make_tables(planted, tmp_path)
+    table = make_tables(planted, tmp_path).records
     table.loc[table["method"] == "plain", "device"] = "another machine"
     ratios = {cell.method: cell.throughput_ratio for cell in summary.cells(planted, table)}
-    assert ratios["droppath"] == 1.0
+    assert ratios["droppath"] == 0.5
     assert math.isnan(ratios["plain"])
 
 
 def test_nothing_finished_still_builds_a_page(planted: Plan, tmp_path: Path, build: Build) -> None:
-    table, history = make_tables(planted, tmp_path)
+    made = make_tables(planted, tmp_path)
+    table = made.records
     table["status"], table["reason"] = "missing", "not trained yet"
     numbers = ["accuracy", "parameters", "forward_flops", "examples_per_second", "seconds"]
     table[numbers] = float("nan")
     table[["commit", "device", "spec_digest"]] = None
-    text = build(planted, tmp_path, (table, history.iloc[:0]))
+    text = build(planted, tmp_path, made._replace(history=made.history.iloc[:0]))
     assert "resnet20 on digits: no run has finished yet." in text
 
 
@@ -125,7 +129,14 @@ def test_the_page_is_one_file_without_addresses_to_load(planted: Plan, tmp_path:
     text = build(planted, tmp_path, make_tables(planted, tmp_path))
     assert 'src="http' not in text
     assert "<link" not in text
-    assert text.count("data:image/svg+xml") == len(figures.names(planted))
+    assert text.count("data:image/svg+xml") == len(contents.figures(planted))
+
+
+def test_a_figure_that_is_not_drawn_is_named(planted: Plan, tmp_path: Path, build: Build) -> None:
+    build(planted, tmp_path, make_tables(planted, tmp_path))
+    (tmp_path / planted.name / "figures" / "differences.svg").unlink()
+    with pytest.raises(UserError, match=r"differences\.svg: no such file; run: rdp plot planted differences"):
+        page.write(planted, tmp_path)
 
 
 def test_reports_do_not_import_torch() -> None:

@@ -1,8 +1,9 @@
-"""Datasets as their files say they are, mini-batches as pure functions of the step, damage named."""
+"""Datasets as their files say they are, mini-batches as pure functions of the step, damage named.
 
-import gzip
+Those that torchvision reads are in test_data_images.py.
+"""
+
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,14 @@ import pytest
 import torch
 
 from rdp import data
-from rdp.data import prepared, torchvision_images
+from rdp.data import prepared
 from rdp.data.batches import TrainingBatches
 from rdp.data.info import SPLITS, DatasetInfo
-from rdp.data.prepared import OFFLINE, Prepared
+from rdp.data.prepared import Prepared
 from rdp.errors import UserError
 from rdp.study import Recipe
 
 BUNDLED = ["digits", "spiral"]
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 CPU = torch.device("cpu")
 
 
@@ -295,146 +295,3 @@ class TestPrepared:
     def test_a_directory_that_cannot_be_written_is_named(self, tmp_path):
         (tmp_path / "data").write_text("a file where a folder should be")
         assert str(tmp_path / "data") in refused(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def fashion_files(tmp_path_factory):
-    """A data directory with Fashion-MNIST from Debian's package."""
-    if not DEBIAN.is_dir():
-        pytest.skip(f"{DEBIAN} is absent (Debian package dataset-fashion-mnist)")
-    root = tmp_path_factory.mktemp("fashion")
-    raw = root / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for file in DEBIAN.glob("*.gz"):
-        (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
-    return root
-
-
-@pytest.fixture
-def damaged_fashion(fashion_files, tmp_path, monkeypatch):
-    """A data directory with one of the four files replaced by ``content(old bytes)``; returns that file."""
-
-    def make(name, content):
-        raw = tmp_path / "FashionMNIST" / "raw"
-        raw.mkdir(parents=True)
-        for file in (fashion_files / "FashionMNIST" / "raw").iterdir():
-            (raw / file.name).symlink_to(file)
-        old = (raw / name).read_bytes()
-        (raw / name).unlink()
-        (raw / name).write_bytes(content(old))
-        monkeypatch.setenv("RDP_DATA", str(tmp_path))
-        monkeypatch.setenv(OFFLINE, "1")
-        return raw / name
-
-    return make
-
-
-class TestFashionMnist:
-    def test_it_is_prepared_as_torchvision_reads_it(self, fashion_files, tmp_path, monkeypatch):
-        from torchvision.datasets import FashionMNIST
-
-        monkeypatch.setenv("RDP_DATA", str(fashion_files))
-        monkeypatch.setenv(OFFLINE, "1")
-        found = prepared.load("fashion_mnist", tmp_path)
-        training, test = FashionMNIST(fashion_files, train=True), FashionMNIST(fashion_files, train=False)
-        np.testing.assert_array_equal(found.arrays["test_x"][:, 0], test.data.numpy())
-        np.testing.assert_array_equal(found.arrays["test_y"], test.targets.numpy())
-        parts = [found.arrays[f"{split}_x"][:, 0] for split in ("train", "validation")]
-        labels = np.concatenate([found.arrays["train_y"], found.arrays["validation_y"]])
-        ours = sorted(zip(rows(np.concatenate(parts)), labels.tolist(), strict=True))
-        assert ours == sorted(zip(rows(training.data.numpy()), training.targets.tolist(), strict=True))
-        assert found.mean == pytest.approx(72.94, abs=0.1)  # 0.286 of 255, as is known of it
-
-    @pytest.mark.parametrize(
-        ("name", "damage"),
-        [
-            ("train-images-idx3-ubyte", lambda old: old[:-1]),
-            ("train-images-idx3-ubyte", lambda old: b""),
-            ("t10k-labels-idx1-ubyte", lambda old: old[:500] + bytes([old[500] ^ 1]) + old[501:]),
-            ("t10k-images-idx3-ubyte", lambda old: old + b"\0"),
-        ],
-        ids=["truncated", "empty", "altered", "longer"],
-    )
-    def test_a_damaged_file_is_named_in_one_line(self, name, damage, damaged_fashion, tmp_path):
-        file = damaged_fashion(name, damage)
-        message = refused(tmp_path / "results", "fashion_mnist")
-        assert str(file) in message
-        assert "rdp data prepare fashion_mnist" in message
-        assert not (tmp_path / "results").exists()
-
-
-@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10"])
-def test_absent_files_are_named_when_nothing_may_be_downloaded(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("RDP_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv(OFFLINE, "1")
-    message = refused(tmp_path / "results", name)
-    assert str(tmp_path / "data") in message
-    assert f"rdp data prepare {name}" in message
-    assert not (tmp_path / "results").exists()
-
-
-class Marker:
-    """An object whose unpickling leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-CIFAR_FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
-
-
-class TestCifar10:
-    def test_a_file_of_the_right_name_and_wrong_bytes_is_never_unpickled(self, tmp_path, monkeypatch):
-        folder, trace = tmp_path / "cifar-10-batches-py", tmp_path / "unpickled"
-        folder.mkdir()
-        for file in CIFAR_FILES:
-            (folder / file).write_bytes(pickle.dumps(Marker(trace)))
-        monkeypatch.setenv("RDP_DATA", str(tmp_path))
-        monkeypatch.setenv(OFFLINE, "1")
-        message = refused(tmp_path / "results", "cifar10")
-        assert str(folder / CIFAR_FILES[0]) in message
-        assert "md5" in message
-        assert not trace.exists()
-        pickle.loads((folder / CIFAR_FILES[0]).read_bytes())
-        assert trace.exists()  # so the test would have seen it
-
-    @pytest.mark.parametrize("missing", CIFAR_FILES)
-    def test_every_file_that_torchvision_reads_must_be_there(self, missing, tmp_path):
-        folder = tmp_path / "cifar-10-batches-py"
-        folder.mkdir()
-        for file in set(CIFAR_FILES) - {missing}:
-            (folder / file).write_bytes(b"")
-        with pytest.raises(UserError) as error:
-            torchvision_images.read("cifar10", tmp_path, False)
-        assert str(folder / missing) in str(error.value)
-
-    def test_whole_files_become_channels_first_images_in_three_disjoint_splits(self, tmp_path, monkeypatch):
-        """CIFAR-10's format with invented pixels, its published checksums exchanged for those of the files."""
-        from torchvision.datasets import CIFAR10
-
-        from rdp import digest
-
-        folder = tmp_path / "cifar-10-batches-py"
-        folder.mkdir()
-        pixels = np.random.default_rng(0).integers(0, 256, (6, 10_000, 3072), dtype=np.uint8)
-        labels = np.random.default_rng(1).integers(0, 10, (6, 10_000))
-        for i, name in enumerate(CIFAR_FILES[:6]):
-            content = {"data": pixels[i], "labels": labels[i].tolist()}
-            (folder / name).write_bytes(pickle.dumps(content, protocol=4))
-        meta = {"label_names": [str(i) for i in range(10)]}
-        (folder / "batches.meta").write_bytes(pickle.dumps(meta))
-        sums = {name: digest.of_file(folder / name, "md5") for name in CIFAR_FILES}
-        monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in CIFAR_FILES[:5]])
-        monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
-        monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
-        arrays = torchvision_images.read("cifar10", tmp_path, False)
-        # The files hold one channel's 32 x 32 pixels after the other.
-        np.testing.assert_array_equal(arrays["test_x"], pixels[5].reshape(-1, 3, 32, 32))
-        np.testing.assert_array_equal(arrays["test_y"], labels[5])
-        assert (len(arrays["train_x"]), len(arrays["validation_x"])) == (45_000, 5_000)
-        found = np.concatenate([arrays["train_x"], arrays["validation_x"]]).reshape(50_000, -1)
-        ours = sorted(rows(found[:, :64]))
-        assert ours == sorted(rows(pixels[:5, :, :64].reshape(50_000, -1)))

@@ -1,27 +1,31 @@
-"""The code digest changes with what determines a cell's numbers, and with nothing else."""
+"""The code digest changes with what determines a cell's numbers, and with nothing else.
 
-import ast
-import inspect
+What it is taken over, the skeleton of a syntax tree, is in test_skeleton.py.
+"""
+
 import json
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from rdp import data, fingerprint
-from rdp.fingerprint import NEUTRAL, modules, skeleton
+from rdp.fingerprint import NEUTRAL, modules
 from rdp.methods import available
+from rdp.study import RunSpec
 
-CELLS = [(method, family) for method in available() for family in ("mlp32", "resnet20")]
+FAMILIES = {"mlp32": "rdp.models.mlp", "resnet20": "rdp.models.resnet", "vit_micro": "rdp.models.vit"}
+DROPPING = {"droppath", "droppath_batch", "random_freeze", "residual_droppath"}
+TUNED = [("vanilla", "mlp32", "tuned"), ("residual_droppath", "vit_micro", "tuned")]
+CELLS = [*((method, family, "") for method in available() for family in FAMILIES), *TUNED]
 
 DIGESTS = """
 import json, sys
 from rdp import fingerprint
 assert fingerprint.__file__.startswith(sys.argv[1]), fingerprint.__file__
-print(json.dumps({"/".join(cell): fingerprint.code_digest(*cell) for cell in json.loads(sys.argv[2])}))
+cells = json.loads(sys.argv[2])
+print(json.dumps({"/".join(cell): fingerprint.code_digest(*cell[:2], tuned=bool(cell[2])) for cell in cells}))
 """
 
 
@@ -73,16 +77,36 @@ def package(unchanged, tmp_path, run_python) -> Copy:
     return copy
 
 
-FILES = sorted(Path(fingerprint.__file__).parent.rglob("*.py"))
 EVERY = {"/".join(cell) for cell in CELLS}
+
+
+def cells_of(methods: Collection[str] | None = None, families: Collection[str] | None = None) -> set[str]:
+    """The cells with one of these methods, and one of these families; None for any."""
+    return {
+        "/".join(cell)
+        for cell in CELLS
+        if (methods is None or cell[0] in methods) and (families is None or cell[1] in families)
+    }
+
+
+def digest_of(cell: tuple[str, str, str]) -> str:
+    return fingerprint.code_digest(*cell[:2], tuned=bool(cell[2]))
 
 
 class TestCodeDigest:
     def test_a_copy_has_the_digests_of_the_original(self, unchanged):
-        assert unchanged.before == {"/".join(cell): fingerprint.code_digest(*cell) for cell in CELLS}
+        assert unchanged.before == {"/".join(cell): digest_of(cell) for cell in CELLS}
 
-    def test_no_two_cells_share_a_digest(self):
-        assert len({fingerprint.code_digest(*cell) for cell in CELLS}) == len(CELLS)
+    def test_no_two_cells_share_a_digest_nor_a_tuned_one_with_one_of_a_given_rate(self):
+        assert len({digest_of(cell) for cell in CELLS}) == len(CELLS)
+
+    def test_a_runs_digest_is_that_of_its_method_and_architecture_and_whether_it_is_tuned(self, make_spec):
+        spec = make_spec("droppath")
+        assert fingerprint.code_of(spec) == fingerprint.code_digest("droppath", "mlp8")
+        tuning = {"learning_rates": [0.1], "seeds": [7], "recipe": spec.recipe}
+        tuned = RunSpec(**spec.model_dump() | {"tuning": tuning})
+        assert fingerprint.code_of(tuned) == fingerprint.code_digest("droppath", "mlp8", tuned=True)
+        assert fingerprint.code_of(tuned.candidates()[0]) == fingerprint.code_of(spec)
 
     def test_a_new_architecture_changes_nothing(self, package):
         new = '"resnet20": {"blocks": 3},\n    "resnet14": {"blocks": 2},'
@@ -90,7 +114,21 @@ class TestCodeDigest:
 
     def test_an_architectures_arguments_change_its_own_cells_alone(self, package):
         changed = package.changed_by("models/mlp.py", '"mlp32": {"depth": 32,', '"mlp32": {"depth": 31,')
-        assert changed == {cell for cell in EVERY if cell.endswith("/mlp32")}
+        assert changed == cells_of(families=["mlp32"])
+
+    def test_the_rule_of_choice_changes_tuned_cells_alone(self, package):
+        assert package.changed_by("tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy") == {
+            "/".join(cell) for cell in TUNED
+        }
+
+    def test_a_reworded_rule_of_choice_changes_nothing(self, package):
+        assert package.changed_by("tuning.py", "What a sweep says of", "What was found of") == set()
+
+    def test_another_version_of_timm_changes_the_cells_built_from_it_alone(self, package):
+        installed = package.folder / "timm-99.0.dist-info"
+        installed.mkdir()
+        installed.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: timm\nVersion: 99.0\n")
+        assert package.changed() == cells_of(families=["vit_micro"])
 
     def test_rewording_comments_and_docstrings_and_reflowing_lines_changes_nothing(self, package):
         package.edit("train.py", '"""The training loop.', '"""The loop that trains.')
@@ -117,7 +155,10 @@ class TestCodeDigest:
             ("rng.py", '"little"', '"big"'),
             ("data/batches.py", "flips = draw.random", "flips = 1 - draw.random"),
             ("models/initial.py", "2.0 if", "2.5 if"),
-            ("models/units.py", "shortcut + output * factor", "shortcut + factor * output"),
+            ("models/gates.py", "shortcut + output * factor", "shortcut + factor * output"),
+            ("models/units.py", "if p.requires_grad]", "if True]"),
+            ("models/blocks.py", "__init__", "__begin__"),
+            ("cost.py", "_EXAMPLES = 2", "_EXAMPLES = 3"),
             ("methods/__init__.py", "return FULL", "return Iteration('full')"),
             ("methods/iteration.py", "rest_trained: bool = True", "rest_trained: bool = False"),
         ],
@@ -126,16 +167,22 @@ class TestCodeDigest:
         assert package.changed_by(file, old, new) == EVERY
 
     def test_a_methods_file_changes_its_own_cells_alone(self, package):
-        changed = package.changed_by("methods/residual_droppath.py", "step // 2", "step // 3")
-        assert changed == {"residual_droppath/mlp32", "residual_droppath/resnet20"}
+        changed = package.changed_by("methods/residual_droppath.py", "divmod(step, 2)", "divmod(step, 3)")
+        assert changed == cells_of(["residual_droppath"])
 
-    def test_what_two_methods_share_changes_the_cells_of_both_alone(self, package):
-        changed = package.changed_by("methods/masks.py", "uniform < rates", "uniform <= rates")
-        assert changed == {cell for cell in EVERY if "droppath" in cell}
+    @pytest.mark.parametrize(
+        ("file", "old", "new"),
+        [
+            ("methods/masks.py", "uniform < rates", "uniform <= rates"),
+            ("methods/dropping.py", "1 / (1 - rates)", "1 / (1 + rates)"),
+        ],
+    )
+    def test_what_some_methods_share_changes_their_cells_alone(self, file, old, new, package):
+        assert package.changed_by(file, old, new) == cells_of(DROPPING)
 
     def test_a_familys_file_changes_its_own_cells_alone(self, package):
         changed = package.changed_by("models/resnet.py", "(16, 32, 64)", "(16, 32, 48)")
-        assert changed == {cell for cell in EVERY if cell.endswith("/resnet20")}
+        assert changed == cells_of(families=["resnet20"])
 
     @pytest.mark.parametrize(
         ("file", "old", "new"),
@@ -144,10 +191,37 @@ class TestCodeDigest:
             ("runner.py", "_STALE_SECONDS = 120.0", "_STALE_SECONDS = 121.0"),
             ("errors.py", "n=1", "n=2"),
             ("data/spiral.py", "_NOISE = 0.1", "_NOISE = 0.2"),  # the data digest sees that one
+            ("probes/feature_reuse.py", "APART = 2", "APART = 3"),
+            ("schedule.py", "import", "import math\nimport"),
+            ("bench.py", "_WARM_UP = 2", "_WARM_UP = 3"),
         ],
     )
     def test_what_only_keeps_or_tells_changes_nothing(self, file, old, new, package):
         assert package.changed_by(file, old, new) == set()
+
+
+class TestModuleDigest:
+    @pytest.mark.parametrize(
+        ("file", "old", "new", "redrawn"),
+        [
+            ("report/plots/reuse.py", 'cmap="viridis"', 'cmap="magma"', True),
+            ("report/plots/common.py", "alpha=0.12", "alpha=0.13", True),
+            ("report/tables.py", "Not drawn", "Left out", True),
+            ("report/page.py", "StrictUndefined", "Undefined", False),
+            ("tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy", False),
+        ],
+    )
+    def test_figures_are_drawn_again_when_what_draws_them_changes_and_only_then(
+        self, file, old, new, redrawn, package, unchanged
+    ):
+        package.edit(file, old, new)
+        script = "from rdp import fingerprint; print(fingerprint.module_digest('rdp.report.figures'))"
+        before, after = (
+            copy.run_python("-c", script, cwd=copy.folder, PYTHONPATH=str(copy.folder)).stdout
+            for copy in (unchanged, package)
+        )
+        assert len(before.strip()) == len(after.strip()) == 64
+        assert (before != after) == redrawn
 
 
 class TestClosure:
@@ -160,14 +234,16 @@ class TestClosure:
             "rdp.methods",
             "rdp.methods.iteration",
             "rdp.models",
+            "rdp.models.blocks",
+            "rdp.models.gates",
             "rdp.models.initial",
-            "rdp.models.paths",
             "rdp.models.units",
         }
+        shared = {"rdp.methods.dropping", "rdp.methods.masks"}
         for method in available():
-            own = {f"rdp.methods.{method}"} | ({"rdp.methods.masks"} if "droppath" in method else set())
-            assert modules(method, "mlp32") == always | own | {"rdp.models.mlp"}
-            assert modules(method, "resnet20") == always | own | {"rdp.models.resnet"}
+            own = {f"rdp.methods.{method}"} | (shared if method in DROPPING else set())
+            for architecture, family in FAMILIES.items():
+                assert modules(method, architecture) == always | own | {family, "rdp.models.paths"}
 
     def test_every_name_it_leaves_out_is_that_of_a_module(self):
         package = Path(fingerprint.__file__).parent
@@ -175,7 +251,10 @@ class TestClosure:
             stem = package.joinpath(*name.split(".")[1:])
             assert stem.with_suffix(".py").is_file() or (stem / "__init__.py").is_file(), name
 
-    def test_it_holds_every_module_of_this_package_that_a_real_run_loads(self, make_spec, run_python, tmp_path):
+    @pytest.mark.parametrize(("architecture", "dataset"), [("mlp8", "spiral"), ("vit_micro", "digits")])
+    def test_it_holds_every_module_of_this_package_that_a_real_run_loads(
+        self, architecture, dataset, make_spec, run_python, tmp_path
+    ):
         script = (
             "import sys, torch; from pathlib import Path; from rdp.study import RunSpec; "
             "from rdp.data import prepared; from rdp.train import Run; "
@@ -184,220 +263,14 @@ class TestClosure:
             "run.train(lambda run: None); run.finish(); run.state(); "
             "print(*(name for name in sys.modules if name.startswith('rdp.')))"
         )
-        spec = make_spec("residual_droppath", epochs=1)
+        small = {"architecture": architecture, "dataset": dataset, "train_size": 100}
+        spec = make_spec("residual_droppath", epochs=1, **small)
         done = run_python("-c", script, spec.model_dump_json(), str(tmp_path), OMP_NUM_THREADS="1")
         assert done.returncode == 0, done.stderr
         loaded = set(done.stdout.split())
         # A source decides the data, whose digest stands for it; probes only measure.
         sources = {data.source(name).__name__ for name in data.available()}
         assert loaded - NEUTRAL - sources - {"rdp.probes"} == modules(spec.method, spec.architecture)
-
-
-def parse(source: str) -> str:
-    """A source's skeleton as the text that is digested."""
-    return json.dumps(skeleton(ast.parse(source)))
-
-
-class TestSkeleton:
-    @pytest.mark.parametrize(
-        ("one", "other"),
-        [
-            ("x = 1", "x   =  1  # one"),
-            ("def f():\n    '''Text.'''\n    return 1", "def f():\n    return 1"),
-            ("class A:\n    '''Text.'''\n    x = 1", "class A:\n    '''Other.'''\n    x = 1"),
-            ("'''Module.'''\nimport os", "import os"),
-            ("x = 'a' 'b'", 'x = "ab"'),
-            ("x = (1 + 2) * (3)", "x = (1 + 2) * 3"),
-            ("x = u'a'", "x = 'a'"),
-            ("x = 0x10", "x = 16"),
-        ],
-    )
-    def test_it_is_blind_to_form(self, one, other):
-        assert parse(one) == parse(other)
-
-    @pytest.mark.parametrize(
-        ("one", "other"),
-        [
-            ("x = 1", "x = 2"),
-            ("x = 1", "x = True"),
-            ("x = 1", "x = 1.0"),
-            ("x = 1", "x = '1'"),
-            ("x = 0.1", "x = 0.1000000000000001"),
-            ("x = a - b", "x = b - a"),
-            ("x = a + b", "x = a - b"),
-            ("f(a)", "f(a=a)"),
-            ("def f(a, b=1): pass", "def f(a, *, b=1): pass"),
-            ("f(*a)", "f(**a)"),
-            ("x = f'{a}'", "x = f'{a!r}'"),
-            ("x = f'{a:.2f}'", "x = f'{a:.3f}'"),
-            ("if a:\n    f()\ng()", "if a:\n    f()\n    g()"),
-            ("x = 'text'", "x = 'other'"),
-            ("return_ = 1", "return__ = 1"),
-            ("x = None", "x = ..."),
-            ("x = []", "x = ()"),
-            ("@a\ndef f(): pass", "def f(): pass"),
-            ("def f():\n    'a'\n    'b'", "def f():\n    'a'"),
-            ("x = y[1:]", "x = y[:1]"),
-            ("x: int = 1", "x: float = 1"),
-            ("x = 1.0", "x = '1.0'"),
-            ("x = b''", "x = \"b''\""),
-        ],
-    )
-    def test_it_sees_every_change_of_meaning(self, one, other):
-        assert parse(one) != parse(other)
-
-
-SOURCES = {
-    "f-strings": """
-x = f"{a}"
-y = f"{a!r:>10.3f} and {b=} {{braces}} {c!s}"
-z = f"{d['key']} {', '.join(str(i) for i in e)}" 'plain' f'{f"{nested}"}'
-w = rf"\\d{a}" f""
-v = f'''{
-    a + b
-} on
-lines'''
-u = f"{a:%Y-%m-%d}" f"{x:}" f"{(lambda: 1)()}"
-""",
-    "nested format specs": """
-x = f"{a:{width}}"
-y = f"{a!r:>{width}.{precision}f}" f"{x:{'>'}{10}}"
-""",
-    "match": """
-match command:
-    case {"key": [first, *rest], **others} if first > 0:
-        pass
-    case Point(x=0, y=0) | (0, 0) | None:
-        pass
-    case "a" | 1.5 | -1 | True as what:
-        pass
-    case _:
-        '''not a docstring'''
-""",
-    "hints": """
-from typing import Annotated
-def f(a: int, /, b: "str" = "x", *args: *Ts, c: Annotated[int, "text"] | None = None, **kw: dict[str, int]) -> None:
-    '''Docstring.'''
-    x: list[int] = []
-    y: int
-    (z): int = 1
-""",
-    "decorators": """
-@cache
-@deco(a, b=1)
-async def f():
-    '''Docstring.'''
-    async with a as b, c: yield b
-    async for i in x: await i
-@dataclass(frozen=True)
-class A(B, metaclass=C):
-    '''Docstring.'''
-    @property
-    def x(self): return self._x
-""",
-    "expressions": """
-if (n := len(a)) > 10: pass
-x = [i async for i in y if (z := i)] + [*a, *b] + [{**c, 'd': 1}]
-f = lambda a, *b, c=1, **d: (yield)
-global_ = 1_000_000 + 0xFF + 1e-5 + 1j + 0.1 + 1e400 - 1e400
-s = b'bytes' b'more', ..., None, True, r'raw\\n', 'quote"s', "it's", 'caf\\u00e9', '\\ud83d\\ude00'
-del a[0], a.b
-a[1:2, ..., ::3] = a[b] = c
-print(not a, -b, ~c, a if b else c, a < b <= c != d, a and b or c, a @ b, a // b, a ** b, a is not b, a not in b)
-""",
-    "statements": """
-from . import a
-from ..b import c as d, e
-import f.g as h
-try:
-    raise A from b
-except* (B, C) as error:
-    raise
-else:
-    pass
-finally:
-    with open(a) as b, (c): assert d, 'message'
-try: pass
-except: pass
-while True:
-    break
-else:
-    continue
-def outer():
-    x = 1
-    def inner():
-        nonlocal x
-        global y
-        x += 1
-        return
-class Empty: '''Only a docstring.'''
-def empty(): '''Only a docstring.'''
-""",
-}
-
-ELSEWHERE = """
-import ast, json, sys
-from pathlib import Path
-from typing import Any
-given = json.load(sys.stdin)
-exec(given["functions"])
-print(json.dumps([json.dumps(skeleton(ast.parse(source))) for source in given["sources"]]))
-"""
-
-
-def bare_functions() -> str:
-    """The source of the fingerprint's functions, which run without the packages that the module imports."""
-    tree = ast.parse(inspect.getsource(fingerprint))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.decorator_list]
-    return "\n".join(map(ast.unparse, functions))
-
-
-def other_pythons() -> dict[str, str]:
-    """Interpreters of version 3.11 or later that can be found here, by version; this one's left out."""
-    names = [f"python3.{minor}" for minor in range(11, 16)]
-    found = [path for name in names if (path := shutil.which(name))]
-    found += map(str, sorted(Path.home().glob(".pyenv/versions/*/bin/python")))
-    by_version = {}
-    for path in found:
-        # A pyenv shim of a version that is not switched on only complains.
-        done = subprocess.run(
-            [path, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            by_version[tuple(map(int, done.stdout.split()))] = path
-    here = sys.version_info[:2]
-    return {f"{a}.{b}": p for (a, b), p in by_version.items() if (a, b) >= (3, 11) and (a, b) != here}
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> dict[str, dict[str, str]]:
-    """The skeletons of all sources, and of this package's own files, under every other Python found here."""
-    pythons = other_pythons()
-    if not pythons:
-        pytest.skip("no other Python of version 3.11 or later on PATH or under ~/.pyenv")
-    sources = SOURCES | {str(file): file.read_text() for file in FILES}
-    given = json.dumps({"functions": bare_functions(), "sources": list(sources.values())})
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    found = {}
-    for version, path in pythons.items():
-        done = subprocess.run(
-            [path, "-I", "-c", ELSEWHERE], input=given, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"Python {version}: {done.stderr}"
-        found[version] = dict(zip(sources, json.loads(done.stdout), strict=True))
-    return found
-
-
-class TestOtherPythons:
-    @pytest.mark.parametrize("name", SOURCES)
-    def test_every_kind_of_source_has_the_same_skeleton(self, name, elsewhere):
-        for version, found in elsewhere.items():
-            assert found[name] == parse(SOURCES[name]), f"Python {version}"
-
-    def test_so_has_every_file_of_this_package(self, elsewhere):
-        for version, found in elsewhere.items():
-            for file in FILES:
-                assert found[str(file)] == parse(file.read_text()), f"Python {version}: {file}"
 
 
 class TestStack:

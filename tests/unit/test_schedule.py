@@ -190,7 +190,6 @@ class TestCallsOutsideAContext:
             assert torch.equal(schedule.model(x), original(x))
             schedule.model.train()
 
-    # BUG: Units._set_norms notes norms that are in evaluation mode already, and puts them back into it.
     @pytest.mark.parametrize("norm", ["update", "batch", "eval"])
     @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
     def test_a_mode_that_is_set_within_an_iteration_stays(self, norm, training):

@@ -1,4 +1,7 @@
-"""Studies: every bad input is one line with the file, the key and what is valid; specs name what they say."""
+"""Studies: every bad input is one line with the file, the key and what is valid; specs name what they say.
+
+What a sweep of learning rates adds to them is in test_sweep_spec.py.
+"""
 
 import copy
 import json
@@ -96,7 +99,7 @@ BAD = {
     "no cell that makes sense": (
         "grids.0.architectures",
         ["resnet20"],
-        ["grids", "no cell", "resnet20 reads images", "spiral holds vectors"],
+        ["grids", "no cell", "resnet20 reads images", "holds vectors"],
     ),
     "droppath on a plain path alone": (
         "methods",
@@ -212,7 +215,7 @@ class TestCells:
         plan = load(write_study(content))
         assert {c.architecture for c in plan.cells} == {"mlp8"}
         assert {(s.architecture, s.reason) for s in plan.skipped} == {
-            ("resnet20", "resnet20 reads images, and spiral holds vectors")
+            ("resnet20", "resnet20 reads images, and the dataset holds vectors")
         }
 
     def test_recipes_are_merged_from_study_to_grid_to_method(self, study_content, write_study):
@@ -272,6 +275,7 @@ OTHER_RECIPE = {
     "schedule": "constant",
     "warmup": 0.2,
     "epochs": 3,
+    "budget": "flops",
     "batch_size": 51,
     "crop_padding": 1,
     "flip": True,
@@ -288,6 +292,8 @@ OTHER_SPEC = {
     "options": {"path": "residual", "rate": 0.3, "schedule": "linear"},
     "threads": 2,
     "seed": 1,
+    "tuning": {"learning_rates": [0.1], "seeds": [1000], "recipe": {"learning_rate": None}},
+    "sweep": True,
 }
 
 
@@ -319,7 +325,7 @@ class TestRunSpec:
 
     def test_its_digest_is_pinned(self, make_spec):
         # Stores are addressed by it: a change here orphans every record there is.
-        assert make_spec("droppath", seed=3).spec_digest[:16] == "bf5ca97fecb71927"
+        assert make_spec("droppath", seed=3).spec_digest[:16] == "7200fdba3a0818a6"
 
     def test_the_quick_study_is_read(self, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
@@ -348,7 +354,15 @@ class TestSchema:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plan", "quick"], ["status", "quick"], ["schema"], ["data", "list"], ["train", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        *([command, name] for command in ("plan", "status") for name in ("quick", "rdp")),
+        ["schema"],
+        ["data", "list"],
+        *([*command, "--help"] for command in (["train"], ["tune"], ["bench"], ["bench", "rdp"])),
+    ],
+    ids=" ".join,
 )
 def test_planning_and_help_do_not_import_torch(arguments, run_python, tmp_path):
     done = run_python("-X", "importtime", "-m", "rdp.cli", *arguments, RDP_RESULTS=str(tmp_path))

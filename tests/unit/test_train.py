@@ -15,7 +15,7 @@ from rdp.study import Recipe
 from rdp.train import learning_rate, make_optimizer
 
 SCHEDULES = ["cosine", "one_cycle", "constant"]
-METHODS = ["vanilla", "droppath", "residual_droppath", "plain", "pnnh"]
+METHODS = ["vanilla", "droppath", "droppath_batch", "random_freeze", "residual_droppath", "plain", "pnnh"]
 
 
 def rates(steps: int = 100, **recipe) -> list[float]:
@@ -122,6 +122,7 @@ def stop_at(step: int):
 RESUMED = [
     ("residual_droppath", "sgd", {}),
     ("residual_droppath", "adamw", {}),
+    ("random_freeze", "sgd", {}),
     ("pnnh", "sgd", {}),
     ("pnnh", "adamw", {}),
     ("droppath", "sgd", {"precision": "bfloat16"}),
@@ -194,11 +195,9 @@ class TestDeterminism:
         assert first.keys() == other.keys()
         assert all(first[name] != other[name] for name in first if name.endswith("linear.weight"))
 
-    @pytest.mark.parametrize("method", ["droppath", "residual_droppath"])
+    @pytest.mark.parametrize("method", ["droppath", "droppath_batch", "random_freeze", "residual_droppath"])
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-    def test_at_rate_0_droppath_and_residual_droppath_are_vanilla_bit_for_bit(
-        self, method, optimizer, make_spec, make_run
-    ):
+    def test_at_rate_0_whatever_drops_or_freezes_is_vanilla_bit_for_bit(self, method, optimizer, make_spec, make_run):
         vanilla = train(make_run(make_spec("vanilla", optimizer=optimizer)))
         assert train(make_run(make_spec(method, {"rate": 0}, optimizer=optimizer))) == vanilla
         assert train(make_run(make_spec(method, {"rate": 0.2}, optimizer=optimizer)))["weights"] != vanilla["weights"]

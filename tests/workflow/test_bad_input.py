@@ -41,11 +41,13 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("[mlp8]", "[mlp9]", "grids[0].architectures: unknown name 'mlp9'; did you mean 'mlp8'?"),
         ("seeds:", "seads:", "seads: unknown key; did you mean 'seeds'?"),
         ("rate: 0.1", "rate: -0.1", "methods.droppath.rate: "),
-        ("[mlp8]", "[resnet20]", "no cell is left to train (resnet20 reads images, and spiral holds vectors)"),
+        ("grids:", "tune: {seeds: [0]}\ngrids:", "tune.seeds: 0 is a seed of the study too"),
+        ("grids:", "tune: {learning_rats: [0.1]}\ngrids:", "tune.learning_rats: unknown key; did you mean"),
+        ("[mlp8]", "[resnet20]", "no cell is left to train (resnet20 reads images, and the dataset holds vectors)"),
     ],
-    ids=["unknown architecture", "misspelt key", "negative rate", "no cells"],
+    ids=["unknown architecture", "misspelt key", "negative rate", "a seed of its own", "misspelt sweep", "no cells"],
 )
-@pytest.mark.parametrize("command", ["plan", "status", "train", "report"])
+@pytest.mark.parametrize("command", ["plan", "status", "tune", "train", "report"])
 def test_a_bad_study_is_refused_by_every_command(command: str, old: str, new: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD.replace(old, new))
     line = refusal(run(tmp_path, "rdp", command, "small.yaml"))
@@ -108,6 +110,40 @@ def test_a_dataset_that_is_absent_and_may_not_be_fetched(dataset: str, tmp_path:
     assert "no such file" in line
     assert f"rdp data prepare {dataset}" in line
     assert not (tmp_path / "results").exists()
+
+
+def test_a_study_without_a_sweep_has_nothing_to_tune(tmp_path: Path) -> None:
+    done = run(tmp_path, "rdp", "tune", "quick")
+    assert done.returncode == 2
+    line = refusal(done)
+    assert "quick.yaml: no learning rate to choose" in line
+    assert "'tune'" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cell_that_is_not_tuned_has_nothing_to_tune_either(tmp_path: Path) -> None:
+    rows = GOOD.replace("grids:", "tune: {learning_rates: [0.1]}\ngrids:")
+    (tmp_path / "small.yaml").write_text(
+        rows + "  - {datasets: [spiral], architectures: [mlp16], learning_rates: []}\n"
+    )
+    line = refusal(run(tmp_path, "rdp", "tune", "small.yaml", "mlp16/spiral/vanilla"))
+    assert "no learning rate to choose" in line
+    line = refusal(run(tmp_path, "rdp", "tune", "small.yaml", "mlp8/spiral/vanila"))
+    assert "did you mean 'mlp8/spiral/vanilla'?" in line
+
+
+def test_a_bench_of_a_rate_that_is_none(tmp_path: Path) -> None:
+    done = run(tmp_path, "rdp", "bench", "rdp", "--rate", "1.5")
+    assert done.returncode == 2
+    assert refusal(done) == "rdp: bench: a rate in (0, 1) is needed, found 1.5"
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_bench_on_a_device_that_is_none(tmp_path: Path) -> None:
+    done = run(tmp_path, "rdp", "bench", "rdp", "--device", "gpu")
+    assert done.returncode == 2
+    assert "gpu" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_unknown_run_names_the_near_one(tmp_path: Path) -> None:

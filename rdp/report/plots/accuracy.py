@@ -1,7 +1,5 @@
 """Accuracy: by method, against vanilla, by depth, and over training."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,9 +9,11 @@ from rdp import data as datasets
 from rdp import models
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.summary import BASELINE, by_seed
+from rdp.report.summary import BASELINE, baseline_of, by_seed
 from rdp.report.tables import Tables
 from rdp.stats import mean_interval, paired_difference
+
+_NEAR = 5.0  # points to vanilla that an axis shows in any case
 
 
 def accuracy(tables: Tables) -> common.Drawing:
@@ -57,13 +57,14 @@ def differences(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        others = [label for label in tables.labels if label != BASELINE and (runs["method"] == label).any()]
-        baseline = by_seed(runs[runs["method"] == BASELINE])
+        name = baseline_of(runs)
+        others = [label for label in tables.labels if label != name and (runs["method"] == label).any()]
+        baseline = by_seed(runs[runs["method"] == name])
+        estimates = {label: paired_difference(by_seed(runs[runs["method"] == label]), baseline) for label in others}
         axis.axvline(0, color="0.3", linewidth=1)
-        for place, label in enumerate(others):
+        for place, (label, estimate) in enumerate(estimates.items()):
             mine, look = by_seed(runs[runs["method"] == label]), looks[label]
             pairs = {seed: mine[seed] - baseline[seed] for seed in sorted(mine.keys() & baseline.keys())}
-            estimate = paired_difference(mine, baseline)
             heights = common.spread(place, len(pairs))
             axis.scatter(list(pairs.values()), heights, s=14, marker=look.marker, color=look.colour, alpha=0.35)
             if estimate.n:
@@ -75,31 +76,31 @@ def differences(tables: Tables) -> common.Drawing:
             interval = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
             rows += [key | {"seed": seed, "points": points} | interval for seed, points in pairs.items()]
         common.rows_of_methods(axis, others)
-        _keep_in_sight(axis, [row for row in rows if row.items() >= setting.key.items()])
+        _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
         axis.set_title(setting.title)
         axis.set_xlabel(f"test accuracy against {BASELINE} (points)")
-    style.note(figure, f"Paired by seed. Seeds beyond an axis are in the data file. {tables.absent()}")
+    style.note(figure, f"Paired by seed. What lies beyond an axis is in the data file. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
-def _keep_in_sight(axis: Axes, rows: list[dict[str, Any]]) -> None:
-    """Limits by the bulk of the methods: one that failed altogether would squeeze the others into a line."""
-    means = {row["method"]: row for row in rows}.values()
-    near = [row for row in means if abs(row["mean"]) <= max(10.0, 3 * np.median([abs(r["mean"]) for r in means]))]
-    ends = [row[end] for row in near for end in ("mean", "low", "high") if not np.isnan(row[end])]
-    ends += [row["points"] for row in rows if row["method"] in {r["method"] for r in near}]
-    if ends and len(near) < len(means):
-        low, high = min(0.0, *ends), max(0.0, *ends)
-        margin = 0.06 * max(high - low, 1.0)
-        axis.set_xlim(low - margin, high + margin)
-        for row in means:
-            if row not in near:
-                place = [label.get_text() for label in axis.get_yticklabels()].index(row["method"])
-                side, arrow = (low, "◂") if row["mean"] < 0 else (high, "▸")
-                axis.text(
-                    side, place, f"{arrow} {row['mean']:+.0f}", va="center", ha="left" if side == low else "right"
-                )
+def _name_those_far_off(axis: Axes, means: list[float]) -> None:
+    """Limit the axis to the bulk of the methods, where one that failed altogether would squeeze the others.
+
+    Such a method's mean is written at the edge of its row.
+    """
+    sizes = np.abs(means)
+    reach = max(_NEAR, 3 * float(np.nanmedian(sizes))) if np.isfinite(sizes).any() else _NEAR
+    far = [place for place, size in enumerate(sizes) if size > 1.5 * reach]
+    if not far:
+        return
+    low, high = axis.get_xlim()
+    low, high = max(low, -1.5 * reach), min(high, 1.5 * reach)
+    axis.set_xlim(low, high)
+    for place in far:
+        left = means[place] < 0
+        told, where = f"◂ {means[place]:+.0f}" if left else f"{means[place]:+.0f} ▸", low if left else high
+        axis.text(where, place, told.replace("-", "\u2212"), va="center", ha="left" if left else "right")
 
 
 def training_curves(tables: Tables) -> common.Drawing:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.summary import BASELINE
+from rdp.report.summary import BASELINE, baseline_of
 from rdp.report.tables import Tables
 
 
@@ -16,7 +16,7 @@ def cost(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        baseline = runs[runs["method"] == BASELINE]
+        baseline = runs[runs["method"] == baseline_of(runs)]
         axis.axvline(1, color="0.3", linewidth=1)
         for place, label in enumerate(tables.labels):
             mine, look = runs[runs["method"] == label], looks[label]

@@ -1,0 +1,99 @@
+"""A study's report has the figures that its file asks for, and each of them a caption."""
+
+import string
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from rdp import places, probes, study
+from rdp.report import contents, figures
+from rdp.study import Plan
+
+from .conftest import TUNED
+
+COMMON = ["accuracy", "differences", "training_curves", "accuracy_by_depth", "cost"]
+STUDIES = sorted(places.studies())
+
+
+def change(folder: Path, **keys: Any) -> Plan:
+    """The tuned study with some of its keys changed; None takes a key out."""
+    content = yaml.safe_load(TUNED) | keys
+    content = {key: value for key, value in content.items() if value is not None}
+    (folder / "changed.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return study.load(str(folder / "changed.yaml"))
+
+
+def test_a_study_without_sweep_and_probes_has_the_common_ones(planted: Plan) -> None:
+    assert list(contents.figures(planted)) == COMMON
+    assert set(contents.figures(planted).values()) == {None}
+
+
+def test_a_sweep_adds_its_own(tmp_path: Path) -> None:
+    found = contents.figures(change(tmp_path, probes=[]))
+    assert list(found) == [*COMMON, "learning_rates"]
+    assert found["learning_rates"] is None
+
+
+def test_a_sweep_that_no_grid_uses_adds_none(tmp_path: Path) -> None:
+    grids = [{"datasets": ["digits"], "architectures": ["resnet20"], "learning_rates": []}]
+    assert list(contents.figures(change(tmp_path, probes=[], grids=grids))) == COMMON
+
+
+def test_each_probe_adds_its_own_and_they_need_it(tmp_path: Path) -> None:
+    reuse = dict.fromkeys(["redundancy", "reuse_matrices", "lesions", "branch_to_stream"], "feature_reuse")
+    found = contents.figures(change(tmp_path, probes=["feature_reuse"]))
+    assert {name: probe for name, probe in found.items() if probe} == reuse
+    found = contents.figures(change(tmp_path, probes=["surviving_neurons"]))
+    assert {name: probe for name, probe in found.items() if probe} == {"surviving_neurons": "surviving_neurons"}
+    both = contents.figures(change(tmp_path, probes=["surviving_neurons", "feature_reuse"]))
+    assert list(both)[6:] == ["surviving_neurons", *reuse]
+
+
+def test_every_method_trained_on_points_of_the_plane_has_maps(tmp_path: Path) -> None:
+    grids = [
+        {"datasets": ["digits"], "architectures": ["resnet20"]},
+        {"datasets": ["spiral"], "architectures": ["mlp8"], "methods": ["rdp", "vanilla"]},
+    ]
+    found = contents.figures(change(tmp_path, probes=["activation_maps"], grids=grids))
+    maps = {name: probe for name, probe in found.items() if probe}
+    # In the study's order, not the grid's.
+    assert list(maps.items()) == [(f"activation_maps_{label}", "activation_maps") for label in ("vanilla", "rdp")]
+    assert not [
+        name
+        for name in contents.figures(change(tmp_path, probes=["activation_maps"], grids=grids[:1]))
+        if name.startswith("activation_maps")
+    ]
+
+
+def test_every_probe_has_a_figure_and_every_figure_a_function() -> None:
+    assert {*contents.OF_PROBE, contents.MAPS} == set(probes.available())
+    named = [*contents.COMMON, contents.SWEEP, *(name for names in contents.OF_PROBE.values() for name in names)]
+    assert sorted(named) == sorted(figures.DRAW)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_figure_of_this_projects_studies_has_a_caption(name: str) -> None:
+    captions = yaml.safe_load((places.templates() / "captions.yaml").read_text())
+    for figure in contents.figures(study.load(name)):
+        caption = captions[contents.MAPS if figure.startswith(f"{contents.MAPS}_") else figure]
+        assert caption.keys() == {"title", "alt", "caption"}, figure
+        for text in caption.values():
+            assert text[0] in string.ascii_uppercase, figure
+        assert caption["alt"].endswith("."), figure
+
+
+def test_no_caption_is_of_a_figure_that_no_study_has() -> None:
+    captions = yaml.safe_load((places.templates() / "captions.yaml").read_text())
+    assert captions.keys() == {*figures.DRAW, contents.MAPS}
+
+
+def test_the_snakefile_may_ask_without_loading_what_draws() -> None:
+    code = (
+        "import sys, rdp.report.contents; print(sorted({'matplotlib', 'pandas', 'torch', 'seaborn'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

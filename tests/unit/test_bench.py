@@ -1,0 +1,123 @@
+"""Measurements of speed: their statistics and their counts. How fast anything is, no test says."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rdp import bench, cost
+from rdp.bench import Ratio
+from rdp.errors import UserError
+from rdp.methods import FULL, method_class
+from rdp.models import build
+from rdp.models.units import Units
+
+CPU = torch.device("cpu")
+ARCHITECTURE, RATE, BATCH, PAIRS = "resnet20", 0.5, 2, 2
+
+
+class TestRatio:
+    @pytest.mark.parametrize(
+        ("values", "median"), [([3.0], 3.0), ([1.0, 9.0], 5.0), ([5.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 30.0], 3.0)]
+    )
+    def test_it_is_the_median(self, values, median):
+        assert Ratio.of(np.array(values)).median == median
+
+    @pytest.mark.parametrize("size", [1, 2, 5, 20, 101])
+    def test_its_interval_holds_the_median_and_lies_among_the_values(self, size):
+        values = np.random.default_rng(size).lognormal(size=size)
+        found = Ratio.of(values)
+        assert values.min() <= found.low <= found.median <= found.high <= values.max()
+        assert found.median == np.median(values)
+        assert (found.low < found.high) == (size > 1)
+
+    def test_the_same_values_give_the_same_interval(self):
+        values = np.random.default_rng(0).normal(size=20)
+        assert Ratio.of(values) == Ratio.of(values.copy())
+
+    def test_values_that_are_alike_have_an_interval_of_no_width(self):
+        assert Ratio.of(np.full(20, 0.7)) == Ratio(0.7, 0.7, 0.7)
+
+    def test_more_values_make_it_narrower(self):
+        draws = np.random.default_rng(0)
+        widths = [found.high - found.low for n in (10, 1000) for found in [Ratio.of(draws.normal(size=n))]]
+        assert widths[1] < widths[0] / 3
+
+    def test_it_covers_the_median_about_as_often_as_it_says(self):
+        draws = np.random.default_rng(1).exponential(size=(300, 25))
+        found = [Ratio.of(values) for values in draws]
+        covered = np.mean([ratio.low <= math.log(2) <= ratio.high for ratio in found])
+        assert 0.9 <= covered <= 0.99
+
+    def test_one_odd_value_moves_it_little(self):
+        values = np.linspace(0.9, 1.1, 21)
+        spoiled = values.copy()
+        spoiled[7] = 1000.0
+        assert Ratio.of(spoiled).median == pytest.approx(1.01)
+        assert Ratio.of(spoiled).high < 1.2
+
+    def test_it_is_told_with_its_interval(self):
+        assert str(Ratio(0.71234, 0.7, 0.72)) == "0.712 [0.700, 0.720]"
+
+
+@pytest.fixture(scope="module")
+def measured() -> bench.PairCost:
+    return bench.rdp_pairs(ARCHITECTURE, rate=RATE, batch_size=BATCH, pairs=PAIRS, device=CPU)
+
+
+class TestPairs:
+    def test_what_is_counted_is_of_the_masks_that_were_timed(self, measured):
+        shape = (3, 32, 32)
+        network = build(
+            ARCHITECTURE, path="residual", path_options={}, norm_gain=1.0, input_shape=shape, classes=10, seed=0
+        )
+        count, units = cost.iteration_cost(network, shape), len(Units(network))
+        method = method_class("residual_droppath")(rate=RATE)
+        shares = [
+            sum(count(method.iteration(2 * pair + i, units=units, batch_size=BATCH, seed=0)) for i in (0, 1))
+            / (2 * count(FULL))
+            for pair in range(2, 2 + PAIRS)  # after two to warm up
+        ]
+        assert len(set(shares)) > 1  # else any masks would do
+        assert measured.counted == pytest.approx(np.median(shares))
+        assert 0.4 < measured.counted < 1
+
+    def test_it_says_what_was_measured(self, measured):
+        assert (measured.architecture, measured.batch_size, measured.pairs) == (ARCHITECTURE, BATCH, PAIRS)
+
+    def test_every_number_is_finite_and_positive(self, measured):
+        numbers = [measured.counted, measured.drop, measured.recover, measured.vanilla_seconds]
+        for ratio in (measured.measured, measured.measured_over_counted):
+            numbers += [ratio.median, ratio.low, ratio.high]
+            assert ratio.low <= ratio.median <= ratio.high
+        assert all(math.isfinite(number) and number > 0 for number in numbers)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, 1.5, -0.1, float("nan")])
+def test_a_rate_that_drops_nothing_or_everything_is_refused(rate, tmp_path):
+    options = {"batch_size": 2, "pairs": 2, "threads": 1, "device": "cpu", "results": tmp_path}
+    with pytest.raises(UserError, match=r"a rate in \(0, 1\) is needed"):
+        bench.run(rate=rate, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_device_is_refused(tmp_path):
+    options = {"batch_size": 2, "pairs": 2, "threads": 1, "results": tmp_path}
+    with pytest.raises(UserError, match="gpu"):
+        bench.run(rate=0.2, device="gpu", **options)
+
+
+@pytest.mark.slow
+def test_its_figures_are_left_as_json_and_as_a_table(tmp_path):
+    table, path = bench.run(rate=0.5, batch_size=2, pairs=2, threads=1, device="cpu", results=tmp_path)
+    assert path == tmp_path / "bench" / "rdp.json"
+    content = json.loads(path.read_text())
+    assert [row["architecture"] for row in content["pairs"]] == list(bench.ARCHITECTURES)
+    assert (content["rate"], content["threads"], content["shape"]) == (0.5, 1, [3, 32, 32])
+    assert content["stack"]["torch"].startswith(torch.__version__.split("+")[0])
+    for row in content["pairs"]:
+        assert row["measured"]["low"] <= row["measured"]["median"] <= row["measured"]["high"]
+    assert table.row_count == len(bench.ARCHITECTURES)
+    assert next(table.columns[3].cells) == f"{content['pairs'][0]['counted']:.3f}"
