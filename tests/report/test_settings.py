@@ -102,10 +102,13 @@ def test_a_rate_beside_tune_sets_nothing_apart(tmp_path: Path) -> None:
     assert titles(tmp_path, "  - {datasets".join(text[:2])) == ["resnet32 on digits"] * 2
 
 
-def test_two_sweeps_of_one_network_are_told_apart(tmp_path: Path) -> None:
-    found = titles(tmp_path, TUNED)
+# BUG: settings._told shortens a sweep to its ends, and a `Setting` is told apart by that text alone: two sweeps
+# between the same ends are pooled.
+@pytest.mark.parametrize("rates", ["[0.05]", "[0.1, 0.15, 0.2]", "[0.2, 0.1]"])
+def test_two_sweeps_of_one_network_are_told_apart(rates: str, tmp_path: Path) -> None:
+    found = titles(tmp_path, TUNED.replace("[0.05]", rates))
     assert len(found) == 4
-    assert found[0] != found[2]
+    assert found[0] == found[1] != found[2] == found[3]
 
 
 def test_figures_know_the_baseline_by_its_method_as_the_tables_do(tmp_path: Path) -> None:

@@ -71,7 +71,13 @@ def iterations(units: int) -> dict[str, Iteration]:
 
 
 class TestAgainstARealStep:
-    @pytest.mark.parametrize("name", REAL)
+    @pytest.mark.parametrize(
+        "name",
+        [
+            name if name in {"resnet20", "resnet18", "vit"} else pytest.param(name, marks=pytest.mark.slow)
+            for name in REAL
+        ],
+    )
     def test_every_kind_of_iteration_costs_what_it_is_counted_to(self, name, make):
         network, shape = make(name)
         cost, measured = iteration_cost(network, shape), Real(network, shape)

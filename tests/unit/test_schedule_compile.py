@@ -51,6 +51,7 @@ def test_compiled_block_by_block_it_trains_as_it_does_uncompiled(backend):
     torch.testing.assert_close(compiled.model.eval()(x), plain.model.eval()(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_once_each_form_was_seen_new_masks_compile_nothing():
     schedule, counter = rdp.ResidualDropPath(VIT.build(), 0.5, seed=1), CompileCounter()
     schedule.compile(backend=counter)

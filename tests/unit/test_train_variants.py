@@ -207,6 +207,7 @@ class TestTransformer:
         assert not np.array_equal(before, predictions)
         assert found["accuracy"] == record.numbers["test_accuracy"]
 
+    @pytest.mark.slow
     def test_it_learns_digits(self, spec_of, make_run):
         numbers = train(make_run(spec_of("vanilla", train_size=512, epochs=10)))
         assert numbers["test_accuracy"] > 0.5  # chance is 0.1

@@ -34,6 +34,7 @@ def test_a_changed_option_trains_its_own_cells_alone(project: Project) -> None:
     assert project.planned()["train_cell"] == 2  # on the spiral, on digits
 
 
+@pytest.mark.slow
 def test_a_new_seed_trains_that_seed_alone(project: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in project.root.glob("results/store/*/seed-*/record.json")}
     project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 3")
