@@ -210,9 +210,9 @@ class TestPage:
         text = build(tuned, tmp_path, make_tables(tuned, tmp_path))
         assert "learning rate tuned" in text
         assert "learning rate 0.02, 10 epochs" in text
-        assert "Learning rates were chosen by a sweep" in text
+        assert "Where the study sweeps learning rates" in text
         plan = make_plan(tmp_path)
-        assert "chosen by a sweep" not in build(plan, tmp_path, make_tables(plan, tmp_path))
+        assert "sweeps learning rates" not in build(plan, tmp_path, make_tables(plan, tmp_path))
 
     def test_maps_of_each_method_share_a_caption_and_say_whose_they_are(
         self, tuned: Plan, tmp_path: Path, build: Callable
