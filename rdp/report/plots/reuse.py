@@ -166,7 +166,7 @@ def activation_maps(tables: Tables, label: str) -> common.Drawing:
             _mosaic(axis, here)
             axis.set_title(f"{label}, {setting.title}, {words}")
             low, high, seed = here["low"].iloc[0], here["high"].iloc[0], here["seed"].iloc[0]
-            note = f"Seed {seed}. Each tile: one unit over [{low:g}, {high:g}]², by the largest magnitude in its layer."
+            note = f"Seed {seed}. Each tile: one unit over [{low:g}, {high:g}]², clipped at 95 % of its own magnitudes."
     style.note(figure, note)
     columns = ["run", "stage", "layer", "neuron", "low", "high", "map"]
     return common.Drawing(figure, mine.reindex(columns=columns))
@@ -179,10 +179,10 @@ def _mosaic(axis: Axes, rows: pd.DataFrame) -> None:
     canvas = np.full((layers * (side + 1), neurons * (side + 1)), np.nan)
     for layer, of_layer in rows.groupby("layer"):
         maps = np.stack(of_layer["map"].to_list()).reshape(-1, side, side)
-        largest = np.abs(maps).max() or 1.0
         for neuron, values in zip(of_layer["neuron"], maps, strict=True):
             top, left = (layer - 1) * (side + 1), (neuron - 1) * (side + 1)
-            canvas[top : top + side, left : left + side] = values / largest
+            # Shapes are compared, not sizes; a corner far from the data would outshine the rest of its tile.
+            canvas[top : top + side, left : left + side] = values / (np.quantile(np.abs(values), 0.95) or 1.0)
     axis.imshow(canvas, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
     middle, step = side / 2, side + 1
     ticks = [0, *range(7, max(layers, neurons), 8)]
