@@ -89,17 +89,17 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
                 loaded[spec.dataset] = prepared.load(spec.dataset, results)
             data = loaded[spec.dataset]
             who = identity(spec, data.digest, stack)
-            record = store.find(spec.run, who)
-            if record is not None:
-                reporter.say(f"{spec.run}: already {record.status}, kept")
-            else:
-                rate = chosen_rate(spec.cell) if spec.tuning else None
-                with _lock(store, spec.run, reporter):
-                    record = store.find(spec.run, who)  # another process may have trained it while this one waited
-                    if record is None:
-                        job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds, rate)
-                        record = job.run(reporter)
-            store.write_receipt(spec.run, record)
+            rate = None
+            if spec.tuning and store.find(spec.run, who) is None:
+                rate = chosen_rate(spec.cell)  # before the lock, which nobody should wait for through a whole sweep
+            with _lock(store, spec.run, reporter):
+                record = store.find(spec.run, who)
+                if record is None:
+                    job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds, rate)
+                    record = job.run(reporter)
+                else:
+                    reporter.say(f"{spec.run}: already {record.status}, kept")
+                store.write_receipt(spec.run, record)
             return record
 
         return [train(spec) for spec in specs]

@@ -197,6 +197,9 @@ class Study(Strict):
             if grid.learning_rates and self.tune is None:
                 raise ValueError(f"grids[{i}].learning_rates: a sweep is meant, so the study needs a key 'tune'")
         check_names("probes", self.probes, probes.available())
+        sweeps = [self.tune.learning_rates, self.tune.seeds] if self.tune else []
+        if any(len(set(values)) < len(values) for values in [*sweeps, *(g.learning_rates or [] for g in self.grids)]):
+            raise ValueError("tune: a learning rate or a seed of the sweep is listed twice")
         if self.tune is not None and (shared := set(self.tune.seeds) & set(self.seed_list())):
             raise ValueError(f"tune.seeds: {min(shared)} is a seed of the study too; a choice is made on other seeds")
         for label, entry in self.methods.items():

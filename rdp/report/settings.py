@@ -73,4 +73,4 @@ def _difference(recipe: dict[str, Any], variants: list[dict[str, Any]]) -> str:
 
 
 def _told(value: Any) -> str:
-    return " to ".join(f"{rate:g}" for rate in (value[0], value[-1])) if isinstance(value, tuple) else str(value)
+    return " ".join(f"{rate:g}" for rate in value) if isinstance(value, tuple) else str(value)

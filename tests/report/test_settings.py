@@ -102,7 +102,6 @@ def test_a_rate_beside_tune_sets_nothing_apart(tmp_path: Path) -> None:
     assert titles(tmp_path, "  - {datasets".join(text[:2])) == ["resnet32 on digits"] * 2
 
 
-# BUG: settings._told shortens a sweep to its ends, and a `Setting` is told apart by that text alone: two sweeps
 # between the same ends are pooled.
 @pytest.mark.parametrize("rates", ["[0.05]", "[0.1, 0.15, 0.2]", "[0.2, 0.1]"])
 def test_two_sweeps_of_one_network_are_told_apart(rates: str, tmp_path: Path) -> None:
