@@ -15,6 +15,9 @@ from rdp.errors import UserError
 from rdp.report import contents, summary
 from rdp.study import Plan
 
+_COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
+_COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
+
 
 def write(plan: Plan, results: Path) -> Path:
     """Write ``report/index.html`` and ``tables/*.csv`` of a study from what was collected and drawn."""
@@ -24,7 +27,8 @@ def write(plan: Plan, results: Path) -> Path:
     rows_of = {"accuracy": _accuracy_rows, "cost": _cost_rows, "comparisons": _comparison_rows}
     for name, rows in ((name, rows(cells)) for name, rows in rows_of.items()):
         with files.whole(folder / "tables" / f"{name}.csv") as part:
-            pd.DataFrame(rows).to_csv(part, index=False)
+            # A study of one budget compares none, and leaves a table of columns alone.
+            pd.DataFrame(rows, columns=_COMPARED if name == "comparisons" else None).to_csv(part, index=False)
     path = folder / "report" / "index.html"
     with files.whole(path) as part:
         part.write_text(render(plan, table, cells, folder / "figures"), encoding="utf-8")
