@@ -17,6 +17,7 @@ from rdp.methods import FULL, Iteration, method_class
 from rdp.models import build
 from rdp.models.units import Units
 from rdp.runner import choose_device
+from rdp.spec import Recipe
 from rdp.train import make_deterministic, make_optimizer
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
@@ -112,8 +113,6 @@ def _stepper(
     network: torch.nn.Module, units: Units, batch_size: int, device: torch.device
 ) -> Callable[[Iteration], float]:
     """A function that trains one step and returns its seconds."""
-    from rdp.study import Recipe
-
     optimizer = make_optimizer(network, Recipe(learning_rate=1e-3))
     draw = rng.generator(0, "bench")
     x = torch.from_numpy(draw.standard_normal((batch_size, *_SHAPE), dtype=np.float32)).to(device)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from rdp import places, study
 from rdp.errors import Terminated, UserError, choices
+from rdp.spec import RunSpec
 
 app = typer.Typer(
     help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
@@ -219,9 +220,9 @@ def bench_rdp(
     print(path)
 
 
-def select(planned: study.Plan, names: list[str]) -> list[study.RunSpec]:
+def select(planned: study.Plan, names: list[str]) -> list[RunSpec]:
     """The runs that names on the command line mean; all of the study's where there are none."""
-    by_name: dict[str, list[study.RunSpec]] = {}
+    by_name: dict[str, list[RunSpec]] = {}
     for cell in planned.cells:
         by_name[cell.title] = by_name[cell.id] = list(cell.specs)
         for spec in cell.specs:

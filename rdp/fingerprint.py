@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rdp import digest, methods, models
 
 if TYPE_CHECKING:
-    from rdp.study import RunSpec
+    from rdp.spec import RunSpec
 
 # Imported by what trains, but unable to change a number: what they decide is in the spec or the data digest,
 # or they only keep and tell. Golden runs (tests/test_golden.py) catch what this list gets wrong.
@@ -32,6 +32,7 @@ NEUTRAL = frozenset(
         "fingerprint",
         "places",
         "progress",
+        "spec",
         "store",
         "study",
         "validation",

@@ -10,8 +10,9 @@ from rdp import files, probes
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.records import readable
+from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
-from rdp.study import Cell, Plan, RunSpec
+from rdp.study import Cell, Plan
 
 EXAMPLES = 256  # of the test split, the first so many, for every probe and run
 

@@ -11,8 +11,9 @@ from rich.table import Table
 
 from rdp import data, files, fingerprint
 from rdp.errors import UserError
+from rdp.spec import RunSpec
 from rdp.store import Store
-from rdp.study import Plan, RunSpec
+from rdp.study import Plan
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,8 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
     examples = sum(_examples(spec) for run, spec in specs.items() if run not in done)
     jobs = len(plan.cells) * len(plan.seed_batches()) + sum(cell.specs[0].tuning is not None for cell in plan.cells)
     swept = f" (and {len(plan.sweep)} of sweeps)" if plan.sweep else ""
-    table.caption = (
-        f"{len(plan.cells)} cells, {jobs} jobs, {len(specs) - len(plan.sweep)} runs{swept}, {len(done)} done; "
-    )
-    table.caption += f"{examples:,} examples to train on"
+    runs = f"{len(plan.cells)} cells, {jobs} jobs, {len(specs) - len(plan.sweep)} runs{swept}, {len(done)} done"
+    table.caption = f"{runs}; {examples:,} examples to train on"
     if any(spec.recipe.budget != "steps" for spec in specs.values()):
         table.caption += ", counted as if every budget were steps: what the others come to follows from the masks"
     tables = [table]

@@ -13,8 +13,9 @@ import pandas as pd
 
 from rdp import data, files, fingerprint
 from rdp.errors import UserError
+from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
-from rdp.study import Cell, Plan, RunSpec
+from rdp.study import Cell, Plan
 
 TABLES = ("records", "history", "sweep")
 HISTORY_COLUMNS = (
@@ -51,8 +52,10 @@ def collect(plan: Plan, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(rows), table.astype(dict.fromkeys(HISTORY_COLUMNS[2:], "float64"))
 
 
-def collect_sweep(plan: Plan, results: Path) -> pd.DataFrame:
+def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame) -> pd.DataFrame:
     """The runs of the sweeps that chose learning rates, one row a cell, learning rate and seed.
+
+    ``records`` are those of `collect`, which say what was chosen.
 
     ``accuracy`` is what the choice goes by: validation accuracy after the last epoch, chance for a diverged run,
     missing for one that failed or is not there. ``chosen`` says whether the cell's runs train with this rate; it is
@@ -60,14 +63,14 @@ def collect_sweep(plan: Plan, results: Path) -> pd.DataFrame:
     """
     store = Store(results)
     rows = []
+    chosen = {cell: set(rates.dropna()) for cell, rates in records.groupby("cell")["learning_rate"]}
     for cell in plan.cells:
-        found = [readable(store, spec)[0] for spec in cell.specs] if cell.specs[0].tuning else []
-        rates = {record.numbers["learning_rate"] for record in found if record and record.numbers}
+        rates = chosen[cell.id]
         for spec in cell.specs[0].candidates():
             record, problem = readable(store, spec)
             last = (record.numbers.get("history") or [{}])[-1] if record else {}
             status = record.status if record else "missing"
-            accuracy = 1 / data.info(spec.dataset).classes if status == "diverged" else last.get("validation_accuracy")
+            accuracy = data.info(spec.dataset).chance if status == "diverged" else last.get("validation_accuracy")
             rate = spec.recipe.learning_rate
             row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
@@ -82,7 +85,7 @@ def write(plan: Plan, results: Path) -> pd.DataFrame:
     """Write ``records.parquet``, ``history.parquet`` and ``sweep.parquet`` of a study; return the records."""
     records, history = collect(plan, results)
     folder = results / plan.name
-    for name, table in zip(TABLES, (records, history, collect_sweep(plan, results)), strict=True):
+    for name, table in zip(TABLES, (records, history, collect_sweep(plan, results, records)), strict=True):
         with files.whole(folder / f"{name}.parquet") as part:
             table.to_parquet(part, index=False)
     return records
@@ -130,7 +133,7 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
         "recipe": json.dumps(spec.recipe.model_dump(mode="json"), sort_keys=True),
         "seed": spec.seed,
         "threads": spec.threads,
-        "chance": 1 / data.info(spec.dataset).classes,
+        "chance": data.info(spec.dataset).chance,
     }
 
 
@@ -142,7 +145,7 @@ def _row(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[s
     status = record.status if record else "missing"
     accuracy = numbers.get("test_accuracy")
     if status == "diverged":
-        accuracy = 1 / data.info(spec.dataset).classes
+        accuracy = data.info(spec.dataset).chance
     row = {
         "status": status,
         "reason": record.reason if record else problem,

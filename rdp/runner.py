@@ -19,8 +19,8 @@ from rdp import checkpoint, digest, fingerprint, places, tuning
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.progress import Reporter, RunProgress
+from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
-from rdp.study import RunSpec
 
 _STALE_SECONDS = 120.0  # a lock's holder that shows no progress for so long is taken for dead
 

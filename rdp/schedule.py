@@ -29,6 +29,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rdp.errors import UserError
 from rdp.methods import FrozenNorm, Granularity, Iteration, Method, method_class
 from rdp.methods.masks import MaskSchedule
+from rdp.models.gates import Gate
 from rdp.models.units import Units
 from rdp.validation import validate
 
@@ -67,18 +68,20 @@ class Schedule:
         self._units = Units(inner, method.units_are, take_over=take_over)
         try:
             self._units.require()
-            if any(gate.taken for gates in self._units.gates for gate in gates):
+            if any(gate.taken for gate in self._gates()):
                 raise UserError(f"{type(inner).__name__}: it has a schedule already; close that one first")
         except UserError:
             self._units.ungate()
             raise
-        for gates in self._units.gates:
-            for gate in gates:
-                gate.taken = True
+        for gate in self._gates():
+            gate.taken = True
         self._last = -1
         self._inside = self._closed = self._compiled_whole = False
         self._compiled: list[nn.Module] = []
         self._hook = inner.register_forward_pre_hook(_Watch(self))
+
+    def _gates(self) -> Iterator[Gate]:
+        return (gate for gates in self._units.gates for gate in gates)
 
     @property
     def units(self) -> list[str]:
@@ -112,8 +115,9 @@ class Schedule:
         if step < self._last:
             raise UserError(f"schedule.iteration({step}): steps go forward, and the last one was {self._last}")
         if batch_size is None:
-            if self.method.name() == "droppath":
-                raise UserError("schedule.iteration: droppath draws a mask for each example; give batch_size")
+            if self.method.per_example:
+                name = self.method.name()
+                raise UserError(f"schedule.iteration: {name} draws a mask for each example; give batch_size")
             batch_size = 1
         planned = self.method.iteration(step, units=len(self._units), batch_size=batch_size, seed=self.seed)
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
@@ -162,9 +166,8 @@ class Schedule:
             block._compiled_call_impl = None
         if self._compiled:
             torch._dynamo.config.recompile_limit = self._limit
-        for gates in self._units.gates:
-            for gate in gates:
-                gate.taken = False
+        for gate in self._gates():
+            gate.taken = False
         self._units.restore()
 
     def __enter__(self) -> "Schedule":

@@ -23,7 +23,7 @@ from rdp.models.units import Units
 if TYPE_CHECKING:
     from rdp.checkpoint import Checkpoint
     from rdp.data.prepared import Prepared
-    from rdp.study import Recipe, RunSpec
+    from rdp.spec import Recipe, RunSpec
 
 _EVALUATION_BATCH = 500
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rdp import data, files
 from rdp.errors import UserError
+from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
-from rdp.study import RunSpec
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Rate:
 
 def rates(spec: RunSpec, records: list[RunRecord]) -> list[Rate]:
     """Each learning rate of a run's sweep, from the records of `RunSpec.candidates`, in their order."""
-    chance = 1 / data.info(spec.dataset).classes
+    chance = data.info(spec.dataset).chance
     found: dict[float, list[tuple[float, float, bool]]] = {}
     for candidate, record in zip(spec.candidates(), records, strict=True):
         if record.status == "failed":

@@ -9,7 +9,7 @@ from rdp import rng
 
 if TYPE_CHECKING:
     from rdp.data.prepared import Prepared
-    from rdp.study import Recipe
+    from rdp.spec import Recipe
 
 
 class Normaliser:

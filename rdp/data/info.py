@@ -13,7 +13,7 @@ class DatasetInfo:
     Attributes:
         kind: ``image`` (uint8, channels x height x width) or ``vector`` (float32 features).
         shape: of one example.
-        classes: number of classes; chance accuracy is 1 / classes.
+        classes: number of classes.
         sizes: examples in each of train, validation and test.
         origin: where the data come from, with a citation.
         licence: the terms, as far as the origin states them.
@@ -25,3 +25,8 @@ class DatasetInfo:
     sizes: dict[str, int]
     origin: str
     licence: str
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of guessing, 1 / classes."""
+        return 1 / self.classes

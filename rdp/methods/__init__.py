@@ -43,6 +43,7 @@ class Method(BaseModel):
     path: Path = "residual"
 
     drops_units: ClassVar[bool] = False  # whether the schedule needs residual branches to drop
+    per_example: ClassVar[bool] = False  # whether masks are drawn for each example, and not for the mini-batch
 
     @classmethod
     def name(cls) -> str:

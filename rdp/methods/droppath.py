@@ -1,5 +1,7 @@
 """Droppath (stochastic depth): each example skips residual branches at random, in every iteration."""
 
+from typing import ClassVar
+
 import numpy as np
 
 from rdp import rng
@@ -12,6 +14,8 @@ class DropPath(Dropping):
 
     Every branch is computed and every parameter trained in every step: what an example drops, others keep.
     """
+
+    per_example: ClassVar[bool] = True
 
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
         kept = rng.generator(seed, "mask", step).random((len(rates), batch_size)) >= rates[:, None]

@@ -94,10 +94,15 @@ def build(
         classes: number of logits.
         seed: of the initial weights, which depend on nothing else and on each parameter's name alone, so
             that networks of different paths start alike wherever a name and a shape agree.
+
+    Raises:
+        UserError: a path that the family has no form of, or examples that it cannot read.
     """
     from rdp.models.initial import initialise
 
     family = architecture(name)
+    if reason := family.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape):
+        raise UserError(reason)
     network = importlib.import_module(family.module).build(
         **family.arguments,
         path=path,

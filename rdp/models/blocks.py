@@ -84,8 +84,8 @@ class _Gates:
 class _Code:
     """A block's forward pass with each branch apart, as functions of the block."""
 
-    def __init__(self, forward: Callable[..., Any], branches: list[Callable[..., torch.Tensor]], source: str) -> None:
-        self.forward, self.branches, self.source = forward, branches, source
+    def __init__(self, forward: Callable[..., Any], branches: list[Callable[..., torch.Tensor]]) -> None:
+        self.forward, self.branches = forward, branches
 
 
 class _GatedForward:
@@ -206,15 +206,14 @@ class _Splitter:
                 graph.erase_node(end)
             inputs = list(dict.fromkeys(i for node in nodes for i in node.all_input_nodes if i not in nodes))
             found.append((end.target, *self._owned(nodes)))
-            functions.append(_compile(_extract(nodes, inputs, output))[0])
+            functions.append(_compile(_extract(nodes, inputs, output)))
             with graph.inserting_before(join):
                 gates = graph.get_attr("_gates")
                 joined = graph.call_function(_join, (gates, len(found) - 1, shortcut, *inputs))
             join.replace_all_uses_with(joined)
             for node in (join, *reversed(nodes)):
                 graph.erase_node(node)
-        forward, source = _compile(graph)
-        return _Code(forward, functions, source), found
+        return _Code(_compile(graph), functions), found
 
     def _trace(self, training: bool) -> fx.Graph:
         """The block's forward pass, as a graph that leads through every end."""
@@ -286,7 +285,7 @@ class _Splitter:
     def _owned(self, nodes: list[fx.Node]) -> tuple[list[nn.Module], list[nn.Parameter]]:
         modules = [self.block.get_submodule(n.target) for n in nodes if n.op == "call_module"]
         attributes = [operator.attrgetter(n.target)(self.block) for n in nodes if n.op == "get_attr"]
-        if any(isinstance(inner, _GatedForward) or branch_ends(inner) for m in modules for inner in m.modules()):
+        if any(is_gated(inner) or branch_ends(inner) for m in modules for inner in m.modules()):
             raise self._refuse("a branch of it holds blocks with branches of their own")
         return modules, [value for value in attributes if isinstance(value, nn.Parameter)]
 
@@ -304,16 +303,16 @@ def _extract(nodes: list[fx.Node], inputs: list[fx.Node], output: fx.Node) -> fx
     return part
 
 
-_compiled: dict[tuple[Any, ...], tuple[Callable[..., Any], str]] = {}
+_compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
 
-def _compile(graph: fx.Graph) -> tuple[Callable[..., Any], str]:
-    """A graph as a function of its block and its inputs, and its source; one function for graphs that are alike."""
+def _compile(graph: fx.Graph) -> Callable[..., Any]:
+    """A graph as a function of its block and its inputs; one function for graphs that are alike."""
     graph.lint()
     code = graph.python_code("self")
     key = (code.src, *sorted((name, id(value)) for name, value in code.globals.items()))
     if key not in _compiled:
         names = copy.copy(code.globals)
         exec(compile(code.src, "<gated forward>", "exec"), names)
-        _compiled[key] = names["forward"], code.src
+        _compiled[key] = names["forward"]
     return _compiled[key]

@@ -7,7 +7,6 @@ draws its own initial weights; here they come from `rdp.models.initial` as in ev
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rdp.errors import UserError
 from rdp.models.paths import with_gain
 
 INPUT = "image"
@@ -36,11 +35,9 @@ def build(
     A block normalises in front of each branch, so ``norm_gain`` is the initial gain of those norms. Linear layers
     start with variance 1 / fan-in, none of them feeding a rectifier (the MLP's is GELU).
     """
-    channels, height, width_pixels = input_shape
-    if height % patch or width_pixels % patch:
-        raise UserError(f"images of {height} x {width_pixels} cannot be cut into patches of {patch} x {patch}")
+    channels, *size = input_shape
     network = VisionTransformer(
-        img_size=(height, width_pixels),
+        img_size=tuple(size),
         patch_size=patch,
         in_chans=channels,
         num_classes=classes,

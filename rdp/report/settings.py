@@ -7,7 +7,8 @@ recipes are never averaged or paired with each other, so figures and tables go b
 from dataclasses import dataclass
 from typing import Any
 
-from rdp.study import Cell, Plan, Recipe
+from rdp.spec import Recipe
+from rdp.study import Cell, Plan
 
 
 @dataclass(frozen=True)

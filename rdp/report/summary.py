@@ -154,7 +154,7 @@ def _means(group: list[CellSummary]) -> str:
     own = {s.method: f" ({_count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
     told = ", ".join(f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked)
     interval = " and 95 % interval" if any(s.accuracy.has_interval for s in group) else ""
-    chance = PERCENT / data.info(group[0].setting.dataset).classes
+    chance = PERCENT * data.info(group[0].setting.dataset).chance
     return f"{told} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
 
 

@@ -105,7 +105,7 @@ def make_tables(plan: Plan, folder: Path) -> Planted:
 
 def make_sweep(plan: Plan, folder: Path) -> pd.DataFrame:
     """The sweep's table: the accuracy of a rate falls by 0.1 for each rate away from the chosen one."""
-    table = records.collect_sweep(plan, folder / "nothing")
+    table = records.collect_sweep(plan, folder / "nothing", records.collect(plan, folder / "nothing")[0])
     places = {rate: i for i, rate in enumerate(sorted(table["learning_rate"].unique()))}
     away = [abs(places[row.learning_rate] - places[CHOSEN[row.method]]) for row in table.itertuples()]
     table["status"], table["reason"] = "completed", None

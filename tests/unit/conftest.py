@@ -16,7 +16,7 @@ from hypothesis import settings
 from rdp.data import prepared
 from rdp.methods import method_class
 from rdp.models import build
-from rdp.study import Recipe, RunSpec
+from rdp.spec import Recipe, RunSpec
 from rdp.train import Run, make_deterministic
 
 ROOT = Path(__file__).resolve().parents[2]

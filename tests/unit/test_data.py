@@ -16,7 +16,7 @@ from rdp.data.batches import TrainingBatches
 from rdp.data.info import SPLITS, DatasetInfo
 from rdp.data.prepared import Prepared
 from rdp.errors import UserError
-from rdp.study import Recipe
+from rdp.spec import Recipe
 
 BUNDLED = ["digits", "spiral"]
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ import pytest
 from rdp import data, fingerprint
 from rdp.fingerprint import NEUTRAL, modules
 from rdp.methods import available
-from rdp.study import RunSpec
+from rdp.spec import RunSpec
 
 FAMILIES = {"mlp32": "rdp.models.mlp", "resnet20": "rdp.models.resnet", "vit_micro": "rdp.models.vit"}
 DROPPING = {"droppath", "droppath_batch", "random_freeze", "residual_droppath"}
@@ -256,7 +256,7 @@ class TestClosure:
         self, architecture, dataset, make_spec, run_python, tmp_path
     ):
         script = (
-            "import sys, torch; from pathlib import Path; from rdp.study import RunSpec; "
+            "import sys, torch; from pathlib import Path; from rdp.spec import RunSpec; "
             "from rdp.data import prepared; from rdp.train import Run; "
             "spec = RunSpec.model_validate_json(sys.argv[1]); "
             "run = Run(spec, prepared.load(spec.dataset, Path(sys.argv[2])), torch.device('cpu')); "

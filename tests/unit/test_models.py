@@ -11,7 +11,7 @@ from rdp.errors import UserError
 from rdp.models import architecture, architectures
 from rdp.models.mlp import ResidualLayer
 from rdp.models.paths import Coder, Parts, PnnhStack, SumLayer
-from rdp.study import Recipe
+from rdp.spec import Recipe
 from rdp.train import make_optimizer
 
 PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]

@@ -13,7 +13,8 @@ import yaml
 
 from rdp import places, study
 from rdp.errors import UserError
-from rdp.study import Recipe, RunSpec, json_schema, load
+from rdp.spec import Recipe, RunSpec
+from rdp.study import json_schema, load
 
 
 def changed(content: dict, path: str, value: object) -> dict:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from rdp.errors import UserError
-from rdp.study import Plan, Recipe, RunSpec, Tuning, load
+from rdp.spec import Recipe, RunSpec, Tuning
+from rdp.study import Plan, load
 
 RATES, SEEDS = [0.02, 0.05], [1000, 1001]
 

@@ -11,7 +11,7 @@ import torch
 from rdp import checkpoint
 from rdp.checkpoint import Checkpoint
 from rdp.models.paths import Coder
-from rdp.study import Recipe
+from rdp.spec import Recipe
 from rdp.train import learning_rate, make_optimizer
 
 SCHEDULES = ["cosine", "one_cycle", "constant"]

@@ -13,8 +13,9 @@ from rdp import checkpoint, records, tuning
 from rdp.checkpoint import Checkpoint
 from rdp.errors import UserError
 from rdp.runner import run_job
+from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
-from rdp.study import Plan, RunSpec, load
+from rdp.study import Plan, load
 from rdp.train import Run
 
 CHANCE = 0.5  # on the two arms of the spiral
@@ -265,7 +266,7 @@ class TestResume:
 
 class TestTables:
     def test_the_sweeps_table_says_what_the_choice_went_by(self, trained, spec, results):
-        table = records.collect_sweep(trained[0], results)
+        table = records.collect_sweep(trained[0], results, records.collect(trained[0], results)[0])
         assert table["sweep_run"].tolist() == [c.run for c in spec.candidates()]
         assert set(table["run"]) == {spec.run}
         assert table["seed"].tolist() == [1000, 1001] * 3
@@ -281,7 +282,7 @@ class TestTables:
         shutil.rmtree(results / "store" / spec.run)
         Store(results).forget(spec.run)
         Store(results).forget(spec.candidates()[0].run)
-        table = records.collect_sweep(trained[0], results)
+        table = records.collect_sweep(trained[0], results, records.collect(trained[0], results)[0])
         assert table["chosen"].tolist() == [None] * 6
         assert table.loc[0, ["status", "reason"]].tolist() == ["missing", "not trained yet"]
         assert math.isnan(table.loc[0, "accuracy"])

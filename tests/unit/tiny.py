@@ -294,3 +294,7 @@ def gradients(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[tor
     logits = network(x)
     F.cross_entropy(logits, y).backward()
     return logits.detach(), {name: p.grad for name, p in network.named_parameters()}
+
+
+def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

@@ -22,8 +22,7 @@ def accuracy(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        chance = 1 / datasets.info(setting.dataset).classes
-        axis.axvline(chance * style.PERCENT, color="0.5", linewidth=1, linestyle=":")
+        axis.axvline(datasets.info(setting.dataset).chance * style.PERCENT, color="0.5", linewidth=1, linestyle=":")
         for place, label in enumerate(tables.labels):
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
             look, diverged = looks[label], mine["status"] == "diverged"
@@ -32,11 +31,7 @@ def accuracy(tables: Tables) -> common.Drawing:
             axis.scatter(x[~diverged], spread[~diverged], s=18, marker=look.marker, color=look.colour, alpha=0.45)
             axis.scatter(x[diverged], spread[diverged], s=30, marker="x", color=look.colour)
             estimate = mean_interval(mine["accuracy"].to_numpy())
-            if estimate.n:
-                axis.plot([estimate.mean * style.PERCENT] * 2, [place - 0.36, place + 0.36], color=look.colour, lw=2)
-            if estimate.has_interval:
-                ends = np.array([estimate.low, estimate.high]) * style.PERCENT
-                axis.plot(ends, [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+            common.interval(axis, place, estimate, look, style.PERCENT)
             for row, seed, status in zip(mine["accuracy"], mine["seed"], mine["status"], strict=True):
                 key = setting.key | {"method": label}
                 rows.append(key | {"seed": seed, "status": status, "accuracy": row, "mean": estimate.mean})
@@ -67,11 +62,7 @@ def differences(tables: Tables) -> common.Drawing:
             pairs = {seed: mine[seed] - baseline[seed] for seed in sorted(mine.keys() & baseline.keys())}
             heights = common.spread(place, len(pairs))
             axis.scatter(list(pairs.values()), heights, s=14, marker=look.marker, color=look.colour, alpha=0.35)
-            if estimate.n:
-                axis.plot([estimate.mean] * 2, [place - 0.36, place + 0.36], color=look.colour, lw=2)
-            if estimate.has_interval:
-                ends = [estimate.low, estimate.high]
-                axis.plot(ends, [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+            common.interval(axis, place, estimate, look)
             key = setting.key | {"method": label}
             interval = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
             rows += [key | {"seed": seed, "points": points} | interval for seed, points in pairs.items()]
@@ -116,7 +107,7 @@ def training_curves(tables: Tables) -> common.Drawing:
             for label in tables.labels:
                 if label not in by.index.get_level_values(0):
                     continue
-                common.line(axis, by.loc[label] * [factor, factor, factor, 1], looks[label], label)
+                common.line(axis, by.loc[label], looks[label], label, factor)
             rows.append(by.reset_index().assign(**setting.key, quantity=quantity))
             axis.set_ylabel(name)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -168,7 +159,7 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
             )
             key = {"dataset": dataset, "family": family, "recipe": recipe, "method": label}
             rows += [key | {"depth": d, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n} for d, e in points]
-        axis.axhline(style.PERCENT / datasets.info(dataset).classes, color="0.5", linewidth=1, linestyle=":")
+        axis.axhline(style.PERCENT * datasets.info(dataset).chance, color="0.5", linewidth=1, linestyle=":")
         axis.set_xticks(depths, [str(d) for d in depths])
         if len(depths) == 1:
             axis.set_xlim(depths[0] * 0.9, depths[0] * 1.1)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rdp.report import style
+from rdp.stats import Estimate
 
 
 class Drawing(NamedTuple):
@@ -54,11 +55,21 @@ def spread(row: int, count: int) -> np.ndarray:
     return row + np.linspace(-0.28, 0.28, count) if count > 1 else np.full(count, float(row))
 
 
-def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str) -> None:
-    """A method's mean with the range of its seeds; ``values`` has columns mean, min and max."""
+def interval(axis: Axes, row: float, estimate: Estimate, look: style.Look, factor: float = 1.0) -> None:
+    """A method's mean and interval in its row, times ``factor``; nothing of what is not known."""
+    if estimate.n:
+        axis.plot([estimate.mean * factor] * 2, [row - 0.36, row + 0.36], color=look.colour, lw=2)
+    if estimate.has_interval:
+        ends = [estimate.low * factor, estimate.high * factor]
+        axis.plot(ends, [row, row], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+
+
+def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str, factor: float = 1.0) -> None:
+    """A method's mean with the range of its seeds, times ``factor``; ``values`` has columns mean, min and max."""
+    mean, low, high = (values[name] * factor for name in ("mean", "min", "max"))
     shape = {"marker": look.marker, "markevery": max(1, len(values) // 8), "markersize": 4}
-    axis.plot(values.index, values["mean"], color=look.colour, linestyle=look.dash, label=label, **shape)
-    axis.fill_between(values.index, values["min"], values["max"], color=look.colour, alpha=0.12, linewidth=0)
+    axis.plot(values.index, mean, color=look.colour, linestyle=look.dash, label=label, **shape)
+    axis.fill_between(values.index, low, high, color=look.colour, alpha=0.12, linewidth=0)
 
 
 def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:

@@ -53,11 +53,10 @@ def learning_rates(tables: Tables) -> common.Drawing:
             if mine.empty:
                 continue
             by = mine.groupby("learning_rate")["accuracy"].agg(["mean", "min", "max", "count"])
-            values = by * [style.PERCENT, style.PERCENT, style.PERCENT, 1]
-            common.line(axis, values, looks[label], label)
+            common.line(axis, by, looks[label], label, style.PERCENT)
             by["chosen"] = mine.groupby("learning_rate")["chosen"].first()
-            chosen = values[by["chosen"] == True]  # noqa: E712  (missing before the first run of a cell)
-            axis.scatter(chosen.index, chosen["mean"], s=90, facecolor="none", edgecolor=looks[label].colour, zorder=3)
+            chosen = by.loc[by["chosen"] == True, "mean"] * style.PERCENT  # noqa: E712  (missing before a cell's first run)
+            axis.scatter(chosen.index, chosen, s=90, facecolor="none", edgecolor=looks[label].colour, zorder=3)
             rows.append(by.reset_index().assign(**setting.key, method=label))
         rates = sorted(runs["learning_rate"].unique())
         axis.set_xscale("log")

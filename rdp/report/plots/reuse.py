@@ -137,7 +137,7 @@ def _by_layer(
                 if mine.empty:
                     continue
                 by = mine.groupby("layer")["value"].agg(["mean", "min", "max", "count"])
-                common.line(axis, by * [factor, factor, factor, 1], looks[label], label)
+                common.line(axis, by, looks[label], label, factor)
                 rows.append(by.reset_index().assign(**setting.key, quantity=quantity, method=label))
             axis.set_xlabel(xlabel)
             axis.set_ylabel(ylabel)
