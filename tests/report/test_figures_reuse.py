@@ -183,7 +183,7 @@ class TestActivationMaps:
         save_probe(loaded.plan, loaded.results, "activation_maps", rows)
         return loaded
 
-    def test_each_tile_is_one_unit_by_its_own_95_percent(self, mapped: tables.Tables) -> None:
+    def test_each_tile_is_one_unit_about_its_median_by_its_own_spread(self, mapped: tables.Tables) -> None:
         drawing = draw(mapped, "activation_maps_rdp")
         initial, trained = drawing.figure.axes
         canvas = np.asarray(trained.images[0].get_array().filled(np.nan))
@@ -191,15 +191,25 @@ class TestActivationMaps:
         for layer in (0, 1):
             for neuron in (0, 1, 2):
                 tile = canvas[3 * layer : 3 * layer + 2, 3 * neuron : 3 * neuron + 2]
-                # Rows of the plane from the top down; the quantile of 1 to 4 at 95 % is 3.85, whatever the factor.
-                assert tile.ravel().tolist() == pytest.approx([k / 3.85 for k in (1, 2, 3, 4)])
+                # Rows of the plane from the top down; 1 to 4 about 2.5, of which 80 % lie within 1.5.
+                assert tile.ravel().tolist() == pytest.approx([-1, -1 / 3, 1 / 3, 1])
         assert np.isnan(canvas[2]).all()
         assert np.isnan(canvas[:, 2]).all()
         assert np.array_equal(-canvas, np.asarray(initial.images[0].get_array().filled(np.nan)), equal_nan=True)
         assert trained.get_title() == "rdp, mlp8 on spiral, trained"
         assert initial.get_title() == "rdp, mlp8 on spiral, at initialisation"
         assert "Seed 0" in drawing.figure.get_supxlabel()
-        assert "[-1.5, 1.5]" in drawing.figure.get_supxlabel()
+        assert "radius 1.5" in drawing.figure.get_supxlabel()
+
+    def test_what_lies_outside_the_disc_is_left_out(self, mapped: tables.Tables, make_probe_rows: MakeRows) -> None:
+        """A corner counts neither for a tile's size nor in it."""
+        corner = [0, 3, 12, 15]
+        values = [1e6 if k in corner else 1.0 for k in range(16)]
+        rows = [r | {"map": values} for r in make_probe_rows(mapped.plan, tiles) if r["seed"] == 0]
+        save_probe(mapped.plan, mapped.results, "activation_maps", rows)
+        canvas = np.asarray(draw(mapped, "activation_maps_rdp").figure.axes[1].images[0].get_array().filled(np.nan))
+        assert np.isnan(canvas[:4, :4].ravel()[corner]).all()
+        assert np.nanmax(np.abs(canvas)) == 0
 
     def test_the_data_file_holds_its_own_method_whole(self, mapped: tables.Tables) -> None:
         figures.write(mapped, "activation_maps_rdp", mapped.results)
@@ -207,7 +217,7 @@ class TestActivationMaps:
         runs = {spec.run for cell in mapped.plan.cells if cell.label == "rdp" for spec in cell.specs}
         assert len(data) == 2 * 2 * 3
         assert set(data["run"]) <= runs
-        assert data["map"][0].strip("[]").split() == ["-10.", "-20.", "-30.", "-40."]
+        assert data["map"][0].split() == ["-10", "-20", "-30", "-40"]
 
     def test_a_method_not_trained_yet_says_so(self, mapped: tables.Tables, make_probe_rows: MakeRows) -> None:
         rows = [r for r in make_probe_rows(mapped.plan, tiles) if r["seed"] == 0 and r["method"] != "plain"]

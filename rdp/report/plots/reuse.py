@@ -13,6 +13,7 @@ from rdp.report.plots import common
 from rdp.report.settings import Setting
 from rdp.report.tables import Tables
 
+_BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
 _STAGES = (("initial", "at initialisation"), ("trained", "trained"))
 
 
@@ -165,24 +166,33 @@ def activation_maps(tables: Tables, label: str) -> common.Drawing:
             here = here[here["seed"] == here["seed"].min()]
             _mosaic(axis, here)
             axis.set_title(f"{label}, {setting.title}, {words}")
-            low, high, seed = here["low"].iloc[0], here["high"].iloc[0], here["seed"].iloc[0]
-            note = f"Seed {seed}. Each tile: one unit over [{low:g}, {high:g}]², clipped at 95 % of its own magnitudes."
+            high, seed = here["high"].iloc[0], here["seed"].iloc[0]
+            disc = f"the disc of radius {high:g} that holds the points"
+            note = f"Seed {seed}. Each tile: one unit over {disc}, about its median, by its own spread."
     style.note(figure, note)
     columns = ["run", "stage", "layer", "neuron", "low", "high", "map"]
-    return common.Drawing(figure, mine.reindex(columns=columns))
+    data = mine.reindex(columns=columns)
+    return common.Drawing(figure, data.assign(map=[" ".join(f"{value:g}" for value in tile) for tile in data["map"]]))
 
 
 def _mosaic(axis: Axes, rows: pd.DataFrame) -> None:
-    """Layers from the top down, units from left to right, a white line between tiles."""
+    """Layers from the top down, units from left to right, each over the disc within its square.
+
+    The corners hold no points, and what a trained network does there, far from all it saw, would outshine the rest.
+    """
     side = int(np.sqrt(len(rows["map"].iloc[0])))
+    centres = (2 * np.arange(side) + 1 - side) / side
+    inside = np.hypot(*np.meshgrid(centres, centres)) <= 1
     layers, neurons = int(rows["layer"].max()), int(rows["neuron"].max())
     canvas = np.full((layers * (side + 1), neurons * (side + 1)), np.nan)
     for layer, of_layer in rows.groupby("layer"):
         maps = np.stack(of_layer["map"].to_list()).reshape(-1, side, side)
         for neuron, values in zip(of_layer["neuron"], maps, strict=True):
             top, left = (layer - 1) * (side + 1), (neuron - 1) * (side + 1)
-            # Shapes are compared, not sizes; a corner far from the data would outshine the rest of its tile.
-            canvas[top : top + side, left : left + side] = values / (np.quantile(np.abs(values), 0.95) or 1.0)
+            # Shapes are compared, not levels or sizes: a trained stream is large, and largest at the rim.
+            about = values - np.median(values[inside])
+            size = np.quantile(np.abs(about[inside]), _BULK) or 1.0
+            canvas[top : top + side, left : left + side] = np.where(inside, about / size, np.nan)
     axis.imshow(canvas, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
     middle, step = side / 2, side + 1
     ticks = [0, *range(7, max(layers, neurons), 8)]
