@@ -133,6 +133,15 @@ def probe(
 
 
 @app.command()
+def speed(name: StudyArgument) -> None:
+    """Measure the training throughput of a study's methods side by side: speed.parquet."""
+    planned = study.load(name)
+    from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
+
+    print(measurements.write(planned, places.results()))
+
+
+@app.command()
 def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]) -> None:
     """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
     planned = study.load(name)
@@ -158,6 +167,10 @@ def report(
         records.write(planned, results)
         for measured in planned.study.probes:
             measure.write(planned, measured, results)
+        if planned.study.speed_rounds:
+            from rdp.bench import study as measurements
+
+            measurements.write(planned, results)
         loaded = tables.load(planned, results)
         for figure in contents.figures(planned):
             figures.write(loaded, figure, results)
@@ -198,11 +211,6 @@ def data_prepare(
     print(prepared.prepare(name, places.results(), download=False if offline else None))
 
 
-@bench_app.callback()
-def bench() -> None:
-    """Speed, measured side by side in one process."""
-
-
 @bench_app.command("rdp")
 def bench_rdp(
     rate: Annotated[float, typer.Option(help="drop probability of the deepest unit")] = 0.2,
@@ -212,9 +220,25 @@ def bench_rdp(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """ResidualDroppath's pairs of iterations against two vanilla steps: measured time and counted operations."""
-    from rdp import bench as measurements
+    from rdp.bench import pairs as measurements
 
     options = {"rate": rate, "batch_size": batch_size, "pairs": pairs, "threads": threads, "device": device}
+    table, path = measurements.run(**options, results=places.results())
+    _show(table)
+    print(path)
+
+
+@bench_app.command("pnnh")
+def bench_pnnh(
+    batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
+    rounds: Annotated[int, typer.Option(min=2, help="how often each network is timed")] = 20,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Plain and PNNH networks against the residual one: training, evaluation, and evaluation with layers folded."""
+    from rdp.bench import paths as measurements
+
+    options = {"batch_size": batch_size, "rounds": rounds, "threads": threads, "device": device}
     table, path = measurements.run(**options, results=places.results())
     _show(table)
     print(path)

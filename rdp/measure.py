@@ -14,7 +14,7 @@ from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan
 
-EXAMPLES = 256  # of the test split, the first so many, for every probe and run
+EXAMPLES = 256  # of the test split, the first so many, for a probe that does not say how many
 
 
 def write(plan: Plan, name: str, results: Path) -> Path:
@@ -43,6 +43,7 @@ def _rows(plan: Plan, name: str, results: Path) -> Iterator[dict[str, Any]]:
     from rdp.train import make_deterministic
 
     probe = probes.probe(name)
+    first = slice(probes.examples(probe, EXAMPLES))
     make_deterministic(plan.study.threads)
     store = Store(results)
     loaded: dict[str, prepared.Prepared] = {}
@@ -50,10 +51,10 @@ def _rows(plan: Plan, name: str, results: Path) -> Iterator[dict[str, Any]]:
         if cell.dataset not in loaded:
             loaded[cell.dataset] = prepared.load(cell.dataset, results)
         data = loaded[cell.dataset]
-        y = torch.from_numpy(data.arrays["test_y"][:EXAMPLES])
+        y = torch.from_numpy(data.arrays["test_y"][first])
         done = list(_completed(cell, store, probes.seeds(probe, plan.study.probe_seeds)))
         for stage in ("initial", "trained"):
-            networks = [_network(spec, record, data, store, stage) for spec, record in done]
+            networks = [_network(spec, record, data, store, stage, first) for spec, record in done]
             for i, (spec, _) in enumerate(done):
                 network, x = networks[i]
                 other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
@@ -69,8 +70,10 @@ def _completed(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[Ru
             yield spec, record
 
 
-def _network(spec: RunSpec, record: RunRecord, data: prepared.Prepared, store: Store, stage: str) -> tuple[Any, Any]:
-    """A run's network at a stage, in evaluation mode, and the examples as it reads them."""
+def _network(
+    spec: RunSpec, record: RunRecord, data: prepared.Prepared, store: Store, stage: str, examples: slice
+) -> tuple[Any, Any]:
+    """A run's network at a stage, in evaluation mode, and examples of the test split as it reads them."""
     import torch
 
     from rdp.train import Run
@@ -79,7 +82,7 @@ def _network(spec: RunSpec, record: RunRecord, data: prepared.Prepared, store: S
     if stage == "trained":
         weights = store.arrays(spec.run, record, "weights")
         run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
-    return run.network.eval(), run.examples("test", slice(EXAMPLES))
+    return run.network.eval(), run.examples("test", examples)
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:

@@ -5,13 +5,12 @@ figure. A record that a damaged file or other code left is not used, and its row
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rdp import data, files, fingerprint
+from rdp import data, files, fingerprint, models
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -58,8 +57,8 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame) -> pd.DataFr
     ``records`` are those of `collect`, which say what was chosen.
 
     ``accuracy`` is what the choice goes by: validation accuracy after the last epoch, chance for a diverged run,
-    missing for one that failed or is not there. ``chosen`` says whether the cell's runs train with this rate; it is
-    missing where none of them is there yet.
+    missing for one that failed or is not there. ``train_loss`` is that of the last epoch. ``chosen`` says whether
+    the cell's runs train with this rate; it is missing where none of them is there yet.
     """
     store = Store(results)
     rows = []
@@ -69,16 +68,18 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame) -> pd.DataFr
         for spec in cell.specs[0].candidates():
             record, problem = readable(store, spec)
             last = (record.numbers.get("history") or [{}])[-1] if record else {}
+            depth = models.architecture(spec.architecture).depth
             status = record.status if record else "missing"
             accuracy = data.info(spec.dataset).chance if status == "diverged" else last.get("validation_accuracy")
             rate = spec.recipe.learning_rate
             row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
             row |= {"status": status, "reason": record.reason if record else problem, "accuracy": accuracy}
+            row |= {"train_loss": last.get("train_loss"), "depth": depth}
             rows.append(row | {"chosen": rate in rates if rates else None})
-    columns = ["run", "sweep_run", "dataset", "architecture", "method", "seed", "learning_rate", "status", "reason"]
-    table = pd.DataFrame(rows, columns=[*columns, "accuracy", "chosen"])
-    return table.astype({"learning_rate": "float64", "accuracy": "float64"})
+    columns = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "status"]
+    table = pd.DataFrame(rows, columns=[*columns, "reason", "train_loss", "accuracy", "chosen"])
+    return table.astype(dict.fromkeys(("learning_rate", "accuracy", "train_loss"), "float64"))
 
 
 def write(plan: Plan, results: Path) -> pd.DataFrame:
@@ -125,8 +126,9 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
         "run": spec.run,
         "cell": spec.cell,
         "dataset": spec.dataset,
-        "architecture": spec.architecture,
-        "depth": depth(spec.architecture),
+        "architecture": cell.architecture,
+        "network": spec.architecture,
+        "depth": models.architecture(spec.architecture).depth,
         "method": cell.label,
         "method_name": spec.method,
         "options": json.dumps(spec.options, sort_keys=True),
@@ -180,9 +182,3 @@ def _row(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[s
         row[f"{name}_digest"] = record.identity[name] if record else None
     row["digest"] = record.digest if record else None
     return row
-
-
-def depth(architecture: str) -> int:
-    """The number of layers that an architecture's name gives; 0 where it gives none."""
-    digits = re.findall(r"\d+", architecture)
-    return int(digits[-1]) if digits else 0

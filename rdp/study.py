@@ -29,6 +29,9 @@ class MethodEntry(BaseModel):
 
     method: str | None = Field(None, description="the method's name, where the entry's own name is another")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for this method")
+    form: Name | None = Field(
+        None, description="a form of the architecture in its place: resnet56_same_flops for resnet56 and same_flops"
+    )
 
 
 class Tune(Strict):
@@ -67,8 +70,14 @@ class Study(Strict):
     methods: dict[Name, MethodEntry] = Field(min_length=1)
     grids: list[Grid] = Field(min_length=1)
     tune: Tune | None = Field(None, description="choose learning rates by a sweep on the validation split")
+    baseline: Name | None = Field(
+        None, description="the method that others are compared with; null for the first that is vanilla"
+    )
     probes: list[str] = Field(default_factory=list)
     probe_seeds: int | None = Field(None, ge=1, description="probe the runs of the first so many seeds; null for all")
+    speed_rounds: int | None = Field(
+        None, ge=2, description="measure the methods' training throughput side by side, in so many rounds"
+    )
     threads: int = Field(1, ge=1, description="CPU threads of a run")
     seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
@@ -107,6 +116,7 @@ class Study(Strict):
             if grid.learning_rates and self.tune is None:
                 raise ValueError(f"grids[{i}].learning_rates: a sweep is meant, so the study needs a key 'tune'")
         check_names("probes", self.probes, probes.available())
+        check_names("baseline", [self.baseline] if self.baseline else [], self.methods)
         sweeps = [self.tune.learning_rates, self.tune.seeds] if self.tune else []
         if any(len(set(values)) < len(values) for values in [*sweeps, *(g.learning_rates or [] for g in self.grids)]):
             raise ValueError("tune: a learning rate or a seed of the sweep is listed twice")
@@ -139,9 +149,14 @@ class Study(Strict):
                         yield self._cell(grid, dataset, architecture, label)
 
     def _cell(self, grid: Grid, dataset: str, architecture: str, label: str) -> "Cell | Skipped":
-        method = self._instance(label)
+        method, form = self._instance(label), self.methods[label].form
+        network = f"{architecture}_{form}" if form else architecture
         info = data.info(dataset)
-        reason = method.nonsense() or models.architecture(architecture).mismatch(method.path, info.kind, info.shape)
+        if network not in models.architectures():
+            return Skipped(dataset, architecture, label, f"{architecture} has no form {form}")
+        reason = method.nonsense() or models.architecture(network).mismatch(
+            method.path, info.kind, info.shape, method.path_options()
+        )
         if reason:
             return Skipped(dataset, architecture, label, reason)
         changes = self.recipe | grid.recipe | self.methods[label].recipe
@@ -155,7 +170,7 @@ class Study(Strict):
         specs = [
             RunSpec(
                 dataset=dataset,
-                architecture=architecture,
+                architecture=network,
                 method=method.name(),
                 options=method.model_dump(mode="json"),
                 recipe=recipe,
@@ -192,7 +207,8 @@ def _check_sizes(where: str, recipe: Recipe, dataset: str) -> None:
 class Cell:
     """Architecture x dataset x method: one job, or several where the study splits its seeds.
 
-    ``label`` is the study's name for the method with its options, and what figures and tables show.
+    ``label`` is the study's name for the method with its options, and what figures and tables show. The architecture
+    is the grid's, of which the runs may train a form.
     """
 
     dataset: str

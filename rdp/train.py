@@ -152,7 +152,7 @@ class Run:
         self.network.train()
         started = time.perf_counter()
         while self.step < self.steps and self.diverged_step is None:
-            self._train_step()
+            self.train_step()
             self.step += 1
             if self.step % per_epoch == 0 or self.step == self.steps:
                 self._end_epoch(time.perf_counter() - started)
@@ -160,7 +160,8 @@ class Run:
             after_step(self)
         self.units.release()
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
+        """Do the step at which the run stands; `train` counts it."""
         iteration = self.iteration(self.step)
         x, y = self.batches.batch(self.step if iteration.batch is None else iteration.batch)
         self.units.apply(iteration, self.device)

@@ -3,18 +3,13 @@
 from typing import Literal
 
 from rdp.methods import Method
+from rdp.models.options import PnnhOptions
 
 
-class Pnnh(Method):
-    """A network after the Plain Neural Net Hypothesis, trained as usual.
-
-    Options:
-        variant: how learner and coder write a layer's output, see `rdp.models.paths`. ``concat`` has no sum;
-            ``sum`` with its orthogonal coder is a residual network in rotated coordinates.
-    """
+class Pnnh(PnnhOptions, Method):
+    """A network after the Plain Neural Net Hypothesis, trained as usual; its options are `PnnhOptions`."""
 
     path: Literal["pnnh"] = "pnnh"
-    variant: Literal["concat", "sum"] = "concat"
 
     def path_options(self) -> dict[str, object]:
-        return {"variant": self.variant}
+        return {name: getattr(self, name) for name in PnnhOptions.model_fields}

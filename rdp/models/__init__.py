@@ -1,42 +1,77 @@
 """Architectures: one file a family.
 
 A family's file holds a literal ``ARCHITECTURES`` (name -> arguments of its ``build``), ``INPUT`` (``image`` or
-``vector``) and, where it does not build all of them, ``PATHS``. They are read here without importing the file:
-planning a study must not import torch. To add an architecture, add an entry or a file; nothing else names it.
+``vector``) and, where it does not build all of them, the ``VARIANTS`` of PNNH that it does. They are read here
+without importing the file: planning a study must not import torch. To add an architecture, add an entry or a file;
+nothing else names it.
 """
 
 import ast
 import importlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError, choices
+from rdp.models.options import PnnhOptions
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-_ALL_PATHS = ("residual", "plain", "pnnh")
+# By name, so that nothing is loaded before it is used, and no run's code digest holds what no run uses.
+_LIBRARY = {"fuse": "rdp.models.folding", "set_path": "rdp.models.convert"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LIBRARY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LIBRARY[name]), name)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A named member of a family: which file builds it, with which arguments, from which input, in which paths."""
+    """A named member of a family.
+
+    Attributes:
+        module: the file that builds it.
+        arguments: what it is built with.
+        input: what it reads, ``image`` or ``vector``.
+        variants: of PNNH layers that it can have; None for all.
+    """
 
     name: str
     module: str
     arguments: dict[str, Any]
     input: str
-    paths: tuple[str, ...]
+    variants: tuple[str, ...] | None
 
-    def mismatch(self, path: str, kind: str, shape: tuple[int, ...]) -> str | None:
+    @property
+    def family(self) -> str:
+        """The name of the file that builds it."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def depth(self) -> int:
+        """Layers as its family counts them: blocks of a transformer, else the first number in its name; 0 for none."""
+        named = re.search(r"\d+", self.name)
+        return self.arguments.get("depth") or int(named.group() if named else 0)
+
+    def mismatch(
+        self, path: str, kind: str, shape: tuple[int, ...], path_options: dict[str, Any] | None = None
+    ) -> str | None:
         """Why it cannot be built in this path for such examples, or None where it can."""
         if self.input == "image" and kind != "image":
             return f"{self.name} reads images, and the dataset holds {kind}s"
-        if path not in self.paths:
-            return f"{self.name} has no {path} form"
+        if path == "pnnh":
+            options = PnnhOptions.read(path_options or {})
+            if self.variants and options.variant not in self.variants:
+                return f"{self.name} has no {options.variant} form; valid: {', '.join(self.variants)}"
+            for width in self.arguments.get("widths", [self.arguments.get("width")]):
+                if reason := options.mismatch(width):
+                    return f"{self.name}: {reason}"
         patch = self.arguments.get("patch", 1)
         if any(side % patch for side in shape[1:]):
             return f"{self.name} reads patches of {patch} x {patch} pixels, and the images have {shape[1]} x {shape[2]}"
@@ -44,12 +79,12 @@ class Architecture:
 
 
 def _literals(file: Path) -> dict[str, Any]:
-    """The module-level assignments of ``ARCHITECTURES``, ``INPUT`` and ``PATHS`` in a family's file."""
+    """The module-level assignments of ``ARCHITECTURES``, ``INPUT`` and ``VARIANTS`` in a family's file."""
     found = {}
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
-            if name in {"ARCHITECTURES", "INPUT", "PATHS"}:
+            if name in {"ARCHITECTURES", "INPUT", "VARIANTS"}:
                 found[name] = ast.literal_eval(node.value)
     return found
 
@@ -61,8 +96,8 @@ def architectures() -> dict[str, Architecture]:
     for file in sorted(Path(__file__).parent.glob("*.py")):
         literals = _literals(file)
         for name, arguments in literals.get("ARCHITECTURES", {}).items():
-            module, paths = f"{__name__}.{file.stem}", literals.get("PATHS", _ALL_PATHS)
-            found[name] = Architecture(name, module, arguments, literals["INPUT"], paths)
+            module, variants = f"{__name__}.{file.stem}", literals.get("VARIANTS")
+            found[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
     return found
 
 
@@ -88,7 +123,7 @@ def build(
     Args:
         name: an architecture's name.
         path: how a block's output meets its input: ``residual``, ``plain`` or ``pnnh``.
-        path_options: options of the path's blocks (the variant of ``pnnh``).
+        path_options: of ``pnnh``, see `rdp.models.options.PnnhOptions`; none of the other paths.
         norm_gain: initial gain of the last normalisation of every branch or learner, for every path.
         input_shape: of one example: (channels, height, width) or (features,).
         classes: number of logits.
@@ -101,7 +136,7 @@ def build(
     from rdp.models.initial import initialise
 
     family = architecture(name)
-    if reason := family.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape):
+    if reason := family.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
         raise UserError(reason)
     network = importlib.import_module(family.module).build(
         **family.arguments,

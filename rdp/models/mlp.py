@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import Parts, PnnhStack, with_gain
+from rdp.models.options import PnnhOptions
+from rdp.models.paths import Parts, stack, with_gain
 
 INPUT = "vector"
 ARCHITECTURES = {
@@ -57,7 +58,7 @@ def build(
 ) -> nn.Module:
     """``depth`` hidden layers of ``width`` between a linear stem and a linear head."""
     if path == "pnnh":
-        body: nn.Module = PnnhStack(width, depth, _PARTS, norm_gain, **path_options)
+        body: nn.Module = stack(width, depth, _PARTS, norm_gain, PnnhOptions(**path_options))
     else:
         wrap = ResidualLayer if path == "residual" else PlainLayer
         body = nn.Sequential(*(wrap(Layer(width, norm_gain)) for _ in range(depth)))

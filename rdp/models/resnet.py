@@ -11,17 +11,31 @@ import torch
 from torch import nn
 
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import Parts, PnnhStack, with_gain
+from rdp.models.options import PnnhOptions
+from rdp.models.paths import Parts, stack, with_gain
 
 INPUT = "image"
 ARCHITECTURES = {
-    "resnet20": {"blocks": 3},
-    "resnet32": {"blocks": 5},
-    "resnet44": {"blocks": 7},
-    "resnet56": {"blocks": 9},
-    "resnet110": {"blocks": 18},
+    "resnet20": {"blocks": 3, "widths": (16, 32, 64)},
+    "resnet32": {"blocks": 5, "widths": (16, 32, 64)},
+    "resnet44": {"blocks": 7, "widths": (16, 32, 64)},
+    "resnet56": {"blocks": 9, "widths": (16, 32, 64)},
+    "resnet110": {"blocks": 18, "widths": (16, 32, 64)},
+    # Residual networks to stand beside a PNNH one (concat): narrowed to its parameters, and to its operations.
+    "resnet20_same_parameters": {"blocks": 3, "widths": (12, 24, 48)},
+    "resnet32_same_parameters": {"blocks": 5, "widths": (12, 23, 47)},
+    "resnet44_same_parameters": {"blocks": 7, "widths": (11, 24, 46)},
+    "resnet56_same_parameters": {"blocks": 9, "widths": (12, 23, 46)},
+    "resnet110_same_parameters": {"blocks": 18, "widths": (12, 22, 46)},
+    "resnet32_same_flops": {"blocks": 5, "widths": (12, 24, 48)},
+    "resnet44_same_flops": {"blocks": 7, "widths": (12, 24, 48)},
+    "resnet56_same_flops": {"blocks": 9, "widths": (12, 24, 48)},
+    "resnet110_same_flops": {"blocks": 18, "widths": (12, 24, 48)},
+    # Widths for a frontier of accuracy and parameters.
+    "resnet20w8": {"blocks": 3, "widths": (8, 16, 32)},
+    "resnet20w12": {"blocks": 3, "widths": (12, 24, 48)},
+    "resnet20w24": {"blocks": 3, "widths": (24, 48, 96)},
 }
-_STAGE_WIDTHS = (16, 32, 64)
 
 
 def _conv3x3(width_in: int, width_out: int, stride: int = 1) -> nn.Conv2d:
@@ -91,15 +105,17 @@ def _stage(
         block = ResidualBlock if path == "residual" else PlainBlock
         first = block(width_in, width_out, stride, norm_gain)
         return nn.Sequential(first, *(block(width_out, width_out, 1, norm_gain) for _ in range(blocks - 1)))
+    options = PnnhOptions(**path_options)
     if stride == 1:
-        return PnnhStack(width_out, 2 * blocks, _PARTS, norm_gain, **path_options)
+        return stack(width_out, 2 * blocks, _PARTS, norm_gain, options)
     # A coder maps a width onto itself, so the layer that changes it is a plain one.
     down = ConvNormRelu(width_in, width_out, stride, norm_gain)
-    return nn.Sequential(down, PnnhStack(width_out, 2 * blocks - 1, _PARTS, norm_gain, **path_options))
+    return nn.Sequential(down, stack(width_out, 2 * blocks - 1, _PARTS, norm_gain, options))
 
 
 def build(
     blocks: int,
+    widths: tuple[int, ...],
     *,
     path: str,
     path_options: dict[str, object],
@@ -107,10 +123,10 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
 ) -> nn.Module:
-    """A stem of 16 channels, three stages of ``blocks`` basic blocks (16, 32, 64 channels), pooling, head."""
-    layers: list[nn.Module] = [ConvNormRelu(input_shape[0], _STAGE_WIDTHS[0])]
-    width_in = _STAGE_WIDTHS[0]
-    for width in _STAGE_WIDTHS:
+    """A stem, a stage of ``blocks`` basic blocks for each of ``widths`` (16, 32, 64 in the paper), pooling, head."""
+    width_in = widths[0]
+    layers: list[nn.Module] = [ConvNormRelu(input_shape[0], width_in)]
+    for width in widths:
         layers.append(_stage(width_in, width, blocks, path, path_options, norm_gain))
         width_in = width
     head = nn.Linear(width_in, classes)

@@ -1,8 +1,8 @@
 """Probes: measurements on a network, trained or at initialisation.
 
-One file a probe, which defines ``measure(subject) -> rows``, a mapping each, ``COLUMNS``, the keys of a row, and
-``SEEDS`` where so many of a cell's seeds are enough. To add a probe, add a file;
-`rdp.measure` applies it to the weights that runs left, so it retrains nothing.
+One file a probe, which defines ``measure(subject) -> rows``, a mapping each, ``COLUMNS``, the keys of a row,
+``SEEDS`` where so many of a cell's seeds are enough, and ``EXAMPLES`` where it reads another number of examples than
+most. To add a probe, add a file; `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
 """
 
 import importlib
@@ -17,6 +17,8 @@ from rdp.errors import UserError, choices
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+_TOOLS = frozenset({"cka", "layers", "sources"})  # files that hold no probe
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Subject:
 @cache
 def available() -> tuple[str, ...]:
     """The names of all probes, without importing any of them."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _TOOLS))
 
 
 def probe(name: str) -> ModuleType:
@@ -56,3 +58,8 @@ def seeds(module: ModuleType, asked: int | None) -> int | None:
     """How many seeds of a cell a probe measures: what the study asks for, or fewer where the probe says ``SEEDS``."""
     limits = [limit for limit in (asked, getattr(module, "SEEDS", None)) if limit is not None]
     return min(limits, default=None)
+
+
+def examples(module: ModuleType, default: int) -> int:
+    """How many examples of the test split a probe reads at most: what it says in ``EXAMPLES``, else ``default``."""
+    return getattr(module, "EXAMPLES", default)

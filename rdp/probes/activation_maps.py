@@ -8,9 +8,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import ConcatLayer, SumLayer
 from rdp.probes import Subject
+from rdp.probes.layers import layer_outputs
 
 SEEDS = 1  # maps are looked at, not averaged, and take a thousand rows a network
 COLUMNS = ("layer", "neuron", "low", "high", "map")
@@ -70,17 +69,6 @@ def with_statistics_of(network: nn.Module, x: torch.Tensor) -> nn.Module:
     for handle in handles:
         handle.remove()
     return network
-
-
-def layer_outputs(network: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
-    """The output of each residual, plain or PNNH layer, in the order of the forward pass: (n, width) each."""
-    found: list[torch.Tensor] = []
-    layers = [m for m in network.modules() if isinstance(m, GatedBranch | PlainBranch | ConcatLayer | SumLayer)]
-    handles = [layer.register_forward_hook(lambda module, inputs, output: found.append(output)) for layer in layers]
-    network(x)
-    for handle in handles:
-        handle.remove()
-    return found
 
 
 def _rounded(values: torch.Tensor) -> list[float]:

@@ -16,15 +16,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from rdp.methods.iteration import Iteration
-from rdp.models.gates import PlainBranch
-from rdp.models.paths import ConcatLayer, SumLayer
 from rdp.models.units import Units
 from rdp.probes import Subject
+from rdp.probes.cka import minibatch_cka
+from rdp.probes.layers import unjoined_branches
 
 COLUMNS = ("quantity", "layer", "other", "value")
 APART = 2  # neighbours are left out of the redundancy: each reads the other's output all but unchanged
 LESIONS = 12  # at most so many numbers of last units are deleted
-_SMALLEST = 4  # examples that the unbiased estimator needs
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         and other are 0 where they say nothing. None for a network without branches. The quantities:
 
         ``cka``                     of the outputs of the branches ``layer`` < ``other``, at most 1, see
-                                    `minibatch_cka`; nan where one does not depend on the example.
+                                    `rdp.probes.cka`; nan where one does not depend on the example.
         ``redundancy``              the mean of ``cka`` over branches at least two apart; nan if there are none.
         ``cka_independent``         of branch ``layer`` and branch ``other`` of the subject's other network.
         ``redundancy_independent``  the mean of that over branches at least two apart.
@@ -87,9 +86,8 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
     """The outputs of a network's branches, in the order of its forward pass.
 
-    A branch is that of a residual unit; else of a plain block or layer; else the learner of a PNNH layer,
-    phi(norm(L x)). Normalisation uses the statistics of ``x``, as in training: an untrained network has no running
-    ones. The network is left as it is.
+    A branch is that of a residual unit, else one of `unjoined_branches`. Normalisation uses the statistics of
+    ``x``, as in training: an untrained network has no running ones. The network is left as it is.
 
     Args:
         network: any that `Units` takes, or a plain or PNNH one of this project.
@@ -110,22 +108,16 @@ def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
         return shortcut + output
 
     def keep(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        found.append(BranchOutput(output))
+        found.append(BranchOutput(output.clone()))  # a rectifier behind it may overwrite it
 
     network = deepcopy(network).train()  # a forward pass in training mode moves running statistics
     units = Units(network, take_over=True)
     for gate in [gate for gates in units.gates for gate in gates]:
         gate.instead = join
-    for module in [] if len(units) else _without_shortcut(network):
+    for module in [] if len(units) else unjoined_branches(network):
         module.register_forward_hook(keep)
     network(x)
     return found
-
-
-def _without_shortcut(network: nn.Module) -> list[nn.Module]:
-    """The modules that end the branches of a plain network, or the learners of a PNNH one."""
-    plain = [m.branch for m in network.modules() if isinstance(m, PlainBranch)]
-    return plain + [m.relu for m in network.modules() if isinstance(m, ConcatLayer | SumLayer)]
 
 
 def _norms(z: torch.Tensor) -> torch.Tensor:
@@ -139,58 +131,6 @@ def _features(branches: list[BranchOutput]) -> list[torch.Tensor]:
     common = tuple(min(side) for side in zip(*sides, strict=True))
     outputs = [branch.output.float() for branch in branches]
     return [(F.adaptive_avg_pool2d(z, common) if z.dim() == 4 else z).flatten(1) for z in outputs]
-
-
-def minibatch_cka(features: list[torch.Tensor], others: list[torch.Tensor], batch: int = 64) -> np.ndarray:
-    """Linear CKA of each of ``features`` and each of ``others``, with the unbiased estimator of HSIC.
-
-    arXiv 2010.15327, section 2: HSIC_1 is averaged over minibatches, for the pair and for either alone, and CKA is
-    HSIC_1(K, L) / sqrt(HSIC_1(K, K) HSIC_1(L, L)) of the averages. It is 1 for features that are equal up to a
-    rotation, a scale and a shift, and has mean about 0 for independent ones, which can make it negative.
-
-    Args:
-        features: one tensor a layer, of shape (n, any width).
-        others: the same for the layers to compare with, of the same examples.
-        batch: examples in a minibatch; what remains is spread evenly over them.
-
-    Returns:
-        Shape (len(features), len(others)), float64; nan where one does not depend on the example.
-
-    Raises:
-        ValueError: fewer than 4 examples altogether or in a minibatch, or numbers of examples that differ.
-    """
-    sizes = {len(z) for z in [*features, *others]}
-    if len(sizes) != 1 or min(batch, *sizes) < _SMALLEST:
-        raise ValueError(
-            f"unbiased CKA needs {_SMALLEST} examples or more, the same for all layers and in every minibatch; got "
-            f"{sorted(sizes)} in minibatches of {batch}"
-        )
-    (n,) = sizes
-    cross = own = own_other = 0.0
-    for rows in torch.arange(n).tensor_split(max(1, n // batch)):
-        here, there = (torch.stack([_centred_gram(z[rows]) for z in layers]) for layers in (features, others))
-        scale = len(rows) * (len(rows) - 3)
-        cross += here @ there.T / scale
-        own += here.square().sum(1) / scale
-        own_other += there.square().sum(1) / scale
-    return (cross / (own.sqrt()[:, None] * own_other.sqrt())).cpu().numpy()
-
-
-def _centred_gram(z: torch.Tensor) -> torch.Tensor:
-    """The Gram matrix of ``z`` without its diagonal, U-centred and flattened: shape (n * n,), float64.
-
-    HSIC_1 of two kernels (Song et al., JMLR 2012, equation 5) is the inner product of their U-centred Gram
-    matrices over n (n - 3) (Székely and Rizzo, Annals of Statistics 2014, section 3). Unlike the sum of three
-    terms, it cancels nothing.
-    """
-    n = len(z)
-    z = z.double()
-    z = z - z[0]  # exactly 0 for a constant, which subtracting a mean alone need not be
-    z = z - z.mean(0)  # of no effect but on rounding
-    gram = (z @ z.T).fill_diagonal_(0)
-    ones = gram.sum(1) / (n - 2)
-    centred = gram - ones[:, None] - ones + ones.sum() / (n - 1)
-    return centred.fill_diagonal_(0).flatten()
 
 
 def _redundancy(cka: np.ndarray) -> float:

@@ -1,13 +1,17 @@
 """What a study's report shows. Nothing here draws, so that the Snakefile may ask."""
 
-from rdp import data
+from rdp import data, models
 from rdp.study import Plan
 
 COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")
-SWEEP = "learning_rates"
+SWEEP = ("learning_rates", "convergence")
 MAPS = "activation_maps"
+FRONTIER = "frontier"
+SPEED = "throughput"
 OF_PROBE = {
     "surviving_neurons": ("surviving_neurons",),
+    "dissipating_inputs": ("dissipation_untrained", "dissipation_trained"),
+    "coders": ("coders",),
     "feature_reuse": ("redundancy", "reuse_matrices", "lesions", "branch_to_stream"),
 }
 
@@ -16,13 +20,26 @@ def figures(plan: Plan) -> dict[str, str | None]:
     """The names of a study's figures, in the report's order, each with the probe that it needs."""
     found: dict[str, str | None] = dict.fromkeys(COMMON)
     if any(cell.specs[0].tuning for cell in plan.cells):
-        found[SWEEP] = None
+        found |= dict.fromkeys(SWEEP)
+    if _has_widths(plan):
+        found[FRONTIER] = None
+    if plan.study.speed_rounds:
+        found[SPEED] = None
     for probe in plan.study.probes:
         if probe == MAPS:
             found |= {f"{MAPS}_{label}": probe for label in mapped_methods(plan)}
         else:
             found |= dict.fromkeys(OF_PROBE.get(probe, ()), probe)
     return found
+
+
+def _has_widths(plan: Plan) -> bool:
+    """Whether some dataset has networks of one family and depth in several widths."""
+    seen: dict[tuple[str, str, int], set[str]] = {}
+    for cell in plan.cells:
+        found = models.architecture(cell.architecture)
+        seen.setdefault((cell.dataset, found.family, found.depth), set()).add(cell.architecture)
+    return any(len(names) > 1 for names in seen.values())
 
 
 def mapped_methods(plan: Plan) -> list[str]:

@@ -8,25 +8,28 @@ import matplotlib.pyplot as plt
 from rdp import files
 from rdp.errors import UserError, choices
 from rdp.report import contents, style
-from rdp.report.plots import accuracy, cost, reuse, survival
+from rdp.report.plots import accuracy, cost, paths, reuse, survival
 from rdp.report.plots.common import Drawing
 from rdp.report.tables import Tables
 
 DRAW: dict[str, Callable[[Tables], Drawing]] = {
-    function.__name__: function
-    for function in (
-        accuracy.accuracy,
-        accuracy.differences,
-        accuracy.training_curves,
-        accuracy.accuracy_by_depth,
-        cost.cost,
-        cost.learning_rates,
-        survival.surviving_neurons,
-        reuse.redundancy,
-        reuse.reuse_matrices,
-        reuse.lesions,
-        reuse.branch_to_stream,
-    )
+    "accuracy": accuracy.accuracy,
+    "differences": accuracy.differences,
+    "training_curves": accuracy.training_curves,
+    "accuracy_by_depth": accuracy.accuracy_by_depth,
+    "cost": cost.cost,
+    "learning_rates": cost.learning_rates,
+    "convergence": paths.convergence,
+    "frontier": paths.frontier,
+    "throughput": paths.throughput,
+    "surviving_neurons": survival.surviving_neurons,
+    "dissipation_untrained": paths.dissipation_untrained,
+    "dissipation_trained": paths.dissipation_trained,
+    "coders": paths.coders,
+    "redundancy": reuse.redundancy,
+    "reuse_matrices": reuse.reuse_matrices,
+    "lesions": reuse.lesions,
+    "branch_to_stream": reuse.branch_to_stream,
 }
 
 

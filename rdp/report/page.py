@@ -52,7 +52,8 @@ def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], dr
         version=version("rdp"),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
-        sentences=list(summary.sentences(cells)),
+        baseline=plan.study.baseline or summary.BASELINE,
+        sentences=list(summary.sentences(cells, plan.study.baseline or summary.BASELINE)),
         cells=cells,
         comparisons=summary.comparisons(cells),
         figures=_figures(plan, drawn),
@@ -64,8 +65,19 @@ def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], dr
         identities=_identities(plan, table),
         study_text=plan.file.read_text(encoding="utf-8"),
         choices=_yaml("choices.yaml"),
-        variants=sorted({cell.specs[0].options.get("variant", "") for cell in plan.cells} - {""}),
+        rotated=_rotated(plan),
     )
+
+
+def _rotated(plan: Plan) -> list[str]:
+    """The methods that are residual networks in rotated coordinates: PNNH's sum with an orthogonal coder."""
+    found = {cell.label: cell.specs[0].options for cell in plan.cells}
+    return [
+        label
+        for label, options in found.items()
+        if options.get("variant") == "sum"
+        and (options["constraint"] == "orthogonal" if options["trained"] else options["start"] != "he")
+    ]
 
 
 def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:

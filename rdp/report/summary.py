@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,9 +12,9 @@ from rdp.report import settings
 from rdp.report.settings import Setting
 from rdp.report.style import PERCENT
 from rdp.stats import Estimate, mean_interval, paired_difference
-from rdp.study import Plan
+from rdp.study import Cell, Plan
 
-BASELINE = "vanilla"
+BASELINE = "vanilla"  # where the study names no other
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def cells(plan: Plan, records: pd.DataFrame) -> list[CellSummary]:
     found = settings.by_cell(plan)
     baselines: dict[Setting, pd.DataFrame] = {}
     for cell in plan.cells:
-        if cell.specs[0].method == BASELINE:  # the first of them, where a study has vanilla with several recipes
+        if baseline_of(plan, runs[cell.id]):  # the first of them, where a study has vanilla with several recipes
             baselines.setdefault(found[cell.id], runs[cell.id])
     return [_summarise(found[cell.id], cell.label, runs[cell.id], baselines.get(found[cell.id])) for cell in plan.cells]
 
@@ -117,9 +117,19 @@ def comparisons(cells: list[CellSummary]) -> list[dict[str, CellSummary | Settin
     ]
 
 
-def baseline_of(runs: pd.DataFrame) -> str | None:
+def baseline_label(plan: Plan, cells: Iterable[Cell]) -> str | None:
+    """As `baseline_of`, among the cells of a setting."""
+    if plan.study.baseline:
+        return next((cell.label for cell in cells if cell.label == plan.study.baseline), None)
+    return next((cell.label for cell in cells if cell.specs[0].method == BASELINE), None)
+
+
+def baseline_of(plan: Plan, runs: pd.DataFrame) -> str | None:
     """The study's name for the baseline among the runs of a setting: the first, where there are several."""
-    labels = runs.loc[runs["method_name"] == BASELINE, "method"]
+    if plan.study.baseline:
+        labels = runs.loc[runs["method"] == plan.study.baseline, "method"]
+    else:
+        labels = runs.loc[runs["method_name"] == BASELINE, "method"]
     return labels.iloc[0] if len(labels) else None
 
 
@@ -136,14 +146,14 @@ def _speed(runs: pd.DataFrame) -> tuple[float, str | None]:
     return done["examples_per_second"].median(), devices[0] if len(devices) == 1 else None
 
 
-def sentences(summaries: list[CellSummary]) -> Iterator[str]:
+def sentences(summaries: list[CellSummary], baseline: str = BASELINE) -> Iterator[str]:
     """The summary, a sentence or two a dataset and architecture."""
     groups: dict[Setting, list[CellSummary]] = {}
     for summary in summaries:
         groups.setdefault(summary.setting, []).append(summary)
     for setting, group in groups.items():
         measured = [summary for summary in group if summary.accuracy.n]
-        told = _means(measured) + _against_baseline(measured) if measured else "no run has finished yet. "
+        told = _means(measured) + _against_baseline(measured, baseline) if measured else "no run has finished yet. "
         yield f"{setting.title}: {told}{_ended(group)}".strip()
 
 
@@ -158,15 +168,15 @@ def _means(group: list[CellSummary]) -> str:
     return f"{told} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
 
 
-def _against_baseline(group: list[CellSummary]) -> str:
+def _against_baseline(group: list[CellSummary], baseline: str) -> str:
     compared = [s for s in group if s.difference is not None]
     known = [s for s in compared if s.difference.has_interval]
     told = {
-        f"came out above {BASELINE}": [s for s in known if s.difference.excludes(0) and s.difference.mean > 0],
-        f"came out below {BASELINE}": [s for s in known if s.difference.excludes(0) and s.difference.mean < 0],
-        f"no difference to {BASELINE} shown": [s for s in known if not s.difference.excludes(0)],
+        f"came out above {baseline}": [s for s in known if s.difference.excludes(0) and s.difference.mean > 0],
+        f"came out below {baseline}": [s for s in known if s.difference.excludes(0) and s.difference.mean < 0],
+        f"no difference to {baseline} shown": [s for s in known if not s.difference.excludes(0)],
         "one pair of runs, so no interval and nothing to tell": [s for s in compared if s.difference.n == 1],
-        f"no seed shared with {BASELINE}, so not compared": [s for s in compared if s.difference.n == 0],
+        f"no seed shared with {baseline}, so not compared": [s for s in compared if s.difference.n == 0],
     }
     parts = [f"{words}: {', '.join(map(_difference, members))}" for words, members in told.items() if members]
     return f"Paired by seed, {'; '.join(parts)}. " if parts else ""

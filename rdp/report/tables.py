@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from rdp import measure, records
+from rdp.errors import UserError
 from rdp.report import settings
 from rdp.report.settings import Setting
+from rdp.report.summary import BASELINE, baseline_of
 from rdp.study import Plan
 
 
@@ -26,9 +28,25 @@ class Tables:
         """The study's methods, in its order."""
         return list(self.plan.study.methods)
 
+    @property
+    def baseline(self) -> str:
+        """What others are compared with, as it is called."""
+        return self.plan.study.baseline or BASELINE
+
+    def baseline_of(self, runs: pd.DataFrame) -> str | None:
+        """The baseline among the runs of a setting."""
+        return baseline_of(self.plan, runs)
+
     def probe(self, name: str) -> pd.DataFrame:
         """The table of one of the study's probes."""
         return measure.read(self.plan.name, name, self.results)
+
+    def speed(self) -> pd.DataFrame:
+        """The throughput of the study's methods, as `rdp.bench.study.write` left it."""
+        path = self.results / self.plan.name / "speed.parquet"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; run: rdp speed {self.plan.name}")
+        return pd.read_parquet(path)
 
     def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
         """The rows of each setting, in the study's order; a table without rows belongs to all of them."""

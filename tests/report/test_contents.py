@@ -34,8 +34,23 @@ def test_a_study_without_sweep_and_probes_has_the_common_ones(planted: Plan) -> 
 
 def test_a_sweep_adds_its_own(tmp_path: Path) -> None:
     found = contents.figures(change(tmp_path, probes=[]))
-    assert list(found) == [*COMMON, "learning_rates"]
-    assert found["learning_rates"] is None
+    assert list(found) == [*COMMON, "learning_rates", "convergence"]
+    assert set(found.values()) == {None}
+
+
+def test_widths_of_one_depth_add_their_frontier(tmp_path: Path) -> None:
+    def drawn(*architectures: str) -> list[str]:
+        grids = [{"datasets": ["digits"], "architectures": list(architectures)}]
+        return list(contents.figures(change(tmp_path, probes=[], tune=None, grids=grids)))
+
+    assert drawn("resnet20", "resnet20w8") == [*COMMON, "frontier"]
+    assert drawn("resnet20", "resnet56") == COMMON
+    assert drawn("resnet20", "vit_micro12") == COMMON
+
+
+def test_speed_that_is_measured_adds_its_own(tmp_path: Path) -> None:
+    found = contents.figures(change(tmp_path, probes=[], speed_rounds=5))
+    assert list(found)[-1] == contents.SPEED
 
 
 def test_a_sweep_that_no_grid_uses_adds_none(tmp_path: Path) -> None:
@@ -50,7 +65,7 @@ def test_each_probe_adds_its_own_and_they_need_it(tmp_path: Path) -> None:
     found = contents.figures(change(tmp_path, probes=["surviving_neurons"]))
     assert {name: probe for name, probe in found.items() if probe} == {"surviving_neurons": "surviving_neurons"}
     both = contents.figures(change(tmp_path, probes=["surviving_neurons", "feature_reuse"]))
-    assert list(both)[6:] == ["surviving_neurons", *reuse]
+    assert list(both)[7:] == ["surviving_neurons", *reuse]
 
 
 def test_every_method_trained_on_points_of_the_plane_has_maps(tmp_path: Path) -> None:
@@ -71,7 +86,8 @@ def test_every_method_trained_on_points_of_the_plane_has_maps(tmp_path: Path) ->
 
 def test_every_probe_has_a_figure_and_every_figure_a_function() -> None:
     assert {*contents.OF_PROBE, contents.MAPS} == set(probes.available())
-    named = [*contents.COMMON, contents.SWEEP, *(name for names in contents.OF_PROBE.values() for name in names)]
+    named = [*contents.COMMON, *contents.SWEEP, contents.FRONTIER, contents.SPEED]
+    named += [name for names in contents.OF_PROBE.values() for name in names]
     assert sorted(named) == sorted(figures.DRAW)
 
 

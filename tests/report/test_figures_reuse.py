@@ -243,7 +243,7 @@ PROBED = [name for names in contents.OF_PROBE.values() for name in names]
 
 @pytest.mark.parametrize("name", [*PROBED, "activation_maps_rdp"])
 def test_a_probe_that_found_nothing_to_measure_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
-    tuned.study.probes.append("surviving_neurons")
+    tuned.study.probes.extend(set(contents.OF_PROBE) - set(tuned.study.probes))
     save(tuned, tmp_path, make_tables(tuned, tmp_path))
     probe = contents.figures(tuned)[name]
     measure.write(tuned, probe, tmp_path)  # no run is there
@@ -269,6 +269,8 @@ def test_surviving_neurons_keeps_branches_and_sums_apart(
         places = {"blocks.0.branch.relu": 0.4, "blocks.0.relu": 0.8}
         return [
             {"layer": i, "name": name, "positive": share + 0.01 * seed + 0.1 * (stage == "trained")}
+            | {"source": source, "bound": 0.3 + 0.01 * seed}
+            for source in ("data", "noise")
             for i, (name, share) in enumerate(places.items(), start=1)
         ]
 
@@ -276,9 +278,9 @@ def test_surviving_neurons_keeps_branches_and_sums_apart(
     save(tuned, tmp_path, make_tables(tuned, tmp_path))
     save_probe(tuned, tmp_path, "surviving_neurons", make_probe_rows(tuned, survivors))
     data = draw(tables.load(tuned, tmp_path), "surviving_neurons").data
-    assert len(data) == 2 * 5 * 2 * 2  # settings, methods, stages, rectifiers
+    assert len(data) == 2 * 5 * 2 * 2  # of the data alone: settings, methods, stages, rectifiers
     mine = data[(data["dataset"] == "digits") & (data["method"] == "plain") & (data["stage"] == "trained")]
-    assert mine.loc[mine["inside_branch"], "mean"].tolist() == pytest.approx([51.0])
+    assert mine.loc[mine["inside_branch"], "mean"].tolist() == pytest.approx([0.51])
     assert mine.loc[~mine["inside_branch"], ["mean", "min", "max"]].to_numpy() == pytest.approx(
-        np.array([[91.0, 90.0, 92.0]])
+        np.array([[0.91, 0.9, 0.92]])
     )

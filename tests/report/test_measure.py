@@ -106,6 +106,24 @@ def test_a_study_may_ask_for_fewer_seeds_and_a_probe_may_need_but_one(
     assert maps.groupby(["run", "stage", "layer", "neuron"]).size().max() == 1
 
 
+def test_a_probe_may_read_more_examples_than_others(trained: tuple[Plan, Path], tmp_path: Path) -> None:
+    plan, results = trained
+    module = probes.probe("dissipating_inputs")
+    measure.write(load(tmp_path, probe_seeds=1), "dissipating_inputs", results)
+    table = measure.read(plan.name, "dissipating_inputs", results)
+    data = prepared.load("spiral", results)
+    assert measure.EXAMPLES < len(data.arrays["test_x"]) <= module.EXAMPLES  # so it reads them all
+    x = (torch.from_numpy(data.arrays["test_x"]) - torch.from_numpy(data.mean)) / torch.from_numpy(data.std)
+    for stage in ("initial", "trained"):
+        subject = probes.Subject(networks(plan, results, stage)[0], x, torch.from_numpy(data.arrays["test_y"]))
+        expected = pd.DataFrame(module.measure(subject))
+        found = table[(table["run"] == plan.cells[0].specs[0].run) & (table["stage"] == stage)]
+        assert found[["layer", "source", "quantity"]].to_numpy().tolist() == (
+            expected[["layer", "source", "quantity"]].to_numpy().tolist()
+        )
+        assert found["value"].tolist() == pytest.approx(expected["value"].tolist(), abs=1e-4)
+
+
 def test_a_single_network_has_no_other_to_be_compared_with(trained: tuple[Plan, Path], tmp_path: Path) -> None:
     plan, results = trained
     measure.write(load(tmp_path, probe_seeds=1), "feature_reuse", results)

@@ -8,7 +8,8 @@ from torch import nn
 
 from rdp.models.mlp import PlainLayer
 from rdp.probes import Subject, available, probe
-from rdp.probes.activation_maps import GRID, grid, layer_outputs, measure, with_statistics_of
+from rdp.probes.activation_maps import GRID, grid, measure, with_statistics_of
+from rdp.probes.layers import layer_outputs
 
 PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]
 every_path = pytest.mark.parametrize(("path", "options"), PATHS, ids=[" ".join([p, *o.values()]) for p, o in PATHS])
@@ -73,9 +74,8 @@ def test_maps_the_sums_after_the_branches_with_the_statistics_of_the_examples(pa
 @every_path
 def test_has_the_layers_of_a_training_step_at_the_examples(path, options, make_network):
     measured = subject(make_network("mlp8", path, **options))
-    with torch.no_grad():
-        found = layer_outputs(with_statistics_of(measured.network, measured.x), measured.x)
-        expected = layer_outputs(copy.deepcopy(measured.network).train(), measured.x)
+    found = layer_outputs(with_statistics_of(measured.network, measured.x), measured.x)
+    expected = layer_outputs(measured.network, measured.x, training=True)
     assert len(found) == 8
     for layer, reference in zip(found, expected, strict=True):
         torch.testing.assert_close(layer, reference, rtol=1e-4, atol=1e-4)

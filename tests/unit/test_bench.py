@@ -2,13 +2,15 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from rdp import bench, cost
-from rdp.bench import Ratio
+from rdp import cost
+from rdp.bench import Ratio, alternate, images, pairs, paths, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, method_class
 from rdp.models import build
@@ -63,8 +65,8 @@ class TestRatio:
 
 
 @pytest.fixture(scope="module")
-def measured() -> bench.PairCost:
-    return bench.rdp_pairs(ARCHITECTURE, rate=RATE, batch_size=BATCH, pairs=PAIRS, device=CPU)
+def measured() -> pairs.PairCost:
+    return pairs.rdp_pairs(ARCHITECTURE, rate=RATE, batch_size=BATCH, pairs=PAIRS, device=CPU)
 
 
 class TestPairs:
@@ -99,25 +101,67 @@ class TestPairs:
 def test_a_rate_that_drops_nothing_or_everything_is_refused(rate, tmp_path):
     options = {"batch_size": 2, "pairs": 2, "threads": 1, "device": "cpu", "results": tmp_path}
     with pytest.raises(UserError, match=r"a rate in \(0, 1\) is needed"):
-        bench.run(rate=rate, **options)
+        pairs.run(rate=rate, **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_unknown_device_is_refused(tmp_path):
     options = {"batch_size": 2, "pairs": 2, "threads": 1, "results": tmp_path}
     with pytest.raises(UserError, match="gpu"):
-        bench.run(rate=0.2, device="gpu", **options)
+        pairs.run(rate=0.2, device="gpu", **options)
 
 
 @pytest.mark.slow
 def test_its_figures_are_left_as_json_and_as_a_table(tmp_path):
-    table, path = bench.run(rate=0.5, batch_size=2, pairs=2, threads=1, device="cpu", results=tmp_path)
+    table, path = pairs.run(rate=0.5, batch_size=2, pairs=2, threads=1, device="cpu", results=tmp_path)
     assert path == tmp_path / "bench" / "rdp.json"
     content = json.loads(path.read_text())
-    assert [row["architecture"] for row in content["pairs"]] == list(bench.ARCHITECTURES)
+    assert [row["architecture"] for row in content["pairs"]] == list(pairs.ARCHITECTURES)
     assert (content["rate"], content["threads"], content["shape"]) == (0.5, 1, [3, 32, 32])
     assert content["stack"]["torch"].startswith(torch.__version__.split("+")[0])
     for row in content["pairs"]:
         assert row["measured"]["low"] <= row["measured"]["median"] <= row["measured"]["high"]
-    assert table.row_count == len(bench.ARCHITECTURES)
+    assert table.row_count == len(pairs.ARCHITECTURES)
     assert next(table.columns[3].cells) == f"{content['pairs'][0]['counted']:.3f}"
+
+
+class TestAlternate:
+    def test_every_round_does_all_work_once_and_starts_with_another(self):
+        calls = []
+        work = {name: partial(calls.append, name) for name in "abc"}
+        found = alternate(work, 4, CPU)
+        assert "".join(calls) == "abcbcacababcbcacab"  # two rounds to warm up, and four
+        assert all(seconds.shape == (4,) and (seconds >= 0).all() for seconds in found.values())
+
+    def test_a_step_trains(self):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+        before = network[1].weight.detach().clone()
+        trainer(network, *images(4, CPU))()
+        assert not torch.equal(network[1].weight, before)
+        assert network[1].weight.grad is None
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, paths.PathSpeed]:
+    return {row.network: row for row in paths.path_speeds("resnet20", batch_size=2, rounds=2, device=CPU)}
+
+
+class TestPaths:
+    def test_the_residual_network_is_the_measure(self, found):
+        assert found["residual"].training == found["residual"].inference == Ratio(1.0, 1.0, 1.0)
+
+    def test_sizes_are_those_of_the_networks(self, found):
+        assert list(found) == list(paths.NETWORKS)
+        assert found["residual"].parameters == found["plain"].parameters == 269_722
+        assert found["pnnh concat"].parameters < 0.6 * 269_722
+        assert found["pnnh sum"].forward_flops < 0.8 * found["plain"].forward_flops
+        assert all(row.seconds > 0 and row.folded.low > 0 and row.joined.low > 0 for row in found.values())
+
+
+@pytest.mark.slow
+def test_the_figures_of_paths_are_left_as_json_and_as_a_table(tmp_path):
+    table, path = paths.run(batch_size=2, rounds=2, threads=1, device="cpu", results=tmp_path)
+    content = json.loads(path.read_text())
+    assert path == tmp_path / "bench" / "pnnh.json"
+    assert len(content["networks"]) == table.row_count == len(paths.ARCHITECTURES) * len(paths.NETWORKS)
+    assert content["batch_size"] == content["rounds"] == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rdp.probes.feature_reuse import minibatch_cka
+from rdp.probes.cka import minibatch_cka
 from tests.unit.tiny import gaussian
 
 

@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from rdp.models.gates import GatedBranch
 from rdp.models.mlp import Layer, ResidualLayer
+from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
 from rdp.probes import Subject, available, probe
-from rdp.probes.feature_reuse import branch_outputs, measure, minibatch_cka
+from rdp.probes.cka import minibatch_cka
+from rdp.probes.feature_reuse import branch_outputs, measure
 from tests.unit.tiny import gaussian
 
 NETWORKS = [
@@ -21,8 +23,10 @@ NETWORKS = [
     ("vit_micro", "residual", {}),
     ("mlp8", "plain", {}),
     ("resnet20", "plain", {}),
+    ("vit_micro", "plain", {}),
     ("mlp8", "pnnh", {"variant": "concat"}),
     ("resnet20", "pnnh", {"variant": "sum"}),
+    ("vit_micro", "pnnh", {"variant": "concat"}),
 ]
 every_network = pytest.mark.parametrize(
     ("name", "path", "options"), NETWORKS, ids=[" ".join([n, p, *o.values()]) for n, p, o in NETWORKS]
@@ -144,23 +148,54 @@ class TestBranchOutputs:
                 expected = branch.output.flatten(1).norm(dim=1) / stream.flatten(1).norm(dim=1)
                 torch.testing.assert_close(branch.share, expected.double())
 
-    @pytest.mark.parametrize("variant", ["concat", "sum"])
-    @pytest.mark.parametrize(("name", "count"), [("mlp8", 8), ("resnet20", 6 + 5 + 5)])
-    def test_are_those_of_pnnh_learners(self, name, count, variant, make_network, make_batch):
+    def test_are_those_of_the_plain_forms_of_timms_blocks(self, make_network, make_batch):
+        for name, ends in (("resnet18", ("bn2",)), ("vit_micro", ("attn", "mlp"))):
+            x = make_batch(name)[0]
+            network = make_network(name, "plain")
+            found = branch_outputs(network, x)
+            modules = [module for place, module in network.named_modules() if place.endswith(ends)]
+            _, outputs = hooked(network, modules, x)
+            # As many as in the residual form, whose sum a ResNet's last rectifier follows.
+            assert len(found) == len(outputs) == len(branch_outputs(make_network(name), x))
+            for branch, output in zip(found, outputs, strict=True):
+                assert torch.equal(branch.output, output)
+                assert branch.share is None
+            if name == "resnet18":
+                assert all((branch.output < 0).any() for branch in found)
+
+    @pytest.mark.parametrize(
+        ("name", "variant", "count"),
+        [
+            *[("mlp8", variant, 8) for variant in ("concat", "sum", "sum_outer")],
+            *[("resnet20", variant, 6 + 5 + 5) for variant in ("concat", "sum", "sum_outer")],
+            ("resnet18", "concat", 4 + 3 + 3 + 3),
+            *[("vit_micro", variant, 12) for variant in ("concat", "sum")],
+        ],
+    )
+    def test_are_those_of_pnnh_learners(self, name, variant, count, make_network, make_batch):
         x = make_batch(name)[0]
         network = make_network(name, "pnnh", variant=variant)
-        stacks = [m for m in network.modules() if hasattr(m, "coder")]
+        stacks = [m for m in network.modules() if isinstance(m, PnnhStack)]
         with torch.no_grad():
-            for stack in stacks:
-                stack.coder.skew.copy_(0.3 * gaussian(*stack.coder.skew.shape))
+            for coder in (coder for stack in stacks for coders in stack.coders for coder in coders):
+                coder.skew.copy_(0.3 * gaussian(*coder.skew.shape) / len(coder.skew) ** 0.5)
         found = branch_outputs(network, x)
         inputs, outputs = hooked(network, [layer for stack in stacks for layer in stack.layers], x)
-        codes = [stack.coder().detach() for stack in stacks for _ in stack.layers]
+        codes = []
+        for stack in stacks:
+            kinds = [coders() for coders in stack.coders]
+            codes += [kinds[i % len(kinds)][0].detach() for i in range(len(stack.layers))]
         assert len(found) == len(outputs) == count
         for branch, code, before, after in zip(found, codes, inputs, outputs, strict=True):
-            coded = torch.einsum("cd,nd...->nc...", code, before)
-            learned = after[:, len(code) :] if variant == "concat" else after - coded
-            torch.testing.assert_close(branch.output, learned, atol=1e-5, rtol=1e-5)
+            channels = 2 if before.dim() == 3 else 1
+            coded = torch.tensordot(before, code, ([channels], [1])).movedim(-1, channels)
+            if variant == "sum_outer":
+                torch.testing.assert_close((branch.output + coded).relu(), after, atol=1e-4, rtol=1e-4)
+                assert (branch.output < 0).any()
+            else:
+                _, learned = after.tensor_split([len(code) * (variant == "concat")], dim=channels)
+                added = coded if variant == "sum" else 0
+                torch.testing.assert_close(branch.output + added, learned, atol=1e-4, rtol=1e-4)
             assert branch.share is None
 
     def test_are_none_without_branches(self):

@@ -1,6 +1,7 @@
 """Networks: their sizes by hand formula, their paths, their coders and their initial weights."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,11 +9,9 @@ from torch import nn
 
 from rdp import cost
 from rdp.errors import UserError
-from rdp.models import architecture, architectures
-from rdp.models.mlp import ResidualLayer
-from rdp.models.paths import Coder, Parts, PnnhStack, SumLayer
-from rdp.spec import Recipe
-from rdp.train import make_optimizer
+from rdp.models import architecture, architectures, build
+from rdp.models.options import PnnhOptions
+from rdp.models.paths import Parts, stack
 
 PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]
 path_ids = [" ".join([path, *options.values()]) for path, options in PATHS]
@@ -20,11 +19,9 @@ every_path = pytest.mark.parametrize(("path", "options"), PATHS, ids=path_ids)
 WIDTHS = (16, 32, 64)
 
 
-def linear_parts() -> Parts:
-    def linear(width_in, width_out):
-        return nn.Linear(width_in, width_out, bias=False)
-
-    return Parts(linear=linear, pointwise=linear, norm=nn.BatchNorm1d)
+def buildable(name: str, path: str) -> bool:
+    """Whether the network has this form; a narrowed one may have a width that no PNNH layer can halve."""
+    return architecture(name).mismatch(path, "image", (1, 8, 8)) is None
 
 
 def kernels(module: nn.Module) -> int:
@@ -74,6 +71,18 @@ class TestParameters:
         plain = cost.parameters(make_network("resnet110", "plain"))
         assert low < cost.parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
 
+    @pytest.mark.parametrize("name", [n for n in architectures() if n.endswith(("_same_parameters", "_same_flops"))])
+    def test_narrowed_networks_have_the_size_of_the_pnnh_one_they_stand_beside(self, name, make_network):
+        base, _, what = name.partition("_same_")
+        narrow, pnnh = make_network(name), make_network(base, "pnnh")
+        if what == "parameters":
+            sizes = cost.parameters(narrow), cost.parameters(pnnh)
+        else:
+            x = torch.zeros(2, 1, 8, 8)
+            sizes = tuple(cost.count(lambda network=network: network.eval()(x)) for network in (narrow, pnnh))
+        # A transformer's width is a multiple of its heads.
+        assert sizes[0] / sizes[1] == pytest.approx(1, abs=0.07 if name.startswith("vit") else 0.02)
+
     @pytest.mark.parametrize("k", [1, 3, 5])
     def test_a_pnnh_layer_has_exactly_the_stated_share_of_a_plain_layers_weights(self, k):
         def conv(size):
@@ -81,7 +90,7 @@ class TestParameters:
 
         parts = Parts(linear=conv(k), pointwise=conv(1), norm=nn.BatchNorm2d)
         plain = k * k * 8 * 8
-        concat, total = (kernels(PnnhStack(8, 1, parts, 1.0, variant)) for variant in ("concat", "sum"))
+        concat, total = (kernels(stack(8, 1, parts, 1.0, PnnhOptions(variant=v))) for v in ("concat", "sum"))
         assert 2 * concat == plain
         assert total * 2 * k * k == plain * (k * k + 1)
 
@@ -108,7 +117,7 @@ class TestParameters:
 class TestBuild:
     @pytest.mark.parametrize(
         ("name", "path", "options"),
-        [(name, path, o) for name, family in architectures().items() for path, o in PATHS if path in family.paths],
+        [(name, path, o) for name in architectures() for path, o in PATHS if buildable(name, path)],
     )
     def test_every_architecture_builds_on_each_of_its_paths_and_gives_logits(
         self, name, path, options, make_network, make_batch
@@ -124,7 +133,6 @@ class TestBuild:
     @pytest.mark.parametrize(
         ("name", "path", "kind", "shape", "reason"),
         [
-            ("vit_micro", "plain", "image", (1, 8, 8), "vit_micro has no plain form"),
             ("vit_micro", "residual", "vector", (2,), "vit_micro reads images, and the dataset holds vectors"),
             ("vit_tiny", "residual", "image", (3, 10, 8), "patches of 4 x 4 pixels, and the images have 10 x 8"),
             ("resnet20", "pnnh", "image", (3, 9, 7), None),
@@ -135,13 +143,29 @@ class TestBuild:
         told = architecture(name).mismatch(path, kind, shape)
         assert reason in told if reason else told is None
 
-    def test_an_unknown_variant_is_named(self):
-        with pytest.raises(ValueError, match=r"'product', valid: concat, sum"):
-            PnnhStack(8, 1, linear_parts(), 1.0, "product")
+    @pytest.mark.parametrize(
+        ("name", "options", "reason"),
+        [
+            ("vit_micro", {"variant": "sum_inner"}, "vit_micro has no sum_inner form; valid: concat, sum"),
+            ("mlp8", {"learner_width": 0.3}, "mlp8: a width of 32 cannot be split at learner_width 0.3"),
+            ("resnet20", {"learner_width": 0.03125}, "resnet20: a width of 16 cannot be split"),
+            ("resnet20", {"learner_width": 0.0625}, None),
+            ("vit_micro", {"variant": "sum"}, None),
+        ],
+    )
+    def test_options_that_an_architecture_has_no_form_for_are_told(self, name, options, reason):
+        shape = (1, 8, 8) if name != "mlp8" else (2,)
+        told = architecture(name).mismatch("pnnh", "image" if len(shape) == 3 else "vector", shape, options)
+        assert told.startswith(reason) if reason else told is None
+        if reason:
+            with pytest.raises(UserError, match=re.escape(reason)):
+                build(name, path="pnnh", path_options=options, norm_gain=1, input_shape=shape, classes=2, seed=0)
 
-    def test_an_odd_width_is_refused(self):
-        with pytest.raises(ValueError, match="even width, got 7"):
-            PnnhStack(7, 1, linear_parts(), 1.0)
+    @pytest.mark.parametrize(
+        ("name", "depth"), [("mlp32", 32), ("resnet110", 110), ("vit_tiny", 12), ("vit_micro24", 24), ("resnet50", 50)]
+    )
+    def test_depth_is_that_of_the_name_or_the_blocks(self, name, depth):
+        assert architecture(name).depth == depth
 
     def test_architectures_are_listed_without_importing_torch(self, run_python):
         done = run_python(
@@ -172,98 +196,6 @@ def test_the_norm_gain_is_set_on_the_last_norm_of_every_branch_or_learner(name, 
         assert (len(low), one) == (18, ["0.norm"])  # every layer is a learner of its own, but for the stem
     else:
         assert low == [f"{stage}.{block}.branch.norm2" for stage in (1, 2, 3) for block in range(3)]
-
-
-class TestCoder:
-    @pytest.mark.parametrize("rows", [16, 8])
-    def test_it_starts_at_the_identity_exactly(self, rows):
-        assert torch.equal(Coder(16, rows, uses=3)(), torch.eye(16)[:rows])
-
-    @pytest.mark.parametrize("variant", ["concat", "sum"])
-    @pytest.mark.parametrize("name", ["mlp32", "resnet20"])
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_its_rows_stay_orthonormal_to_rounding_whatever_the_optimizer_does(
-        self, dtype, name, variant, make_network, make_batch
-    ):
-        network = make_network(name, "pnnh", variant=variant).to(dtype)
-        coders = [module for module in network.modules() if isinstance(module, Coder)]
-        assert len(coders) == (1 if name == "mlp32" else 3)
-        optimizer = make_optimizer(network, Recipe(learning_rate=0.3))
-        for step in range(8):
-            x, y = make_batch(name, seed=step)
-            nn.functional.cross_entropy(network(x.to(dtype)), y).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        for coder in coders:
-            code = coder()
-            identity = torch.eye(code.shape[1], dtype=dtype)[: len(code)]
-            assert (code - identity).abs().max() > 0.01  # it did move
-            # An exponential's rounding error grows with the norm of its exponent.
-            norm = torch.linalg.matrix_norm(coder.skew - coder.skew.T, 2).item()
-            rounding = 32 * torch.finfo(dtype).eps * (1 + norm)
-            torch.testing.assert_close(code @ code.T, identity[:, : len(code)], rtol=0, atol=rounding)
-
-    def test_one_coder_is_shared_by_all_layers_of_a_stack_and_computed_once(self):
-        stack = PnnhStack(8, 5, linear_parts(), 1.0)
-        calls = []
-        stack.coder.register_forward_hook(lambda *_: calls.append(1))
-        stack(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
-        assert len(calls) == 1
-        assert stack.coder.skew.learning_rate_factor == 1 / 5
-
-    def test_concat_passes_the_first_half_of_its_input_on_untouched_at_the_start(self):
-        stack = PnnhStack(8, 3, linear_parts(), 1.0, "concat")
-        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
-        assert torch.equal(stack(x)[:, :4], x[:, :4])
-
-    def test_sum_at_the_start_is_a_residual_network_of_the_same_layers(self):
-        stack = PnnhStack(8, 3, linear_parts(), 1.0, "sum")
-        x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
-        layers = [
-            ResidualLayer(nn.Sequential(layer.narrow, layer.widen, layer.norm, nn.ReLU())) for layer in stack.layers
-        ]
-        torch.testing.assert_close(stack(x), nn.Sequential(*layers)(x))
-
-
-class Rotation(nn.Module):
-    """x -> M x, along the features."""
-
-    def __init__(self, matrix: torch.Tensor) -> None:
-        super().__init__()
-        self.matrix = matrix
-
-    def forward(self, x):
-        return x @ self.matrix.T
-
-
-@pytest.mark.parametrize("training", [True, False], ids=["batch statistics", "running statistics"])
-def test_sum_with_an_orthogonal_coder_is_a_residual_network_in_rotated_coordinates(training):
-    """x_(l+1) = C x_l + f_l(x_l), so z_l = C^-l x_l obeys z_(l+1) = z_l + C^-(l+1) f_l(C^l z_l).
-
-    The right side is built from this project's own residual layers: the rotation C^l folded into the learner's
-    first weights, W C^l, and C^-(l+1) behind its rectifier. C is orthogonal, so its inverse is its transpose.
-    """
-    width, depth = 8, 6
-    generator = torch.Generator().manual_seed(0)
-    stack = PnnhStack(width, depth, linear_parts(), 0.7, "sum").double().train(training)
-    with torch.no_grad():
-        stack.coder.skew.copy_(torch.randn(width, width, generator=generator))
-        for layer in stack.layers:
-            layer.norm.running_mean.copy_(torch.randn(width, generator=generator))
-            layer.norm.running_var.copy_(0.5 + torch.rand(width, generator=generator))
-        code = stack.coder()
-        assert (code - torch.eye(width)).abs().max() > 0.3  # far from the identity
-        residual, power = [], torch.eye(width, dtype=torch.float64)  # C^l
-        for layer in stack.layers:
-            assert isinstance(layer, SumLayer)
-            narrow = nn.Linear(width, width // 2, bias=False).double()
-            narrow.weight.copy_(layer.narrow.weight @ power)
-            power = code @ power
-            branch = nn.Sequential(narrow, layer.widen, layer.norm, nn.ReLU(), Rotation(power.T))
-            residual.append(ResidualLayer(branch))
-        x = torch.randn(16, width, generator=generator, dtype=torch.float64)
-        rotated = nn.Sequential(*residual).train(training)(x)
-        torch.testing.assert_close(rotated, stack(x) @ power, rtol=1e-10, atol=1e-10)  # rows: (C^-L x)^T = x^T C^L
 
 
 def weights(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -313,7 +245,7 @@ class TestInitialWeights:
         for key, weight in weights(make_network(name, path, **options)).items():
             # 2 / fan-in before a rectifier; 1 / fan-in for the head, an mlp's linear stem, and a narrowing map
             # that a widening one follows.
-            linear = key.endswith("narrow") or key in ({"1", "3"} if name == "mlp32" else {"6"})
+            linear = key.endswith("learner.narrow") or key in ({"1", "3"} if name == "mlp32" else {"6"})
             variance = (1 if linear else 2) / weight[0].numel()
             standard = weight.double() / variance**0.5
             # Mean and mean square of n standard normals deviate by 1 / sqrt(n) and sqrt(2 / n).

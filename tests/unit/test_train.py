@@ -10,7 +10,7 @@ import torch
 
 from rdp import checkpoint
 from rdp.checkpoint import Checkpoint
-from rdp.models.paths import Coder
+from rdp.models.coder import Coder
 from rdp.spec import Recipe
 from rdp.train import learning_rate, make_optimizer
 

@@ -46,6 +46,30 @@ rule measure_probe:
         'rdp probe "$RDP_STUDY" {wildcards.probe} > {log:q} 2>&1'
 
 
+rule measure_speed:
+    input:
+        [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells],
+        # Last, and alone: what trains beside it would share its caches.
+        RECEIPTS,
+    output:
+        f"{HOME}/speed.parquet",
+    log:
+        f"{LOGS}/{PLAN.name}/measure_speed.log",
+    benchmark:
+        f"{LOGS}/{PLAN.name}/measure_speed.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    threads: workflow.cores or 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=gpu_of_study,
+    params:
+        code=code_of("rdp.bench.study"),
+    shell:
+        'rdp speed "$RDP_STUDY" > {log:q} 2>&1'
+
+
 for figure, probe in FIGURES.items():
 
     rule:
@@ -54,6 +78,7 @@ for figure, probe in FIGURES.items():
         input:
             tables=rules.collect_records.output,
             probe=[f"{HOME}/probes/{probe}.parquet"] if probe else [],
+            speed=rules.measure_speed.output if figure == contents.SPEED else [],
         output:
             multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
         log:

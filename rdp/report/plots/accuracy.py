@@ -9,7 +9,7 @@ from rdp import data as datasets
 from rdp import models
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.summary import BASELINE, baseline_of, by_seed
+from rdp.report.summary import by_seed
 from rdp.report.tables import Tables
 from rdp.stats import mean_interval, paired_difference
 
@@ -47,12 +47,12 @@ def accuracy(tables: Tables) -> common.Drawing:
 
 
 def differences(tables: Tables) -> common.Drawing:
-    """Each method's difference to vanilla, paired by seed, with its interval."""
+    """Each method's difference to the baseline, paired by seed, with its interval."""
     panels = tables.panels(tables.records)
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        name = baseline_of(runs)
+        name = tables.baseline_of(runs)
         others = [label for label in tables.labels if label != name and (runs["method"] == label).any()]
         baseline = by_seed(runs[runs["method"] == name])
         estimates = {label: paired_difference(by_seed(runs[runs["method"] == label]), baseline) for label in others}
@@ -69,7 +69,7 @@ def differences(tables: Tables) -> common.Drawing:
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
         axis.set_title(setting.title)
-        axis.set_xlabel(f"test accuracy against {BASELINE} (points)")
+        axis.set_xlabel(f"test accuracy against {tables.baseline} (points)")
     style.note(figure, f"Paired by seed. What lies beyond an axis is in the data file. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
@@ -128,7 +128,7 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
     # A line joins depths of one family under one recipe: layers of an MLP and of a ResNet are not the same.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.panels(drawn):
-        family = models.architecture(setting.architecture).module.rpartition(".")[2]
+        family = models.architecture(setting.architecture).family
         groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
     figure, axes = common.grid(len(groups))
     looks, rows = style.looks(tables.labels), []

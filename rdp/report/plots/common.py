@@ -21,6 +21,12 @@ class Drawing(NamedTuple):
     data: pd.DataFrame
 
 
+def drawing(figure: Figure, rows: list[pd.DataFrame], columns: list[str]) -> Drawing:
+    """A figure with its data, some rows a panel; a table of columns alone where nothing is drawn."""
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+    return Drawing(figure, table[columns])
+
+
 def grid(panels: int, width: float = 4.6, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     """Panels in rows of up to three."""
     columns = min(panels, 3)

@@ -5,7 +5,6 @@ import pandas as pd
 
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.summary import BASELINE, baseline_of
 from rdp.report.tables import Tables
 
 
@@ -16,7 +15,7 @@ def cost(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        baseline = runs[runs["method"] == baseline_of(runs)]
+        baseline = runs[runs["method"] == tables.baseline_of(runs)]
         axis.axvline(1, color="0.3", linewidth=1)
         for place, label in enumerate(tables.labels):
             mine, look = runs[runs["method"] == label], looks[label]
@@ -34,7 +33,7 @@ def cost(tables: Tables) -> common.Drawing:
         common.rows_of_methods(axis, tables.labels)
         axis.set_xlim(left=0)
         axis.set_title(setting.title)
-        axis.set_xlabel(f"cost of a step, of {BASELINE}'s")
+        axis.set_xlabel(f"cost of a step, of {tables.baseline}'s")
     devices = "; ".join(sorted(tables.records.loc[done, "device"].dropna().unique()))
     told = f"Diamonds: counted. Points: measured, a run each; bars: their median. On {devices or 'no machine yet'}."
     style.note(figure, f"{told} {tables.absent()}")

@@ -1,41 +1,73 @@
-"""Surviving neurons, by depth."""
+"""Surviving neurons by depth, beside their lower bound and, where there is one, the closed form."""
 
 from itertools import product
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from rdp import measure
+from rdp import measure, models, theory
 from rdp.report import style
 from rdp.report.plots import common
+from rdp.report.settings import Setting
 from rdp.report.tables import Tables
+from rdp.study import Cell
+
+_BARE = "bare_mlp"  # the family without norms, of which the closed forms speak
 
 
 def surviving_neurons(tables: Tables) -> common.Drawing:
-    """Share of pre-activations above 0, by depth, at initialisation and trained."""
+    """Share of pre-activations above 0, by depth, at initialisation and trained, above Cantelli's bound."""
     measured = tables.probe("surviving_neurons")
+    measured = measured[measured["source"] == "data"]
     panels = tables.panels(measured)
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []
     for pair, (setting, layers) in zip(axes, panels, strict=True):
         for axis, stage in zip(pair, ("initial", "trained"), strict=True):
-            here = layers[layers["stage"] == stage] if len(measured) else layers
+            here = layers[layers["stage"] == stage]
             # The rectifier inside a branch and the one that closes its block are two stories: a line each.
-            inside = here["name"].str.contains("branch") if len(measured) else pd.Series(dtype=bool)
+            inside = here["name"].astype(str).str.contains("branch")
             for label, where in product(tables.labels, (True, False)):
                 mine, look = here[(here["method"] == label) & (inside == where)], looks[label]
                 if mine.empty:
                     continue
-                line = mine.groupby("layer")["positive"].agg(["mean", "min", "max", "count"]) * [100, 100, 100, 1]
-                common.line(axis, line, look, label)
+                by = mine.groupby("layer")
+                line = by["positive"].agg(["mean", "min", "max", "count"]).assign(bound=by["bound"].mean())
+                common.line(axis, line, look, label, style.PERCENT)
+                axis.plot(line.index, line["bound"] * style.PERCENT, color=look.colour, linestyle=":", lw=1, alpha=0.7)
                 key = setting.key | {"stage": stage, "method": label}
                 rows.append(line.reset_index().assign(inside_branch=where, **key))
+            if stage == "initial":
+                rows += _closed_forms(axis, tables, setting)
             axis.set_title(f"{setting.title}, {'at initialisation' if stage == 'initial' else 'trained'}")
             axis.set_ylabel("pre-activations above 0 (%)")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         pair[1].set_xlabel("rectifier, from the input on")
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
-    style.note(
-        figure, f"First {measure.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
-    )
+    closed = " Black crosses: closed form." if any("closed_form" in part for part in rows) else ""
+    told = f"First {measure.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
+    style.note(figure, f"{told} Dotted: Cantelli's bound from the mean and variance of all pre-activations.{closed}")
     return common.Drawing(figure, pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["layer"]))
+
+
+def _closed_forms(axis: Axes, tables: Tables, setting: Setting) -> list[pd.DataFrame]:
+    """Survival as `rdp.theory` has it, of networks without norms behind a linear stem, which writes mean 0."""
+    architecture = models.architecture(setting.architecture)
+    rows = []
+    for cell in tables.plan.cells if architecture.family == _BARE else ():
+        path = _path(cell)
+        if (cell.architecture, cell.dataset) != (setting.architecture, setting.dataset) or path is None:
+            continue
+        found = theory.by_depth(path, architecture.depth, mean=0.0, second=1.0)  # survival knows no scale
+        by = pd.DataFrame({"layer": [f.layer for f in found], "closed_form": [f.survival for f in found]})
+        axis.scatter(by["layer"], by["closed_form"] * style.PERCENT, s=14, marker="x", color="black", lw=0.8, zorder=3)
+        rows.append(by.assign(**setting.key, stage="initial", method=cell.label))
+    return rows
+
+
+def _path(cell: Cell) -> theory.PathName | None:
+    """The cell's path as the theory calls it; None where it has no closed form."""
+    method = cell.specs[0].instance
+    name = method.path_options().get("variant", method.path)
+    return name if name in {"plain", "residual", "concat", "sum"} else None

@@ -1,7 +1,5 @@
-"""Measurements of speed: side by side in one process, in alternation, medians with intervals."""
+"""What a drop and a recover iteration take of two vanilla steps, measured beside counted."""
 
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,40 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 from rich.table import Table
-from torch.nn import functional as F
 
-from rdp import cost, files, fingerprint, rng
+from rdp import cost, files, fingerprint
+from rdp.bench import CLASSES, SHAPE, WARM_UP, Ratio, images, timed, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import build
 from rdp.models.units import Units
 from rdp.runner import choose_device
-from rdp.spec import Recipe
-from rdp.train import make_deterministic, make_optimizer
+from rdp.train import make_deterministic
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
-_SHAPE, _CLASSES = (3, 32, 32), 10
-_WARM_UP = 2  # pairs that are not counted: first calls choose kernels and allocate
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A median over pairs, with the 95 % percentile interval of its bootstrap."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> "Ratio":
-        """The median of ``values``, shape (pairs,)."""
-        draws = rng.generator(0, "bootstrap").choice(values, (_RESAMPLES, len(values)))
-        low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-        return cls(float(np.median(values)), float(low), float(high))
-
-    def __str__(self) -> str:
-        return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -72,16 +47,23 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
 
     Each step is forward, backward and an SGD step on a resident mini-batch of 32 x 32 images.
     """
-    arguments = {"path": "residual", "path_options": {}, "norm_gain": 1.0, "input_shape": _SHAPE, "classes": _CLASSES}
+    arguments = {"path": "residual", "path_options": {}, "norm_gain": 1.0, "input_shape": SHAPE, "classes": CLASSES}
     network = build(architecture, **arguments, seed=0).to(device, memory_format=torch.channels_last).train()
-    counted = cost.iteration_cost(network, _SHAPE)
+    counted = cost.iteration_cost(network, SHAPE)
     units = Units(network)
     method = method_class("residual_droppath")(rate=rate)
-    step = _stepper(network, units, batch_size, device)
+    train = trainer(network, *images(batch_size, device))
+
+    def step(iteration: Iteration) -> float:
+        def work() -> None:
+            units.apply(iteration, device)
+            train()
+
+        return timed(work, device)
 
     times: list[tuple[float, float, float]] = []
     shares: list[tuple[float, float]] = []
-    for pair in range(_WARM_UP + pairs):
+    for pair in range(WARM_UP + pairs):
         ours = [method.iteration(2 * pair + i, units=len(units), batch_size=batch_size, seed=0) for i in (0, 1)]
         # The order alternates, so that a machine that slows down or speeds up favours neither.
         if pair % 2:
@@ -93,8 +75,8 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
         times.append((vanilla, drop, recover))
         shares.append((counted(ours[0]) / counted(FULL), counted(ours[1]) / counted(FULL)))
     units.restore()
-    vanilla, drop, recover = np.array(times[_WARM_UP:]).T
-    drop_share, recover_share = np.array(shares[_WARM_UP:]).T
+    vanilla, drop, recover = np.array(times[WARM_UP:]).T
+    drop_share, recover_share = np.array(shares[WARM_UP:]).T
     measured, expected = (drop + recover) / vanilla, (drop_share + recover_share) / 2
     return PairCost(
         architecture=architecture,
@@ -109,33 +91,6 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
     )
 
 
-def _stepper(
-    network: torch.nn.Module, units: Units, batch_size: int, device: torch.device
-) -> Callable[[Iteration], float]:
-    """A function that trains one step and returns its seconds."""
-    optimizer = make_optimizer(network, Recipe(learning_rate=1e-3))
-    draw = rng.generator(0, "bench")
-    x = torch.from_numpy(draw.standard_normal((batch_size, *_SHAPE), dtype=np.float32)).to(device)
-    x = x.contiguous(memory_format=torch.channels_last)
-    y = torch.from_numpy(draw.integers(0, _CLASSES, batch_size)).to(device)
-
-    def finish() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    def step(iteration: Iteration) -> float:
-        finish()
-        started = time.perf_counter()
-        units.apply(iteration, device)
-        F.cross_entropy(network(x), y).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        finish()
-        return time.perf_counter() - started
-
-    return step
-
-
 def run(*, rate: float, batch_size: int, pairs: int, threads: int, device: str, results: Path) -> tuple[Table, Path]:
     """Measure `ARCHITECTURES`; return a table for the terminal, and where the figures are: ``bench/rdp.json``."""
     if not 0 < rate < 1:
@@ -145,7 +100,7 @@ def run(*, rate: float, batch_size: int, pairs: int, threads: int, device: str, 
     where = torch.device(chosen)
     found = [rdp_pairs(a, rate=rate, batch_size=batch_size, pairs=pairs, device=where) for a in ARCHITECTURES]
     stack = fingerprint.stack(chosen)
-    content: dict[str, Any] = {"stack": stack, "threads": threads, "rate": rate, "shape": _SHAPE}
+    content: dict[str, Any] = {"stack": stack, "threads": threads, "rate": rate, "shape": SHAPE}
     path = results / "bench" / "rdp.json"
     files.write_json(path, content | {"pairs": [asdict(row) for row in found]})
     title = f"A drop and a recover iteration, of two vanilla steps: {stack['device']}, {threads} threads, rate {rate}"

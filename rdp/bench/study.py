@@ -1,0 +1,68 @@
+"""Training throughput of a study's methods, side by side: each setting's networks take their steps in turn."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from rdp import files, fingerprint
+from rdp.bench import Ratio, alternate
+from rdp.data import prepared
+from rdp.report import settings
+from rdp.report.settings import Setting
+from rdp.report.summary import baseline_label
+from rdp.runner import choose_device
+from rdp.study import Cell, Plan
+from rdp.train import Run, make_deterministic
+
+_RATE = 1e-3  # of learning: small enough that no loss overflows, and of no effect on the time of a step
+COLUMNS = ("run", "dataset", "architecture", "method", "median", "low", "high", "rounds", "seconds", "device")
+
+
+def write(plan: Plan, results: Path) -> Path:
+    """Measure each setting of a study: ``speed.parquet``, a row a method.
+
+    ``median``, ``low`` and ``high`` are of the throughput of a training step, as a multiple of the baseline's, with
+    the 95 % interval of the bootstrap over ``rounds``; ``seconds`` is a step's median.
+    """
+    chosen = choose_device(plan.study.device)
+    make_deterministic(plan.study.threads)
+    cells: dict[Setting, list[Cell]] = {}
+    by_id = settings.by_cell(plan)
+    for cell in plan.cells:
+        cells.setdefault(by_id[cell.id], []).append(cell)
+    rows = [row for found in cells.values() for row in _compare(plan, found, results, chosen)]
+    path = results / plan.name / "speed.parquet"
+    with files.whole(path) as part:
+        pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(part, index=False)
+    return path
+
+
+def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[dict[str, Any]]:
+    """The cells of one setting; nothing where it has no baseline."""
+    baseline = baseline_label(plan, cells)
+    if baseline is None:
+        return []
+    data = prepared.load(cells[0].dataset, results)
+    device, rounds = torch.device(chosen), plan.study.speed_rounds or 2
+    runs = {cell.label: Run(cell.specs[0], data, device, _RATE) for cell in cells}
+    for run in runs.values():
+        run.network.train()
+    seconds = alternate({label: _stepper(run) for label, run in runs.items()}, rounds, device)
+    told = fingerprint.stack(chosen)["device"]
+    rows = []
+    for cell in cells:
+        ratio = Ratio.of(seconds[baseline] / seconds[cell.label])
+        key = {"run": cell.specs[0].run, "dataset": cell.dataset, "architecture": cell.architecture}
+        row = key | {"method": cell.label} | vars(ratio)
+        rows.append(row | {"rounds": rounds, "seconds": float(pd.Series(seconds[cell.label]).median()), "device": told})
+    return rows
+
+
+def _stepper(run: Run) -> Any:
+    def step() -> None:
+        run.train_step()
+        run.step = (run.step + 1) % run.steps
+
+    return step

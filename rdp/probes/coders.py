@@ -1,0 +1,41 @@
+"""Coders: how far those of a PNNH network (arXiv 2402.08645) are from the identity and from orthonormal rows."""
+
+import math
+from typing import Any
+
+import torch
+
+from rdp.models.coder import Coder
+from rdp.probes import Subject
+
+COLUMNS = ("name", "layers", "rows", "distance", "spectral", "orthogonality")
+
+
+@torch.no_grad()
+def measure(subject: Subject) -> list[dict[str, Any]]:
+    """Each coder C of a network, of ``rows`` x width with rows <= width; no example is read.
+
+    Returns:
+        One mapping a coder: ``name``; ``layers``, how many use it; ``rows``; ``distance``, ||C - I||_F / sqrt(rows)
+        with I the first rows of the identity (0 for a coder that hands its input on, about sqrt(2) for a random
+        orthogonal one); ``spectral``, its largest singular value; ``orthogonality``, ||C C^T - I||_F / sqrt(rows),
+        0 for orthonormal rows. None for a network without coders.
+    """
+    return [_row(name, module) for name, module in subject.network.named_modules() if isinstance(module, Coder)]
+
+
+def _row(name: str, coder: Coder) -> dict[str, Any]:
+    code = coder().double()
+    return {
+        "name": name,
+        "layers": coder.uses,
+        "rows": coder.rows,
+        "distance": _from_identity(code),
+        "spectral": torch.linalg.matrix_norm(code, 2).item(),
+        "orthogonality": _from_identity(code @ code.T),
+    }
+
+
+def _from_identity(matrix: torch.Tensor) -> float:
+    """The root mean square, over rows, of the distance to the identity's row."""
+    return (matrix - torch.eye(*matrix.shape).to(matrix)).norm().item() / math.sqrt(len(matrix))

@@ -1,0 +1,183 @@
+"""Plain nets and the Plain Neural Net Hypothesis: what is left of the input, convergence, coders, efficiency, speed."""
+
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rdp import data as datasets
+from rdp import models
+from rdp.report import style
+from rdp.report.plots import common
+from rdp.report.tables import Tables
+from rdp.stats import mean_interval
+
+_QUANTITIES = {
+    "reconstruction": "R² of the input",
+    "cka": "CKA to the input",
+    "correlation": "correlation of two inputs",
+    "rank": "participation ratio",
+}
+
+
+def _dissipation(tables: Tables, stage: str) -> common.Drawing:
+    """What is left of the input by depth: four quantities, a row a setting, a line a method, faint for noise."""
+    table = tables.probe("dissipating_inputs")
+    panels = tables.panels(table[table["stage"] == stage])
+    figure, grid = plt.subplots(len(panels), 4, figsize=(15, 2.5 * len(panels) + 0.6), squeeze=False)
+    looks, rows = style.looks(tables.labels), []
+    for line, (setting, values) in zip(grid, panels, strict=True):
+        for axis, quantity in zip(line, _QUANTITIES, strict=True):
+            for label in tables.labels:
+                mine = values[(values["method"] == label) & (values["quantity"] == quantity)]
+                for source, here in mine.groupby("source", sort=False):
+                    by = here.groupby("layer")["value"].agg(["mean", "min", "max", "count"])
+                    rows.append(by.reset_index().assign(**setting.key, method=label, quantity=quantity, source=source))
+                    by.index = by.index / max(by.index.max(), 1)  # paths count layers differently
+                    if source == "data":
+                        common.line(axis, by, looks[label], label)
+                    else:
+                        axis.plot(by.index, by["mean"], color=looks[label].colour, linestyle=":", lw=1, alpha=0.6)
+            if quantity == "rank":
+                axis.set_yscale("log")
+            elif quantity == "reconstruction":
+                axis.set_ylim(-0.1, 1.05)
+        line[0].set_ylabel(setting.title.replace(" on ", "\non "))
+    for axis, words in zip(grid[0], _QUANTITIES.values(), strict=True):
+        axis.set_title(words)
+    for axis in grid[-1]:
+        axis.set_xlabel("layer, as a share of the depth")
+    common.legend(figure, list(grid.flat), tables.labels)
+    style.note(figure, "Dotted: the same networks fed with noise of equal moments. Lines: mean of seeds. Bands: range.")
+    columns = ["dataset", "architecture", "recipe", "method", "quantity", "source", "layer", "mean", "min", "max"]
+    return common.drawing(figure, rows, [*columns, "count"])
+
+
+dissipation_untrained = partial(_dissipation, stage="initial")
+dissipation_trained = partial(_dissipation, stage="trained")
+
+
+def coders(tables: Tables) -> common.Drawing:
+    """How far each trained coder is from the identity, and its largest singular value."""
+    table = tables.probe("coders")
+    panels = [(s, rows) for s, rows in tables.panels(table[table["stage"] == "trained"]) if len(rows)]
+    figure, axes = common.pairs(max(len(panels), 1))
+    looks, rows = style.looks(tables.labels), []
+    shown = (("distance", "‖C \u2212 I‖ / √rows"), ("spectral", "largest singular value"))
+    for pair, (setting, values) in zip(axes, panels, strict=False):
+        labels = [label for label in tables.labels if (values["method"] == label).any()]
+        for axis, (quantity, words) in zip(pair, shown, strict=True):
+            for place, label in enumerate(labels):
+                mine = values.loc[values["method"] == label, quantity].to_numpy()
+                heights, look = common.spread(place, len(mine)), looks[label]
+                axis.scatter(mine, heights, s=14, marker=look.marker, color=look.colour, alpha=0.45)
+                axis.plot([np.median(mine)] * 2, [place - 0.36, place + 0.36], color=look.colour, lw=2)
+            common.rows_of_methods(axis, labels)
+            axis.set_xlim(0, 1.1 * max(values[quantity].max(), 1.0))
+            axis.set_xlabel(words)
+        rows.append(values[["run", "dataset", "architecture", "method", "seed", "name", "layers", "rows", *_MEASURED]])
+        pair[0].set_title(setting.title)
+    style.note(figure, "Each mark: one coder of one run, trained. Upright: their median.")
+    return common.drawing(figure, rows, ["run", "dataset", "architecture", "method", "seed", "name", *_MEASURED])
+
+
+_MEASURED = ["distance", "spectral", "orthogonality"]
+
+
+def convergence(tables: Tables) -> common.Drawing:
+    """Training loss at the end of the sweep's runs by depth: the best learning rate, and the range over all."""
+    sweep = tables.sweep[tables.sweep["train_loss"].notna() & (tables.sweep["depth"] > 0)]
+    groups: dict[tuple[str, str], list[pd.DataFrame]] = {}
+    for setting, runs in tables.panels(sweep):
+        if len(runs):
+            groups.setdefault((setting.dataset, models.architecture(setting.architecture).family), []).append(runs)
+    figure, axes = common.grid(max(len(groups), 1))
+    looks, rows = style.looks(tables.labels), []
+    for axis, ((dataset, family), parts) in zip(axes, groups.items(), strict=False):
+        here = pd.concat(parts).groupby(["method", "depth", "learning_rate"])["train_loss"].mean()
+        for label in tables.labels:
+            if label not in here.index.get_level_values(0):
+                continue
+            by = here[label].groupby("depth").agg(["min", "max"]).assign(mean=lambda found: found["min"])
+            common.line(axis, by, looks[label], label)
+        rows.append(here.reset_index(name="train_loss").assign(dataset=dataset, family=family))
+        axis.axhline(np.log(datasets.info(dataset).classes), color="0.5", linewidth=1, linestyle=":")
+        axis.set_xticks(sorted(set(here.index.get_level_values("depth"))))
+        axis.set_title(f"{family} on {dataset}")
+        axis.set_xlabel("depth")
+        axis.set_ylabel("training loss, last epoch")
+    common.legend(figure, axes, tables.labels)
+    diverged = int((tables.sweep["status"] == "diverged").sum())
+    ended = f" {diverged} runs of the sweep diverged and have no loss here." if diverged else ""
+    style.note(figure, f"Lines: the best learning rate. Bands: up to the worst. Dotted: chance.{ended}")
+    return common.drawing(figure, rows, ["dataset", "family", "method", "depth", "learning_rate", "train_loss"])
+
+
+def frontier(tables: Tables) -> common.Drawing:
+    """Accuracy against parameters: a line through the widths of one depth, for each method."""
+    groups: dict[tuple[str, str, int, str], list[pd.DataFrame]] = {}
+    for setting, runs in tables.panels(tables.records[tables.records["accuracy"].notna()]):
+        found = models.architecture(setting.architecture)
+        groups.setdefault((setting.dataset, found.family, found.depth, setting.recipe), []).append(runs)
+    groups = {key: parts for key, parts in groups.items() if len(parts) > 1}
+    figure, axes = common.grid(max(len(groups), 1), height=4.2)
+    looks, rows = style.looks(tables.labels), []
+    for axis, ((dataset, family, depth, recipe), parts) in zip(axes, groups.items(), strict=False):
+        here = pd.concat(parts)
+        for label in tables.labels:
+            points = [(size, mean_interval(runs["accuracy"].to_numpy())) for size, runs in _by_size(here, label)]
+            if not points:
+                continue
+            _errorbars(axis, points, looks[label], label)
+            key = {"dataset": dataset, "family": family, "depth": depth, "recipe": recipe, "method": label}
+            rows += [
+                pd.DataFrame([key | {"parameters": p, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n}])
+                for p, e in points
+            ]
+        bottom, top = axis.get_ylim()  # an interval of few seeds may reach beyond what accuracy can be
+        axis.set_ylim(max(bottom, -2), min(top, style.PERCENT + 2))
+        axis.set_xscale("log")
+        axis.set_title(f"{family}, depth {depth}, on {dataset}" + (f", {recipe}" if recipe else ""))
+        axis.set_xlabel("parameters")
+    axes[0].set_ylabel("test accuracy (%)")
+    common.legend(figure, axes, tables.labels)
+    style.note(figure, f"Bars: 95 % intervals over seeds. Lines join widths of one depth. {tables.absent()}")
+    columns = ["dataset", "family", "depth", "recipe", "method", "parameters", "mean", "low", "high", "seeds"]
+    return common.drawing(figure, rows, columns)
+
+
+def _by_size(runs: pd.DataFrame, label: str) -> list[tuple[float, pd.DataFrame]]:
+    mine = runs[(runs["method"] == label) & runs["parameters"].notna()]
+    return list(mine.groupby("parameters", sort=True))
+
+
+def _errorbars(axis: Axes, points: list, look: style.Look, label: str) -> None:
+    middle = np.array([estimate.mean for _, estimate in points]) * style.PERCENT
+    ends = np.array([[e.mean - e.low, e.high - e.mean] for _, e in points]).T * style.PERCENT
+    shape = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 5, "capsize": 2}
+    axis.errorbar([size for size, _ in points], middle, yerr=np.nan_to_num(ends), label=label, **shape)
+
+
+def throughput(tables: Tables) -> common.Drawing:
+    """Training throughput of each method beside the baseline's, measured side by side."""
+    table = tables.speed()
+    panels = [(setting, rows) for setting, rows in tables.panels(table) if len(rows)]
+    figure, axes = common.grid(max(len(panels), 1))
+    looks, rows = style.looks(tables.labels), []
+    for axis, (setting, values) in zip(axes, panels, strict=False):
+        labels = [label for label in tables.labels if (values["method"] == label).any()]
+        axis.axvline(1, color="0.3", linewidth=1)
+        for place, label in enumerate(labels):
+            mine, look = values[values["method"] == label].iloc[0], looks[label]
+            axis.plot([mine["low"], mine["high"]], [place] * 2, color=look.colour, lw=5, alpha=0.35)
+            axis.plot([mine["median"]] * 2, [place - 0.3, place + 0.3], color=look.colour, lw=2)
+        rows.append(values.drop(columns=["run"]).assign(recipe=setting.recipe))
+        common.rows_of_methods(axis, labels)
+        axis.set_title(setting.title)
+        axis.set_xlabel(f"training throughput, of {tables.baseline}'s")
+    devices = ", ".join(sorted(set(table["device"]))) or "no machine yet"
+    style.note(figure, f"Medians over rounds in alternation, bars: their 95 % bootstrap intervals. On {devices}.")
+    columns = ["dataset", "architecture", "recipe", "method", "median", "low", "high", "rounds", "seconds", "device"]
+    return common.drawing(figure, rows, columns)
