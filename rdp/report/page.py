@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import yaml
 
 from rdp import data, files, places, records
 from rdp.errors import UserError
-from rdp.report import contents, summary
+from rdp.report import contents, efficiency, summary
 from rdp.study import Plan
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
+_EFFICIENT = [field.name for field in fields(efficiency.Efficiency)]
 _COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
 
 
@@ -24,18 +26,30 @@ def write(plan: Plan, results: Path) -> Path:
     table, _, _ = records.read(plan.name, results)
     folder = results / plan.name
     cells = summary.cells(plan, table)
-    rows_of = {"accuracy": _accuracy_rows, "cost": _cost_rows, "comparisons": _comparison_rows}
-    for name, rows in ((name, rows(cells)) for name, rows in rows_of.items()):
+    efficient = list(efficiency.efficiencies(plan, table))
+    # A study of one budget or of one width compares nothing there, and leaves a table of columns alone.
+    tables = {
+        "accuracy": pd.DataFrame(_accuracy_rows(cells)),
+        "cost": pd.DataFrame(_cost_rows(cells)),
+        "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
+        "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
+    }
+    for name, rows in tables.items():
         with files.whole(folder / "tables" / f"{name}.csv") as part:
-            # A study of one budget compares none, and leaves a table of columns alone.
-            pd.DataFrame(rows, columns=_COMPARED if name == "comparisons" else None).to_csv(part, index=False)
+            rows.to_csv(part, index=False)
     path = folder / "report" / "index.html"
     with files.whole(path) as part:
-        part.write_text(render(plan, table, cells, folder / "figures"), encoding="utf-8")
+        part.write_text(render(plan, table, cells, efficient, folder / "figures"), encoding="utf-8")
     return path
 
 
-def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], drawn: Path) -> str:
+def render(
+    plan: Plan,
+    table: pd.DataFrame,
+    cells: list[summary.CellSummary],
+    efficient: list[efficiency.Efficiency],
+    drawn: Path,
+) -> str:
     """The page as text. A name that the template uses and nothing fills stops it, by name."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(places.templates()),
@@ -44,7 +58,7 @@ def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], dr
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": summary.percent, "points": summary.points}
+    environment.filters |= {"percent": summary.percent, "points": summary.points, "times": _times}
     unfinished = table[table["status"].isin(["failed", "missing", "diverged"])]
     return environment.get_template("page.html.j2").render(
         plan=plan,
@@ -56,6 +70,7 @@ def render(plan: Plan, table: pd.DataFrame, cells: list[summary.CellSummary], dr
         sentences=list(summary.sentences(cells, plan.study.baseline or summary.BASELINE)),
         cells=cells,
         comparisons=summary.comparisons(cells),
+        efficient=efficient,
         figures=_figures(plan, drawn),
         unfinished=unfinished[["run", "method", "status", "reason"]].to_dict("records"),
         machines=_machines(table),
@@ -78,6 +93,17 @@ def _rotated(plan: Plan) -> list[str]:
         if options.get("variant") == "sum"
         and (options["constraint"] == "orthogonal" if options["trained"] else options["start"] != "he")
     ]
+
+
+def _times(found: efficiency.Efficiency) -> str:
+    """``1.4 [1.1, 1.9]``; an end beyond what the baseline's widths can tell is named by that limit."""
+
+    def told(value: float) -> str:
+        if value == 0:
+            return f"below {found.smallest:.2g}"
+        return f"above {found.largest:.2g}" if value == float("inf") else f"{value:.2g}"
+
+    return f"{told(found.ratio)} [{told(found.low)}, {told(found.high)}]"
 
 
 def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:

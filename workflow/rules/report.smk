@@ -9,7 +9,7 @@ rule write_report:
         figures=[f"{HOME}/figures/{figure}.svg" for figure in FIGURES],
     output:
         page=f"{HOME}/report/index.html",
-        tables=multiext(f"{HOME}/tables/", "accuracy.csv", "comparisons.csv", "cost.csv"),
+        tables=multiext(f"{HOME}/tables/", "accuracy.csv", "comparisons.csv", "cost.csv", "efficiency.csv"),
     log:
         f"{LOGS}/{PLAN.name}/write_report.log",
     benchmark:
