@@ -28,7 +28,7 @@ __all__ = [
     "method_class",
 ]
 
-_TOOLS = frozenset({"dropping", "iteration", "masks"})  # files that hold no method
+_TOOLS = frozenset({"dropping", "iteration", "masks", "options"})  # files that hold no method
 
 Granularity = Literal["branch", "block"]
 Path = Literal["residual", "plain", "pnnh"]

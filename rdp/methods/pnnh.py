@@ -3,7 +3,7 @@
 from typing import Literal
 
 from rdp.methods import Method
-from rdp.models.options import PnnhOptions
+from rdp.methods.options import PnnhOptions
 
 
 class Pnnh(PnnhOptions, Method):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError, choices
-from rdp.models.options import PnnhOptions
+from rdp.methods.options import PnnhOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,7 +123,7 @@ def build(
     Args:
         name: an architecture's name.
         path: how a block's output meets its input: ``residual``, ``plain`` or ``pnnh``.
-        path_options: of ``pnnh``, see `rdp.models.options.PnnhOptions`; none of the other paths.
+        path_options: of ``pnnh``, see `rdp.methods.options.PnnhOptions`; none of the other paths.
         norm_gain: initial gain of the last normalisation of every branch or learner, for every path.
         input_shape: of one example: (channels, height, width) or (features,).
         classes: number of logits.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rdp.models.options import PnnhOptions
+from rdp.methods.options import PnnhOptions
 
 _GROUPS = {"stage": None, "pair": 2, "none": 1}
 

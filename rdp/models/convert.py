@@ -15,8 +15,8 @@ from timm.models.vision_transformer import Attention, Block, VisionTransformer
 from torch import nn
 
 from rdp.errors import UserError
+from rdp.methods.options import PnnhOptions, Split
 from rdp.models.initial import initialise
-from rdp.models.options import PnnhOptions, Split
 from rdp.models.paths import LAYERS, Parts, PnnhLayer, PnnhStack, layer, with_gain
 
 _LAYERS_OF = {
@@ -44,7 +44,7 @@ def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int =
         path: ``residual`` (as it is), ``plain`` or ``pnnh``.
         norm_gain: initial gain of the norm behind each learner, or in front of it in a transformer.
         seed: of the initial weights of PNNH layers; a plain model keeps the weights that it has.
-        **options: of ``pnnh``, see `rdp.models.options.PnnhOptions`.
+        **options: of ``pnnh``, see `rdp.methods.options.PnnhOptions`.
 
     Raises:
         UserError: a model, a block or a width that has no such form.

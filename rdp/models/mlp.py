@@ -6,8 +6,8 @@ from math import prod
 import torch
 from torch import nn
 
+from rdp.methods.options import PnnhOptions
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.options import PnnhOptions
 from rdp.models.paths import Parts, stack, with_gain
 
 INPUT = "vector"

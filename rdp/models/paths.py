@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from rdp.errors import UserError
+from rdp.methods.options import PnnhOptions, Split
 from rdp.models.coder import Coders, apply_coder
-from rdp.models.options import PnnhOptions, Split
 
 
 class Parts(NamedTuple):

@@ -10,8 +10,8 @@ from functools import partial
 import torch
 from torch import nn
 
+from rdp.methods.options import PnnhOptions
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.options import PnnhOptions
 from rdp.models.paths import Parts, stack, with_gain
 
 INPUT = "image"

@@ -9,8 +9,8 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import nn
 
 from rdp.errors import UserError
+from rdp.methods.options import PnnhOptions
 from rdp.models.convert import PlainSequence, set_path
-from rdp.models.options import PnnhOptions
 from rdp.models.paths import PnnhLayer, PnnhStack
 from rdp.models.units import Units
 from tests.unit.tiny import gaussian

@@ -238,7 +238,7 @@ class TestClosure:
             "rdp.models.blocks",
             "rdp.models.gates",
             "rdp.models.initial",
-            "rdp.models.options",
+            "rdp.methods.options",
             "rdp.models.units",
         }
         shared = {"rdp.methods.dropping", "rdp.methods.masks"}

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from rdp.errors import UserError
+from rdp.methods.options import PnnhOptions
 from rdp.models.convert import PlainSequence
-from rdp.models.options import PnnhOptions
 from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
 from rdp.probes import Subject, available, examples, probe

@@ -9,8 +9,8 @@ from torch import nn
 
 from rdp import cost
 from rdp.errors import UserError
+from rdp.methods.options import PnnhOptions
 from rdp.models import architecture, architectures, build
-from rdp.models.options import PnnhOptions
 from rdp.models.paths import Parts, stack
 
 PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]

@@ -8,9 +8,9 @@ from torch import nn
 
 from rdp import rng
 from rdp.errors import UserError
+from rdp.methods.options import PnnhOptions
 from rdp.models.coder import Coder, Coders
 from rdp.models.mlp import ResidualLayer
-from rdp.models.options import PnnhOptions
 from rdp.models.paths import LAYERS, Parts, PnnhStack, SumLayer, layer, stack
 from rdp.spec import Recipe
 from rdp.train import make_optimizer
