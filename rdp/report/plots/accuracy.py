@@ -19,7 +19,7 @@ _NEAR = 5.0  # points to vanilla that an axis shows in any case
 def accuracy(tables: Tables) -> common.Drawing:
     """Test accuracy of every seed, its mean and interval."""
     panels = tables.panels(tables.records)
-    figure, axes = common.grid(len(panels))
+    figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
         axis.axvline(datasets.info(setting.dataset).chance * style.PERCENT, color="0.5", linewidth=1, linestyle=":")
@@ -49,7 +49,7 @@ def accuracy(tables: Tables) -> common.Drawing:
 def differences(tables: Tables) -> common.Drawing:
     """Each method's difference to the baseline, paired by seed, with its interval."""
     panels = tables.panels(tables.records)
-    figure, axes = common.grid(len(panels))
+    figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
         name = tables.baseline_of(runs)

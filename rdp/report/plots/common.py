@@ -27,8 +27,9 @@ def drawing(figure: Figure, rows: list[pd.DataFrame], columns: list[str]) -> Dra
     return Drawing(figure, table[columns])
 
 
-def grid(panels: int, width: float = 4.6, height: float = 3.4) -> tuple[Figure, list[Axes]]:
-    """Panels in rows of up to three."""
+def grid(panels: int, width: float = 4.6, height: float = 3.4, lines: int = 0) -> tuple[Figure, list[Axes]]:
+    """Panels in rows of up to three, each high enough for so many ``lines`` of text beside it."""
+    height = max(height, 0.8 + 0.19 * lines)
     columns = min(panels, 3)
     rows = -(-panels // columns)
     figure, found = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
@@ -37,11 +38,12 @@ def grid(panels: int, width: float = 4.6, height: float = 3.4) -> tuple[Figure, 
     return figure, list(found.flat[:panels])
 
 
-def pairs(panels: int) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """Panels of two axes, one above the other, side by side in rows of up to three."""
+def pairs(panels: int, lines: int = 0) -> tuple[Figure, list[tuple[Axes, Axes]]]:
+    """Panels of two axes, one above the other, side by side in rows of up to three; ``lines`` as in `grid`."""
+    height = max(2.8, 0.8 + 0.19 * lines)
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    figure, found = plt.subplots(2 * rows, columns, figsize=(4.4 * columns, 5.6 * rows), squeeze=False)
+    figure, found = plt.subplots(2 * rows, columns, figsize=(4.4 * columns, 2 * height * rows), squeeze=False)
     places = [divmod(i, columns) for i in range(rows * columns)]
     axes = [(found[2 * row, column], found[2 * row + 1, column]) for row, column in places]
     for pair in axes[panels:]:

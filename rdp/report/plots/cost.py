@@ -12,7 +12,7 @@ def cost(tables: Tables) -> common.Drawing:
     """What a training step of each method costs of one of vanilla's: counted operations, and measured time."""
     done = tables.records["status"] == "completed"  # arithmetic on NaN has a speed of its own
     panels = tables.panels(tables.records[done & tables.records["examples_per_second"].notna()])
-    figure, axes = common.grid(len(panels))
+    figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
         baseline = runs[runs["method"] == tables.baseline_of(runs)]

@@ -63,7 +63,7 @@ def coders(tables: Tables) -> common.Drawing:
     """How far each trained coder is from the identity, and its largest singular value."""
     table = tables.probe("coders")
     panels = [(s, rows) for s, rows in tables.panels(table[table["stage"] == "trained"]) if len(rows)]
-    figure, axes = common.pairs(max(len(panels), 1))
+    figure, axes = common.pairs(max(len(panels), 1), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     shown = (("distance", "‖C \u2212 I‖ / √rows"), ("spectral", "largest singular value"))
     for pair, (setting, values) in zip(axes, panels, strict=False):
@@ -164,7 +164,7 @@ def throughput(tables: Tables) -> common.Drawing:
     """Training throughput of each method beside the baseline's, measured side by side."""
     table = tables.speed()
     panels = [(setting, rows) for setting, rows in tables.panels(table) if len(rows)]
-    figure, axes = common.grid(max(len(panels), 1))
+    figure, axes = common.grid(max(len(panels), 1), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, values) in zip(axes, panels, strict=False):
         labels = [label for label in tables.labels if (values["method"] == label).any()]
