@@ -95,7 +95,9 @@ def tune(
     for spec in chosen.values():
         records = run_job(spec.candidates(), results, planned.study.device)
         tuning.write(spec, records, results)
-        print(f"{spec.cell}: learning rate {tuning.choose(spec, records).learning_rate}")
+        chosen_rate = tuning.choose(spec, records)
+        warning = ", at which, as at every other, runs of the sweep diverged" if chosen_rate.diverged else ""
+        print(f"{spec.cell}: learning rate {chosen_rate.learning_rate}{warning}")
 
 
 @app.command()
@@ -215,7 +217,7 @@ def data_prepare(
 def bench_rdp(
     rate: Annotated[float, typer.Option(help="drop probability of the deepest unit")] = 0.2,
     batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
-    pairs: Annotated[int, typer.Option(min=2, help="pairs of iterations to time")] = 20,
+    pairs: Annotated[int, typer.Option(min=10, help="pairs of iterations to time")] = 20,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
@@ -231,7 +233,7 @@ def bench_rdp(
 @bench_app.command("pnnh")
 def bench_pnnh(
     batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
-    rounds: Annotated[int, typer.Option(min=2, help="how often each network is timed")] = 20,
+    rounds: Annotated[int, typer.Option(min=10, help="how often each network is timed")] = 20,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:

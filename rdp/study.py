@@ -76,7 +76,7 @@ class Study(Strict):
     probes: list[str] = Field(default_factory=list)
     probe_seeds: int | None = Field(None, ge=1, description="probe the runs of the first so many seeds; null for all")
     speed_rounds: int | None = Field(
-        None, ge=2, description="measure the methods' training throughput side by side, in so many rounds"
+        None, ge=10, description="measure the methods' training throughput side by side, in so many rounds"
     )
     threads: int = Field(1, ge=1, description="CPU threads of a run")
     seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
@@ -293,10 +293,16 @@ def load(name: str) -> Plan:
                 )
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
+    if study.speed_rounds and not any(_is_baseline(study, cell) for cell in cells.values()):
+        raise UserError(f"{file}: speed_rounds: no cell is the baseline to measure beside; name one with 'baseline'")
     if not cells:
         reasons = "; ".join(sorted({skip.reason for skip in skipped}))
         raise UserError(f"{file}: grids: no cell is left to train ({reasons})")
     return Plan(file.stem, file, study, tuple(cells.values()), tuple(skipped))
+
+
+def _is_baseline(study: Study, cell: Cell) -> bool:
+    return cell.label == study.baseline if study.baseline else cell.specs[0].method == "vanilla"
 
 
 def json_schema() -> dict[str, Any]:

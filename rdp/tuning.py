@@ -47,8 +47,12 @@ def rates(spec: RunSpec, records: list[RunRecord]) -> list[Rate]:
 
 
 def choose(spec: RunSpec, records: list[RunRecord]) -> Rate:
-    """The learning rate with the highest mean validation accuracy; of equals, that of the lowest validation loss."""
-    return min(rates(spec, records), key=lambda rate: (-rate.accuracy, rate.loss))
+    """The learning rate with the highest mean validation accuracy; of equals, that of the lowest validation loss.
+
+    A rate at which runs diverged comes after all at which fewer did: chance, at which they count, may lie above what
+    a network that hardly trains reaches.
+    """
+    return min(rates(spec, records), key=lambda rate: (rate.diverged, -rate.accuracy, rate.loss))
 
 
 def write(spec: RunSpec, records: list[RunRecord], results: Path) -> Path:

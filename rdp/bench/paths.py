@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.table import Table
 from torch import nn
@@ -79,7 +80,7 @@ def path_speeds(architecture: str, *, batch_size: int, rounds: int, device: torc
             inference=Ratio.of(inference["residual", "whole"] / inference[name, "whole"]),
             folded=Ratio.of(inference[name, "whole"] / inference[name, "folded"]),
             joined=Ratio.of(inference[name, "whole"] / inference[name, "joined"]),
-            seconds=float(sorted(training[name])[rounds // 2]),
+            seconds=float(np.median(training[name])),
         )
         for name, network in networks.items()
     ]

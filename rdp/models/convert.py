@@ -25,25 +25,32 @@ _LAYERS_OF = {
     Block: ("norm1", "attn", "ls1", "norm2", "mlp", "ls2"),
 }
 _ENDS_OF = {BasicBlock: ("act2",), Bottleneck: ("act3",), Block: ("ls1", "ls2")}
+_GAINS_OF = {BasicBlock: ("bn2",), Bottleneck: ("bn3",), Block: ("norm1", "norm2")}
 _UNUSED = ("aa", "se", "drop_block", "drop_path", "drop_path1", "drop_path2")
 
 
 class PlainSequence(nn.Sequential):
-    """A residual block's layers one after the other; ``ends`` names those in which a layer of the network ends."""
+    """A residual block's layers one after the other.
 
-    def __init__(self, layers: dict[str, nn.Module], ends: tuple[str, ...]) -> None:
+    Attributes:
+        ends: names of those in which a layer of the network ends.
+        gains: names of the norms whose gain is that of the branch.
+    """
+
+    def __init__(self, layers: dict[str, nn.Module], ends: tuple[str, ...], gains: tuple[str, ...]) -> None:
         super().__init__(OrderedDict(layers))
-        self.ends = ends
+        self.ends, self.gains = ends, gains
 
 
 def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int = 0, **options: object) -> nn.Module:
-    """Give a timm model another path, in place, and return it.
+    """Give a timm model another path, in place, and return it. A model that is refused is left as it was.
 
     Args:
         model: a ResNet of basic or bottleneck blocks, or a vision transformer of plain blocks.
         path: ``residual`` (as it is), ``plain`` or ``pnnh``.
-        norm_gain: initial gain of the norm behind each learner, or in front of it in a transformer.
-        seed: of the initial weights of PNNH layers; a plain model keeps the weights that it has.
+        norm_gain: initial gain of the norm that ends each block's branch or learner, in a transformer of that in front
+            of it. timm starts a ResNet's at 0, at which a block without shortcut puts out nothing.
+        seed: of the initial weights of PNNH layers; a plain model keeps the other weights that it has.
         **options: of ``pnnh``, see `rdp.methods.options.PnnhOptions`.
 
     Raises:
@@ -51,23 +58,32 @@ def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int =
     """
     if path not in {"residual", "plain", "pnnh"}:
         raise UserError(f"unknown path '{path}'; valid: residual, plain, pnnh")
+    if options and path != "pnnh":
+        raise UserError(f"a {path} network has no option '{next(iter(options))}'; the options are those of pnnh")
     if path == "residual":
         return model
-    chosen = PnnhOptions.read(options) if path == "pnnh" else None
-    if isinstance(model, ResNet):
-        for name in ("layer1", "layer2", "layer3", "layer4"):
-            blocks = list(getattr(model, name))
-            new = nn.Sequential(*map(_plain, blocks)) if chosen is None else _stage(blocks, norm_gain, chosen)
-            setattr(model, name, new)
-    elif isinstance(model, VisionTransformer):
-        blocks = list(model.blocks)
-        new = nn.Sequential(*map(_plain, blocks)) if chosen is None else _transformer(blocks, norm_gain, chosen)
-        model.blocks = new
-    else:
+    if not isinstance(model, ResNet | VisionTransformer):
         raise UserError(f"{type(model).__name__}: no {path} form is known; one is of timm's ResNet, VisionTransformer")
-    for found in model.modules():
-        if isinstance(found, PnnhStack):
-            initialise(found, seed)
+    if any(isinstance(module, PnnhStack | PlainSequence) for module in model.modules()):
+        raise UserError(f"{type(model).__name__}: its path is not residual any more; build the model anew")
+    chosen = PnnhOptions.read(options) if path == "pnnh" else None
+    names = ("layer1", "layer2", "layer3", "layer4") if isinstance(model, ResNet) else ("blocks",)
+    whole = _stage if isinstance(model, ResNet) else _transformer
+    new: dict[str, nn.Module] = {}
+    for name in names:
+        blocks = list(getattr(model, name))
+        here = next(model.parameters())
+        plain = [_plain(block) for block in blocks]
+        made = nn.Sequential(*plain) if chosen is None else whole(blocks, norm_gain, chosen)
+        for stack in (module for module in made.modules() if isinstance(module, PnnhStack)):
+            initialise(stack, seed)
+            stack.to(device=here.device, dtype=here.dtype)
+        new[name] = made
+    for name, made in new.items():  # none before all are known to have the form
+        setattr(model, name, made)
+        for sequence in (module for module in made.modules() if isinstance(module, PlainSequence)):
+            for norm in sequence.gains:
+                with_gain(getattr(sequence, norm), norm_gain)
     return model
 
 
@@ -78,18 +94,37 @@ def _plain(block: nn.Module) -> PlainSequence:
     for name in _UNUSED:
         if not isinstance(getattr(block, name, None), nn.Identity | None):
             raise UserError(f"{kind.__name__}: it has '{name}', which its plain form has no place for")
-    return PlainSequence({name: getattr(block, name) for name in _LAYERS_OF[kind]}, _ENDS_OF[kind])
+    return PlainSequence({name: getattr(block, name) for name in _LAYERS_OF[kind]}, _ENDS_OF[kind], _GAINS_OF[kind])
+
+
+def _require(block: nn.Module, expected: dict[str, bool]) -> None:
+    """Refuse a block with something that would be lost in its PNNH form, whose layers are new ones."""
+    for what, there in expected.items():
+        if not there:
+            raise UserError(f"{type(block).__name__}: its pnnh form is known only with {what}")
 
 
 def _stage(blocks: list[nn.Module], norm_gain: float, options: PnnhOptions) -> nn.Sequential:
     """The blocks of a ResNet's stage: plain layers up to the stage's shape, then PNNH layers."""
+    for block in blocks:
+        convs = [module for name, module in block.named_children() if name.startswith("conv")]
+        _require(
+            block,
+            {
+                "ReLU": all(type(m) is nn.ReLU for name, m in block.named_children() if name.startswith("act")),
+                "BatchNorm2d": all(
+                    type(m) is nn.BatchNorm2d for name, m in block.named_children() if name.startswith("bn")
+                ),
+                "convolutions of one group, undilated": all(c.groups == 1 and c.dilation == (1, 1) for c in convs),
+            },
+        )
     plain, last = _plain(blocks[0]), blocks[-1]
     changes = blocks[0].downsample is not None
     width = (last.conv2 if isinstance(last, BasicBlock) else last.conv3).out_channels
     if isinstance(last, BasicBlock):
         conv = partial(nn.Conv2d, kernel_size=3, padding=1, bias=False)
         parts = Parts(conv, partial(nn.Conv2d, kernel_size=1, bias=False), nn.BatchNorm2d)
-        first = PlainSequence({name: plain[i] for i, name in enumerate(("conv1", "bn1", "act1"))}, ("act1",))
+        first = PlainSequence({name: plain[i] for i, name in enumerate(("conv1", "bn1", "act1"))}, ("act1",), ("bn1",))
         layers = [layer(width, parts, norm_gain, options) for _ in range(2 * len(blocks) - changes)]
     else:
         first = plain
@@ -130,7 +165,22 @@ def _transformer(blocks: list[nn.Module], norm_gain: float, options: PnnhOptions
     if options.variant not in {"concat", "sum"}:
         raise UserError(f"a transformer's sub-layer ends in no rectifier, so {options.variant} would be sum")
     for block in blocks:
-        _plain(block)  # refuses what it has no place for
+        attention, mlp = block.attn, block.mlp
+        _require(
+            block,
+            {
+                "timm's own Attention and Mlp": type(attention) is Attention and type(mlp) is Mlp,
+                "no norms inside": all(
+                    isinstance(getattr(owner, name, None), nn.Identity | None)
+                    for owner in (attention, mlp)
+                    for name in ("q_norm", "k_norm", "norm")
+                ),
+                "no gate": attention.gate is None,
+                "no dropout": all(m.p == 0 for m in block.modules() if isinstance(m, nn.Dropout)),
+                "no LayerScale": isinstance(block.ls1, nn.Identity) and isinstance(block.ls2, nn.Identity),
+                "LayerNorm": type(block.norm1) is type(block.norm2) and isinstance(block.norm1, nn.LayerNorm),
+            },
+        )
     width = blocks[0].norm1.weight.numel()
     split = options.split(width)
     layers = []

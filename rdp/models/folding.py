@@ -17,6 +17,7 @@ import re
 from itertools import pairwise
 
 import torch
+from timm.models import resnet
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
@@ -24,6 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from rdp.models.paths import ConcatLayer, PnnhLayer, PnnhStack, SumInnerLayer, SumLayer
 
 _Linear = nn.Linear | nn.Conv2d
+# Whoever runs one of these runs bn1 behind conv1, and so on.
+_RESNETS = {resnet.BasicBlock.forward, resnet.Bottleneck.forward, resnet.ResNet.forward}
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -32,7 +35,8 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
     """A copy of a network for evaluation alone, with the same outputs to rounding and less to compute.
 
     Args:
-        model: any network; norms of its sequences, of timm's ResNets and of PNNH layers are folded, the rest copied.
+        model: any network; norms of its sequences of convolutions, of timm's ResNets and of this project's layers are
+            folded, the rest is copied.
         growth: how many times the operations of a learner and its coder may become where one product replaces two.
             1 joins where it is free; 2 joins every learner of one or two 3 x 3 layers.
 
@@ -173,15 +177,22 @@ def _fold_norms(module: nn.Module) -> None:
     """Fold each BatchNorm into the layer that a module runs in front of it, and leave an identity in its place."""
     for first, norm in _neighbours(module):
         linear, found = getattr(module, first), getattr(module, norm)
-        if isinstance(linear, _Linear) and type(found) in _NORMS:
+        if isinstance(linear, _Linear) and type(found) in _NORMS and found.running_mean is not None:
             setattr(module, first, _folded(linear, found))
             setattr(module, norm, nn.Identity())
 
 
 def _neighbours(module: nn.Module) -> list[tuple[str, str]]:
-    """The names of children that follow each other for sure: those of a sequence, and timm's conv1, bn1 and so on."""
+    """The names of children that follow each other for sure: those of a sequence, and conv1, bn1 of timm's ResNets.
+
+    A BatchNorm1d behind a linear layer normalises that layer's channels only where its input has two dimensions,
+    which is sure in this project's own networks alone.
+    """
     names = [name for name, _ in module.named_children()]
-    if isinstance(module, nn.Sequential):
-        return list(pairwise(names))
+    if type(module).forward is nn.Sequential.forward:
+        own = type(module).__module__.startswith("rdp.")
+        return [pair for pair in pairwise(names) if own or not isinstance(getattr(module, pair[0]), nn.Linear)]
+    if type(module).forward not in _RESNETS:
+        return []
     convs = [match for name in names if (match := re.fullmatch(r"conv(\d)", name))]
     return [(match.group(), f"bn{match[1]}") for match in convs if f"bn{match[1]}" in names]

@@ -81,6 +81,7 @@ def render(
         study_text=plan.file.read_text(encoding="utf-8"),
         choices=_yaml("choices.yaml"),
         rotated=_rotated(plan),
+        halves=any(cell.specs[0].method == "residual_droppath" for cell in plan.cells),
     )
 
 

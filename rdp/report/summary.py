@@ -89,7 +89,7 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
         name=runs["method_name"].iloc[0],
         options=runs["options"].iloc[0],
         budget=json.loads(runs["recipe"].iloc[0])["budget"],
-        learning_rates=sorted(done["learning_rate"].dropna().unique()),
+        learning_rates=sorted(runs["learning_rate"].dropna().unique()),
         steps=done["steps"].mean(),
         step_cost=(done["training_flops"] / done["steps"]).mean() / (base["training_flops"] / base["steps"]).mean(),
         flops=done["training_flops"].mean() / base["training_flops"].mean(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rdp import measure, records
+from rdp import measure, models, records
 from rdp.errors import UserError
 from rdp.report import settings
 from rdp.report.settings import Setting
@@ -25,8 +25,9 @@ class Tables:
 
     @property
     def labels(self) -> list[str]:
-        """The study's methods, in its order."""
-        return list(self.plan.study.methods)
+        """The study's methods, in its order; those alone that some cell trains."""
+        there = {cell.label for cell in self.plan.cells}
+        return [label for label in self.plan.study.methods if label in there]
 
     @property
     def baseline(self) -> str:
@@ -57,6 +58,15 @@ class Tables:
             return [(setting, table) for setting in cells]
         cell = table["run"].str.replace(r"/.*", "", regex=True)  # a run's name is its cell's, and its seed
         return [(setting, table[cell.isin(names)]) for setting, names in cells.items()]
+
+    def depths(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
+        """As `panels`, with one width a depth: the first of the study, where it has several."""
+        found: dict[tuple[str, str, int, str], tuple[Setting, pd.DataFrame]] = {}
+        for setting, rows in self.panels(table):
+            architecture = models.architecture(setting.architecture)
+            key = (setting.dataset, architecture.family, architecture.depth, setting.recipe)
+            found.setdefault(key, (setting, rows))
+        return list(found.values())
 
     def absent(self) -> str:
         """How many runs left no numbers, in words."""

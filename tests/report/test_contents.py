@@ -49,7 +49,7 @@ def test_widths_of_one_depth_add_their_frontier(tmp_path: Path) -> None:
 
 
 def test_speed_that_is_measured_adds_its_own(tmp_path: Path) -> None:
-    found = contents.figures(change(tmp_path, probes=[], speed_rounds=5))
+    found = contents.figures(change(tmp_path, probes=[], speed_rounds=10))
     assert list(found)[-1] == contents.SPEED
 
 

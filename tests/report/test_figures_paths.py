@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -21,7 +20,7 @@ STUDY = """
 title: Paths
 seeds: 3
 baseline: pnnh
-speed_rounds: 4
+speed_rounds: 10
 tune: {learning_rates: [0.02, 0.05, 0.1], seeds: [1000, 1001]}
 probes: [dissipating_inputs, surviving_neurons, coders]
 methods:
@@ -84,6 +83,16 @@ def test_an_unknown_baseline_is_named(tmp_path: Path) -> None:
         study.load(str(tmp_path / "paths.yaml"))
 
 
+def test_accuracy_by_depth_takes_one_width_of_each(plan: Plan, tmp_path: Path) -> None:
+    def widen(planted: Planted) -> None:
+        planted.records.loc[planted.records["architecture"] == "resnet20w8", "accuracy"] = 0.1
+
+    data = figures.draw(load(plan, tmp_path, widen), "accuracy_by_depth").data
+    mine = data[(data["method"] == "vanilla") & (data["depth"] == 20)]
+    assert mine["mean"].tolist() == pytest.approx([0.96])
+    assert mine["seeds"].tolist() == [3]
+
+
 class TestConvergence:
     def test_lines_are_the_best_rate_and_bands_reach_to_the_worst(self, plan: Plan, tmp_path: Path) -> None:
         drawing = figures.draw(load(plan, tmp_path), "convergence")
@@ -98,13 +107,17 @@ class TestConvergence:
     def test_runs_that_diverged_are_counted_and_not_drawn(self, plan: Plan, tmp_path: Path) -> None:
         def diverge(planted: Planted) -> None:
             gone = (planted.sweep["method"] == "plain") & (planted.sweep["depth"] == 56)
-            planted.sweep.loc[gone, "train_loss"] = np.nan
+            planted.sweep.loc[gone, "train_loss"] = 1e20  # an epoch's mean may be finite yet
             planted.sweep.loc[gone, "status"] = "diverged"
+            half = (planted.sweep["method"] == "plain") & (planted.sweep["depth"] == 20)
+            half &= (planted.sweep["learning_rate"] == 0.02) & (planted.sweep["seed"] == 1000)
+            planted.sweep.loc[half, "status"] = "diverged"
 
         drawing = figures.draw(load(plan, tmp_path, diverge), "convergence")
         line = next(line for line in drawing.figure.axes[0].get_lines() if line.get_label() == "plain")
         assert line.get_xdata().tolist() == [20]
-        assert "6 runs of the sweep diverged" in drawing.figure.get_supxlabel()
+        assert line.get_ydata() == pytest.approx([0.05 * 20])  # one of two runs at 0.02 is no mean
+        assert "8 runs of the sweep diverged" in drawing.figure.get_supxlabel()
 
 
 def test_the_frontier_joins_widths_of_one_depth_by_their_parameters(plan: Plan, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from rdp.study import Plan
 STUDY = """
 title: Speed
 seeds: 2
-speed_rounds: 2
+speed_rounds: 10
 methods:
   vanilla:
   residual_droppath:
@@ -42,7 +42,7 @@ def test_every_method_of_a_setting_with_a_baseline_is_measured(tmp_path: Path) -
     assert (table["low"] <= table["median"]).all()
     assert (table["median"] <= table["high"]).all()
     assert (table["seconds"] > 0).all()
-    assert set(table["rounds"]) == {2}
+    assert set(table["rounds"]) == {10}
 
 
 def test_the_baseline_is_the_one_that_the_study_names(tmp_path: Path) -> None:

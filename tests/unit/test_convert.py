@@ -20,7 +20,8 @@ VARIANTS = ["concat", "sum", "sum_outer", "sum_inner"]
 
 def small(block: type[nn.Module], layers: tuple[int, ...] = (2, 2, 1, 3)) -> timm.models.resnet.ResNet:
     torch.manual_seed(0)
-    return timm.models.resnet.ResNet(block, layers, num_classes=5, in_chans=1, channels=(8, 16, 8, 16)).eval()
+    sizes = {"num_classes": 5, "in_chans": 1, "channels": (8, 16, 8, 16), "zero_init_last": False}
+    return timm.models.resnet.ResNet(block, layers, **sizes).eval()
 
 
 def transformer(**options: object) -> timm.models.vision_transformer.VisionTransformer:
@@ -157,6 +158,17 @@ class TestRefusals:
             (lambda: transformer(drop_path_rate=0.2), "plain", {}, "Block: it has 'drop_path1'"),
             (lambda: timm.create_model("seresnet18"), "plain", {}, "BasicBlock: it has 'se'"),
             (lambda: timm.create_model("vit_tiny_patch16_224", block_fn=Stranger), "plain", {}, "Stranger: no plain"),
+            (transformer, "plain", {"variant": "sum"}, "a plain network has no option 'variant'"),
+            (transformer, "residual", {"foo": 3}, "a residual network has no option 'foo'"),
+            (lambda: transformer(init_values=1e-5), "pnnh", {}, "only with no LayerScale"),
+            (lambda: transformer(qk_norm=True), "pnnh", {}, "only with no norms inside"),
+            (lambda: transformer(proj_drop_rate=0.1), "pnnh", {}, "only with no dropout"),
+            (lambda: timm.create_model("resnet18", act_layer="silu"), "pnnh", {}, "only with ReLU"),
+            (lambda: timm.create_model("resnet18", norm_layer="groupnorm"), "pnnh", {}, "only with BatchNorm2d"),
+            (lambda: timm.create_model("resnet18", output_stride=8), "pnnh", {}, "of one group, undilated"),
+            (lambda: timm.create_model("resnext50_32x4d"), "pnnh", {}, "of one group, undilated"),
+            (lambda: set_path(transformer(), "pnnh"), "plain", {}, "its path is not residual any more"),
+            (lambda: set_path(small(BasicBlock), "plain"), "pnnh", {}, "its path is not residual any more"),
         ],
     )
     def test_what_has_no_such_form_is_named(self, make, path, options, told):
@@ -164,6 +176,41 @@ class TestRefusals:
             set_path(make(), path, **options)
         assert told in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["plain", "pnnh"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_timms_own_start_of_zero_gains_does_not_leave_a_dead_network(name, path):
+    """Without its shortcut, a block whose last norm has gain 0 puts out 0, and its rectifier hands no gradient on."""
+    torch.manual_seed(0)
+    model = set_path(timm.create_model(name, num_classes=5), path).train()
+    logits = model(gaussian(4, 3, 64, 64))
+    assert logits.std(0).min() > 1e-3
+    logits.square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+@pytest.mark.parametrize("path", ["plain", "pnnh"])
+def test_the_gain_is_on_plain_blocks_too(path):
+    model = set_path(small(Bottleneck), path, norm_gain=0.25)
+    assert model.layer1[0].bn3.weight.unique().tolist() == [0.25]
+    assert set_path(transformer(), "plain", norm_gain=0.25).blocks[0].norm2.weight.unique().tolist() == [0.25]
+
+
+def test_a_model_that_is_refused_is_left_as_it_was():
+    model = small(BasicBlock)
+    model.layer4[0].se = nn.Linear(1, 1)
+    kinds = [type(module) for module in model.modules()]
+    with pytest.raises(UserError, match="it has 'se'"):
+        set_path(model, "plain", norm_gain=0.3)
+    assert [type(module) for module in model.modules()] == kinds
+    assert model.layer1[0].bn2.weight.unique().tolist() == [1.0]
+
+
+def test_new_layers_have_the_models_own_precision():
+    model = set_path(small(BasicBlock).double(), "pnnh")
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+    assert model(gaussian(2, 1, 32, 32).double()).dtype == torch.float64
 
 
 class Stranger(timm.models.vision_transformer.Block):

@@ -119,8 +119,37 @@ def test_what_cannot_be_folded_is_kept():
 
 def test_a_layer_by_itself_is_folded_too():
     """The outermost module may be the sequence or the stack itself."""
-    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).eval()
     assert isinstance(fuse(model)[1], nn.Identity)
+
+
+class PreActivation(nn.Module):
+    """The usual names, in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return x + self.conv1(self.bn1(x).relu())
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (PreActivation(), (3, 4, 5, 5)),
+        (nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (3, 4, 5)),  # normalises dimension 1, not the layer's own
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), (3, 4, 5, 5)),
+    ],
+    ids=["pre-activation", "tokens", "no running statistics"],
+)
+def test_what_only_looks_like_a_layer_and_its_norm_is_left_alone(model, shape):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.copy_(gaussian(4))
+            module.running_var.copy_(gaussian(4, seed=1).square() + 0.1)
+    x = gaussian(*shape)
+    torch.testing.assert_close(fuse(model)(x), model.eval()(x))
 
 
 def test_an_unknown_name_is_no_part_of_the_library():

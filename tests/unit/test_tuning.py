@@ -76,8 +76,13 @@ class TestChoice:
         first, second = tuning.rates(spec, [record(0.95), diverged, record(0.7), record(0.7)])
         assert (first.accuracy, first.loss, first.diverged) == (pytest.approx((0.95 + CHANCE) / 2), math.inf, 1)
         assert (second.accuracy, second.diverged) == (pytest.approx(0.7), 0)
-        assert self.chosen(spec, record(0.95), diverged, record(0.7), record(0.7)) == 0.1
-        assert self.chosen(spec, record(0.95), diverged, record(0.75), record(0.75)) == 0.2
+
+    def test_a_rate_at_which_fewer_runs_diverged_comes_first_whatever_was_reached(self, make_tuned):
+        spec, diverged = make_tuned(0.1, 0.2), record(None, status="diverged")
+        assert self.chosen(spec, record(0.95), diverged, record(0.7), record(0.7)) == 0.2
+        assert self.chosen(spec, record(0.95), diverged, diverged, diverged) == 0.1
+        # Below chance, and yet it trained.
+        assert self.chosen(spec, diverged, diverged, record(CHANCE - 0.1), record(CHANCE - 0.1)) == 0.2
 
     def test_so_does_one_that_diverged_after_its_last_validation(self, make_tuned):
         late = record(0.99, 0.01, status="diverged")

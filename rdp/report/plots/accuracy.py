@@ -127,7 +127,7 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
     drawn = tables.records[(tables.records["depth"] > 0) & tables.records["accuracy"].notna()]
     # A line joins depths of one family under one recipe: layers of an MLP and of a ResNet are not the same.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
-    for setting, runs in tables.panels(drawn):
+    for setting, runs in tables.depths(drawn):
         family = models.architecture(setting.architecture).family
         groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
     figure, axes = common.grid(len(groups))

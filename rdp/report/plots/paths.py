@@ -88,9 +88,12 @@ _MEASURED = ["distance", "spectral", "orthogonality"]
 
 def convergence(tables: Tables) -> common.Drawing:
     """Training loss at the end of the sweep's runs by depth: the best learning rate, and the range over all."""
-    sweep = tables.sweep[tables.sweep["train_loss"].notna() & (tables.sweep["depth"] > 0)]
+    sweep = tables.sweep[tables.sweep["depth"] > 0]
+    # A rate at which one run diverged is not told by those that did not.
+    whole = sweep.groupby(["run", "learning_rate"])["status"].transform(lambda found: (found == "completed").all())
+    sweep = sweep[whole.astype(bool)]
     groups: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for setting, runs in tables.panels(sweep):
+    for setting, runs in tables.depths(sweep):
         if len(runs):
             groups.setdefault((setting.dataset, models.architecture(setting.architecture).family), []).append(runs)
     figure, axes = common.grid(max(len(groups), 1))
@@ -110,7 +113,7 @@ def convergence(tables: Tables) -> common.Drawing:
         axis.set_ylabel("training loss, last epoch")
     common.legend(figure, axes, tables.labels)
     diverged = int((tables.sweep["status"] == "diverged").sum())
-    ended = f" {diverged} runs of the sweep diverged and have no loss here." if diverged else ""
+    ended = f" {diverged} runs of the sweep diverged; their learning rates are left out." if diverged else ""
     style.note(figure, f"Lines: the best learning rate. Bands: up to the worst. Dotted: chance.{ended}")
     return common.drawing(figure, rows, ["dataset", "family", "method", "depth", "learning_rate", "train_loss"])
 
