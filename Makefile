@@ -25,10 +25,10 @@ quick: env
 	@echo "The report: results/quick/report/index.html"
 
 test: env
-	pytest -m "not slow" --numprocesses 2 --dist loadfile
+	pytest -m "not slow" --numprocesses 2
 
 test-all: env
-	pytest --numprocesses 2 --dist loadfile
+	pytest --numprocesses 2
 
 check: env
 	ruff check .

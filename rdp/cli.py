@@ -126,12 +126,14 @@ def collect(name: StudyArgument) -> None:
 
 @app.command()
 def probe(
-    name: StudyArgument, probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")]
+    name: StudyArgument,
+    probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")],
+    cores: Annotated[int, typer.Option(min=1, help="to measure cells side by side on")] = 1,
 ) -> None:
     """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
     from rdp import measure
 
-    measure.write(study.load(name), probe_name, places.results())
+    measure.write(study.load(name), probe_name, places.results(), cores)
 
 
 @app.command()

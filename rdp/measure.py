@@ -1,6 +1,10 @@
 """Apply a probe to the networks of a study, at initialisation and trained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import lru_cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +21,23 @@ from rdp.study import Cell, Plan
 EXAMPLES = 256  # of the test split, the first so many, for a probe that does not say how many
 
 
-def write(plan: Plan, name: str, results: Path) -> Path:
+def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     """Measure every completed run of a study, at initialisation and trained: ``probes/NAME.parquet``.
 
-    Each of the probe's rows, with its run and stage (``initial`` or ``trained``).
+    Each of the probe's rows, with its run and stage (``initial`` or ``trained``). Cells are measured side by side on
+    so many cores, with ``plan.study.threads`` threads each, which changes no number.
     """
+    processes = cores // plan.study.threads
     path = results / plan.name / "probes" / f"{name}.parquet"
     columns = ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
-    with files.whole(path) as part:
-        pd.DataFrame(_rows(plan, name, results), columns=columns).to_parquet(part, index=False)
+    measured = partial(_cell, name=name, results=results, threads=plan.study.threads, seeds=plan.study.probe_seeds)
+    with files.whole(path) as part, ExitStack() as stack:
+        each: Callable[..., Iterator[list[dict[str, Any]]]] = map
+        if processes > 1:
+            pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads survive no fork
+            each = stack.enter_context(pool).map
+        rows = [row for found in each(measured, plan.cells) for row in found]
+        pd.DataFrame(rows, columns=columns).to_parquet(part, index=False)
     return path
 
 
@@ -37,29 +49,32 @@ def read(study: str, name: str, results: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _rows(plan: Plan, name: str, results: Path) -> Iterator[dict[str, Any]]:
+def _cell(cell: Cell, *, name: str, results: Path, threads: int, seeds: int | None) -> list[dict[str, Any]]:
+    """The rows of one cell's networks."""
     import torch
 
     from rdp.train import make_deterministic
 
+    make_deterministic(threads)
     probe = probes.probe(name)
-    first = slice(probes.examples(probe, EXAMPLES))
-    make_deterministic(plan.study.threads)
-    store = Store(results)
-    loaded: dict[str, prepared.Prepared] = {}
-    for cell in plan.cells:
-        if cell.dataset not in loaded:
-            loaded[cell.dataset] = prepared.load(cell.dataset, results)
-        data = loaded[cell.dataset]
-        y = torch.from_numpy(data.arrays["test_y"][first])
-        done = list(_completed(cell, store, probes.seeds(probe, plan.study.probe_seeds)))
-        for stage in ("initial", "trained"):
-            networks = [_network(spec, record, data, store, stage, first) for spec, record in done]
-            for i, (spec, _) in enumerate(done):
-                network, x = networks[i]
-                other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
-                for row in probe.measure(probes.Subject(network, x, y, other, stage == "trained")):
-                    yield _key(cell, spec) | {"stage": stage} | row
+    first, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
+    y = torch.from_numpy(data.arrays["test_y"][first])
+    done = list(_completed(cell, store, probes.seeds(probe, seeds)))
+    rows = []
+    for stage in ("initial", "trained"):
+        networks = [_network(spec, record, data, store, stage, first) for spec, record in done]
+        for i, (spec, _) in enumerate(done):
+            network, x = networks[i]
+            other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
+            found = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))
+            rows += [_key(cell, spec) | {"stage": stage} | row for row in found]
+    return rows
+
+
+@lru_cache(maxsize=2)
+def _dataset(name: str, results: Path) -> prepared.Prepared:
+    """A study's cells go by dataset, so the last one read is nearly always the next."""
+    return prepared.load(name, results)
 
 
 def _completed(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:

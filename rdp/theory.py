@@ -125,8 +125,14 @@ def readings(path: Literal["plain", "residual"], mean: float, second: float) -> 
     ========  =======================  ===========  ================  ===========
 
     Both readings are exact at mean 0. Behind a rectifier plain is so with E[x^2], and residual with neither.
+
+    Raises:
+        ValueError: another path, or moments that no input has.
     """
-    times = {"plain": 2, "residual": 3}[path]
+    multiples = {"plain": 2, "residual": 3}
+    if path not in multiples:
+        raise ValueError(f"the paper's readings are of the paths plain and residual; got '{path}'")
+    times = multiples[path]
     exact = pre_activation(path, mean, second).variance
     return Readings(exact, times * Moments(mean, second).variance, times * second)
 
@@ -233,6 +239,8 @@ def rectified_product(mean: float, variance: float, correlation: float) -> float
     Raises:
         ValueError: a correlation beyond -1 or 1.
     """
+    if variance == 0:
+        return max(mean, 0.0) ** 2
     a, angle = mean / math.sqrt(variance), math.acos(correlation)
     tangent = math.tan(angle / 2)
     both = ndtr(a) - 2 * owens_t(a, tangent)

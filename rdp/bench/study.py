@@ -13,7 +13,6 @@ from rdp.bench import Ratio, alternate
 from rdp.data import prepared
 from rdp.report import settings
 from rdp.report.settings import Setting
-from rdp.report.summary import baseline_label
 from rdp.runner import choose_device
 from rdp.study import Cell, Plan
 from rdp.train import Run, make_deterministic
@@ -44,7 +43,7 @@ def write(plan: Plan, results: Path) -> Path:
 
 def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[dict[str, Any]]:
     """The cells of one setting; nothing where it has no baseline."""
-    baseline = baseline_label(plan, cells)
+    baseline = settings.baseline_label(plan, cells)
     if baseline is None:
         return []
     data = prepared.load(cells[0].dataset, results)

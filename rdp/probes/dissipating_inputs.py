@@ -34,7 +34,8 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         ``noise``, see `rdp.probes.sources`; ``quantity`` and ``value``. None for a network without layers. The
         quantities, of a layer's activations as one vector an example:
 
-        ``reconstruction``  R^2 of the source's pixels, predicted from `projected` activations, see `reconstruction`.
+        ``reconstruction``  R^2 of the source's pixels or coordinates, predicted from `projected` activations, see
+                            `reconstruction`.
         ``cka``             linear CKA to the source, see `rdp.probes.cka`; nan where activations do not depend on it.
         ``correlation``     of two different examples, see `correlation`: 1 where all inputs look the same.
         ``rank``            see `participation_ratio`: the number of directions, from 1 up.

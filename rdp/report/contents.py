@@ -1,9 +1,11 @@
 """What a study's report shows. Nothing here draws, so that the Snakefile may ask."""
 
 from rdp import data, models
+from rdp.report import settings
 from rdp.study import Plan
 
 COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")
+COMPARED = frozenset({"differences", "cost"})  # with a baseline
 SWEEP = ("learning_rates", "convergence")
 MAPS = "activation_maps"
 FRONTIER = "frontier"
@@ -18,7 +20,8 @@ OF_PROBE = {
 
 def figures(plan: Plan) -> dict[str, str | None]:
     """The names of a study's figures, in the report's order, each with the probe that it needs."""
-    found: dict[str, str | None] = dict.fromkeys(COMMON)
+    compared = settings.baseline(plan) is not None
+    found: dict[str, str | None] = {name: None for name in COMMON if compared or name not in COMPARED}
     if any(cell.specs[0].tuning for cell in plan.cells):
         found |= dict.fromkeys(SWEEP)
     if _has_widths(plan):

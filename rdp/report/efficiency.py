@@ -8,8 +8,7 @@ import pandas as pd
 
 from rdp import models, rng
 from rdp.report import settings
-from rdp.report.summary import baseline_of
-from rdp.study import Plan
+from rdp.study import Cell, Plan
 
 _RESAMPLES = 1000
 
@@ -25,7 +24,8 @@ class Efficiency:
         ratio: parameters of the smallest baseline network of that mean accuracy, over ``parameters``. Between widths it
             is interpolated, linearly in the logarithm of parameters; 0 where the smallest baseline network is better
             still, inf where none is as good.
-        low, high: its 95 % percentile interval over resampled seeds, the same for all networks.
+        low, high: its 95 % percentile interval over resampled seeds, of those that this network and the baseline's
+            networks all have.
         smallest, largest: what the ratio could be told between, for this network.
     """
 
@@ -44,24 +44,28 @@ class Efficiency:
 
 def efficiencies(plan: Plan, records: pd.DataFrame) -> Iterator[Efficiency]:
     """Every network whose depth and dataset have the baseline in more than one width."""
-    groups: dict[tuple[str, str, int, str], list[str]] = {}
+    groups: dict[tuple[str, str, int, str], list[Cell]] = {}
     by_cell = settings.by_cell(plan)
     for cell in plan.cells:
         found = models.architecture(cell.architecture)
         key = (cell.dataset, found.family, found.depth, by_cell[cell.id].recipe)
-        groups.setdefault(key, []).append(cell.id)
+        groups.setdefault(key, []).append(cell)
     there = records[records["accuracy"].notna() & records["parameters"].notna()]
     for (dataset, _, _, recipe), cells in groups.items():
-        runs = there[there["cell"].isin(cells)]
-        name = baseline_of(plan, runs)
-        table = runs.pivot_table(index="seed", columns=["method", "architecture"], values="accuracy").dropna()
+        runs = there[there["cell"].isin([cell.id for cell in cells])]
+        name = settings.baseline_label(plan, cells)
+        table = runs.pivot_table(index="seed", columns=["method", "architecture"], values="accuracy")
         sizes = runs.groupby(["method", "architecture"])["parameters"].first()
-        if name is None or len(table) < 2 or len(sizes[name]) < 2:
+        if name not in sizes or len(sizes[name]) < 2:
             continue
         for method, architecture in table.columns:
-            if method != name:
+            if method == name:
+                continue
+            own = (method, architecture)
+            paired = table[[*((name, width) for width in sizes[name].index), own]].dropna()
+            if len(paired) >= 2:
                 key = {"dataset": dataset, "architecture": architecture, "recipe": recipe, "method": method}
-                yield Efficiency(**key, **_beside(table, sizes, name, (method, architecture)))
+                yield Efficiency(**key, **_beside(paired, sizes, name, own))
 
 
 def _beside(table: pd.DataFrame, sizes: pd.Series, baseline: str, own: tuple[str, str]) -> dict[str, float]:

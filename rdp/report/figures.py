@@ -39,8 +39,13 @@ def draw(tables: Tables, name: str) -> Drawing:
     if name not in valid:
         raise UserError(f"unknown figure '{name}'; {choices(name, valid)}")
     style.use()
-    if name in DRAW:
-        return DRAW[name](tables)
+    drawing = DRAW[name](tables) if name in DRAW else _maps(tables, name)
+    if drawing.data.empty:
+        drawing.figure.text(0.5, 0.5, "nothing to draw yet", ha="center", va="center", color="0.35")
+    return drawing
+
+
+def _maps(tables: Tables, name: str) -> Drawing:
     return reuse.activation_maps(tables, name.removeprefix(f"{contents.MAPS}_"))
 
 

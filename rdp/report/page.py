@@ -13,7 +13,7 @@ import yaml
 
 from rdp import data, files, places, records
 from rdp.errors import UserError
-from rdp.report import contents, efficiency, summary
+from rdp.report import contents, efficiency, settings, summary
 from rdp.study import Plan
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
@@ -66,8 +66,8 @@ def render(
         version=version("rdp"),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
-        baseline=plan.study.baseline or summary.BASELINE,
-        sentences=list(summary.sentences(cells, plan.study.baseline or summary.BASELINE)),
+        baseline=settings.baseline(plan),
+        sentences=list(summary.sentences(cells, settings.baseline(plan))),
         cells=cells,
         comparisons=summary.comparisons(cells),
         efficient=efficient,

@@ -4,11 +4,14 @@ A study may ask for one architecture on one dataset in several grids, each with 
 recipes are never averaged or paired with each other, so figures and tables go by setting.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from rdp.spec import Recipe
 from rdp.study import Cell, Plan
+
+_BASELINE = "vanilla"  # where the study names no other
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,18 @@ class Setting:
     def key(self) -> dict[str, str]:
         """The setting as columns of a table."""
         return {"dataset": self.dataset, "architecture": self.architecture, "recipe": self.recipe}
+
+
+def baseline(plan: Plan) -> str | None:
+    """What a study compares others with, as it is called: what it names, or vanilla; None where it trains none."""
+    return plan.study.baseline or (_BASELINE if baseline_label(plan, plan.cells) else None)
+
+
+def baseline_label(plan: Plan, cells: Iterable[Cell]) -> str | None:
+    """The study's name for the baseline among the cells of a setting: the first, where there are several."""
+    if plan.study.baseline:
+        return next((cell.label for cell in cells if cell.label == plan.study.baseline), None)
+    return next((cell.label for cell in cells if cell.specs[0].method == _BASELINE), None)
 
 
 def by_cell(plan: Plan) -> dict[str, Setting]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -12,9 +12,7 @@ from rdp.report import settings
 from rdp.report.settings import Setting
 from rdp.report.style import PERCENT
 from rdp.stats import Estimate, mean_interval, paired_difference
-from rdp.study import Cell, Plan
-
-BASELINE = "vanilla"  # where the study names no other
+from rdp.study import Plan
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def cells(plan: Plan, records: pd.DataFrame) -> list[CellSummary]:
     found = settings.by_cell(plan)
     baselines: dict[Setting, pd.DataFrame] = {}
     for cell in plan.cells:
-        if baseline_of(plan, runs[cell.id]):  # the first of them, where a study has vanilla with several recipes
+        if settings.baseline_label(plan, [cell]):  # the first of them, where a study has vanilla with several recipes
             baselines.setdefault(found[cell.id], runs[cell.id])
     return [_summarise(found[cell.id], cell.label, runs[cell.id], baselines.get(found[cell.id])) for cell in plan.cells]
 
@@ -117,22 +115,6 @@ def comparisons(cells: list[CellSummary]) -> list[dict[str, CellSummary | Settin
     ]
 
 
-def baseline_label(plan: Plan, cells: Iterable[Cell]) -> str | None:
-    """As `baseline_of`, among the cells of a setting."""
-    if plan.study.baseline:
-        return next((cell.label for cell in cells if cell.label == plan.study.baseline), None)
-    return next((cell.label for cell in cells if cell.specs[0].method == BASELINE), None)
-
-
-def baseline_of(plan: Plan, runs: pd.DataFrame) -> str | None:
-    """The study's name for the baseline among the runs of a setting: the first, where there are several."""
-    if plan.study.baseline:
-        labels = runs.loc[runs["method"] == plan.study.baseline, "method"]
-    else:
-        labels = runs.loc[runs["method_name"] == BASELINE, "method"]
-    return labels.iloc[0] if len(labels) else None
-
-
 def by_seed(runs: pd.DataFrame) -> dict[int, float]:
     """Accuracy in percent by seed, for the runs that have one."""
     there = runs[runs["accuracy"].notna()]
@@ -146,8 +128,8 @@ def _speed(runs: pd.DataFrame) -> tuple[float, str | None]:
     return done["examples_per_second"].median(), devices[0] if len(devices) == 1 else None
 
 
-def sentences(summaries: list[CellSummary], baseline: str = BASELINE) -> Iterator[str]:
-    """The summary, a sentence or two a dataset and architecture."""
+def sentences(summaries: list[CellSummary], baseline: str | None) -> Iterator[str]:
+    """The summary, a sentence or two a dataset and architecture; ``baseline`` as it is called, where there is one."""
     groups: dict[Setting, list[CellSummary]] = {}
     for summary in summaries:
         groups.setdefault(summary.setting, []).append(summary)
@@ -168,7 +150,7 @@ def _means(group: list[CellSummary]) -> str:
     return f"{told} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
 
 
-def _against_baseline(group: list[CellSummary], baseline: str) -> str:
+def _against_baseline(group: list[CellSummary], baseline: str | None) -> str:
     compared = [s for s in group if s.difference is not None]
     known = [s for s in compared if s.difference.has_interval]
     told = {

@@ -9,7 +9,6 @@ from rdp import measure, models, records
 from rdp.errors import UserError
 from rdp.report import settings
 from rdp.report.settings import Setting
-from rdp.report.summary import BASELINE, baseline_of
 from rdp.study import Plan
 
 
@@ -30,13 +29,14 @@ class Tables:
         return [label for label in self.plan.study.methods if label in there]
 
     @property
-    def baseline(self) -> str:
+    def baseline(self) -> str | None:
         """What others are compared with, as it is called."""
-        return self.plan.study.baseline or BASELINE
+        return settings.baseline(self.plan)
 
-    def baseline_of(self, runs: pd.DataFrame) -> str | None:
-        """The baseline among the runs of a setting."""
-        return baseline_of(self.plan, runs)
+    def baseline_of(self, setting: Setting) -> str | None:
+        """The baseline in a setting."""
+        found = settings.by_cell(self.plan)
+        return settings.baseline_label(self.plan, [cell for cell in self.plan.cells if found[cell.id] == setting])
 
     def probe(self, name: str) -> pd.DataFrame:
         """The table of one of the study's probes."""

@@ -32,6 +32,13 @@ def test_a_study_without_sweep_and_probes_has_the_common_ones(planted: Plan) -> 
     assert set(contents.figures(planted).values()) == {None}
 
 
+def test_nothing_is_compared_where_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    methods = {"pnnh": None, "free": {"method": "pnnh", "constraint": "none"}}
+    plain = {"probes": [], "tune": None, "methods": methods}
+    assert list(contents.figures(change(tmp_path, **plain))) == ["accuracy", "training_curves", "accuracy_by_depth"]
+    assert list(contents.figures(change(tmp_path, **plain, baseline="pnnh"))) == COMMON
+
+
 def test_a_sweep_adds_its_own(tmp_path: Path) -> None:
     found = contents.figures(change(tmp_path, probes=[]))
     assert list(found) == [*COMMON, "learning_rates", "convergence"]

@@ -73,6 +73,18 @@ def test_seeds_that_differ_widen_the_interval(tmp_path):
     assert found.low < found.ratio < found.high
 
 
+def test_a_seed_that_one_network_lacks_is_left_out_for_that_network_alone(tmp_path):
+    plan, table = plant(tmp_path, LEVELS, 0.0)
+    mine = (table["method"] == "pnnh") & (table["architecture"] == "resnet20w8")
+    table.loc[mine, "accuracy"] = [0.6, 0.6, 0.7, np.nan]
+    other = (table["method"] == "pnnh") & (table["architecture"] == "resnet20")
+    table.loc[other & (table["seed"] == 3), "accuracy"] = 0.75  # the mean over four seeds is within the curve
+    table.loc[other & (table["seed"] < 3), "accuracy"] = 0.65
+    found = {e.architecture: e for e in efficiencies(plan, table)}
+    assert found["resnet20w8"].accuracy == pytest.approx((0.6 + 0.6 + 0.7) / 3)
+    assert found["resnet20"].accuracy == pytest.approx((3 * 0.65 + 0.75) / 4)
+
+
 def test_nothing_trained_yet_gives_nothing(tmp_path):
     plan, table = plant(tmp_path, LEVELS, 0.0)
     table["accuracy"] = np.nan

@@ -124,6 +124,12 @@ def test_a_probe_may_read_more_examples_than_others(trained: tuple[Plan, Path], 
         assert found["value"].tolist() == pytest.approx(expected["value"].tolist(), abs=1e-4)
 
 
+def test_cells_side_by_side_have_the_same_numbers(trained: tuple[Plan, Path]) -> None:
+    plan, results = trained
+    alone, together = (measure.write(plan, "dissipating_inputs", results, cores=cores).read_bytes() for cores in (1, 2))
+    assert alone == together
+
+
 def test_a_single_network_has_no_other_to_be_compared_with(trained: tuple[Plan, Path], tmp_path: Path) -> None:
     plan, results = trained
     measure.write(load(tmp_path, probe_seeds=1), "feature_reuse", results)

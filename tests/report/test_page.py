@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rdp import study
 from rdp.errors import UserError
 from rdp.report import contents, figures, page, summary, tables
 from rdp.study import Plan
@@ -69,7 +70,7 @@ def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, bui
 def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[(table["method"] == "droppath") & (table["seed"] == 0), "accuracy"] = 0.5
-    (first, *_) = summary.sentences(summary.cells(planted, table))
+    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
     assert "no difference to vanilla shown: droppath (" in first
     assert "came out below vanilla: plain (" in first
 
@@ -77,7 +78,7 @@ def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tm
 def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[table["seed"] > 0, "accuracy"] = float("nan")
-    (first, *_) = summary.sentences(summary.cells(planted, table))
+    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
     assert "one pair of runs, so no interval and nothing to tell: droppath (+1.0 points), plain" in first
     assert "[" not in first
 
@@ -86,7 +87,7 @@ def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Pla
     table = make_tables(planted, tmp_path).records
     plain = table["method"] == "plain"
     table.loc[plain & (table["seed"] > 0), ["status", "accuracy"]] = ["missing", float("nan")]
-    (first, *_) = summary.sentences(summary.cells(planted, table))
+    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
     assert "came out above vanilla: droppath (+1.0 points [+1.0, +1.0]); one pair of runs" in first
     assert "plain 30.0 % (1 seed)" in first
     assert "missing, left out: 2 of 3 runs of plain" in first
@@ -95,8 +96,21 @@ def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Pla
 def test_without_a_vanilla_run_nothing_is_compared_and_it_says_so(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[table["method"] == "vanilla", ["status", "accuracy"]] = ["missing", float("nan")]
-    (first, *_) = summary.sentences(summary.cells(planted, table))
+    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
     assert "no seed shared with vanilla, so not compared: droppath, plain" in first
+
+
+def test_without_a_baseline_nothing_is_said_of_one(planted: Plan, tmp_path: Path, build: Build) -> None:
+    made, text = make_tables(planted, tmp_path), planted.file.read_text()
+    assert "difference to vanilla" in build(planted, tmp_path, made)
+    (tmp_path / "planted.yaml").write_text(text.replace("  vanilla:\n", ""))
+    alone = study.load(str(tmp_path / "planted.yaml"))
+    kept = [table[table["method"] != "vanilla"].reset_index(drop=True) for table in made[:2]]
+    text = build(alone, tmp_path, made._replace(records=kept[0], history=kept[1]))
+    found, _ = text.split('<section id="choices">')
+    assert "vanilla" not in found.lower()
+    assert "difference to" not in found
+    assert "97.0 % [94.5, 99.5]" in text
 
 
 def test_throughput_of_two_devices_makes_no_ratio(planted: Plan, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_of_other_peoples_blocks_end_in_the_blocks_output(name, branches):
 
 def test_are_kept_from_what_overwrites_them():
     linear = nn.Linear(4, 4)
-    network = PlainSequence({"linear": linear, "relu": nn.ReLU(inplace=True)}, ("linear",))
+    network = PlainSequence({"linear": linear, "relu": nn.ReLU(inplace=True)}, ("linear",), ())
     x = gaussian(8, 4)
     (found,) = layer_outputs(network, x)
     assert torch.equal(found, linear(x))

@@ -103,6 +103,8 @@ class TestPreActivation:
             pre_activation("sums", 0, 1)
         with pytest.raises(ValueError, match="second moment of 1 is below the square of the mean, 2"):
             by_depth("plain", 3, 2, 1)
+        with pytest.raises(ValueError, match="are of the paths plain and residual; got 'concat'"):
+            theory.readings("concat", 0, 1)
 
 
 class TestRectified:
@@ -124,6 +126,7 @@ class TestRectified:
         assert rectified_gaussian(2, 0) == (2, 4)
         assert rectified_gaussian(-2, 0) == (0, 0)
         assert (survival(1, 0), survival(0, 0), survival(0, 5)) == (1, 0, 0.5)
+        assert (rectified_product(2, 0, 1), rectified_product(-2, 0, 0)) == (4, 0)
 
     @pytest.mark.parametrize("mean", [-1.0, 0.0, 0.8, 3.0])
     @pytest.mark.parametrize("correlation", [-1.0, -0.6, 0.0, 0.3, 0.99, 1.0])

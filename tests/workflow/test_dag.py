@@ -87,6 +87,7 @@ def test_two_studies_share_their_runs(project: Project) -> None:
     assert not [rule for rule in planned if rule.startswith("train")]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
     source = (project.root / "rdp/methods/vanilla.py").read_text().replace("class Vanilla", "class Broken")
     source += """

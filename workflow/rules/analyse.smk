@@ -36,14 +36,14 @@ rule measure_probe:
         f"{LOGS}/{PLAN.name}/measure_{{probe}}.tsv"
     conda:
         "../../envs/rdp.yaml"
-    threads: PLAN.study.threads
+    threads: 4 * PLAN.study.threads
     resources:
-        mem_mb=3000,
+        mem_mb=6000,
         runtime=60,
     params:
         code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}") + code_of("rdp.measure"),
     shell:
-        'rdp probe "$RDP_STUDY" {wildcards.probe} > {log:q} 2>&1'
+        'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
 
 
 rule measure_speed:

@@ -52,7 +52,7 @@ def differences(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        name = tables.baseline_of(runs)
+        name = tables.baseline_of(setting)
         others = [label for label in tables.labels if label != name and (runs["method"] == label).any()]
         baseline = by_seed(runs[runs["method"] == name])
         estimates = {label: paired_difference(by_seed(runs[runs["method"] == label]), baseline) for label in others}

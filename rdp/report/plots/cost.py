@@ -9,13 +9,13 @@ from rdp.report.tables import Tables
 
 
 def cost(tables: Tables) -> common.Drawing:
-    """What a training step of each method costs of one of vanilla's: counted operations, and measured time."""
+    """What a training step of each method costs of one of the baseline's: counted operations, and measured time."""
     done = tables.records["status"] == "completed"  # arithmetic on NaN has a speed of its own
     panels = tables.panels(tables.records[done & tables.records["examples_per_second"].notna()])
     figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        baseline = runs[runs["method"] == tables.baseline_of(runs)]
+        baseline = runs[runs["method"] == tables.baseline_of(setting)]
         axis.axvline(1, color="0.3", linewidth=1)
         for place, label in enumerate(tables.labels):
             mine, look = runs[runs["method"] == label], looks[label]
