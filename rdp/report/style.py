@@ -1,5 +1,6 @@
 """One look for every figure, readable without colour."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
 PERCENT = 100.0
+_CHARACTER = 0.062  # inches, of a note's type
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ def use() -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """A line below the axes."""
+    """A line below the axes, or several where the figure is narrow."""
     if text:
+        text = textwrap.fill(text, int(figure.get_figwidth() / _CHARACTER))
         figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.35")

@@ -14,6 +14,8 @@ from rdp.report.style import PERCENT
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan
 
+_MANY = 10  # methods of a setting that a sentence still lists
+
 
 @dataclass(frozen=True)
 class CellSummary:
@@ -144,7 +146,8 @@ def _means(group: list[CellSummary]) -> str:
     seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else _count(sizes[0], "seed")
     ranked = sorted(group, key=lambda summary: -summary.accuracy.mean)
     own = {s.method: f" ({_count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
-    told = ", ".join(f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked)
+    each = [f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked]
+    told = ", ".join(each) if len(each) <= _MANY else f"{len(each)} methods, from {each[0]} down to {each[-1]}"
     interval = " and 95 % interval" if any(s.accuracy.has_interval for s in group) else ""
     chance = PERCENT * data.info(group[0].setting.dataset).chance
     return f"{told} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -73,6 +74,15 @@ def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tm
     (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
     assert "no difference to vanilla shown: droppath (" in first
     assert "came out below vanilla: plain (" in first
+
+
+def test_methods_too_many_to_be_read_in_a_sentence_are_named_by_their_ends(planted: Plan, tmp_path: Path) -> None:
+    table = make_tables(planted, tmp_path).records
+    cells = [cell for cell in summary.cells(planted, table) if cell.setting.architecture == "resnet20"]
+    many = [replace(cell, method=f"{cell.method}_{i}") for cell in cells for i in range(4)]
+    (told,) = summary.sentences(many, "vanilla")
+    assert "resnet20 on digits: 12 methods, from droppath_0 97.0 % [94.5, 99.5] down to plain_3 31.0 %" in told
+    assert "came out above vanilla: droppath_0 (" in told
 
 
 def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
