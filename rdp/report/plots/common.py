@@ -13,6 +13,10 @@ from matplotlib.figure import Figure
 from rdp.report import style
 from rdp.stats import Estimate
 
+_LONG = 12  # entries that a legend above the panels may have
+_COLUMN = 2.6  # inches, of a legend beside them
+_ENTRY = 1.9  # inches, of an entry in a legend above them
+
 
 class Drawing(NamedTuple):
     """A figure, and exactly the data that are drawn in it."""
@@ -81,12 +85,17 @@ def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str, factor:
 
 
 def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:
-    """One legend for all panels, above them."""
+    """One legend for all panels: above them, or in a column of its own where it is long."""
     found = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     found = {label: found[label] for label in labels if label in found}
-    if found:
-        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=min(len(found), 6))
+    if len(found) > _LONG:
+        figure.set_figwidth(figure.get_figwidth() + _COLUMN)
+        figure.set_figheight(max(figure.get_figheight(), 0.8 + 0.2 * len(found)))
+        figure.legend(found.values(), found.keys(), loc="outside right upper")
+    elif found:
+        columns = min(len(found), 6, int(figure.get_figwidth() / _ENTRY))
+        figure.legend(found.values(), found.keys(), loc="outside upper center", ncols=columns)
     sns.despine(figure)
