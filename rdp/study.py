@@ -18,6 +18,8 @@ from rdp.methods import Method, available, method_class
 from rdp.spec import Recipe, RunSpec, Seed, Tuning
 from rdp.validation import Loader, Strict, check_names, validate
 
+VANILLA = "vanilla"  # the baseline of a study that names no other
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
 
 
@@ -293,7 +295,7 @@ def load(name: str) -> Plan:
                 )
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
-    if study.speed_rounds and not any(_is_baseline(study, cell) for cell in cells.values()):
+    if study.speed_rounds and not any(is_baseline(study, cell) for cell in cells.values()):
         raise UserError(f"{file}: speed_rounds: no cell is the baseline to measure beside; name one with 'baseline'")
     if not cells:
         reasons = "; ".join(sorted({skip.reason for skip in skipped}))
@@ -301,8 +303,9 @@ def load(name: str) -> Plan:
     return Plan(file.stem, file, study, tuple(cells.values()), tuple(skipped))
 
 
-def _is_baseline(study: Study, cell: Cell) -> bool:
-    return cell.label == study.baseline if study.baseline else cell.specs[0].method == "vanilla"
+def is_baseline(study: Study, cell: Cell) -> bool:
+    """Whether a cell is what others are compared with: what the study names, or else any that is vanilla."""
+    return cell.label == study.baseline if study.baseline else cell.specs[0].method == VANILLA
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdp.spec import Recipe
-from rdp.study import Cell, Plan
-
-_BASELINE = "vanilla"  # where the study names no other
+from rdp.study import VANILLA, Cell, Plan, is_baseline
 
 
 @dataclass(frozen=True)
@@ -39,14 +37,12 @@ class Setting:
 
 def baseline(plan: Plan) -> str | None:
     """What a study compares others with, as it is called: what it names, or vanilla; None where it trains none."""
-    return plan.study.baseline or (_BASELINE if baseline_label(plan, plan.cells) else None)
+    return plan.study.baseline or (VANILLA if baseline_label(plan, plan.cells) else None)
 
 
 def baseline_label(plan: Plan, cells: Iterable[Cell]) -> str | None:
     """The study's name for the baseline among the cells of a setting: the first, where there are several."""
-    if plan.study.baseline:
-        return next((cell.label for cell in cells if cell.label == plan.study.baseline), None)
-    return next((cell.label for cell in cells if cell.specs[0].method == _BASELINE), None)
+    return next((cell.label for cell in cells if is_baseline(plan.study, cell)), None)
 
 
 def by_cell(plan: Plan) -> dict[str, Setting]:
