@@ -22,10 +22,11 @@ EXAMPLES = 256  # of the test split, the first so many, for a probe that does no
 
 
 def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
-    """Measure every completed run of a study, at initialisation and trained: ``probes/NAME.parquet``.
+    """Measure the networks of a study, at initialisation and trained: ``probes/NAME.parquet``.
 
-    Each of the probe's rows, with its run and stage (``initial`` or ``trained``). Cells are measured side by side on
-    so many cores, with ``plan.study.threads`` threads each, which changes no number.
+    A run that diverged has a network at initialisation alone. Each of the probe's rows, with its run and stage
+    (``initial`` or ``trained``). Cells are measured side by side on so many cores, with ``plan.study.threads`` threads
+    each, which changes no number.
     """
     processes = cores // plan.study.threads
     path = results / plan.name / "probes" / f"{name}.parquet"
@@ -59,9 +60,10 @@ def _cell(cell: Cell, *, name: str, results: Path, threads: int, seeds: int | No
     probe = probes.probe(name)
     first, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
     y = torch.from_numpy(data.arrays["test_y"][first])
-    done = list(_completed(cell, store, probes.seeds(probe, seeds)))
+    runs = list(_runs(cell, store, probes.seeds(probe, seeds)))
     rows = []
     for stage in ("initial", "trained"):
+        done = [(spec, record) for spec, record in runs if stage == "initial" or record.status == "completed"]
         networks = [_network(spec, record, data, store, stage, first) for spec, record in done]
         for i, (spec, _) in enumerate(done):
             network, x = networks[i]
@@ -77,11 +79,11 @@ def _dataset(name: str, results: Path) -> prepared.Prepared:
     return prepared.load(name, results)
 
 
-def _completed(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:
-    """The cell's completed runs, of its first so many seeds."""
+def _runs(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:
+    """The cell's runs that completed or diverged, of its first so many seeds."""
     for spec in cell.specs[:seeds]:
         record, _ = readable(store, spec)
-        if record is not None and record.status == "completed":
+        if record is not None and record.status != "failed":
             yield spec, record
 
 

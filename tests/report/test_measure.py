@@ -130,6 +130,15 @@ def test_cells_side_by_side_have_the_same_numbers(trained: tuple[Plan, Path]) ->
     assert alone == together
 
 
+def test_a_run_that_diverged_is_measured_as_it_began(tmp_path: Path) -> None:
+    plan = load(tmp_path, seeds=1, tune=None, recipe=STUDY["recipe"] | {"learning_rate": 1e30})
+    (record,) = run_job([plan.cells[0].specs[0]], tmp_path, "cpu")
+    assert record.status == "diverged"
+    measure.write(plan, "surviving_neurons", tmp_path)
+    table = measure.read(plan.name, "surviving_neurons", tmp_path)
+    assert set(table["stage"]) == {"initial"}
+
+
 def test_a_single_network_has_no_other_to_be_compared_with(trained: tuple[Plan, Path], tmp_path: Path) -> None:
     plan, results = trained
     measure.write(load(tmp_path, probe_seeds=1), "feature_reuse", results)
