@@ -149,7 +149,8 @@ def speed(name: StudyArgument) -> None:
 def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]) -> None:
     """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
     planned = study.load(name)
-    from rdp.report import figures, tables  # after the study is known to be good: drawing libraries take seconds
+    from rdp import tables
+    from rdp.report import figures  # after the study is known to be good: drawing libraries take seconds
 
     figures.write(tables.load(planned, places.results()), figure, places.results())
 
@@ -164,8 +165,8 @@ def report(
     """Write a study's report from the records there are, naming what is missing: report/index.html."""
     planned, results = study.load(name), places.results()
     # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
-    from rdp import measure, records
-    from rdp.report import contents, figures, page, tables
+    from rdp import measure, records, tables
+    from rdp.report import contents, figures, page
 
     if not only_page:
         records.write(planned, results)

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rdp import files, fingerprint
+from rdp import files, fingerprint, settings
 from rdp.bench import Ratio, alternate
 from rdp.data import prepared
-from rdp.report import settings
-from rdp.report.settings import Setting
 from rdp.runner import choose_device
+from rdp.settings import Setting
 from rdp.study import Cell, Plan
 from rdp.train import Run, make_deterministic
 

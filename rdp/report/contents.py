@@ -1,7 +1,6 @@
 """What a study's report shows. Nothing here draws, so that the Snakefile may ask."""
 
-from rdp import data, models
-from rdp.report import settings
+from rdp import data, models, settings
 from rdp.study import Plan
 
 COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")

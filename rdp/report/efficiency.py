@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rdp import models, rng
-from rdp.report import settings
+from rdp import models, rng, settings
 from rdp.study import Cell, Plan
 
 _RESAMPLES = 1000

@@ -10,7 +10,7 @@ from rdp.errors import UserError, choices
 from rdp.report import contents, style
 from rdp.report.plots import accuracy, cost, paths, reuse, survival
 from rdp.report.plots.common import Drawing
-from rdp.report.tables import Tables
+from rdp.tables import Tables
 
 DRAW: dict[str, Callable[[Tables], Drawing]] = {
     "accuracy": accuracy.accuracy,

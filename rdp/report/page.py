@@ -11,9 +11,9 @@ import jinja2
 import pandas as pd
 import yaml
 
-from rdp import data, files, places, records
+from rdp import data, files, places, records, settings
 from rdp.errors import UserError
-from rdp.report import contents, efficiency, settings, summary
+from rdp.report import contents, efficiency, summary
 from rdp.study import Plan
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rdp import data
-from rdp.report import settings
-from rdp.report.settings import Setting
+from rdp import data, settings
 from rdp.report.style import PERCENT
+from rdp.settings import Setting
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan
 

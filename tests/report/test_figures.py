@@ -9,9 +9,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
-from rdp import records, study
+from rdp import records, study, tables
 from rdp.errors import UserError
-from rdp.report import figures, style, tables
+from rdp.report import figures, style
 from rdp.report.plots import common
 from rdp.study import Plan
 

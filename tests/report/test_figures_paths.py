@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rdp import study, theory
+from rdp import study, tables, theory
 from rdp.errors import UserError
-from rdp.report import figures, tables
+from rdp.report import figures
 from rdp.study import Cell, Plan
 
 from .conftest import LEVELS, Planted, make_tables, save, save_probe

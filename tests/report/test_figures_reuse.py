@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
-from rdp import measure
-from rdp.report import contents, figures, style, tables
+from rdp import measure, tables
+from rdp.report import contents, figures, style
 from rdp.report.plots import common, reuse
 from rdp.study import Cell, Plan
 

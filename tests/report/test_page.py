@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdp import study
+from rdp import study, tables
 from rdp.errors import UserError
-from rdp.report import contents, figures, page, summary, tables
+from rdp.report import contents, figures, page, summary
 from rdp.study import Plan
 
 from .conftest import Planted, make_plan, make_tables, save

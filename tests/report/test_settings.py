@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdp import records, study
-from rdp.report import settings, style, summary
+from rdp import records, settings, study
+from rdp.report import style, summary
 from rdp.report.plots import accuracy, cost
-from rdp.report.tables import Tables
 from rdp.study import Plan
+from rdp.tables import Tables
 
 TWO_RECIPES = """
 title: Two recipes

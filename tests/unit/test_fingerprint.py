@@ -207,7 +207,7 @@ class TestModuleDigest:
         [
             ("report/plots/reuse.py", 'cmap="viridis"', 'cmap="magma"', True),
             ("report/plots/common.py", "alpha=0.12", "alpha=0.13", True),
-            ("report/tables.py", "Not drawn", "Left out", True),
+            ("tables.py", "Not drawn", "Left out", True),
             ("report/page.py", "StrictUndefined", "Undefined", False),
             ("tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy", False),
         ],

@@ -10,8 +10,8 @@ from rdp import models
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.report.summary import by_seed
-from rdp.report.tables import Tables
 from rdp.stats import mean_interval, paired_difference
+from rdp.tables import Tables
 
 _NEAR = 5.0  # points to vanilla that an axis shows in any case
 

@@ -5,7 +5,7 @@ import pandas as pd
 
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.tables import Tables
+from rdp.tables import Tables
 
 
 def cost(tables: Tables) -> common.Drawing:

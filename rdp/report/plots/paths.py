@@ -11,8 +11,8 @@ from rdp import data as datasets
 from rdp import models
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.tables import Tables
 from rdp.stats import mean_interval
+from rdp.tables import Tables
 
 _QUANTITIES = {
     "reconstruction": "R² of the input",

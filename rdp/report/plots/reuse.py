@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.settings import Setting
-from rdp.report.tables import Tables
+from rdp.settings import Setting
+from rdp.tables import Tables
 
 _BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
 _STAGES = (("initial", "at initialisation"), ("trained", "trained"))

@@ -9,9 +9,9 @@ from matplotlib.ticker import MaxNLocator
 from rdp import measure, models, theory
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.settings import Setting
-from rdp.report.tables import Tables
+from rdp.settings import Setting
 from rdp.study import Cell
+from rdp.tables import Tables
 
 _BARE = "bare_mlp"  # the family without norms, of which the closed forms speak
 

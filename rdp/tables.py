@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from rdp import measure, models, records
+from rdp import measure, models, records, settings
 from rdp.errors import UserError
-from rdp.report import settings
-from rdp.report.settings import Setting
+from rdp.settings import Setting
 from rdp.study import Plan
 
 
