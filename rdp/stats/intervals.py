@@ -1,4 +1,4 @@
-"""Statistics over seeds: means and paired differences with Student's t intervals."""
+"""Means over seeds and paired differences, with Student's t intervals."""
 
 import math
 from collections.abc import Sequence
