@@ -41,6 +41,7 @@ NEUTRAL = frozenset(
 _PACKAGE = Path(__file__).parent
 
 
+@cache  # asked for every run of a study
 def code_digest(method: str, architecture: str, *, tuned: bool = False) -> str:
     """Digest of the modules that determine the numbers of a cell with this method and architecture.
 
@@ -100,7 +101,8 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(_file(module).read_text(encoding="utf-8"))
 
 
-def _imports(module: str) -> set[str]:
+@cache
+def _imports(module: str) -> frozenset[str]:
     """Modules of this package that ``module`` imports anywhere, its own parent packages included."""
     names = {module.rpartition(".")[0]}
     for node in ast.walk(_tree(module)):
@@ -109,7 +111,7 @@ def _imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return {name for name in names if name.startswith("rdp.") and _file(name)}
+    return frozenset(name for name in names if name.startswith("rdp.") and _file(name))
 
 
 @cache
