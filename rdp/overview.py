@@ -93,7 +93,21 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
         for skip in plan.skipped:
             left_out.add_row(f"{skip.architecture}/{skip.dataset}/{skip.label}", skip.reason)
         tables.append(left_out)
-    return tables
+    return [*tables, *_claims_table(plan)]
+
+
+def _claims_table(plan: Plan) -> list[Table]:
+    """The claims that the study speaks to, and those among them that its seeds cannot decide."""
+    from rdp.claims import model, planning  # the statistics take half a second, and only `rdp plan` wants them
+
+    found = list(planning.prospects(model.load(), plan))
+    table = Table("claim", "on datasets", "settings", "its seeds", title="claims it speaks to", title_justify="left")
+    for prospect in found:
+        words = "; ".join(prospect.obstacles) or "; ".join(prospect.visible)
+        can = "cannot decide it: " if prospect.obstacles else "can decide it" + (": " if words else "")
+        table.add_row(prospect.claim, prospect.kind, str(prospect.settings), can + words)
+    table.caption = "with probability 0.8, before Holm's correction; config/claims.yaml says what each claims"
+    return [table] if found else []
 
 
 def _examples(spec: RunSpec) -> int:

@@ -22,6 +22,12 @@ def studies() -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
+def claims() -> Path:
+    """The file of claims: the working directory's own, or the project's."""
+    own = Path("config") / "claims.yaml"
+    return own if own.is_file() else ROOT / "config" / "claims.yaml"
+
+
 def templates() -> Path:
     """The directory of report templates."""
     return ROOT / "report"

@@ -1,6 +1,12 @@
 """What a study's report shows. Nothing here draws, so that the Snakefile may ask."""
 
-from rdp import data, models, settings
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from rdp import data, models, places, settings
+from rdp.errors import UserError
 from rdp.study import Plan
 
 COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")
@@ -33,6 +39,22 @@ def figures(plan: Plan) -> dict[str, str | None]:
         else:
             found |= dict.fromkeys(OF_PROBE.get(probe, ()), probe)
     return found
+
+
+def caption(name: str) -> dict[str, str]:
+    """A figure's ``title``, ``caption`` and ``alt`` text, from report/captions.yaml."""
+    captions = _captions(places.templates() / "captions.yaml")
+    kind, _, label = name.partition(f"{MAPS}_")  # one figure a method, and one caption for them
+    found = captions.get(MAPS if label and not kind else name)
+    if found is None:
+        raise UserError(f"{places.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
+    return found | ({"title": f"{found['title']}, {label}"} if label else {})
+
+
+@cache
+def _captions(file: Path) -> dict[str, dict[str, str]]:
+    captions: dict[str, dict[str, str]] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return captions
 
 
 def _has_widths(plan: Plan) -> bool:

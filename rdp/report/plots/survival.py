@@ -6,14 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from rdp import measure, models, theory
+from rdp import measure
+from rdp.claims.metrics import closed_form
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.settings import Setting
-from rdp.study import Cell
 from rdp.tables import Tables
-
-_BARE = "bare_mlp"  # the family without norms, of which the closed forms speak
 
 
 def surviving_neurons(tables: Tables) -> common.Drawing:
@@ -52,22 +50,13 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
 
 
 def _closed_forms(axis: Axes, tables: Tables, setting: Setting) -> list[pd.DataFrame]:
-    """Survival as `rdp.theory` has it, of networks without norms behind a linear stem, which writes mean 0."""
-    architecture = models.architecture(setting.architecture)
+    """Survival in closed form, where there is one."""
     rows = []
-    for cell in tables.plan.cells if architecture.family == _BARE else ():
-        path = _path(cell)
-        if (cell.architecture, cell.dataset) != (setting.architecture, setting.dataset) or path is None:
+    for cell in tables.plan.cells:
+        closed = closed_form(cell)
+        if (cell.architecture, cell.dataset) != (setting.architecture, setting.dataset) or not closed:
             continue
-        found = theory.by_depth(path, architecture.depth, mean=0.0, second=1.0)  # survival knows no scale
-        by = pd.DataFrame({"layer": [f.layer for f in found], "closed_form": [f.survival for f in found]})
+        by = pd.DataFrame({"layer": closed.keys(), "closed_form": closed.values()})
         axis.scatter(by["layer"], by["closed_form"] * style.PERCENT, s=14, marker="x", color="black", lw=0.8, zorder=3)
         rows.append(by.assign(**setting.key, stage="initial", method=cell.label))
     return rows
-
-
-def _path(cell: Cell) -> theory.PathName | None:
-    """The cell's path as the theory calls it; None where it has no closed form."""
-    method = cell.specs[0].instance
-    name = method.path_options().get("variant", method.path)
-    return name if name in {"plain", "residual", "concat", "sum"} else None

@@ -1,0 +1,271 @@
+"""Metrics of claims: one number a seed, from the tables of records, probes and speed, or from predictions."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from rdp import data, models, theory
+from rdp.claims.model import Part
+from rdp.data import prepared
+from rdp.errors import UserError
+from rdp.records import readable
+from rdp.stats import Effect, Measured, of_predictions
+from rdp.store import Store
+from rdp.study import Cell, is_baseline
+from rdp.tables import Tables
+
+POINTS = 100.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The effect that a part speaks of, in one setting, and the runs that it follows from.
+
+    Attributes:
+        effect: a number a seed.
+        seeds: that it has a number of.
+        runs: behind each seed's number, as the store names them.
+        first, second: the metric of either method by seed; ``second`` is empty where there is but one method.
+        diverged: how many of the runs diverged.
+        left_out: runs without a number, and why.
+        absent: why there is no number at all, or None.
+    """
+
+    effect: Effect
+    seeds: tuple[int, ...] = ()
+    runs: tuple[tuple[str, ...], ...] = ()
+    first: tuple[float, ...] = ()
+    second: tuple[float, ...] = ()
+    diverged: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    absent: str | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A number a seed of one cell, with the runs behind each; and the runs that have none, with the reason."""
+
+    values: dict[int, float]
+    runs: dict[int, tuple[str, ...]]
+    left_out: dict[str, str]
+
+
+class Records:
+    """What metrics read: the tables of a study, and the predictions in its store."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.store = Store(tables.results)
+        self._right: dict[str, np.ndarray] = {}
+        self._labels: dict[str, np.ndarray] = {}
+
+    def evidence(self, part: Part, cell: Cell, other: Cell | None) -> Evidence:
+        """What the records say of one part of a claim: the metric of ``cell``, against ``other`` where there is one."""
+        if part.kind.probe and part.kind.probe not in self.tables.plan.study.probes:
+            return _absent(f"the study has no probe {part.kind.probe}")
+        if part.metric == "throughput":
+            return self._throughput(cell, other)
+        if part.metric == "loss_at_best_rate" and not cell.specs[0].tuning:
+            return _absent("no learning rate is swept here")
+        found = [self._found(part, each) for each in (cell, other) if each is not None]
+        seeds = tuple(seed for seed in found[0].values if all(seed in each.values for each in found))
+        numbers = [tuple(each.values[seed] for seed in seeds) for each in found]
+        if other is None:
+            effect = Effect(numbers[0])
+        elif part.metric == "accuracy":
+            effect = self._accuracy(cell, other, seeds)
+        else:
+            effect = Effect(tuple(a / b - 1 if part.kind.relative else a - b for a, b in zip(*numbers, strict=True)))
+        runs = tuple(tuple(run for each in found for run in each.runs[seed]) for seed in seeds)
+        left_out = {run: why for each in found for run, why in each.left_out.items()}
+        for each in found:
+            alone = (run for seed, names in each.runs.items() if seed not in seeds for run in names)
+            left_out |= dict.fromkeys(alone, "the other method's run of this seed has no number")
+        return Evidence(
+            effect,
+            seeds,
+            runs,
+            *numbers,
+            diverged=sum(run in self._diverged for names in runs for run in names),
+            left_out=left_out,
+            absent=None if seeds else "no run has a number yet",
+        )
+
+    @cached_property
+    def _diverged(self) -> frozenset[str]:
+        """The names of the runs that diverged, of the study and of its sweeps."""
+        runs, sweep = self.tables.records, self.tables.sweep
+        return frozenset(runs[runs["status"] == "diverged"]["run"]) | frozenset(
+            sweep[sweep["status"] == "diverged"]["sweep_run"]
+        )
+
+    def _found(self, part: Part, cell: Cell) -> _Found:
+        """The metric of a cell's runs by itself."""
+        if part.metric == "loss_at_best_rate":
+            return self._swept(cell)
+        rows = self.tables.records[self.tables.records["cell"] == cell.id]
+        if part.kind.probe:
+            values = PROBED[part.metric](self._probed(part, cell), cell)
+            silent = "not probed: diverged, or of a seed that the study does not probe"
+        else:
+            values = RECORDED[part.metric](rows, self.tables)
+            silent = "it left no such number"
+        values = values.dropna()
+        left_out = {row.run: _why(row, silent) for row in rows.itertuples() if row.seed not in values.index}
+        runs = {row.seed: (row.run,) for row in rows.itertuples() if row.seed in values.index}
+        return _Found({seed: float(values[seed]) for seed in runs}, runs, left_out)
+
+    def _probed(self, part: Part, cell: Cell) -> pd.DataFrame:
+        rows = self.tables.probe(part.kind.probe)
+        return rows[(rows["run"].str.startswith(f"{cell.id}/")) & (rows["stage"] == part.stage)]
+
+    def _swept(self, cell: Cell) -> _Found:
+        """The training loss at the sweep's best rate, by the sweep's seeds, as a share of the loss of guessing."""
+        rows = self.tables.sweep[self.tables.sweep["run"] == cell.specs[0].run]
+        guessing = math.log(data.info(cell.dataset).classes)
+        # A run whose loss is not finite has learned nothing, whatever its last epoch was.
+        share = (rows["train_loss"] / guessing).where(rows["status"] != "diverged", 1.0)
+        there = rows.assign(share=share).dropna(subset=["share"])
+        left = rows[~rows.index.isin(there.index)]
+        return _Found(
+            {int(seed): float(value) for seed, value in there.groupby("seed")["share"].min().items()},
+            {int(seed): tuple(found["sweep_run"]) for seed, found in there.groupby("seed")},
+            {row.sweep_run: _why(row, "it left no such number") for row in left.itertuples()},
+        )
+
+    def _accuracy(self, cell: Cell, other: Cell, seeds: tuple[int, ...]) -> Effect:
+        """In points, with the test set's own error."""
+        if not seeds:
+            return Effect(())
+        of = [np.stack([self._rights(each, seed) for seed in seeds]) for each in (cell, other)]
+        return of_predictions(*of, scale=POINTS)
+
+    def _rights(self, cell: Cell, seed: int) -> np.ndarray:
+        """Whether a run's prediction of each test example is right, shape (m,); chance for a diverged run."""
+        spec = next(spec for spec in cell.specs if spec.seed == seed)
+        if spec.run not in self._right:
+            if cell.dataset not in self._labels:
+                self._labels[cell.dataset] = prepared.load(cell.dataset, self.tables.results).arrays["test_y"]
+            labels = self._labels[cell.dataset]
+            record, problem = readable(self.store, spec)
+            if record is None:
+                raise UserError(f"{spec.run}: {problem}; run: rdp collect {self.tables.plan.name}")
+            if record.status == "diverged":
+                right = np.full(len(labels), data.info(cell.dataset).chance, np.float32)
+            else:
+                right = (self.store.arrays(spec.run, record, "predictions")["test"] == labels).astype(np.float32)
+            self._right[spec.run] = right
+        return self._right[spec.run]
+
+    def _throughput(self, cell: Cell, other: Cell | None) -> Evidence:
+        """A step's throughput over the baseline's, less 1, from rounds side by side."""
+        if not self.tables.plan.study.speed_rounds:
+            return _absent("the study measures no throughput (speed_rounds)")
+        rows = self.tables.speed()
+        row = rows[rows["run"] == cell.specs[0].run]
+        if other is None or not is_baseline(self.tables.plan.study, other):
+            return _absent("throughput is measured against the study's baseline, which is another")
+        if row.empty:
+            return _absent("its throughput was not measured")
+        found = row.iloc[0]
+        centre, low, high = (found[name] - 1 for name in ("median", "low", "high"))
+        effect = Measured(centre=centre, low=low, high=high, rounds=int(found["rounds"]))
+        return Evidence(effect)
+
+
+def _why(row: Any, silent: str) -> str:
+    """Why a run of a table has no number; ``silent`` where it completed and yet has none."""
+    return row.reason if isinstance(row.reason, str) else silent if row.status == "completed" else row.status
+
+
+def _absent(why: str) -> Evidence:
+    return Evidence(Effect(()), absent=why)
+
+
+def _accuracies(rows: pd.DataFrame, tables: Tables) -> pd.Series:
+    return rows.set_index("seed")["accuracy"] * POINTS
+
+
+def _column(name: str) -> Callable[[pd.DataFrame, Tables], pd.Series]:
+    def column(rows: pd.DataFrame, tables: Tables) -> pd.Series:
+        done = rows[rows["status"] == "completed"]  # a diverged run stopped on the way: its cost is not the method's
+        return done.set_index("seed")[name].astype(float)
+
+    return column
+
+
+def _final_loss(rows: pd.DataFrame, tables: Tables) -> pd.Series:
+    """Mean training loss of the last epoch, as a share of the loss of guessing; 1 for a diverged run."""
+    here = tables.history[tables.history["run"].isin(rows["run"])]
+    last = here.sort_values("epoch").groupby("seed")["train_loss"].last()
+    guessing = -np.log(rows["chance"].iloc[0])
+    found = (last / guessing).reindex(rows["seed"])
+    return found.where(rows.set_index("seed")["status"] != "diverged", 1.0)
+
+
+def _of_quantity(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """A probe's quantity, its mean over layers, by seed."""
+    return rows[rows["quantity"] == quantity].groupby("seed")["value"].mean()
+
+
+def _beyond_chance(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    return _of_quantity(rows, "redundancy") - _of_quantity(rows, "redundancy_independent")
+
+
+def _lesion(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    """Accuracy without one unit, the mean over units, less that of the intact network, in points."""
+    intact = rows[(rows["quantity"] == "lesion_last") & (rows["layer"] == 0)].groupby("seed")["value"].mean()
+    return (_of_quantity(rows, "lesion") - intact) * POINTS
+
+
+def _reconstruction(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    """R^2 of the input from what the last layer writes."""
+    here = rows[(rows["quantity"] == "reconstruction") & (rows["source"] == "data")]
+    return here.sort_values("layer").groupby("seed")["value"].last()
+
+
+def _survival(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    """The share of pre-activations above 0, the mean over layers."""
+    return rows[rows["source"] == "data"].groupby("seed")["positive"].mean()
+
+
+def closed_form(cell: Cell) -> dict[int, float]:
+    """Survival by layer as `rdp.theory` has it; empty for a network that it does not speak of.
+
+    That is any but one without norms, behind a linear stem, which writes mean 0.
+    """
+    architecture, method = models.architecture(cell.architecture), cell.specs[0].instance
+    path = method.path_options().get("variant", method.path)
+    if architecture.family != "bare_mlp" or path not in get_args(theory.PathName):
+        return {}
+    layers = theory.by_depth(path, architecture.depth, mean=0.0, second=1.0)  # survival knows no scale
+    return {layer.layer: layer.survival for layer in layers}
+
+
+def _survival_error(rows: pd.DataFrame, cell: Cell) -> pd.Series:
+    """The largest distance of a layer's share of pre-activations above 0 from its closed form."""
+    closed = closed_form(cell)
+    here = rows[rows["source"] == "data"]
+    distance = (here["positive"] - here["layer"].map(closed)).abs()
+    return distance.groupby(here["seed"]).max()
+
+
+RECORDED: dict[str, Callable[[pd.DataFrame, Tables], pd.Series]] = {
+    "accuracy": _accuracies,
+    "final_loss": _final_loss,
+    "parameters": _column("parameters"),
+    "training_flops": _column("training_flops"),
+}
+PROBED: dict[str, Callable[[pd.DataFrame, Cell], pd.Series]] = {
+    "redundancy": lambda rows, cell: _of_quantity(rows, "redundancy"),
+    "redundancy_beyond_chance": _beyond_chance,
+    "lesion": _lesion,
+    "reconstruction": _reconstruction,
+    "survival": _survival,
+    "survival_error": _survival_error,
+}

@@ -1,0 +1,73 @@
+"""What a study could decide, before anything is trained: which claims its cells speak to, and what its seeds allow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rdp.claims.model import KINDS, Claim, Claims, Part
+from rdp.claims.told import amount
+from rdp.claims.verdicts import asked, count
+from rdp.stats import power
+from rdp.study import Plan
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What a study could say of one claim on one kind of datasets.
+
+    Attributes:
+        settings: how many speak to it.
+        obstacles: why its seeds cannot decide it; empty where they can.
+        visible: what they can see, in words.
+    """
+
+    claim: str
+    kind: str
+    settings: int
+    obstacles: tuple[str, ...]
+    visible: tuple[str, ...]
+
+
+def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
+    """Of each claim and kind of datasets that some cell of the study speaks to."""
+    for name, claim in claims.claims.items():
+        found = asked(claim, plan)
+        for kind in KINDS:
+            settings = sum(claims.kind(setting.dataset) == kind for setting in found)
+            if settings:
+                told = [_of_part(claim, part, plan) for part in claim.parts]
+                obstacles = tuple(dict.fromkeys(why for why, _ in told if why))
+                yield Prospect(name, kind, settings, obstacles, tuple(dict.fromkeys(see for _, see in told if see)))
+
+
+def _of_part(claim: Claim, part: Part, plan: Plan) -> tuple[str, str]:
+    """Why a part cannot be decided, or nothing; and what can be seen of it, or nothing."""
+    number, noun = _numbers(part, plan)
+    least = 1 if part.kind.exact else part.minimum_seeds or claim.minimum_seeds
+    what = part.metric.replace("_", " ")
+    if number is None:
+        return f"{what}: {noun}", ""
+    if number < least:
+        return f"{what}: {count(number, noun)}, and {least} are needed", ""
+    spread = part.kind.spread
+    if spread is None:
+        return "", ""
+    assumed = f"at a spread of {amount(part, spread).lstrip('+')}"
+    if part.direction != "within":
+        return "", f"{amount(part, power.detectable(number, spread))} beyond the margin, {assumed}"
+    chance = power.of_equivalence(number, spread, part.margin)
+    seen = f"equal means within {amount(part, part.margin).lstrip('+')} shown with probability {chance:.2f}, {assumed}"
+    return ("", seen) if chance >= power.POWER - 0.005 else (f"{what}: {seen}, {power.POWER} is wanted", "")
+
+
+def _numbers(part: Part, plan: Plan) -> tuple[int | None, str]:
+    """How many independent numbers the study has of a part's metric, and what they are; or None, and why."""
+    study = plan.study
+    if part.metric == "throughput":
+        return (study.speed_rounds, "round") if study.speed_rounds else (None, "not measured (speed_rounds)")
+    if part.metric == "loss_at_best_rate":
+        return (len(study.tune.seeds), "seed") if study.tune else (None, "the study has no sweep of learning rates")
+    if part.kind.probe is None:
+        return len(study.seed_list()), "seed"
+    if part.kind.probe not in study.probes:
+        return None, f"the study has no probe {part.kind.probe}"
+    return min(study.probe_seeds or len(study.seed_list()), len(study.seed_list())), "seed"

@@ -1,0 +1,233 @@
+"""Findings as `claims.json` and in words: every number with the runs behind it, or why there is none."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rdp import files
+from rdp.claims import ledger, model
+from rdp.claims.metrics import Records
+from rdp.claims.model import KINDS, Claims, Part
+from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, count, decide
+from rdp.errors import UserError
+from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
+from rdp.tables import Tables
+
+_OUTCOMES = {  # of one setting, of several
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "undecided": ("is undecided", "are undecided"),
+    "absent": ("has no numbers", "have no numbers"),
+}
+
+
+def write(tables: Tables) -> dict[str, Any]:
+    """Decide all claims by a study's tables: ``claims.json``. Returns what is in it."""
+    claims = model.load()
+    ledger.note(tables.results)
+    content = as_json(claims, decide(claims, Records(tables)), tables)
+    files.write_json(_path(tables.plan.name, tables.results), content)
+    return content
+
+
+def read(study: str, results: Path) -> dict[str, Any]:
+    """What `write` left."""
+    path = _path(study, results)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run: rdp claims {study}")
+    content: dict[str, Any] = files.read_json(path)
+    return content
+
+
+def _path(study: str, results: Path) -> Path:
+    return results / study / "claims.json"
+
+
+def as_json(claims: Claims, findings: list[Finding], tables: Tables) -> dict[str, Any]:
+    """All claims with their verdicts and the evidence. What is not known is null."""
+    started = dict(zip(tables.records["run"], tables.records["started"], strict=True))
+    return {
+        "study": tables.plan.name,
+        "level": LEVEL,
+        "confirmatory": claims.confirmatory,
+        "claims": [_claim(found, started, tables) for found in findings],
+    }
+
+
+def _claim(found: Finding, started: dict[str, Any], tables: Tables) -> dict[str, Any]:
+    claim, seen = found.claim, ledger.first_seen(found.claim.digest, tables.results)
+    runs = {run for c in found.comparisons for names in c.evidence.runs for run in names}
+    # A claim of which the text was not there when a run that decides it was begun may have been fitted to it.
+    late = sorted(run for run in runs if isinstance(started.get(run), str) and started[run] < seen)
+    return {
+        "name": found.name,
+        "title": claim.title,
+        "source": claim.source.model_dump(),
+        "tests": claim.tests,
+        "reading": claim.reading,
+        "holds": claim.holds,
+        "digest": claim.digest,
+        "first_seen": None if seen == ledger.NEVER else seen,
+        "runs_before_it": len(late),
+        "verdicts": {kind: _verdict(verdict) for kind, verdict in found.verdicts.items()},
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "verdict": verdict.word,
+        "line": line(verdict),
+        "settings": {setting.title: outcome for setting, outcome in by_setting(verdict.comparisons).items()},
+        "aggregate": _aggregate(verdict),
+        "comparisons": [_comparison(c) for c in verdict.comparisons],
+        "beside": [_comparison(c) for c in verdict.beside],
+    }
+
+
+def _aggregate(verdict: Verdict) -> list[dict[str, Any]]:
+    """Over all settings, of each part that compares the accuracy of two methods."""
+    rows = []
+    for part in dict.fromkeys(c.part for c in verdict.comparisons if c.part.metric == "accuracy"):
+        mine = [c.evidence for c in verdict.comparisons if c.part == part and c.evidence.seeds]
+        first, second = [e.first for e in mine], [e.second for e in mine]
+        row = {"what": named(part), "settings": len(mine)}
+        row["probability_of_improvement"] = _estimate(probability_of_improvement(first, second))
+        row["interquartile_mean"] = {
+            part.method: _estimate(interquartile_mean(first)),
+            str(part.against): _estimate(interquartile_mean(second)),
+        }
+        rows.append(row)
+    return rows
+
+
+def _estimate(estimate: Estimate) -> dict[str, float | None]:
+    return {name: _number(getattr(estimate, name)) for name in ("mean", "low", "high")}
+
+
+def _comparison(c: Comparison) -> dict[str, Any]:
+    effect, part = c.evidence.effect, c.part
+    low, high = effect.interval() if effect.known else (math.nan, math.nan)
+    numbers = {
+        "mean": effect.mean,
+        "low": low,
+        "high": high,
+        "spread": effect.spread,
+        "error": effect.error,
+        "size": effect.size,
+        "p": c.p,
+        "p_holm": c.adjusted,
+        "p_contrary": c.p_contrary,
+        "p_contrary_holm": c.adjusted_contrary,
+        "p_sign_flip": effect.sign_flip(part.margin if part.direction != "within" else 0.0),
+        "detectable": detectable(part, effect),
+    }
+    return {
+        **c.setting.key,
+        "setting": c.setting.title,
+        "what": named(part),
+        **part.model_dump(include={"metric", "budget", "stage", "direction", "margin", "negligible"}),
+        "unit": part.kind.unit,
+        "relative": part.kind.relative,
+        "method": c.label,
+        "against": c.against,
+        "decides": c.decides,
+        "outcome": c.outcome,
+        "reason": c.reason or None,
+        "n": effect.n,
+        **{name: _number(value) for name, value in numbers.items()},
+        "told": told(part, effect),
+        "diverged": c.evidence.diverged,
+        "seeds": list(c.evidence.seeds),
+        "values": [_number(value) for value in effect.values],
+        "runs": [list(names) for names in c.evidence.runs],
+        "left_out": c.evidence.left_out,
+    }
+
+
+def detectable(part: Part, effect: Effect) -> float:
+    """The smallest effect beyond the margin, or around 0 the smallest margin, that these seeds could have shown.
+
+    With probability 0.8, by an uncorrected test, were the spread what it was found to be.
+    """
+    if not effect.values or not effect.known or part.kind.exact:
+        return math.nan
+    spread = effect.error * math.sqrt(effect.n)
+    return (power.within if part.direction == "within" else power.detectable)(effect.n, spread)
+
+
+def named(part: Part) -> str:
+    """``accuracy, pnnh less vanilla (same_parameters)``."""
+    form = f" ({part.against_form})" if part.against_form else ""
+    budget = "" if part.budget == "steps" else f" at equal {'FLOP' if part.budget == 'flops' else part.budget}"
+    stage = ", untrained" if part.stage == "initial" else ""
+    other = f" {'against' if part.kind.relative else 'less'} {part.against}{form}" if part.against else ""
+    return f"{part.metric.replace('_', ' ')}{stage}, {part.method}{other}{budget}"
+
+
+def told(part: Part, effect: Effect) -> str:
+    """``+0.5 points [-0.1, +1.1]``, with true minus signs; ``none`` where there is no number."""
+    if not effect.n:
+        return "none"
+    text = amount(part, effect.mean)
+    if effect.known and not part.kind.exact:
+        text += f" [{', '.join(amount(part, end, bare=True) for end in effect.interval())}]"
+    return text
+
+
+def amount(part: Part, value: float, *, bare: bool = False) -> str:
+    """A number of a part's metric as text, with its unit unless ``bare``."""
+    if part.kind.relative:
+        text, unit = f"{100 * value:+.1f}", "%"
+    else:
+        digits = 1 if part.kind.unit == "points" else 3
+        text, unit = f"{value:{'+' if part.against else ''}.{digits}f}", part.kind.unit
+    return text.replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
+
+
+def bound(part: Part) -> str:
+    """What a part says of its number: ``above +0.0 points``."""
+    if part.direction == "within":
+        return f"within {amount(part, part.margin).lstrip('+')} of 0"
+    return f"{part.direction} {amount(part, part.margin)}"
+
+
+def line(verdict: Verdict) -> str:
+    """A verdict's evidence in one line: how many settings, the smallest and largest effects, seeds, margins."""
+    here = verdict.comparisons
+    if verdict.word == "not tested":
+        reasons = dict.fromkeys(c.reason for c in here if c.reason)
+        return f"{'; '.join(reasons)}." if reasons else "No cell of the study speaks to it."
+    outcomes = list(by_setting(here).values())
+    counts = ", ".join(
+        f"{outcomes.count(o)} {one if outcomes.count(o) == 1 else more}"
+        for o, (one, more) in _OUTCOMES.items()
+        if o in outcomes
+    )
+    parts = [_range([c for c in here if c.part == part]) for part in dict.fromkeys(c.part for c in here)]
+    return f"Of {count(len(outcomes), 'setting')} {counts}. {'; '.join(parts)}."
+
+
+def _range(comparisons: list[Comparison]) -> str:
+    part = comparisons[0].part
+    known = sorted((c.evidence.effect for c in comparisons if c.evidence.effect.n), key=lambda effect: effect.mean)
+    if not known:
+        return f"{named(part)}: {comparisons[0].reason}"
+    ends = told(part, known[0])
+    if len(known) > 1:
+        ends = f"{amount(part, known[0].mean, bare=True)} to {amount(part, known[-1].mean)}"
+    sizes = sorted({effect.n for effect in known})
+    noun = "round" if part.metric == "throughput" else "seed"
+    seeds = count(sizes[0], noun) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {noun}s"
+    return f"{named(part)}: {ends}, said to be {bound(part)} ({seeds})"
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def rows(content: dict[str, Any]) -> list[list[str]]:
+    """`claims.json` for a terminal, a row a claim: its name, what it says, whose it is, the two verdicts."""
+    return [
+        [c["name"], c["title"], c["source"]["paper"] or "ours", *(c["verdicts"][kind]["verdict"] for kind in KINDS)]
+        for c in content["claims"]
+    ]

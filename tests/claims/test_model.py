@@ -1,0 +1,93 @@
+"""The file of claims is checked to the last key, and its schema and digests follow from it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rdp import places
+from rdp.claims import model
+from rdp.errors import UserError
+
+CONTENT = yaml.safe_load(places.claims().read_text(encoding="utf-8"))
+
+
+def write(folder: Path, change) -> Path:
+    content = json.loads(json.dumps(CONTENT))
+    change(content)
+    (folder / "claims.yaml").write_text(json.dumps(content), encoding="utf-8")
+    return folder / "claims.yaml"
+
+
+def part(content: dict) -> dict:
+    return content["claims"]["PNNH-5"]["parts"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(claim=1), "claim: unknown key"),
+        (lambda c: c["claims"]["RDP-1"].pop("tests"), "claims.RDP-1.tests"),
+        (lambda c: c["claims"].update({"rdp one": c["claims"]["RDP-1"]}), "rdp one"),
+        (lambda c: c["confirmatory"].append("digit"), "confirmatory: unknown name 'digit'; did you mean 'digits'"),
+        (lambda c: c["claims"]["RDP-5"]["source"].update(paper="2411.09475"), "either a paper, or ours: true"),
+        (lambda c: c["claims"]["RDP-1"]["source"].pop("place"), "names its place"),
+        (lambda c: part(c).update(metric="acuracy"), "metric: unknown name 'acuracy'; did you mean 'accuracy'"),
+        (lambda c: part(c).update(method="pnhn"), "method: unknown name 'pnhn'; did you mean 'pnnh'"),
+        (lambda c: part(c).update(margin=0), "margin: to lie within a margin, it must be above 0"),
+        (lambda c: part(c).update(negligible=0.5), "negligible: of an effect above or below"),
+        (lambda c: part(c).pop("against"), "against: accuracy is compared with another method's"),
+        (lambda c: part(c).update(direction="near"), "direction"),
+        (lambda c: c["claims"]["PNNH-5"].update(families=["resnets"]), "families: unknown name 'resnets'"),
+        (lambda c: c["claims"]["PNNH-5"].update(parts=[]), "parts"),
+        (lambda c: c["claims"]["PNNH-5"].update(minimum_seeds=1), "minimum_seeds"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_its_place(change, message, tmp_path):
+    file = write(tmp_path, change)
+    with pytest.raises(UserError) as error:
+        model.load(file)
+    text = str(error.value)
+    assert text.startswith(f"{file}: ")
+    assert message in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- a list", "a mapping of keys, found list"), ("a: [", "not readable as YAML"), ("a: 1\na: 2", "stands twice")],
+)
+def test_a_file_that_is_no_mapping_is_named(text, message, tmp_path):
+    (tmp_path / "claims.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        model.load(tmp_path / "claims.yaml")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"claims\.yaml: cannot be read"):
+        model.load(tmp_path / "claims.yaml")
+
+
+def test_the_schema_is_that_of_the_code():
+    committed = json.loads((places.claims().parent / "claims.schema.json").read_text(encoding="utf-8"))
+    assert committed == model.json_schema()
+
+
+def test_a_digest_is_of_what_a_claim_says(tmp_path):
+    before = model.load().claims
+    edited = model.load(write(tmp_path, lambda c: part(c).update(margin=2.0))).claims
+    assert {name for name in before if before[name].digest != edited[name].digest} == {"PNNH-5"}
+
+
+def test_a_new_default_of_the_code_does_not_make_an_old_claim_look_edited():
+    # What the file leaves out is not part of what was fixed.
+    claim = model.load().claims["PNNH-5"]
+    assert "minimum_seeds" not in CONTENT["claims"]["PNNH-5"]
+    assert claim.digest == model.Claim(**CONTENT["claims"]["PNNH-5"]).digest
+    assert json.loads(claim.text) == CONTENT["claims"]["PNNH-5"]
+
+
+def test_the_twelve_claims_of_the_design_are_there():
+    names = [f"RDP-{i}" for i in range(1, 6)] + [f"PNNH-{i}" for i in range(1, 8)]
+    assert list(model.load().claims) == names

@@ -1,0 +1,176 @@
+"""Planted records give each verdict of each claim, and none by accident."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from rdp import places
+from rdp.claims import ledger, model, told
+from rdp.claims.model import KINDS
+
+from .conftest import AS_CLAIMED, WORLDS
+from .planting import SEEDS, SHORT, load, plant
+
+CLAIMS = list(model.load().claims)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CLAIMS)
+@pytest.mark.parametrize("word", WORLDS)
+def test_each_verdict_of_each_claim(word, name, kind, decided):
+    claim = next(claim for claim in decided[word]["claims"] if claim["name"] == name)
+    verdict = claim["verdicts"][kind]
+    assert verdict["verdict"] == word, verdict["line"]
+
+
+def claim_of(content: dict, name: str) -> dict:
+    return next(claim for claim in content["claims"] if claim["name"] == name)
+
+
+def test_nothing_to_go_by_is_not_tested_and_says_why(tmp_path):
+    digits = [{"datasets": ["digits"], "architectures": ["resnet56"]}]
+    plan = load(tmp_path, **SHORT | {"methods": {"vanilla": None, "plain": None}, "grids": digits})
+    content = told.write(plant(plan, tmp_path, AS_CLAIMED))
+    lines = {
+        claim["name"]: (verdict["verdict"], verdict["line"])
+        for claim in content["claims"]
+        for verdict in claim["verdicts"].values()
+        if verdict is claim["verdicts"]["exploratory"]
+    }
+    assert lines["PNNH-1"] == ("not tested", "the study has no probe dissipating_inputs.")
+    assert lines["PNNH-4"] == ("not tested", "No cell of the study speaks to it.")
+    # Its other parts are there, and say nothing of every learning rate of a sweep.
+    assert lines["PNNH-2"] == ("not tested", "no learning rate is swept here.")
+    assert {claim["verdicts"]["confirmatory"]["verdict"] for claim in content["claims"]} == {"not tested"}
+
+
+def test_too_few_seeds_leave_a_claim_open_however_clear_they_are(tmp_path):
+    plan = load(tmp_path, seeds=4)
+    content = told.write(plant(plan, tmp_path, replace(AS_CLAIMED, spread=0.001)))
+    for name in ("PNNH-4", "PNNH-5", "RDP-3"):
+        verdict = claim_of(content, name)["verdicts"]["exploratory"]
+        assert verdict["verdict"] == "inconclusive"
+        assert {c["reason"] for c in verdict["comparisons"]} == {"4 seeds, and 5 are needed"}
+
+
+@pytest.fixture(scope="module", params=["diverged", "failed", "missing"])
+def one_bad_run(request, tmp_path_factory):
+    """What became of one run, and the comparison that it is a part of."""
+    folder = tmp_path_factory.mktemp(request.param)
+    world = replace(AS_CLAIMED, status={("pnnh", 2): request.param})
+    content = told.write(plant(load(folder, **SHORT), folder, world))
+    (comparison,) = claim_of(content, "PNNH-5")["verdicts"]["exploratory"]["comparisons"]
+    return request.param, comparison
+
+
+class TestOneBadRun:
+    """A run that diverged, failed or is missing is in the numbers, or is named as left out of them."""
+
+    def test_it_is_counted_or_named(self, one_bad_run):
+        status, comparison = one_bad_run
+        (run,) = [
+            run
+            for run in (*comparison["left_out"], *(run for names in comparison["runs"] for run in names))
+            if run.startswith("resnet56-digits-pnnh") and run.endswith("seed-0002")
+        ]
+        if status == "diverged":
+            assert comparison["diverged"] == 1
+            assert comparison["n"] == SEEDS
+            # At chance, 10 %, where vanilla has 80 %.
+            assert comparison["values"][2] == pytest.approx(-70, abs=0.1)
+        else:
+            assert comparison["n"] == SEEDS - 1
+            assert 2 not in comparison["seeds"]
+            assert comparison["left_out"][run] == ("planted" if status == "failed" else "not trained yet")
+
+    def test_one_at_chance_leaves_on_par_open(self, one_bad_run):
+        status, comparison = one_bad_run
+        assert comparison["outcome"] == ("undecided" if status == "diverged" else "holds")
+
+
+def test_the_other_runs_of_a_pair_without_its_partner_are_named(tmp_path):
+    world = replace(AS_CLAIMED, status={("pnnh", 2): "failed"})
+    content = told.write(plant(load(tmp_path, **SHORT), tmp_path, world))
+    (comparison,) = claim_of(content, "PNNH-5")["verdicts"]["exploratory"]["comparisons"]
+    (left,) = [run for run in comparison["left_out"] if "vanilla" in run]
+    assert comparison["left_out"][left] == "the other method's run of this seed has no number"
+
+
+def test_a_claim_of_ours_is_marked_as_ours_and_no_other_is(decided):
+    ours = {claim["name"] for claim in decided["supported"]["claims"] if claim["source"]["ours"]}
+    assert ours == {"RDP-5"}
+    for claim in decided["supported"]["claims"]:
+        assert bool(claim["source"]["paper"]) != claim["source"]["ours"]
+
+
+def test_every_number_has_the_runs_behind_it(decided):
+    for content in decided.values():
+        for claim in content["claims"]:
+            for verdict in claim["verdicts"].values():
+                for c in (*verdict["comparisons"], *verdict["beside"]):
+                    assert len(c["runs"]) == len(c["seeds"]) == len(c["values"])
+                    if c["metric"] == "throughput":
+                        continue
+                    assert c["n"] == len(c["values"])
+                    assert c["mean"] == pytest.approx(sum(c["values"]) / c["n"])
+                    for seed, runs in zip(c["seeds"], c["runs"], strict=True):
+                        assert runs
+                        assert all(run.endswith(f"seed-{seed:04d}") for run in runs)
+
+
+def test_what_stands_beside_has_no_say(decided):
+    claim = claim_of(decided["supported"], "RDP-3")
+    beside = claim["verdicts"]["exploratory"]["beside"]
+    assert {c["budget"] for c in beside} == {"flops", "updates"}
+    assert not any(c["decides"] for c in beside)
+
+
+def test_holm_is_over_the_comparisons_of_a_claim(decided):
+    for content in decided.values():
+        for claim in content["claims"]:
+            for verdict in claim["verdicts"].values():
+                tested = [c for c in verdict["comparisons"] if c["outcome"] != "absent"]
+                if tested:
+                    least = min(tested, key=lambda c: c["p"])
+                    assert least["p_holm"] == pytest.approx(min(1, least["p"] * len(tested)))
+
+
+class TestFixedBeforeTheRuns:
+    @pytest.fixture
+    def planted(self, tmp_path):
+        return plant(load(tmp_path, **SHORT), tmp_path, AS_CLAIMED)
+
+    def test_a_claim_seen_before_the_runs_is_not_late(self, planted, monkeypatch):
+        # The planted runs began in 2020.
+        monkeypatch.setattr("rdp.claims.ledger.time.gmtime", lambda: time.struct_time((2019, 1, 1, 0, 0, 0, 0, 0, 0)))
+        ledger.note(planted.results)
+        monkeypatch.undo()
+        claim = claim_of(told.write(planted), "PNNH-5")
+        assert claim["first_seen"] == "2019-01-01T00:00:00Z"
+        assert claim["runs_before_it"] == 0
+
+    def test_one_first_seen_after_them_is(self, planted):
+        claim = claim_of(told.write(planted), "PNNH-5")
+        assert claim["runs_before_it"] == 4 * SEEDS  # two methods on two datasets
+
+    def test_an_edited_claim_is_another(self, planted, monkeypatch, tmp_path):
+        monkeypatch.setattr("rdp.claims.ledger.time.gmtime", lambda: time.struct_time((2019, 1, 1, 0, 0, 0, 0, 0, 0)))
+        ledger.note(planted.results)
+        monkeypatch.undo()
+        text = places.claims().read_text(encoding="utf-8").replace("within, margin: 1.0", "within, margin: 2.0")
+        edited = tmp_path / "claims.yaml"
+        edited.write_text(text, encoding="utf-8")
+        monkeypatch.setattr(places, "claims", lambda: edited)
+        content = told.write(planted)
+        assert claim_of(content, "PNNH-5")["runs_before_it"] == 4 * SEEDS
+        assert claim_of(content, "PNNH-7")["runs_before_it"] == 0  # of no run: the narrowed networks are not there
+        assert claim_of(content, "PNNH-4")["runs_before_it"] == 0
+
+
+def test_the_first_entry_of_a_method_is_the_one_that_counts(tmp_path):
+    methods = {"vanilla": None, "first": {"method": "pnnh"}, "second": {"method": "pnnh", "variant": "sum"}}
+    plan = load(tmp_path, **SHORT | {"methods": methods})
+    content = told.write(plant(plan, tmp_path, AS_CLAIMED))
+    for verdict in claim_of(content, "PNNH-5")["verdicts"].values():
+        assert {c["method"] for c in verdict["comparisons"]} == {"first"}
