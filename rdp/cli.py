@@ -28,6 +28,9 @@ bench_app = typer.Typer(help="Speed, measured side by side in one process.", no_
 app.add_typer(bench_app, name="bench")
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
+FromTables = Annotated[
+    bool, typer.Option("--from-tables", help="use tables, figures and verdicts as they are, as the workflow does")
+]
 
 
 def _show(*tables: Table) -> None:
@@ -67,10 +70,12 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="time between two checkpoints")] = 60,
 ) -> None:
     """Train runs of a study, each unless its record is there already."""
+    from rdp.claims import ledger
     from rdp.runner import run_job
 
     planned = study.load(name)
     specs = select(planned, runs or [])
+    ledger.note(places.results())
     records = run_job(specs, places.results(), planned.study.device, checkpoint_seconds=checkpoint_seconds)
     failed = sum(record.status == "failed" for record in records)
     if failed:
@@ -86,9 +91,11 @@ def tune(
 ) -> None:
     """Train the sweeps that choose learning rates, and say what each chose."""
     from rdp import tuning
+    from rdp.claims import ledger
     from rdp.runner import run_job
 
     planned, results = study.load(name), places.results()
+    ledger.note(results)
     chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
     if not chosen:
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
@@ -125,6 +132,22 @@ def collect(name: StudyArgument) -> None:
 
 
 @app.command()
+def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
+    """Decide the claims of config/claims.yaml by a study's records: claims.json, and the verdicts."""
+    planned, results = study.load(name), places.results()
+    from rdp import records, tables
+    from rdp.claims import told
+
+    if not from_tables:
+        records.write(planned, results)
+    content = told.write(tables.load(planned, results))
+    shown = Table("claim", "says", "of", *told.KINDS, title=f"{name}: verdicts", title_justify="left")
+    for row in told.rows(content):
+        shown.add_row(*row)
+    _show(shown)
+
+
+@app.command()
 def probe(
     name: StudyArgument,
     probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")],
@@ -156,19 +179,15 @@ def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIG
 
 
 @app.command()
-def report(
-    name: StudyArgument,
-    only_page: Annotated[
-        bool, typer.Option("--only-page", help="use tables and figures as they are, as the workflow does")
-    ] = False,
-) -> None:
-    """Write a study's report from the records there are, naming what is missing: report/index.html."""
+def report(name: StudyArgument, from_tables: FromTables = False) -> None:
+    """Write a study's report from the records there are, naming what is missing: report/index.html and paper.pdf."""
     planned, results = study.load(name), places.results()
     # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
     from rdp import measure, records, tables
-    from rdp.report import contents, figures, page
+    from rdp.claims import told
+    from rdp.report import contents, figures, page, paper
 
-    if not only_page:
+    if not from_tables:
         records.write(planned, results)
         for measured in planned.study.probes:
             measure.write(planned, measured, results)
@@ -179,15 +198,21 @@ def report(
         loaded = tables.load(planned, results)
         for figure in contents.figures(planned):
             figures.write(loaded, figure, results)
+        told.write(loaded)
     print(page.write(planned, results))
+    print(paper.write(planned, results))
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of study files, for editors."""
+def schema(
+    of_claims: Annotated[bool, typer.Option("--claims", help="of config/claims.yaml")] = False,
+) -> None:
+    """Print the JSON schema of study files, or of claims, for editors."""
     import json
 
-    print(json.dumps(study.json_schema(), indent=1))
+    from rdp.claims import model
+
+    print(json.dumps(model.json_schema() if of_claims else study.json_schema(), indent=1))
 
 
 @data_app.command("list")

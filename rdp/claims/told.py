@@ -196,7 +196,7 @@ def line(verdict: Verdict) -> str:
     here = verdict.comparisons
     if verdict.word == "not tested":
         reasons = dict.fromkeys(c.reason for c in here if c.reason)
-        return f"{'; '.join(reasons)}." if reasons else "No cell of the study speaks to it."
+        return _sentence("; ".join(reasons)) if reasons else "No cell of the study speaks to it."
     outcomes = list(by_setting(here).values())
     counts = ", ".join(
         f"{outcomes.count(o)} {one if outcomes.count(o) == 1 else more}"
@@ -205,6 +205,10 @@ def line(verdict: Verdict) -> str:
     )
     parts = [_range([c for c in here if c.part == part]) for part in dict.fromkeys(c.part for c in here)]
     return f"Of {count(len(outcomes), 'setting')} {counts}. {'; '.join(parts)}."
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _range(comparisons: list[Comparison]) -> str:

@@ -51,6 +51,12 @@ def caption(name: str) -> dict[str, str]:
     return found | ({"title": f"{found['title']}, {label}"} if label else {})
 
 
+def choices() -> list[dict[str, str]]:
+    """What the papers say and what was chosen, from report/choices.yaml: ``about``, ``paper``, ``chosen``, ``why``."""
+    found: list[dict[str, str]] = yaml.safe_load((places.templates() / "choices.yaml").read_text(encoding="utf-8"))
+    return found
+
+
 @cache
 def _captions(file: Path) -> dict[str, dict[str, str]]:
     captions: dict[str, dict[str, str]] = yaml.safe_load(file.read_text(encoding="utf-8"))

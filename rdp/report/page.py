@@ -1,51 +1,41 @@
-"""The page: one HTML file that opens offline, made from the tables and figures of a study."""
+"""The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
 
 import base64
-import json
-from dataclasses import fields
+import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 
 from rdp import data, files, places, records, settings
+from rdp.claims import told
 from rdp.errors import UserError
-from rdp.report import contents, efficiency, summary
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary
 from rdp.study import Plan
-
-_COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
-_EFFICIENT = [field.name for field in fields(efficiency.Efficiency)]
-_COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
 
 
 def write(plan: Plan, results: Path) -> Path:
-    """Write ``report/index.html`` and ``tables/*.csv`` of a study from what was collected and drawn."""
-    table, _, _ = records.read(plan.name, results)
+    """Write ``report/index.html`` and ``tables/`` of a study from what was collected, decided and drawn."""
+    table, history, _ = records.read(plan.name, results)
+    claims = told.read(plan.name, results)
     folder = results / plan.name
     cells = summary.cells(plan, table)
     efficient = list(efficiency.efficiencies(plan, table))
-    # A study of one budget or of one width compares nothing there, and leaves a table of columns alone.
-    tables = {
-        "accuracy": pd.DataFrame(_accuracy_rows(cells)),
-        "cost": pd.DataFrame(_cost_rows(cells)),
-        "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
-        "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
-    }
-    for name, rows in tables.items():
-        with files.whole(folder / "tables" / f"{name}.csv") as part:
-            rows.to_csv(part, index=False)
+    sheets.write(folder / "tables", cells, efficient, claims)
     path = folder / "report" / "index.html"
+    text = render(plan, table, history, claims, cells, efficient, folder / "figures")
     with files.whole(path) as part:
-        part.write_text(render(plan, table, cells, efficient, folder / "figures"), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
     return path
 
 
 def render(
     plan: Plan,
     table: pd.DataFrame,
+    history: pd.DataFrame,
+    claims: dict[str, Any],
     cells: list[summary.CellSummary],
     efficient: list[efficiency.Efficiency],
     drawn: Path,
@@ -58,11 +48,19 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": summary.percent, "points": summary.points, "times": _times}
-    unfinished = table[table["status"].isin(["failed", "missing", "diverged"])]
+    environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
+    figures = _figures(plan, drawn)
+    titles = {figure["name"]: figure["title"] for figure in figures}
+    style, script = (_text(name) for name in ("style.css", "explorer.js"))
     return environment.get_template("page.html.j2").render(
         plan=plan,
-        style=(places.templates() / "style.css").read_text(encoding="utf-8"),
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        claims=claims,
+        groups=claims_view.groups(claims, titles, frozenset(table["run"])),
+        tally=claims_view.tally(claims),
+        explorer=explorer.embedded(explorer.content(plan, table, history)),
         version=version("rdp"),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
@@ -71,18 +69,28 @@ def render(
         cells=cells,
         comparisons=summary.comparisons(cells),
         efficient=efficient,
-        figures=_figures(plan, drawn),
-        unfinished=unfinished[["run", "method", "status", "reason"]].to_dict("records"),
-        machines=_machines(table),
+        figures=figures,
+        unfinished=facts.unfinished(plan, table),
+        machines=facts.machines(table),
         commits=sorted(table["commit"].dropna().unique()),
         recipes=_recipes(plan),
         datasets={name: data.info(name) for name in dict.fromkeys(cell.dataset for cell in plan.cells)},
         identities=_identities(plan, table),
         study_text=plan.file.read_text(encoding="utf-8"),
-        choices=_yaml("choices.yaml"),
+        choices=contents.choices(),
         rotated=_rotated(plan),
         halves=any(cell.specs[0].method == "residual_droppath" for cell in plan.cells),
     )
+
+
+def _policy(style: str, script: str) -> str:
+    """The page's Content-Security-Policy: its own style and script, images that it holds, and nothing else."""
+    of = {
+        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for name, text in (("style-src", style), ("script-src", script))
+    }
+    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in of.items())
+    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _rotated(plan: Plan) -> list[str]:
@@ -96,42 +104,19 @@ def _rotated(plan: Plan) -> list[str]:
     ]
 
 
-def _times(found: efficiency.Efficiency) -> str:
-    """``1.4 [1.1, 1.9]``; an end beyond what the baseline's widths can tell is named by that limit."""
-
-    def told(value: float) -> str:
-        if value == 0:
-            return f"below {found.smallest:.2g}"
-        return f"above {found.largest:.2g}" if value == float("inf") else f"{value:.2g}"
-
-    return f"{told(found.ratio)} [{told(found.low)}, {told(found.high)}]"
-
-
 def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
-    captions = _yaml("captions.yaml")
     found = []
     for name in contents.figures(plan):
         path = drawn / f"{name}.svg"
         if not path.is_file():
             raise UserError(f"{path}: no such file; run: rdp plot {plan.name} {name}")
-        is_map = name.startswith(f"{contents.MAPS}_")  # one a method, and one caption for them
-        caption = captions.get(contents.MAPS if is_map else name)
-        if caption is None:
-            raise UserError(f"{places.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
-        title = caption["title"] + (f", {name.removeprefix(f'{contents.MAPS}_')}" if is_map else "")
         image = base64.b64encode(path.read_bytes()).decode()
-        found.append(caption | {"name": name, "title": title, "image": f"data:image/svg+xml;base64,{image}"})
+        found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml;base64,{image}"})
     return found
 
 
-def _yaml(name: str) -> Any:
-    return yaml.safe_load((places.templates() / name).read_text(encoding="utf-8"))
-
-
-def _machines(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The stacks that trained runs, with how many each."""
-    counts = table["stack"][table["spec_digest"].notna()].value_counts()
-    return [{"runs": count} | json.loads(stack) for stack, count in counts.items()]
+def _text(name: str) -> str:
+    return (places.templates() / name).read_text(encoding="utf-8")
 
 
 def _recipes(plan: Plan) -> list[dict[str, Any]]:
@@ -146,44 +131,12 @@ def _recipes(plan: Plan) -> list[dict[str, Any]]:
 
 def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
+    by_cell = dict(list(table.groupby("cell")))
     for cell in plan.cells:
-        runs = table[table["cell"] == cell.id]
+        runs = by_cell[cell.id]
         digests = {
             name: ", ".join(sorted({value[:12] for value in runs[f"{name}_digest"].dropna()}))
             for name in ("data", "code", "stack")
         }
         rows.append({"label": cell.title, "cell": cell.id, "options": cell.specs[0].options} | digests)
     return rows
-
-
-def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
-    rows = []
-    for cell in cells:
-        row = cell.setting.key | {"method": cell.method}
-        row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
-        row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
-        row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
-        row |= {status: cell.counts.get(status, 0) for status in ("completed", "diverged", "failed", "missing")}
-        if cell.difference is not None:
-            row |= {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high")}
-        rows.append(row)
-    return rows
-
-
-def _comparison_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
-    return [
-        cell.setting.key
-        | {"method": row["method"], "budget": budget, "flops": cell.flops, "updates": cell.updates}
-        | {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high", "n")}
-        for row in summary.comparisons(cells)
-        for budget in summary.BUDGETS
-        if (cell := row[budget]) is not None and cell.difference is not None
-    ]
-
-
-def _cost_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
-    names = ("parameters", "forward_flops", "budget", "steps", "step_cost", "flops", "updates")
-    names += ("throughput", "throughput_ratio", "seconds")
-    return [
-        cell.setting.key | {"method": cell.method} | {name: getattr(cell, name) for name in names} for cell in cells
-    ]

@@ -38,10 +38,10 @@ def test_nothing_to_go_by_is_not_tested_and_says_why(tmp_path):
         for verdict in claim["verdicts"].values()
         if verdict is claim["verdicts"]["exploratory"]
     }
-    assert lines["PNNH-1"] == ("not tested", "the study has no probe dissipating_inputs.")
+    assert lines["PNNH-1"] == ("not tested", "The study has no probe dissipating_inputs.")
     assert lines["PNNH-4"] == ("not tested", "No cell of the study speaks to it.")
     # Its other parts are there, and say nothing of every learning rate of a sweep.
-    assert lines["PNNH-2"] == ("not tested", "no learning rate is swept here.")
+    assert lines["PNNH-2"] == ("not tested", "No learning rate is swept here.")
     assert {claim["verdicts"]["confirmatory"]["verdict"] for claim in content["claims"]} == {"not tested"}
 
 

@@ -1,6 +1,9 @@
-"""The page says what the records say."""
+"""The page says what the records say. What a browser makes of it, tests/browser says."""
 
+import base64
+import hashlib
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from rdp.errors import UserError
 from rdp.report import contents, figures, page, summary
 from rdp.study import Plan
 
+from ..browser.planted import save_claims
 from .conftest import Planted, make_plan, make_tables, save
 
 Build = Callable[[Plan, Path, Planted], str]
@@ -32,6 +36,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
     def write(plan: Plan, results: Path, planted: Planted) -> str:
         save(plan, results, planted)
+        save_claims(tables.load(plan, results))
         shutil.copytree(folder / "planted" / "figures", results / plan.name / "figures", dirs_exist_ok=True)
         return page.write(plan, results).read_text()
 
@@ -117,7 +122,8 @@ def test_without_a_baseline_nothing_is_said_of_one(planted: Plan, tmp_path: Path
     alone = study.load(str(tmp_path / "planted.yaml"))
     kept = [table[table["method"] != "vanilla"].reset_index(drop=True) for table in made[:2]]
     text = build(alone, tmp_path, made._replace(records=kept[0], history=kept[1]))
-    found, _ = text.split('<section id="choices">')
+    _, _, found = text.partition('<section id="summary">')  # claims name it, whatever the study has
+    found, _, _ = found.partition('<section id="choices">')
     assert "vanilla" not in found.lower()
     assert "difference to" not in found
     assert "97.0 % [94.5, 99.5]" in text
@@ -144,9 +150,14 @@ def test_nothing_finished_still_builds_a_page(planted: Plan, tmp_path: Path, bui
 
 def test_what_comes_from_outside_is_escaped(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path, title="<script>alert(1)</script>")
-    text = build(plan, tmp_path, make_tables(plan, tmp_path))
-    assert "<script>" not in text
+    made = make_tables(plan, tmp_path)
+    made.records.loc[0, ["status", "reason"]] = ["failed", "</script><!--<script>alert(2)"]
+    text = build(plan, tmp_path, made)
     assert "&lt;script&gt;alert(1)" in text
+    assert r"\u003c/script>\u003c!--\u003cscript>alert(2)" in text  # in the explorer's data
+    assert "&lt;/script&gt;&lt;!--&lt;script&gt;alert(2)" in text  # among what is not there
+    assert re.findall("<script.*?>", text) == ['<script type="application/json" id="data">', "<script>"]
+    assert text.count("</script>") == 2
 
 
 def test_the_page_is_one_file_without_addresses_to_load(planted: Plan, tmp_path: Path, build: Build) -> None:
@@ -154,6 +165,34 @@ def test_the_page_is_one_file_without_addresses_to_load(planted: Plan, tmp_path:
     assert 'src="http' not in text
     assert "<link" not in text
     assert text.count("data:image/svg+xml") == len(contents.figures(planted))
+
+
+def test_the_policy_names_the_style_and_the_script_that_are_there(planted: Plan, tmp_path: Path, build: Build) -> None:
+    text = build(planted, tmp_path, make_tables(planted, tmp_path))
+    (policy,) = re.findall('http-equiv="Content-Security-Policy" content="(.*?)"', text)
+    for name in ("style", "script"):
+        (inline,) = re.findall(f"<{name}>(.*?)</{name}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
+        assert f"{name}-src &#39;sha256-{digest}&#39;" in policy
+    assert "unsafe" not in policy
+
+
+def test_what_is_not_there_is_counted_by_cell_however_much_it_is(planted: Plan, tmp_path: Path, build: Build) -> None:
+    made = make_tables(planted, tmp_path)
+    for i, row in made.records[made.records["architecture"] == "resnet20"].iterrows():
+        made.records.loc[i, ["status", "accuracy", "reason"]] = ["failed", float("nan"), f"error {row.seed}"]
+    made.records.loc[0, "reason"] = "error 1"
+    _, _, section = build(planted, tmp_path, made).partition('<section id="missing">')
+    rows = re.findall("<tr><th scope=.row.>(.*?)</tr>", section.partition("</table>")[0])
+    assert [row.partition("<")[0] for row in rows] == [f"resnet20/digits/{m}" for m in ("vanilla", "droppath", "plain")]
+    assert rows[0].endswith('<td class="n">3</td><td>0 to 2</td><td>error 1; error 2</td>')
+
+
+def test_without_claims_decided_it_says_how_to(planted: Plan, tmp_path: Path, build: Build) -> None:
+    build(planted, tmp_path, make_tables(planted, tmp_path))
+    (tmp_path / planted.name / "claims.json").unlink()
+    with pytest.raises(UserError, match=r"claims\.json: no such file; run: rdp claims planted"):
+        page.write(planted, tmp_path)
 
 
 def test_a_figure_that_is_not_drawn_is_named(planted: Plan, tmp_path: Path, build: Build) -> None:

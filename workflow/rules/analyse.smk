@@ -70,6 +70,36 @@ rule measure_speed:
         'rdp speed "$RDP_STUDY" > {log:q} 2>&1'
 
 
+rule decide_claims:
+    input:
+        CLAIMS,
+        rules.collect_records.output,
+        [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes],
+        rules.measure_speed.output if PLAN.study.speed_rounds else [],
+        [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells],
+    output:
+        report(
+            f"{HOME}/claims.json",
+            caption="../../report/verdicts.rst",
+            category="Claims",
+            labels={"what": "verdicts and evidence", "as": "JSON"},
+        ),
+    log:
+        f"{LOGS}/{PLAN.name}/decide_claims.log",
+    benchmark:
+        f"{LOGS}/{PLAN.name}/decide_claims.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        code=code_of("rdp.claims.told"),
+    shell:
+        'rdp claims "$RDP_STUDY" --from-tables > {log:q} 2>&1'
+
+
 for figure, probe in FIGURES.items():
 
     rule:
@@ -80,7 +110,19 @@ for figure, probe in FIGURES.items():
             probe=[f"{HOME}/probes/{probe}.parquet"] if probe else [],
             speed=rules.measure_speed.output if figure == contents.SPEED else [],
         output:
-            multiext(f"{HOME}/figures/{figure}", ".svg", ".pdf", ".png", ".csv"),
+            report(
+                f"{HOME}/figures/{figure}.svg",
+                caption="../../report/figure.rst",
+                category="Figures",
+                labels={"figure": contents.caption(figure)["title"], "study": PLAN.name},
+            ),
+            multiext(f"{HOME}/figures/{figure}", ".pdf", ".png"),
+            report(
+                f"{HOME}/figures/{figure}.csv",
+                caption="../../report/figure.rst",
+                category="Data behind the figures",
+                labels={"figure": contents.caption(figure)["title"], "study": PLAN.name},
+            ),
         log:
             f"{LOGS}/{PLAN.name}/plot_{figure}.log",
         benchmark:
@@ -94,5 +136,6 @@ for figure, probe in FIGURES.items():
         params:
             code=code_of("rdp.report.figures"),
             figure=figure,  # the shell line is read when the job runs, long after this loop
+            caption=contents.caption(figure)["caption"],
         shell:
             'rdp plot "$RDP_STUDY" {params.figure} > {log:q} 2>&1'

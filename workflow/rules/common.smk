@@ -22,6 +22,7 @@ HOME = f"{RESULTS}/{PLAN.name}"
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
 TEMPLATES = [os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix != ".png"]
+CLAIMS = os.path.relpath(places.claims())
 FIGURES = contents.figures(PLAN)  # name: the probe it needs, or None
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given

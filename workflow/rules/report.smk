@@ -1,4 +1,14 @@
-# The report: one page, from tables and figures alone.
+# The report: the page, the paper and their tables, from tables, figures and verdicts alone.
+TABLES = {
+    "accuracy": "Test accuracy",
+    "claims": "Claims and verdicts",
+    "comparisons": "Three fair comparisons",
+    "cost": "Cost",
+    "efficiency": "Parameters for equal accuracy",
+}
+
+
+report: "../../report/workflow.rst"
 
 
 rule write_report:
@@ -6,10 +16,32 @@ rule write_report:
         study=PLAN.file,
         templates=TEMPLATES,
         records=rules.collect_records.output,
+        claims=rules.decide_claims.output,
         figures=[f"{HOME}/figures/{figure}.svg" for figure in FIGURES],
     output:
-        page=f"{HOME}/report/index.html",
-        tables=multiext(f"{HOME}/tables/", "accuracy.csv", "comparisons.csv", "cost.csv", "efficiency.csv"),
+        page=report(
+            f"{HOME}/report/index.html",
+            caption="../../report/page.rst",
+            category="Report",
+            labels={"what": "page", "study": PLAN.name},
+        ),
+        paper=report(
+            f"{HOME}/report/paper.pdf",
+            caption="../../report/page.rst",
+            category="Report",
+            labels={"what": "paper", "study": PLAN.name},
+        ),
+        source=f"{HOME}/report/paper.typ",
+        tables=[
+            report(
+                f"{HOME}/tables/{table}.csv",
+                caption="../../report/table.rst",
+                category="Tables",
+                labels={"table": title, "study": PLAN.name},
+            )
+            for table, title in TABLES.items()
+        ],
+        tex=[f"{HOME}/tables/{table}.tex" for table in TABLES],
     log:
         f"{LOGS}/{PLAN.name}/write_report.log",
     benchmark:
@@ -21,6 +53,6 @@ rule write_report:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.report.page"),
+        code=code_of("rdp.report.page") + code_of("rdp.report.paper"),
     shell:
-        'rdp report "$RDP_STUDY" --only-page > {log:q} 2>&1'
+        'rdp report "$RDP_STUDY" --from-tables > {log:q} 2>&1'

@@ -1,0 +1,320 @@
+"use strict";
+// The runs explorer, and figures shown in the claims they belong to. The page is whole without it, but for the
+// runs. Data becomes text nodes and attributes, never markup.
+(() => {
+  const PAGE = 100; // rows shown at first, and added by each "show more"
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const { runs, names, cells, curves } = data;
+  const count = runs.seed.length;
+  const byId = (id) => document.getElementById(id);
+  const minus = (text) => text.replace("-", "\u2212");
+  const dash = "\u2013";
+
+  /** An element with attributes and children; a child that is text becomes a text node. */
+  function make(tag, attributes = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
+  const cellOf = (run) => cells[runs.cell[run]];
+  const nameOf = (run) => `${names.cell[runs.cell[run]]}/seed-${String(runs.seed[run]).padStart(4, "0")}`;
+  const named = (column) => (run) => names[column][runs[column][run]] ?? null;
+  const status = named("status");
+  const reason = named("reason");
+  const thousands = (value) => (value === null ? dash : value.toLocaleString("en-GB"));
+  const plain = (value) => (value === null ? dash : minus(String(value)));
+  const percent = (value) => (value === null ? dash : `${(100 * value).toFixed(2)} %`);
+
+  // Columns of the table: title, what is compared in sorting, what is shown, whether it is a number.
+  const COLUMNS = [
+    ["method", (run) => cellOf(run).method, null, false],
+    ["seed", (run) => runs.seed[run], plain, true],
+    ["architecture", (run) => cellOf(run).architecture, null, false],
+    ["dataset", (run) => cellOf(run).dataset, null, false],
+    ["status", status, null, false],
+    ["test accuracy", (run) => runs.accuracy[run], percent, true],
+    ["learning rate", (run) => runs.learning_rate[run], plain, true],
+    ["steps", (run) => runs.steps[run], thousands, true],
+    ["seconds", (run) => runs.seconds[run], (value) => (value === null ? dash : value.toFixed(1)), true],
+    ["record", (run) => runs.digest[run], null, false],
+  ];
+  const words = Array.from({ length: count }, (_, run) =>
+    [nameOf(run), cellOf(run).method, runs.digest[run], reason(run)].join(" ").toLowerCase());
+  const places = new Map(words.map((_, run) => [nameOf(run), run]));
+
+  const form = byId("filters");
+  const body = document.querySelector("#run-table tbody");
+  const heads = document.querySelector("#run-table thead tr");
+  const more = byId("more");
+  const panel = byId("run");
+  let order = { column: null, down: false };
+  let found = [];
+  let shown = PAGE;
+
+  const fields = {
+    architecture: (run) => cellOf(run).architecture,
+    dataset: (run) => cellOf(run).dataset,
+    method: (run) => cellOf(run).method,
+    status,
+  };
+
+  function matching() {
+    const chosen = Object.entries(fields).filter(([name]) => form.elements[name].value);
+    const seed = form.elements.seed.value.trim();
+    const text = form.elements.text.value.trim().toLowerCase();
+    const kept = [];
+    for (let run = 0; run < count; run++) {
+      if (seed && String(runs.seed[run]) !== seed) continue;
+      if (text && !words[run].includes(text)) continue;
+      if (chosen.every(([name, of]) => of(run) === form.elements[name].value)) kept.push(run);
+    }
+    return kept;
+  }
+
+  /** The runs in the order that is asked for; what is not known comes last in either direction. */
+  function sorted(kept) {
+    if (order.column === null) return kept;
+    const key = COLUMNS[order.column][1];
+    const sign = order.down ? -1 : 1;
+    return kept.sort((a, b) => {
+      const [x, y] = [key(a), key(b)];
+      if (x === null || y === null) return (x === null) - (y === null) || a - b;
+      return (x < y ? -sign : x > y ? sign : 0) || a - b;
+    });
+  }
+
+  function row(run) {
+    const line = make("tr");
+    COLUMNS.forEach(([title, key, told, number], i) => {
+      const value = key(run);
+      const text = told ? told(value) : (value ?? dash);
+      if (i === 0) {
+        const rest = make("span", { class: "quiet" }, `, seed ${runs.seed[run]}, ${cellOf(run).architecture}, ${cellOf(run).dataset}`);
+        line.append(make("th", { scope: "row" }, make("a", { href: `#run=${nameOf(run)}` }, text, rest)));
+      } else {
+        const kind = title === "status" ? text : number ? "n" : title === "record" ? "code" : "";
+        line.append(make("td", kind ? { class: kind } : {}, text));
+      }
+    });
+    return line;
+  }
+
+  function show() {
+    body.replaceChildren(...found.slice(0, shown).map(row));
+    more.hidden = found.length <= shown;
+    more.textContent = `Show ${Math.min(PAGE, found.length - shown)} more of ${thousands(found.length - shown)}`;
+    const some = found.length > shown ? `; the first ${shown} are shown` : "";
+    byId("matches").textContent = `${thousands(found.length)} of ${thousands(count)} runs match${some}.`;
+  }
+
+  function filter() {
+    found = sorted(matching());
+    shown = PAGE;
+    show();
+  }
+
+  function sortBy(column) {
+    order = { column, down: order.column === column && !order.down };
+    [...heads.children].forEach((head, i) => {
+      if (i === column) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+    filter();
+  }
+
+  // --- one run ---
+
+  const SVG = "http://www.w3.org/2000/svg";
+
+  function draw(tag, attributes, ...children) {
+    const element = document.createElementNS(SVG, tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
+  /** Round numbers that a scale is marked at, from at or below the least to at or above the largest. */
+  function ticks(low, high) {
+    const span = high - low || Math.abs(high) || 1;
+    const power = 10 ** Math.floor(Math.log10(span / 3));
+    const step = power * [1, 2, 5, 10].find((factor) => span / (factor * power) <= 4.5);
+    const first = Math.floor(low / step + 1e-9);
+    const last = Math.max(Math.ceil(high / step - 1e-9), first + 1);
+    return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(10)));
+  }
+
+  /** A curve over epochs, with its axes, its name, and the same in words. */
+  function curve(title, epochs, values, run) {
+    const width = Math.max(240, Math.min(440, panel.clientWidth - 34)); // text keeps its size on a phone
+    const [height, left, right, top, bottom] = [250, 56, 14, 30, 44];
+    const id = `curve-${title.replaceAll(" ", "-")}`;
+    const marks = ticks(Math.min(...values), Math.max(...values));
+    const [low, high] = [marks[0], marks.at(-1)];
+    const [from, to] = [epochs[0], epochs.at(-1)];
+    const x = (epoch) => left + ((width - left - right) * (epoch - from)) / (to - from || 1);
+    const y = (value) => height - bottom - ((height - top - bottom) * (value - low)) / (high - low);
+    const worded = epochs.length === 1
+      ? `${title} of ${nameOf(run)}: ${values[0]} in epoch ${from}, the only one.`
+      : `${title} of ${nameOf(run)}: ${values[0]} in epoch ${from}, ${values.at(-1)} in epoch ${to}; `
+        + `between ${Math.min(...values)} and ${Math.max(...values)}.`;
+    const image = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": `${id}-title ${id}-told` });
+    image.append(draw("title", { id: `${id}-title` }, title), draw("desc", { id: `${id}-told` }, worded));
+    image.append(draw("text", { class: "heading", x: left, y: 18 }, title));
+    for (const mark of marks) {
+      image.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: y(mark), y2: y(mark) }));
+      image.append(draw("text", { class: "mark", x: left - 8, y: y(mark) + 4, "text-anchor": "end" }, minus(String(mark))));
+    }
+    const steps = epochs.length < 2 ? [from] : ticks(from, to).filter((t) => t >= from && t <= to && Number.isInteger(t));
+    for (const epoch of steps) {
+      image.append(draw("text", { class: "mark", x: x(epoch), y: height - bottom + 18, "text-anchor": "middle" }, String(epoch)));
+    }
+    const middle = (left + width - right) / 2;
+    image.append(draw("text", { class: "mark", x: middle, y: height - 6, "text-anchor": "middle" }, "epoch"));
+    const path = epochs.map((epoch, i) => `${i ? "L" : "M"}${x(epoch).toFixed(1)} ${y(values[i]).toFixed(1)}`).join("");
+    image.append(draw("path", { class: "line", d: path }));
+    if (epochs.length <= 30) {
+      epochs.forEach((epoch, i) => image.append(draw("circle", { class: "dot", cx: x(epoch), cy: y(values[i]), r: 2.6 })));
+    }
+    return make("figure", { class: "curve" }, image);
+  }
+
+  function curvesOf(run) {
+    const box = make("div", { class: "curves" });
+    for (const [measure, title] of Object.entries(data.measures)) {
+      const [schedule, values] = curves[measure][run];
+      if (values) box.append(curve(title, data.epochs[schedule], values, run));
+    }
+    if (!box.children.length) box.append(make("p", {}, "This run left no curve."));
+    return box;
+  }
+
+  /** A key that may break after a dot or an underscore. */
+  const breakable = (key) => key.split(/(?<=[._])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+
+  function list(entries) {
+    const told = ([term, value]) => make("div", {}, make("dt", {}, ...breakable(term)), make("dd", {}, value));
+    return make("dl", {}, ...entries.filter(([, value]) => value !== undefined).map(told));
+  }
+
+  /** Nested keys as paths: recipe.epochs. */
+  function flat(value, path = "") {
+    if (value === null) return [[path, dash]];
+    if (Array.isArray(value)) return [[path, value.join(", ")]];
+    if (typeof value !== "object") return [[path, String(value)]];
+    return Object.entries(value).flatMap(([name, inner]) => flat(inner, path ? `${path}.${name}` : name));
+  }
+
+  function recordOf(run) {
+    const digest = (name) => named(`${name}_digest`)(run) ?? dash;
+    return [
+      ["status", status(run)],
+      ["reason", reason(run) ?? undefined],
+      ["test accuracy", percent(runs.accuracy[run]) + (status(run) === "diverged" ? " (chance: it diverged)" : "")],
+      ["test loss", plain(runs.test_loss[run])],
+      ["learning rate", plain(runs.learning_rate[run])],
+      ["optimizer steps", thousands(runs.steps[run])],
+      ["examples seen", thousands(runs.examples[run])],
+      ["diverged at step", runs.diverged_step[run] === null ? undefined : thousands(runs.diverged_step[run])],
+      ["parameters", thousands(runs.parameters[run])],
+      ["training FLOP", runs.training_flops[run] === null ? dash : runs.training_flops[run].toExponential(3)],
+      ["seconds", plain(runs.seconds[run])],
+      ["examples a second", plain(runs.examples_per_second[run])],
+      ["begun", runs.started[run] ?? dash],
+      ["device", named("device")(run) ?? dash],
+      ["commit", named("commit")(run) ?? dash],
+      ["record digest", runs.digest[run] ?? dash],
+      ["spec digest", runs.spec_digest[run] ?? dash],
+      ["data digest", digest("data")],
+      ["code digest", digest("code")],
+      ["stack digest", digest("stack")],
+    ];
+  }
+
+  function openRun(name) {
+    panel.hidden = false; // it has a width only then
+    const run = places.get(name);
+    const close = make("a", { class: "close", href: "#runs" }, "Close");
+    if (run === undefined) {
+      const title = make("h3", { id: "run-title" }, "No such run");
+      panel.replaceChildren(title, close, make("p", {}, `The study has no run called ${name}.`));
+    } else {
+      const { architecture, dataset, method, spec } = cellOf(run);
+      const title = make("h3", { id: "run-title" }, `${method}, seed ${runs.seed[run]}: ${architecture} on ${dataset}`);
+      const path = make("p", {}, "Kept in ", make("code", {}, `results/store/${name}/`), ", its receipt beside it.");
+      const specified = make("section", {}, make("h4", {}, "Specification"), list([...flat(spec), ["seed", String(runs.seed[run])]]));
+      const recorded = make("section", {}, make("h4", {}, "Record"), list(recordOf(run)));
+      panel.replaceChildren(title, close, path, curvesOf(run), make("div", { class: "pair" }, recorded, specified));
+    }
+    panel.scrollIntoView({ block: "start" });
+    panel.focus({ preventScroll: true });
+  }
+
+  // --- addresses: #run=NAME opens a run, and a claim that is linked to opens ---
+
+  let opened = null;
+  function follow() {
+    const hash = decodeURIComponent(location.hash.slice(1));
+    if (hash.startsWith("run=")) {
+      opened = hash.slice("run=".length);
+      openRun(opened);
+      return;
+    }
+    panel.hidden = true;
+    if (hash === "runs" && opened) {
+      const link = [...body.querySelectorAll("a")].find((a) => a.getAttribute("href") === `#run=${opened}`);
+      (link ?? byId("matches")).focus();
+    }
+    const target = hash && byId(hash);
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  }
+
+  // --- figures in their claims: the page holds each image once, and a claim that opens borrows it ---
+
+  function borrow(claim) {
+    const place = claim.querySelector("[data-figure]");
+    if (!place || place.querySelector("img")) return;
+    const image = byId(`figure-${place.dataset.figure}`).querySelector("img").cloneNode();
+    const label = `${claim.querySelector(".name").textContent}: figure`;
+    place.append(make("div", { class: "sheet", tabindex: "0", role: "group", "aria-label": label }, image));
+  }
+
+  const claims = [...document.querySelectorAll("details.claim")];
+  claims.forEach((claim) => claim.addEventListener("toggle", () => claim.open && borrow(claim)));
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = claims.filter((claim) => !claim.open);
+    closed.forEach((claim) => (claim.open = true));
+  });
+  addEventListener("afterprint", () => closed.forEach((claim) => (claim.open = false)));
+
+  // --- start ---
+
+  for (const [name, of] of Object.entries(fields)) {
+    const values = [...new Set(words.map((_, run) => of(run)))];
+    form.elements[name].append(...values.map((value) => make("option", { value }, value)));
+  }
+  COLUMNS.forEach(([title, , , number], i) => {
+    const button = make("button", { type: "button" }, title);
+    button.addEventListener("click", () => sortBy(i));
+    heads.append(make("th", number ? { scope: "col", class: "n" } : { scope: "col" }, button));
+  });
+  form.addEventListener("input", filter);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => setTimeout(filter)); // after the fields are empty
+  more.addEventListener("click", () => {
+    const next = shown;
+    shown += PAGE;
+    show();
+    body.rows[next].querySelector("a").focus();
+  });
+  body.addEventListener("click", (event) => {
+    const line = event.target.closest("tr");
+    if (line && !event.target.closest("a") && !getSelection().toString()) location.hash = line.querySelector("a").hash;
+  });
+  byId("explorer").hidden = false;
+  filter();
+  addEventListener("hashchange", follow);
+  follow();
+})();

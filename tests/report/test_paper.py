@@ -1,0 +1,247 @@
+"""The paper says what the records and the claims say."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pypdf
+import pytest
+
+from rdp import files, places, study, tables
+from rdp.claims import told
+from rdp.claims.metrics import Records
+from rdp.errors import UserError
+from rdp.report import contents, forms, paper
+from rdp.report.paper import render
+from rdp.stats import Effect
+from rdp.study import Plan
+
+from . import conftest
+from .conftest import STUDY, Planted, make_tables, save
+
+Build = Callable[..., Path]
+
+COMPARED = STUDY.replace("  plain:\n", "  plain:\n  pnnh:\n  rdp: {{method: residual_droppath}}\n")
+HOSTILE = '#read("/etc/passwd") *bold* $x$ @cells <cells> \\ #panic() << version >> `raw` // [b] (c) {d}'
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="{0}pt" height="90pt"><path d="M 0 0 L 90 90" stroke="black"/></svg>'
+)
+
+
+@pytest.fixture(autouse=True)
+def _accuracy_from_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted runs left no predictions, so that a claim on accuracy goes by the records alone."""
+    monkeypatch.setitem(conftest.LEVELS, "pnnh", (0.958, 100, 0.6, 1.0, 1.1))
+
+    def accuracy(self: Records, cell: Any, other: Any, seeds: tuple[int, ...]) -> Effect:
+        table = self.tables.records.set_index(["cell", "seed"])["accuracy"] * 100
+        return Effect(tuple(float(table[cell.id, seed] - table[other.id, seed]) for seed in seeds))
+
+    monkeypatch.setattr(Records, "_accuracy", accuracy)
+
+
+def make_plan(folder: Path, title: str = "Planted", text: str = COMPARED) -> Plan:
+    file = folder / "planted.yaml"
+    file.write_text(text.format(title=json.dumps(title)[1:-1]))
+    return study.load(str(file))
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """Write the paper of a study from planted tables, with figures of nothing."""
+
+    def write(
+        plan: Plan, planted: Planted, results: Path = tmp_path, change: Callable[[Any], None] | None = None
+    ) -> Path:
+        save(plan, results, planted)
+        content = told.write(tables.load(plan, results))
+        if change is not None:
+            change(content)
+            files.write_json(results / plan.name / "claims.json", content)
+        drawn = results / plan.name / "figures"
+        drawn.mkdir(exist_ok=True)
+        for place, name in enumerate(contents.figures(plan)):
+            (drawn / f"{name}.svg").write_text(SVG.format(300 + 100 * (place % 3)))
+        return paper.write(plan, results)
+
+    return write
+
+
+def text_of(path: Path) -> str:
+    return " ".join(" ".join(page.extract_text() for page in pypdf.PdfReader(path).pages).split())
+
+
+def nothing_finished(made: Planted) -> Planted:
+    table = made.records
+    table["status"], table["reason"] = "missing", "not trained yet"
+    numbers = ["accuracy", "parameters", "forward_flops", "training_flops", "steps", "examples_per_second", "seconds"]
+    table[[*numbers, "unit_updates", "learning_rate"]] = float("nan")
+    table[["commit", "device", "spec_digest"]] = None
+    return made._replace(history=made.history.iloc[:0])
+
+
+def test_a_number_moves_with_its_record(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    made = make_tables(plan, tmp_path)
+    text = text_of(build(plan, made))
+    # vanilla 0.95, 0.96, 0.97: mean 96.0, half width 4.302653 x 1 / sqrt(3) = 2.5
+    assert "96.0 % [93.5, 98.5]" in text
+    assert "\u221265.0 points" in text
+    assert "269,434" in text
+    made.records.loc[0, "accuracy"] = 0.8  # of vanilla and resnet20
+    text = text_of(build(plan, made))
+    assert "91.0 % [67.3, 114.7]" in text
+    assert text.count("96.0 % [93.5, 98.5]") == 2  # of the other architecture, in the text and in the appendix
+
+
+def test_every_claim_is_there_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    text = text_of(build(plan, make_tables(plan, tmp_path)))
+    for claim in told.read(plan.name, tmp_path)["claims"]:
+        assert f"{claim['name']} {claim['title']}" in text
+        assert claim["digest"] in text.replace(" ", "")
+    assert "Training by ResidualDroppath costs no more than vanilla ours" in text
+    assert "Source: ours, of no paper." in text
+    assert "Source: arXiv 2411.09475, abstract." in text
+    assert "training flops, residual_droppath against vanilla; said to be below 0 %" in text
+
+
+def test_kinds_of_data_are_kept_apart(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path, text=COMPARED.replace("[digits]", "[digits, fashion_mnist_14]"))
+    text = text_of(build(plan, make_tables(plan, tmp_path)))
+    content = told.read(plan.name, tmp_path)
+    for kind in told.KINDS:
+        words = [claim["verdicts"][kind]["verdict"] for claim in content["claims"]]
+        assert f"On {kind} data, {words.count('supported')} of {len(words)} claims are supported" in text
+    assert "RDP-5, confirmatory data" in text
+    assert "RDP-5, exploratory data" in text
+
+
+def test_what_went_wrong_is_named_and_counted(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    made = make_tables(plan, tmp_path)
+    columns = ["status", "accuracy", "reason"]
+    made.records.loc[0, columns] = ["failed", float("nan"), "RuntimeError: #panic() of [memory]"]
+    made.records.loc[1, columns] = ["missing", float("nan"), "not trained yet"]
+    made.records.loc[8, columns] = ["diverged", 0.1, "the loss was not finite at step 7"]
+    text = text_of(build(plan, made))
+    assert "27 completed, 1 diverged, 1 failed and 1 is missing" in text
+    assert "1 run diverged and counts at chance accuracy. 1 run failed and 1 is missing" in text
+    assert "resnet20/digits/vanilla failed 1 0 RuntimeError: #panic() of [memory]" in text.replace("\u200b", "")
+    assert "missing 1 1 not trained yet" in text
+    assert "the loss was not finite at step 7" in text
+
+
+def test_nothing_finished_still_builds(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    text = text_of(build(plan, nothing_finished(make_tables(plan, tmp_path))))
+    assert "0 completed, 0 diverged, 0 failed and 30 are missing" in text
+    assert "No claim could be tested" in text
+    assert "No claim was decided either way." in text
+    assert "No run has left a record yet." in text
+    assert not re.search(r"\b(nan|None)\b", text)
+
+
+def test_without_a_baseline_nothing_is_compared_with_one(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path, text=COMPARED.replace("  vanilla:\n", ""))
+    text = text_of(build(plan, make_tables(plan, tmp_path)))
+    assert "The study trains no baseline" in text
+    assert "paired by seed, the" not in text
+
+
+def test_budgets_sweeps_and_probes_are_told(tuned: Plan, tmp_path: Path, build: Build, make_probe_rows: Any) -> None:
+    def reuse(cell: Any, seed: int, stage: str) -> list[dict[str, Any]]:
+        quantities = {"redundancy": 0.5, "redundancy_independent": 0.3, "lesion": 0.9, "lesion_last": 0.95}
+        return [{"quantity": q, "layer": 0, "other": 0, "value": v + 0.01 * seed} for q, v in quantities.items()]
+
+    conftest.save_probe(tuned, tmp_path, "feature_reuse", make_probe_rows(tuned, reuse))
+    text = text_of(build(tuned, make_tables(tuned, tmp_path)))
+    assert "equal steps FLOP equal FLOP FLOP equal updates FLOP" in text
+    assert "swept over 0.02, 0.05 and 0.1" in text
+    assert "with seeds 1000 to 1001" in text
+    assert "redundancy beyond chance, vanilla; said to be above 0 CKA" in text
+    assert re.search(r"See Figure \d+\.", text)  # redundancy, beside its claim
+
+
+def test_a_long_table_breaks_under_its_head(tmp_path: Path, build: Build) -> None:
+    def multiply(content: dict[str, Any]) -> None:
+        claim = next(claim for claim in content["claims"] if claim["name"] == "RDP-5")
+        rows = claim["verdicts"]["exploratory"]["comparisons"]
+        rows[:] = [rows[0] | {"setting": f"resnet{i} on nowhere"} for i in range(60)]
+
+    plan = make_plan(tmp_path)
+    path = build(plan, make_tables(plan, tmp_path), change=multiply)
+    pages = [page.extract_text() for page in pypdf.PdfReader(path).pages]
+    with_rows = [text for text in pages if text.count("on nowhere") > 2]  # the abstract names two settings
+    assert len(with_rows) > 1
+    assert all("p against" in text and "said to be below" in text for text in with_rows)
+    assert sum(text.count(" on nowhere") for text in with_rows) >= 60
+
+
+def test_what_comes_from_outside_is_no_source(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path, title=HOSTILE)
+    first = pypdf.PdfReader(build(plan, make_tables(plan, tmp_path))).pages[0].extract_text()
+    assert HOSTILE in " ".join(first.split())
+    assert "root:" not in first
+
+
+def test_a_value_that_is_missing_stops_the_build_by_name(tmp_path: Path, build: Build) -> None:
+    with pytest.raises(UserError, match=r"paper\.typ\.j2: a value is missing: '\w+' is undefined"):
+        render({})
+    plan = make_plan(tmp_path)
+    with pytest.raises(UserError, match=r"a value is missing: .*'reading'"):
+        build(plan, make_tables(plan, tmp_path), change=lambda content: content["claims"][4].pop("reading"))
+    assert not (tmp_path / plan.name / "report" / "paper.pdf").exists()
+
+
+def test_margins_and_p_values_are_told_in_their_own_terms() -> None:
+    row = {"metric": "parameters", "relative": True, "unit": "", "direction": "below", "margin": -0.4, "n": 3}
+    row |= {"reason": None, "p_holm": 0.0}
+    assert forms.bound(row) == "below \u221240 %"
+    assert forms.p(row, "p_holm") == "exact"  # it is counted, so that no test speaks for it
+    row |= {"metric": "accuracy", "relative": False, "unit": "points", "direction": "within", "margin": 1.0}
+    assert forms.bound(row) == "within 1 points of 0"
+    assert forms.p(row, "p_holm") == "< 0.001"
+    assert forms.p(row | {"p_holm": 0.0421}, "p_holm") == "0.042"
+    assert forms.p(row | {"reason": "3 seeds, and 5 are needed"}, "p_holm") == "\u2013"
+
+
+@pytest.mark.parametrize("name", ["abstract", "limits"])
+def test_no_number_is_typed_by_hand(name: str) -> None:
+    text = (places.templates() / f"paper_{name}.typ.j2").read_text(encoding="utf-8")
+    prose = re.sub(r"<%.*?%>|<<.*?>>|<#.*?#>", "", text, flags=re.DOTALL)
+    assert set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w|\.\d)", prose)) <= {"0"}  # lengths have their unit behind them
+
+
+def test_a_number_without_a_form_is_refused() -> None:
+    for value in (0.1, None):
+        with pytest.raises(TypeError, match="no filter gave a form"):
+            paper._shown(value)
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    made = make_tables(plan, tmp_path)
+    found = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        path = build(plan, made, folder, lambda content: [claim.update(first_seen=None) for claim in content["claims"]])
+        found.append((path.with_suffix(".typ").read_bytes(), path.read_bytes()))
+    assert found[0] == found[1]
+    assert b"CreationDate" not in found[0][1]
+
+
+def test_a_figure_that_cannot_be_set_leaves_no_paper(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    report = build(plan, make_tables(plan, tmp_path)).parent
+    figure = report.parent / "figures" / "differences.svg"
+    for file in report.iterdir():
+        file.unlink()
+    figure.write_text("<svg")
+    with pytest.raises(UserError, match=r"paper\.pdf: Typst cannot set it"):
+        paper.write(plan, tmp_path)
+    assert list(report.iterdir()) == []
+    figure.unlink()
+    with pytest.raises(UserError, match=r"differences\.svg: no such file; run: rdp plot planted differences"):
+        paper.write(plan, tmp_path)
