@@ -204,7 +204,7 @@ def line(verdict: Verdict) -> str:
         if o in outcomes
     )
     parts = [_range([c for c in here if c.part == part]) for part in dict.fromkeys(c.part for c in here)]
-    return f"Of {count(len(outcomes), 'setting')} {counts}. {'; '.join(parts)}."
+    return f"Of {count(len(outcomes), 'setting')} {counts}. {_sentence('; '.join(parts))}"
 
 
 def _sentence(text: str) -> str:

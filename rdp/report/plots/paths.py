@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from rdp import data as datasets
 from rdp import models
@@ -142,6 +143,9 @@ def frontier(tables: Tables) -> common.Drawing:
         bottom, top = axis.get_ylim()  # an interval of few seeds may reach beyond what accuracy can be
         axis.set_ylim(max(bottom, -2), min(top, style.PERCENT + 2))
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # widths seldom span a power of ten
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set_title(f"{family}, depth {depth}, on {dataset}" + (f", {recipe}" if recipe else ""))
         axis.set_xlabel("parameters")
     axes[0].set_ylabel("test accuracy (%)")
