@@ -59,7 +59,7 @@ rule measure_speed:
         f"{LOGS}/{PLAN.name}/measure_speed.tsv"
     conda:
         "../../envs/rdp.yaml"
-    threads: workflow.cores or 1
+    threads: workflow.resource_settings.cores or 1  # unknown to snakemake --report
     resources:
         mem_mb=3000,
         runtime=60,

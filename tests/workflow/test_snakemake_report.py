@@ -1,0 +1,40 @@
+"""Snakemake's own report holds the study's products, by category, with captions and labels."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from .conftest import Project
+
+
+def variable(text: str, name: str) -> Any:
+    """What the report's script gives to one of its variables."""
+    start = re.search(rf'var {name} =\s*(?={{")', text).end()
+    return json.JSONDecoder().raw_decode(text[start:])[0]
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_has_every_figure_and_table(finished: Project) -> None:
+    path = finished.root / "own.html"
+    done = finished.run("snakemake", "--report", str(path), "--config", "study=mini")
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = path.read_text(encoding="utf-8")
+    for result in variable(text, "results").values():
+        assert result["labels"]
+        assert "<p>" in result["caption"]
+    found = {
+        category: {name.rpartition("/")[2] for names in groups.values() for name in names}
+        for category, groups in variable(text, "categories").items()
+    }
+    figures = {figure.stem for figure in (finished.root / "results/mini/figures").glob("*.svg")}
+    tables = {table.name for table in (finished.root / "results/mini/tables").glob("*.csv")}
+    assert len(figures) >= 5
+    assert found == {
+        "Figures": {f"{figure}.svg" for figure in figures},
+        "Data behind the figures": {f"{figure}.csv" for figure in figures},
+        "Report": {"index.html", "paper.pdf"},
+        "Claims": {"claims.json"},
+        "Tables": tables,
+    }
