@@ -70,11 +70,11 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="time between two checkpoints")] = 60,
 ) -> None:
     """Train runs of a study, each unless its record is there already."""
-    from rdp.claims import ledger
-    from rdp.runner import run_job
-
     planned = study.load(name)
     specs = select(planned, runs or [])
+    from rdp.claims import ledger  # after what was asked for is known to be good: numpy and all that take seconds
+    from rdp.runner import run_job
+
     ledger.note(places.results())
     records = run_job(specs, places.results(), planned.study.device, checkpoint_seconds=checkpoint_seconds)
     failed = sum(record.status == "failed" for record in records)
@@ -90,15 +90,15 @@ def tune(
     ] = None,
 ) -> None:
     """Train the sweeps that choose learning rates, and say what each chose."""
+    planned, results = study.load(name), places.results()
+    chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
+    if not chosen:
+        raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
     from rdp import tuning
     from rdp.claims import ledger
     from rdp.runner import run_job
 
-    planned, results = study.load(name), places.results()
     ledger.note(results)
-    chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
-    if not chosen:
-        raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
     for spec in chosen.values():
         records = run_job(spec.candidates(), results, planned.study.device)
         tuning.write(spec, records, results)

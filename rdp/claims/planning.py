@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rdp.claims.cells import asked
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.told import amount
-from rdp.claims.verdicts import asked, count
+from rdp.claims.words import amount, count
 from rdp.stats import power
 from rdp.study import Plan
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from rdp import files
-from rdp.claims import ledger, model
+from rdp.claims import ledger, model, words
 from rdp.claims.metrics import Records
 from rdp.claims.model import KINDS, Claims, Part
-from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, count, decide
+from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, decide
+from rdp.claims.words import count
 from rdp.errors import UserError
 from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
 from rdp.tables import Tables
@@ -90,7 +91,7 @@ def _aggregate(verdict: Verdict) -> list[dict[str, Any]]:
     for part in dict.fromkeys(c.part for c in verdict.comparisons if c.part.metric == "accuracy"):
         mine = [c.evidence for c in verdict.comparisons if c.part == part and c.evidence.seeds]
         first, second = [e.first for e in mine], [e.second for e in mine]
-        row = {"what": named(part), "settings": len(mine)}
+        row = {"what": words.named(part), "settings": len(mine)}
         row["probability_of_improvement"] = _estimate(probability_of_improvement(first, second))
         row["interquartile_mean"] = {
             part.method: _estimate(interquartile_mean(first)),
@@ -124,7 +125,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
     return {
         **c.setting.key,
         "setting": c.setting.title,
-        "what": named(part),
+        "what": words.named(part),
         **part.model_dump(include={"metric", "budget", "stage", "direction", "margin", "negligible"}),
         "unit": part.kind.unit,
         "relative": part.kind.relative,
@@ -135,7 +136,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "reason": c.reason or None,
         "n": effect.n,
         **{name: _number(value) for name, value in numbers.items()},
-        "told": told(part, effect),
+        "told": words.told(part, effect),
         "diverged": c.evidence.diverged,
         "seeds": list(c.evidence.seeds),
         "values": [_number(value) for value in effect.values],
@@ -153,42 +154,6 @@ def detectable(part: Part, effect: Effect) -> float:
         return math.nan
     spread = effect.error * math.sqrt(effect.n)
     return (power.within if part.direction == "within" else power.detectable)(effect.n, spread)
-
-
-def named(part: Part) -> str:
-    """``accuracy, pnnh less vanilla (same_parameters)``."""
-    form = f" ({part.against_form})" if part.against_form else ""
-    budget = "" if part.budget == "steps" else f" at equal {'FLOP' if part.budget == 'flops' else part.budget}"
-    stage = ", untrained" if part.stage == "initial" else ""
-    other = f" {'against' if part.kind.relative else 'less'} {part.against}{form}" if part.against else ""
-    return f"{part.metric.replace('_', ' ')}{stage}, {part.method}{other}{budget}"
-
-
-def told(part: Part, effect: Effect) -> str:
-    """``+0.5 points [-0.1, +1.1]``, with true minus signs; ``none`` where there is no number."""
-    if not effect.n:
-        return "none"
-    text = amount(part, effect.mean)
-    if effect.known and not part.kind.exact:
-        text += f" [{', '.join(amount(part, end, bare=True) for end in effect.interval())}]"
-    return text
-
-
-def amount(part: Part, value: float, *, bare: bool = False) -> str:
-    """A number of a part's metric as text, with its unit unless ``bare``."""
-    if part.kind.relative:
-        text, unit = f"{100 * value:+.1f}", "%"
-    else:
-        digits = 1 if part.kind.unit == "points" else 3
-        text, unit = f"{value:{'+' if part.against else ''}.{digits}f}", part.kind.unit
-    return text.replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
-
-
-def bound(part: Part) -> str:
-    """What a part says of its number: ``above +0.0 points``."""
-    if part.direction == "within":
-        return f"within {amount(part, part.margin).lstrip('+')} of 0"
-    return f"{part.direction} {amount(part, part.margin)}"
 
 
 def line(verdict: Verdict) -> str:
@@ -215,14 +180,14 @@ def _range(comparisons: list[Comparison]) -> str:
     part = comparisons[0].part
     known = sorted((c.evidence.effect for c in comparisons if c.evidence.effect.n), key=lambda effect: effect.mean)
     if not known:
-        return f"{named(part)}: {comparisons[0].reason}"
-    ends = told(part, known[0])
+        return f"{words.named(part)}: {comparisons[0].reason}"
+    ends = words.told(part, known[0])
     if len(known) > 1:
-        ends = f"{amount(part, known[0].mean, bare=True)} to {amount(part, known[-1].mean)}"
+        ends = f"{words.amount(part, known[0].mean, bare=True)} to {words.amount(part, known[-1].mean)}"
     sizes = sorted({effect.n for effect in known})
     noun = "round" if part.metric == "throughput" else "seed"
     seeds = count(sizes[0], noun) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {noun}s"
-    return f"{named(part)}: {ends}, said to be {bound(part)} ({seeds})"
+    return f"{words.named(part)}: {ends}, said to be {words.bound(part)} ({seeds})"
 
 
 def _number(value: float) -> float | None:

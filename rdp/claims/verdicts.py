@@ -9,16 +9,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rdp import settings
+from rdp.claims.cells import Pairs, asked
 from rdp.claims.metrics import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
+from rdp.claims.words import count
 from rdp.settings import Setting
 from rdp.stats import LEVEL, Effect, holm
-from rdp.study import Cell, Plan
+from rdp.study import Plan
 
 Outcome = Literal["holds", "fails", "undecided", "absent"]
 Word = Literal["supported", "refuted", "inconclusive", "not tested"]
-Pairs = dict[Part, tuple[Cell, Cell | None]]
 
 
 @dataclass(frozen=True)
@@ -80,42 +80,6 @@ def decide(claims: Claims, records: Records) -> list[Finding]:
     """The verdicts on all claims, in the order of their file."""
     plan = records.tables.plan
     return [_decide(name, claim, claims, plan, records) for name, claim in claims.claims.items()]
-
-
-def asked(claim: Claim, plan: Plan) -> dict[Setting, Pairs]:
-    """The settings of a study that speak to a claim: those with the cells of all parts that decide.
-
-    Returns:
-        By setting and part, the cell and the one that it is compared with. Of parts that stand beside, those alone
-        that the study has.
-    """
-    cells: dict[Setting, list[Cell]] = {}
-    for cell_id, setting in settings.by_cell(plan).items():
-        cells.setdefault(setting, []).append(next(cell for cell in plan.cells if cell.id == cell_id))
-    found = {}
-    for setting, here in cells.items():
-        if not claim.speaks_of(setting.architecture, setting.dataset):
-            continue
-        pairs = {part: _pair(part, plan, here) for part in (*claim.parts, *claim.beside)}
-        if all(pairs[part] for part in claim.parts):
-            found[setting] = {part: pair for part, pair in pairs.items() if pair}
-    return found
-
-
-def _pair(part: Part, plan: Plan, cells: list[Cell]) -> tuple[Cell, Cell | None] | None:
-    """The cells that a part speaks of; None where one of them is not there."""
-    first = _pick(plan, cells, part.method, None, part.budget)
-    other = _pick(plan, cells, part.against, part.against_form, "steps") if part.against else None
-    return None if first is None or (part.against and other is None) else (first, other)
-
-
-def _pick(plan: Plan, cells: list[Cell], method: str | None, form: str | None, budget: str) -> Cell | None:
-    """The first cell of a method, form and budget, in the study's order."""
-    for cell in cells:
-        spec = cell.specs[0]
-        if (spec.method, plan.study.methods[cell.label].form, spec.recipe.budget) == (method, form, budget):
-            return cell
-    return None
 
 
 def _decide(name: str, claim: Claim, claims: Claims, plan: Plan, records: Records) -> Finding:
@@ -190,8 +154,3 @@ def by_setting(comparisons: Iterable[Comparison]) -> dict[Setting, Outcome]:
         found.setdefault(comparison.setting, set()).add(comparison.outcome)
     order: tuple[Outcome, ...] = ("fails", "absent", "undecided", "holds")
     return {setting: next(o for o in order if o in outcomes) for setting, outcomes in found.items()}
-
-
-def count(number: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from rdp.claims import told
+from rdp.claims import words
 from rdp.claims.model import KINDS, Part
 from rdp.report import forms
 
@@ -103,8 +103,8 @@ def _part_of(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[s
 
 def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     part = _part(c)
-    bound = told.bound(part) + (f"; negligible: {told.amount(part, part.negligible)}" if part.negligible else "")
-    seen = forms.DASH if c["detectable"] is None else told.amount(part, c["detectable"]).lstrip("+")
+    bound = words.bound(part) + (f"; negligible: {words.amount(part, part.negligible)}" if part.negligible else "")
+    seen = forms.DASH if c["detectable"] is None else words.amount(part, c["detectable"]).lstrip("+")
     left_out: dict[str, list[str]] = {}
     for run, reason in c["left_out"].items():
         left_out.setdefault(reason, []).append(run)
@@ -112,7 +112,7 @@ def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
         "bound": bound,
         "size": {"full": c["size"], "shown": forms.number(c["size"], "{:+.2f}")},
         "detectable": {"full": c["detectable"], "shown": seen},
-        "by_seed": [told.amount(part, value, bare=True) for value in c["values"] if value is not None],
+        "by_seed": [words.amount(part, value, bare=True) for value in c["values"] if value is not None],
         "cells": _by_cell([run for names in c["runs"] for run in names], runs),
         "left_out": {reason: _by_cell(names, runs) for reason, names in left_out.items()},
     }

@@ -12,7 +12,7 @@ import typst
 from markupsafe import Markup
 
 from rdp import files, places
-from rdp.claims.verdicts import count
+from rdp.claims.words import count
 from rdp.errors import UserError
 from rdp.report import forms, summary
 from rdp.report.paper_values import values

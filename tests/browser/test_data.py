@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from rdp.claims import told
+from rdp.claims import words
 from rdp.claims.model import METRICS, Part
 from rdp.report import claims_view, contents, explorer
 
@@ -98,7 +98,7 @@ def test_a_bound_reads_as_it_does_in_the_evidence(tmp_path) -> None:
     claim = next(found for found in group["claims"] if found["name"] == "RDP-3")
     (first, *_) = claim["kinds"]["exploratory"]["comparisons"]["rows"]
     part = Part(metric="accuracy", method="residual_droppath", against="vanilla", direction="above", margin=0.0)
-    assert first["bound"] == f"{told.bound(part)}; negligible: +0.5 points"
+    assert first["bound"] == f"{words.bound(part)}; negligible: +0.5 points"
     assert first["bound"].partition(";")[0] in claim["evidence"]["line"]
 
 

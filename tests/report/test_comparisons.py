@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from rdp import study
+from rdp import files, study
 from rdp.report import contents, page, summary
 from rdp.study import Plan
 
@@ -63,6 +63,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Plan, Path, Pla
         folder.mkdir(parents=True, exist_ok=True)
         for name in contents.figures(plan):
             shutil.copy(picture, folder / f"{name}.svg")
+        files.write_json(results / plan.name / "claims.json", {"confirmatory": [], "level": 0.05, "claims": []})
         return page.write(plan, results).read_text()
 
     return write

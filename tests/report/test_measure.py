@@ -124,6 +124,7 @@ def test_a_probe_may_read_more_examples_than_others(trained: tuple[Plan, Path], 
         assert found["value"].tolist() == pytest.approx(expected["value"].tolist(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_cells_side_by_side_have_the_same_numbers(trained: tuple[Plan, Path]) -> None:
     plan, results = trained
     alone, together = (measure.write(plan, "dissipating_inputs", results, cores=cores).read_bytes() for cores in (1, 2))

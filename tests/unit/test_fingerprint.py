@@ -255,7 +255,9 @@ class TestClosure:
             stem = package.joinpath(*name.split(".")[1:])
             assert stem.with_suffix(".py").is_file() or (stem / "__init__.py").is_file(), name
 
-    @pytest.mark.parametrize(("architecture", "dataset"), [("mlp8", "spiral"), ("vit_micro", "digits")])
+    @pytest.mark.parametrize(
+        ("architecture", "dataset"), [("mlp8", "spiral"), pytest.param("vit_micro", "digits", marks=pytest.mark.slow)]
+    )
     def test_it_holds_every_module_of_this_package_that_a_real_run_loads(
         self, architecture, dataset, make_spec, run_python, tmp_path
     ):

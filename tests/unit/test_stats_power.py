@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from statsmodels.stats.power import TTestPower
 
 from rdp.stats import Effect, power
 
@@ -14,6 +15,12 @@ def test_the_smallest_effect_is_found_as_often_as_is_said(n: int) -> None:
     g = np.random.default_rng(n)
     found = np.mean([Effect(tuple(g.normal(effect, 1.0, n))).p("above", 0.0) < 0.05 for _ in range(2000)])
     assert found == pytest.approx(0.8, abs=0.03)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 30])
+def test_it_is_what_statsmodels_has(n: int) -> None:
+    expected = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8, alternative="two-sided")
+    assert power.detectable(n, spread=1.0) == pytest.approx(expected, rel=1e-3)
 
 
 def test_it_shrinks_with_seeds_and_grows_with_spread() -> None:

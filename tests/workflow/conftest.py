@@ -28,7 +28,10 @@ methods:
 probes: [surviving_neurons]
 grids:
   - {datasets: [spiral], architectures: [mlp8], recipe: {epochs: 2, batch_size: 50}}
-  - {datasets: [digits], architectures: [resnet20], recipe: {epochs: 1, batch_size: 32, train_size: 64}}
+  - datasets: [digits]
+    architectures: [resnet20]
+    methods: [vanilla, residual_droppath]
+    recipe: {epochs: 1, batch_size: 32, train_size: 64}
 """
 
 

@@ -21,7 +21,9 @@ except UserError as error:
 HOME = f"{RESULTS}/{PLAN.name}"
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
-TEMPLATES = [os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix not in {".png", ".rst"}]
+TEMPLATES = [
+    os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix not in {".png", ".rst"}
+]
 CLAIMS = os.path.relpath(places.claims())
 FIGURES = contents.figures(PLAN)  # name: the probe it needs, or None
 

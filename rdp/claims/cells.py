@@ -1,0 +1,44 @@
+"""Which cells of a study a claim speaks of."""
+
+from rdp import settings
+from rdp.claims.model import Claim, Part
+from rdp.settings import Setting
+from rdp.study import Cell, Plan
+
+Pairs = dict[Part, tuple[Cell, Cell | None]]  # by part, the cell and the one that it is compared with
+
+
+def asked(claim: Claim, plan: Plan) -> dict[Setting, Pairs]:
+    """The settings of a study that speak to a claim: those with the cells of all parts that decide.
+
+    Returns:
+        By setting and part, the cell and the one that it is compared with. Of parts that stand beside, those alone
+        that the study has.
+    """
+    cells: dict[Setting, list[Cell]] = {}
+    for cell_id, setting in settings.by_cell(plan).items():
+        cells.setdefault(setting, []).append(next(cell for cell in plan.cells if cell.id == cell_id))
+    found = {}
+    for setting, here in cells.items():
+        if not claim.speaks_of(setting.architecture, setting.dataset):
+            continue
+        pairs = {part: _pair(part, plan, here) for part in (*claim.parts, *claim.beside)}
+        if all(pairs[part] for part in claim.parts):
+            found[setting] = {part: pair for part, pair in pairs.items() if pair}
+    return found
+
+
+def _pair(part: Part, plan: Plan, cells: list[Cell]) -> tuple[Cell, Cell | None] | None:
+    """The cells that a part speaks of; None where one of them is not there."""
+    first = _pick(plan, cells, part.method, None, part.budget)
+    other = _pick(plan, cells, part.against, part.against_form, "steps") if part.against else None
+    return None if first is None or (part.against and other is None) else (first, other)
+
+
+def _pick(plan: Plan, cells: list[Cell], method: str | None, form: str | None, budget: str) -> Cell | None:
+    """The first cell of a method, form and budget, in the study's order."""
+    for cell in cells:
+        spec = cell.specs[0]
+        if (spec.method, plan.study.methods[cell.label].form, spec.recipe.budget) == (method, form, budget):
+            return cell
+    return None
