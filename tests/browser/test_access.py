@@ -27,7 +27,7 @@ def violations(page: Page, context: str | None = None) -> list[dict[str, Any]]:
     return Axe().run(page, context=context, options={"resultTypes": ["violations"]}).response["violations"]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_no_serious_fault(scheme: str, visit, built: Built) -> None:
     page = visit(built.path, color_scheme=scheme)
     open_all(page)

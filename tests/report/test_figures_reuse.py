@@ -241,7 +241,9 @@ def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> Non
 PROBED = [name for names in contents.OF_PROBE.values() for name in names]
 
 
-@pytest.mark.parametrize("name", [*PROBED, "activation_maps_rdp"])
+@pytest.mark.parametrize(
+    "name", [PROBED[0], "activation_maps_rdp", *(pytest.param(name, marks=pytest.mark.slow) for name in PROBED[1:])]
+)
 def test_a_probe_that_found_nothing_to_measure_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
     tuned.study.probes.extend(set(contents.OF_PROBE) - set(tuned.study.probes))
     save(tuned, tmp_path, make_tables(tuned, tmp_path))

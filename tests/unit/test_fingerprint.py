@@ -197,6 +197,7 @@ class TestCodeDigest:
             ("bench/__init__.py", "WARM_UP = 2", "WARM_UP = 3"),
         ],
     )
+    @pytest.mark.slow
     def test_what_only_keeps_or_tells_changes_nothing(self, file, old, new, package):
         assert package.changed_by(file, old, new) == set()
 
@@ -212,6 +213,7 @@ class TestModuleDigest:
             ("tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy", False),
         ],
     )
+    @pytest.mark.slow
     def test_figures_are_drawn_again_when_what_draws_them_changes_and_only_then(
         self, file, old, new, redrawn, package, unchanged
     ):

@@ -104,7 +104,7 @@ def test_a_source_file_with_the_wrong_checksum(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+@pytest.mark.parametrize("dataset", ["fashion_mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
 def test_a_dataset_that_is_absent_and_may_not_be_fetched(dataset: str, tmp_path: Path) -> None:
     line = refusal(run(tmp_path, "rdp", "data", "prepare", dataset))
     assert "no such file" in line

@@ -29,6 +29,7 @@ def test_other_cores_and_jobs_give_the_same_bits(project: Project) -> None:
     assert project.digests() == before
 
 
+@pytest.mark.slow
 def test_a_changed_option_trains_its_own_cells_alone(project: Project) -> None:
     project.edit("config/studies/mini.yaml", "residual_droppath: {rate: 0.2}", "residual_droppath: {rate: 0.3}")
     assert project.planned()["train_cell"] == 2  # on the spiral, on digits
@@ -62,6 +63,7 @@ def test_a_reworded_comment_does_nothing(project: Project) -> None:
     assert not project.planned()
 
 
+@pytest.mark.slow
 def test_a_changed_loop_trains_everything(project: Project) -> None:
     project.edit("rdp/train.py", "loss.backward()", "(1 * loss).backward()")
     assert project.planned()["train_cell"] == CELLS
@@ -79,6 +81,7 @@ def test_a_new_method_is_one_file_and_trains_itself_alone(project: Project) -> N
     assert project.planned()["train_cell"] == 1
 
 
+@pytest.mark.slow
 def test_two_studies_share_their_runs(project: Project) -> None:
     other = project.study.read_text().replace("title: Miniature", "title: Shared").replace("  plain:\n", "")
     (project.root / "config/studies/other.yaml").write_text(other)

@@ -71,6 +71,7 @@ def test_each_tuned_cell_has_a_job_for_its_sweep_and_trains_after_it(fresh: Proj
     assert awaited == sweeps
 
 
+@pytest.mark.slow
 def test_seeds_split_over_jobs_share_one_sweep(fresh: Project, tmp_path: Path) -> None:
     text = SWEPT.replace("seeds: 2", "seeds: 2\nseeds_per_job: 1")
     (tmp_path / "split.yaml").write_text(text)
@@ -79,6 +80,7 @@ def test_seeds_split_over_jobs_share_one_sweep(fresh: Project, tmp_path: Path) -
     assert planned["train_cell"] == planned["train_cell_1"] == CELLS
 
 
+@pytest.mark.slow
 def test_a_study_without_a_sweep_has_no_such_jobs(fresh: Project) -> None:
     assert not [rule for rule in fresh.planned("mini") if rule.startswith("tune") or rule == "plot_learning_rates"]
 
