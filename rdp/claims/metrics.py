@@ -97,6 +97,11 @@ class Records:
         )
 
     @cached_property
+    def _by_cell(self) -> dict[str, pd.DataFrame]:
+        """The records of each cell."""
+        return dict(list(self.tables.records.groupby("cell", sort=False)))
+
+    @cached_property
     def _diverged(self) -> frozenset[str]:
         """The names of the runs that diverged, of the study and of its sweeps."""
         runs, sweep = self.tables.records, self.tables.sweep
@@ -108,7 +113,7 @@ class Records:
         """The metric of a cell's runs by itself."""
         if part.metric == "loss_at_best_rate":
             return self._swept(cell)
-        rows = self.tables.records[self.tables.records["cell"] == cell.id]
+        rows = self._by_cell[cell.id]
         if part.kind.probe:
             values = PROBED[part.metric](self._probed(part, cell), cell)
             silent = "not probed: diverged, or of a seed that the study does not probe"

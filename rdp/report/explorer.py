@@ -28,7 +28,7 @@ _NUMBERS = (
 _NAMES = ("cell", "status", "reason", "commit", "device", "data_digest", "code_digest", "stack_digest")
 _DIGITS = 6
 _CURVE_DIGITS = 4
-_POINTS = 800_000  # of all curves together, about 6 MB of the page
+_POINTS = 500_000  # of all curves together, about 4 MB of the page
 _LONGEST = 200  # points of one curve: more than its drawing has pixels to tell apart
 _PREFIX = 12  # characters of a digest
 

@@ -53,6 +53,8 @@ def write(tables: Tables, name: str, results: Path) -> None:
     """Draw one figure: ``figures/NAME.{svg,pdf,png}``, and the data that are in it as ``NAME.csv``."""
     drawing = draw(tables, name)
     folder = results / tables.plan.name / "figures"
+    drawing.figure.draw_without_rendering()  # lays it out, which takes most of the time: once for all three files
+    drawing.figure.set_layout_engine("none")
     for kind, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", {})):
         with files.whole(folder / f"{name}.{kind}") as part:
             drawing.figure.savefig(part, format=kind, metadata=metadata, dpi=150)

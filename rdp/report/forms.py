@@ -52,8 +52,8 @@ def bound(row: dict[str, Any]) -> str:
 
 
 def p(row: dict[str, Any], name: str) -> str:
-    """A p value of a comparison in claims.json; a dash where it was not tested."""
-    if not row["n"] or row["reason"]:
+    """A p value of a comparison in claims.json; a dash where there was no such test."""
+    if not row["n"] or row["reason"] or row[name] is None:
         return DASH
     if METRICS[row["metric"]].exact:
         return "exact"

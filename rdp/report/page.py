@@ -5,6 +5,7 @@ import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import pandas as pd
@@ -110,8 +111,9 @@ def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
         path = drawn / f"{name}.svg"
         if not path.is_file():
             raise UserError(f"{path}: no such file; run: rdp plot {plan.name} {name}")
-        image = base64.b64encode(path.read_bytes()).decode()
-        found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml;base64,{image}"})
+        # Escaped, a drawing is a fifth smaller than in base64.
+        image = quote(path.read_text(encoding="utf-8"), safe=" /:;=,.'()-+*@!?[]{}|")
+        found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml,{image}"})
     return found
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -110,12 +110,7 @@ class Effect:
         shifted = np.asarray(self.values) - margin
         if not self.n:
             return 1.0
-        if self.n <= _EXACT:
-            bits = (np.arange(2**self.n)[:, None] >> np.arange(self.n)) & 1
-        else:
-            bits = np.random.Generator(np.random.PCG64(0)).integers(0, 2, (2**_EXACT, self.n))
-            bits[0] = 1  # as it was
-        means = np.abs((2 * bits - 1) @ shifted)
+        means = np.abs(_signs(self.n) @ shifted)
         return float((means >= np.abs(shifted.sum()) * (1 - 1e-12)).mean())
 
     @cached_property
@@ -129,6 +124,17 @@ class Effect:
         half = (self.n - 1) / 2
         correction = math.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / math.sqrt(half)  # 0 for two seeds
         return self.mean / self.spread * correction
+
+
+@lru_cache(maxsize=4)
+def _signs(n: int) -> np.ndarray:
+    """All choices of n signs, or of more than `_EXACT` so many drawn ones; shape (choices, n), entries 1 and -1."""
+    if n <= _EXACT:
+        bits = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
+    else:
+        bits = np.random.Generator(np.random.PCG64(0)).integers(0, 2, (2**_EXACT, n))
+        bits[0] = 1  # as it was
+    return 2.0 * bits - 1
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Power: what seeds could have shown."""
 
 import math
+from functools import cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -58,6 +59,7 @@ def within(n: int, spread: float, level: float = LEVEL, power: float = POWER) ->
     return high
 
 
+@cache
 def _errors(n: int) -> np.ndarray:
     """Equally likely values of a sample's standard error, as multiples of the true one."""
     shares = (np.arange(2000) + 0.5) / 2000

@@ -205,6 +205,7 @@ def test_margins_and_p_values_are_told_in_their_own_terms() -> None:
     assert forms.bound(row) == "within 1 points of 0"
     assert forms.p(row, "p_holm") == "< 0.001"
     assert forms.p(row | {"p_holm": 0.0421}, "p_holm") == "0.042"
+    assert forms.p(row | {"p_sign_flip": None}, "p_sign_flip") == "\u2013"  # rounds have no signs to flip
     assert forms.p(row | {"reason": "3 seeds, and 5 are needed"}, "p_holm") == "\u2013"
 
 
