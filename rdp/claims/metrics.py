@@ -229,9 +229,9 @@ def _lesion(rows: pd.DataFrame, cell: Cell) -> pd.Series:
 
 
 def _reconstruction(rows: pd.DataFrame, cell: Cell) -> pd.Series:
-    """R^2 of the input from what the last layer writes."""
+    """R^2 of the input from what the last layer writes; 0 where held-out examples are foretold worse than by nothing."""
     here = rows[(rows["quantity"] == "reconstruction") & (rows["source"] == "data")]
-    return here.sort_values("layer").groupby("seed")["value"].last()
+    return here.sort_values("layer").groupby("seed")["value"].last().clip(lower=0.0)
 
 
 def _survival(rows: pd.DataFrame, cell: Cell) -> pd.Series:

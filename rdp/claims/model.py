@@ -47,7 +47,7 @@ METRICS = {
     "lesion": Kind("points", "accuracy that deleting one unit changes, mean over units", "feature_reuse"),
     "loss_at_best_rate": Kind("of guessing", "training loss at the sweep's best rate, over that of guessing"),
     "parameters": Kind("", "parameters", relative=True, exact=True),
-    "reconstruction": Kind("R²", "R² of the input from the last layer", "dissipating_inputs"),
+    "reconstruction": Kind("R²", "R² of the input from the last layer, at least 0", "dissipating_inputs"),
     "redundancy": Kind("CKA", "redundancy of branches", "feature_reuse"),
     "redundancy_beyond_chance": Kind("CKA", "redundancy over that of two networks trained apart", "feature_reuse"),
     "survival": Kind("", "share of pre-activations above 0, mean over layers", "surviving_neurons"),
