@@ -229,7 +229,7 @@ def _lesion(rows: pd.DataFrame, cell: Cell) -> pd.Series:
 
 
 def _reconstruction(rows: pd.DataFrame, cell: Cell) -> pd.Series:
-    """R^2 of the input from what the last layer writes; 0 where held-out examples are foretold worse than by nothing."""
+    """R^2 of the input from what the last layer writes; 0 where it tells held-out inputs no better than their mean."""
     here = rows[(rows["quantity"] == "reconstruction") & (rows["source"] == "data")]
     return here.sort_values("layer").groupby("seed")["value"].last().clip(lower=0.0)
 

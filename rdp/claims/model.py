@@ -110,6 +110,19 @@ class Part(Strict):
         """What the metric is."""
         return METRICS[self.metric]
 
+    @property
+    def test(self) -> str:
+        """How the part is decided, and what is paired."""
+        if self.kind.exact:
+            return "counted, no test"
+        if self.metric == "throughput":
+            return "95 % bootstrap interval over rounds in which both are timed"
+        pairing = "paired by seed" if self.against else "over seeds"
+        error = ", with the test set's sampling error" if self.metric == "accuracy" else ""
+        if self.direction == "within":
+            return f"two one-sided t tests, {pairing}{error}"
+        return f"two-sided t test, {pairing}{error}"
+
 
 class Claim(Strict):
     """One sentence of one paper, or one of ours."""
@@ -131,6 +144,10 @@ class Claim(Strict):
         known = {models.architecture(name).family for name in models.architectures()}
         check_names("families", self.families or [], known)
         return self
+
+    def seeds_for(self, part: Part) -> int:
+        """How many seeds a comparison of a part needs: one of what is counted."""
+        return 1 if part.kind.exact else part.minimum_seeds or self.minimum_seeds
 
     def speaks_of(self, architecture: str, dataset: str) -> bool:
         """Whether a network and a dataset are of those that speak to the claim."""

@@ -42,7 +42,7 @@ def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
 def _of_part(claim: Claim, part: Part, plan: Plan) -> tuple[str, str]:
     """Why a part cannot be decided, or nothing; and what can be seen of it, or nothing."""
     number, noun = _numbers(part, plan)
-    least = 1 if part.kind.exact else part.minimum_seeds or claim.minimum_seeds
+    least = claim.seeds_for(part)
     what = part.metric.replace("_", " ")
     if number is None:
         return f"{what}: {noun}", ""

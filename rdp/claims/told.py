@@ -67,6 +67,15 @@ def _claim(found: Finding, started: dict[str, Any], tables: Tables) -> dict[str,
         "tests": claim.tests,
         "reading": claim.reading,
         "holds": claim.holds,
+        "parts": [
+            {
+                "what": words.named(part),
+                "bound": words.bound(part),
+                "test": part.test,
+                "minimum_seeds": claim.seeds_for(part),
+            }
+            for part in claim.parts
+        ],
         "digest": claim.digest,
         "first_seen": None if seen == ledger.NEVER else seen,
         "runs_before_it": len(late),
@@ -169,7 +178,8 @@ def line(verdict: Verdict) -> str:
         if o in outcomes
     )
     parts = [_range([c for c in here if c.part == part]) for part in dict.fromkeys(c.part for c in here)]
-    return f"Of {count(len(outcomes), 'setting')} {counts}. {_sentence('; '.join(parts))}"
+    datasets = ", ".join(dict.fromkeys(c.setting.dataset for c in here))
+    return f"Of {count(len(outcomes), 'setting')} on {datasets} {counts}. {_sentence('; '.join(parts))}"
 
 
 def _sentence(text: str) -> str:

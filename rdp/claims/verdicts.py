@@ -102,7 +102,7 @@ def _compare(
         for part in (part for part in parts if part in pairs):
             cell, other = pairs[part]
             evidence = records.evidence(part, cell, other)
-            least = 1 if part.kind.exact else part.minimum_seeds or claim.minimum_seeds
+            least = claim.seeds_for(part)
             few = f"{count(evidence.effect.n, 'seed')}, and {least} are needed" if evidence.effect.n < least else ""
             rows.append((setting, part, cell.label, other and other.label, evidence, evidence.absent or few))
     tested = [row for row in rows if not row[-1]]
