@@ -179,7 +179,7 @@ def line(verdict: Verdict) -> str:
     )
     parts = [_range([c for c in here if c.part == part]) for part in dict.fromkeys(c.part for c in here)]
     datasets = ", ".join(dict.fromkeys(c.setting.dataset for c in here))
-    return f"Of {count(len(outcomes), 'setting')} on {datasets} {counts}. {_sentence('; '.join(parts))}"
+    return f"Of {count(len(outcomes), 'setting')} on {datasets}, {counts}. {_sentence('; '.join(parts))}"
 
 
 def _sentence(text: str) -> str:
