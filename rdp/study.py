@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rdp import data, models, places, probes
 from rdp.errors import UserError, choices
 from rdp.methods import Method, available, method_class
 from rdp.spec import Recipe, RunSpec, Seed, Tuning
-from rdp.validation import Loader, Strict, check_names, validate
+from rdp.validation import Strict, check_names, read_mapping, validate
 
 VANILLA = "vanilla"  # the baseline of a study that names no other
 
@@ -273,14 +272,7 @@ def load(name: str) -> Plan:
         UserError: one line with the file, the key and what would be valid.
     """
     file = _find(name)
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: a study is a mapping of keys, found {type(content).__name__}")
+    content = read_mapping(file, "a study is a mapping")
     try:
         study = validate(Study, content, "")
         cells: dict[str, Cell] = {}

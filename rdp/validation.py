@@ -3,12 +3,13 @@
 import re
 import typing
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rdp.errors import choices
+from rdp.errors import UserError, choices
 
 
 class Strict(BaseModel):
@@ -27,6 +28,23 @@ class Loader(yaml.SafeLoader):
                 line = node.value[i][0].start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice, in line {line}")
         return super().construct_mapping(node, deep)
+
+
+def read_mapping(file: Path, what: str) -> dict[str, Any]:
+    """The content of a YAML file, which is to be a mapping; ``what`` it holds, for the message of one that is not.
+
+    Raises:
+        UserError: one line with the file and what is wrong with it.
+    """
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: {what} of keys, found {type(content).__name__}")
+    return content
 
 
 def check_names(where: str, names: list[str], valid: Collection[str]) -> None:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field, model_validator
 
 from rdp import data, models, places
 from rdp.errors import UserError
 from rdp.methods import available
 from rdp.study import Name
-from rdp.validation import Loader, Strict, check_names, validate
+from rdp.validation import Strict, check_names, read_mapping, validate
 
 MINIMUM_SEEDS = 5  # of a claim that says no other number
 
@@ -187,14 +186,7 @@ def load(file: Path | None = None) -> Claims:
         UserError: one line with the file, the key and what would be valid.
     """
     file = file or places.claims()
-    try:
-        content: Any = yaml.load(file.read_text(encoding="utf-8"), Loader)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: claims are a mapping of keys, found {type(content).__name__}")
+    content = read_mapping(file, "claims are a mapping")
     try:
         found = validate(Claims, content, "")
         known = {*data.available(), "cifar100", "tiny_imagenet"}
