@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rdp.stats import Effect, of_predictions
+from rdp.stats import Effect, Measured, of_predictions
 
 SEEDS = [3, 5, 10]
 
@@ -171,3 +171,20 @@ def test_equivalence_is_never_declared_from_lack_of_data(n: int) -> None:
         rates.append(np.mean([effect.p("within", 1.0) < 0.05 for effect in effects]))
     assert max(rates) <= 0.05 + error_of_share(0.05, 1000)
     assert rates[-1] <= 0.01
+
+
+class TestMeasured:
+    """What is known by a number and its interval, such as a median over rounds."""
+
+    FOUND = Measured(centre=0.12, low=0.08, high=0.16, rounds=60)
+
+    def test_its_interval_is_the_one_it_was_given(self) -> None:
+        assert self.FOUND.interval() == (0.08, 0.16)
+        assert (self.FOUND.n, self.FOUND.mean, self.FOUND.known) == (60, 0.12, True)
+
+    def test_it_is_decided_where_its_interval_ends(self) -> None:
+        assert self.FOUND.p("above", 0.079) < 0.05 < self.FOUND.p("above", 0.081)
+        assert self.FOUND.p("below", 0.161) < 0.05 < self.FOUND.p("below", 0.159)
+
+    def test_rounds_have_no_signs_to_flip(self) -> None:
+        assert math.isnan(self.FOUND.sign_flip())
