@@ -6,7 +6,7 @@ correction is over the comparisons of a claim. Where too little is known it is u
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rdp.claims.cells import Pairs, asked
@@ -28,9 +28,9 @@ class Comparison:
     Attributes:
         label, against: what the study calls the two methods; ``against`` is None where there is but one.
         decides: whether it has a say in the verdict.
+        reason: why it is absent, or undecided without a test; empty where it was tested.
         p, p_contrary: of the tests for the stated direction and for its contrary.
         adjusted, adjusted_contrary: the same, after Holm's correction.
-        reason: why it is undecided or absent; empty where it is neither.
     """
 
     setting: Setting
@@ -39,12 +39,12 @@ class Comparison:
     against: str | None
     decides: bool
     evidence: Evidence
-    p: float
-    p_contrary: float
-    adjusted: float
-    adjusted_contrary: float
     outcome: Outcome
     reason: str
+    p: float = 1.0
+    p_contrary: float = 1.0
+    adjusted: float = 1.0
+    adjusted_contrary: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,44 +97,54 @@ def _compare(
     claim: Claim, parts: Sequence[Part], where: dict[Setting, Pairs], records: Records, *, decides: bool
 ) -> tuple[Comparison, ...]:
     """The parts in each setting, corrected for their number."""
-    rows = []
+    found = []
     for setting, pairs in where.items():
         for part in (part for part in parts if part in pairs):
             cell, other = pairs[part]
-            evidence = records.evidence(part, cell, other)
-            least = claim.seeds_for(part)
+            evidence, least = records.evidence(part, cell, other), claim.seeds_for(part)
             few = f"{count(evidence.effect.n, 'seed')}, and {least} are needed" if evidence.effect.n < least else ""
-            rows.append((setting, part, cell.label, other and other.label, evidence, evidence.absent or few))
-    tested = [row for row in rows if not row[-1]]
-    p = [tuple(_p(row[1], row[4].effect)) for row in tested]
-    adjusted = zip(holm([one for one, _ in p]), holm([other for _, other in p]), strict=True)
-    known = dict(zip(map(id, tested), zip(p, adjusted, strict=True), strict=True))
-    found = []
-    for row in rows:
-        (one, contrary), (one_adjusted, contrary_adjusted) = known.get(id(row), ((1.0, 1.0), (1.0, 1.0)))
-        outcome: Outcome = "absent" if row[4].absent else "undecided"
-        if one_adjusted < LEVEL:
-            outcome = "holds"
-        elif contrary_adjusted < LEVEL:
-            outcome = "fails"
-        shares = one, contrary, one_adjusted, contrary_adjusted
-        setting, part, label, against, evidence, reason = row
-        found.append(Comparison(setting, part, label, against, decides, evidence, *shares, outcome, reason))
+            outcome: Outcome = "absent" if evidence.absent else "undecided"
+            reason = evidence.absent or few
+            found.append(
+                Comparison(setting, part, cell.label, other and other.label, decides, evidence, outcome, reason)
+            )
+    known = [i for i, comparison in enumerate(found) if not comparison.reason]
+    p = [_p(found[i].part, found[i].evidence.effect) for i in known]
+    contrary = [_contrary_p(found[i].part, found[i].evidence.effect) for i in known]
+    for i, *shares in zip(known, p, contrary, holm(p), holm(contrary), strict=True):
+        found[i] = _tested(found[i], *shares)
     return tuple(found)
 
 
-def _p(part: Part, effect: Effect) -> tuple[float, float]:
-    """p of the tests for a part's direction and for its contrary."""
+def _tested(comparison: Comparison, p: float, contrary: float, adjusted: float, adjusted_contrary: float) -> Comparison:
+    outcome: Outcome = "holds" if adjusted < LEVEL else "fails" if adjusted_contrary < LEVEL else "undecided"
+    return replace(
+        comparison,
+        outcome=outcome,
+        p=p,
+        p_contrary=contrary,
+        adjusted=adjusted,
+        adjusted_contrary=adjusted_contrary,
+    )
+
+
+def _p(part: Part, effect: Effect) -> float:
+    """p of the test for a part's direction; 0 or 1 of what is counted."""
     if part.kind.exact:
-        beyond = effect.mean < part.margin if part.direction == "below" else effect.mean > part.margin
-        return (0.0, 1.0) if beyond else (1.0, 0.0)
+        return 1.0 - _contrary_p(part, effect)
+    return effect.p(part.direction, part.margin)
+
+
+def _contrary_p(part: Part, effect: Effect) -> float:
+    """p of the test for the contrary of a part's direction; 0 or 1 of what is counted."""
+    if part.kind.exact:
+        beyond = {"above": effect.mean > part.margin, "below": effect.mean < part.margin}
+        return float(beyond.get(part.direction, abs(effect.mean) < part.margin))
     if part.direction == "within":
-        contrary = min(effect.p("above", part.margin), effect.p("below", -part.margin))
-    elif part.direction == "above":
-        contrary = effect.p("below", part.margin + part.negligible)
-    else:
-        contrary = effect.p("above", part.margin - part.negligible)
-    return effect.p(part.direction, part.margin), contrary
+        return min(effect.p("above", part.margin), effect.p("below", -part.margin))
+    if part.direction == "above":
+        return effect.p("below", part.margin + part.negligible)
+    return effect.p("above", part.margin - part.negligible)
 
 
 def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
