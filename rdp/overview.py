@@ -106,7 +106,7 @@ def _claims_table(plan: Plan) -> list[Table]:
         words = "; ".join(prospect.obstacles) or "; ".join(prospect.visible)
         can = "cannot decide it: " if prospect.obstacles else "can decide it" + (": " if words else "")
         table.add_row(prospect.claim, prospect.kind, str(prospect.settings), can + words)
-    table.caption = "with probability 0.8, before Holm's correction; config/claims.yaml says what each claims"
+    table.caption = "with probability 0.8, after Holm's correction; config/claims.yaml says what each claims"
     return [table] if found else []
 
 

@@ -76,9 +76,10 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame) -> pd.DataFr
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
             row |= {"status": status, "reason": record.reason if record else problem, "accuracy": accuracy}
             row |= {"train_loss": last.get("train_loss"), "depth": depth}
+            row["started"] = record.telemetry.get("started") if record else None
             rows.append(row | {"chosen": rate in rates if rates else None})
     columns = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "status"]
-    table = pd.DataFrame(rows, columns=[*columns, "reason", "train_loss", "accuracy", "chosen"])
+    table = pd.DataFrame(rows, columns=[*columns, "reason", "started", "train_loss", "accuracy", "chosen"])
     return table.astype(dict.fromkeys(("learning_rate", "accuracy", "train_loss"), "float64"))
 
 

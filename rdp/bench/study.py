@@ -1,5 +1,6 @@
 """Training throughput of a study's methods, side by side: each setting's networks take their steps in turn."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rdp.train import Run, make_deterministic
 _STEPS = 2  # in a round: methods that alternate two kinds of step are measured by both
 _RATE = 1e-3  # of learning: small enough that no loss overflows, and of no effect on the time of a step
 COLUMNS = ("run", "dataset", "architecture", "method", "median", "low", "high", "rounds", "seconds", "device")
+COLUMNS += ("measured",)
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -56,8 +58,9 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
     for cell in cells:
         ratio = Ratio.of(seconds[baseline] / seconds[cell.label])
         key = {"run": cell.specs[0].run, "dataset": cell.dataset, "architecture": cell.architecture}
-        row = key | {"method": cell.label} | vars(ratio)
-        rows.append(row | {"rounds": rounds, "seconds": float(np.median(seconds[cell.label])) / _STEPS, "device": told})
+        step = float(np.median(seconds[cell.label])) / _STEPS
+        row = key | {"method": cell.label} | vars(ratio) | {"rounds": rounds, "seconds": step, "device": told}
+        rows.append(row | {"measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
     return rows
 
 

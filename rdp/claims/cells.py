@@ -5,11 +5,12 @@ from rdp.claims.model import Claim, Part
 from rdp.settings import Setting
 from rdp.study import Cell, Plan
 
-Pairs = dict[Part, tuple[Cell, Cell | None]]  # by part, the cell and the one that it is compared with
+Pair = tuple[Cell, Cell | None]  # a cell and the one that it is compared with
+Pairs = dict[Part, Pair | None]  # by part; None where the study has no such cells
 
 
 def asked(claim: Claim, plan: Plan) -> dict[Setting, Pairs]:
-    """The settings of a study that speak to a claim: those with the cells of all parts that decide.
+    """The settings of a study that speak to a claim: those with the cells of its first part.
 
     Returns:
         By setting and part, the cell and the one that it is compared with. Of parts that stand beside, those alone
@@ -23,8 +24,8 @@ def asked(claim: Claim, plan: Plan) -> dict[Setting, Pairs]:
         if not claim.speaks_of(setting.architecture, setting.dataset):
             continue
         pairs = {part: _pair(part, plan, here) for part in (*claim.parts, *claim.beside)}
-        if all(pairs[part] for part in claim.parts):
-            found[setting] = {part: pair for part, pair in pairs.items() if pair}
+        if pairs[claim.parts[0]]:
+            found[setting] = {part: pair for part, pair in pairs.items() if pair or part in claim.parts}
     return found
 
 

@@ -11,8 +11,9 @@ NEVER = "never"  # later than any time of day, as text too
 
 def note(results: Path) -> None:
     """Keep, for each claim that is new or was edited, that it was seen now. Training does so before its first run."""
-    for claim in model.load().claims.values():
-        path = _path(claim.digest, results)
+    claims = model.load()
+    for name in claims.claims:
+        path = _path(claims.digest(name), results)
         if not path.exists():
             with files.whole(path) as part:
                 part.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), encoding="utf-8")

@@ -20,6 +20,7 @@ from rdp.study import Cell, is_baseline
 from rdp.tables import Tables
 
 POINTS = 100.0
+_ABOVE_CHANCE = 5.0  # points that a method must be above chance, to have learned anything
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,10 @@ class Evidence:
         seeds: that it has a number of.
         runs: behind each seed's number, as the store names them.
         first, second: the metric of either method by seed; ``second`` is empty where there is but one method.
+        measured_on, measured_at: the runs whose networks were timed, and when; of throughput alone.
         diverged: how many of the runs diverged.
         left_out: runs without a number, and why.
+        idle: why two methods that came out alike would say nothing, or None.
         absent: why there is no number at all, or None.
     """
 
@@ -41,8 +44,11 @@ class Evidence:
     runs: tuple[tuple[str, ...], ...] = ()
     first: tuple[float, ...] = ()
     second: tuple[float, ...] = ()
+    measured_on: tuple[str, ...] = ()
+    measured_at: str | None = None
     diverged: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+    idle: str | None = None
     absent: str | None = None
 
 
@@ -76,7 +82,7 @@ class Records:
         seeds = tuple(seed for seed in found[0].values if all(seed in each.values for each in found))
         numbers = [tuple(each.values[seed] for seed in seeds) for each in found]
         if other is None:
-            effect = Effect(numbers[0])
+            effect = Effect(numbers[0], shared=_ring(len(seeds)) if part.metric == "redundancy_beyond_chance" else 1.0)
         elif part.metric == "accuracy":
             effect = self._accuracy(cell, other, seeds)
         else:
@@ -93,8 +99,22 @@ class Records:
             *numbers,
             diverged=sum(run in self._diverged for names in runs for run in names),
             left_out=left_out,
+            idle=self._idle(part, cell, runs, numbers),
             absent=None if seeds else "no run has a number yet",
         )
+
+    def _idle(
+        self, part: Part, cell: Cell, runs: tuple[tuple[str, ...], ...], numbers: list[tuple[float, ...]]
+    ) -> str | None:
+        """Two methods that learned nothing are on par in nothing."""
+        if part.metric != "accuracy" or not runs:
+            return None
+        both = sum(all(run in self._diverged for run in names) for names in runs)
+        if both:
+            return f"in {both} of {len(runs)} seeds both runs diverged"
+        chance = POINTS * data.info(cell.dataset).chance
+        learned = any(np.mean(accuracies) > chance + _ABOVE_CHANCE for accuracies in numbers)
+        return None if learned else "neither method is above chance"
 
     @cached_property
     def _by_cell(self) -> dict[str, pd.DataFrame]:
@@ -180,7 +200,18 @@ class Records:
         found = row.iloc[0]
         centre, low, high = (found[name] - 1 for name in ("median", "low", "high"))
         effect = Measured(centre=centre, low=low, high=high, rounds=int(found["rounds"]))
-        return Evidence(effect)
+        measured = found["measured"] if isinstance(found.get("measured"), str) else None
+        return Evidence(effect, measured_on=(cell.specs[0].run, other.specs[0].run), measured_at=measured)
+
+
+def _ring(n: int) -> float:
+    """By how much the error of redundancy beyond chance exceeds that of n independent numbers, at most.
+
+    Each seed's reference is the similarity to the next seed's network, the last one's to the first. Were the numbers
+    sums of what two neighbours have, neighbours would correlate by 1/2: the variance of the mean would be twice that of
+    independent ones, and the spread over seeds would show but (n - 2) / (n - 1) of theirs.
+    """
+    return math.sqrt(2 * (n - 1) / (n - 2)) if n > 2 else math.inf
 
 
 def _why(row: Any, silent: str) -> str:

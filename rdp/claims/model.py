@@ -157,22 +157,24 @@ class Claim(Strict):
             and (self.data is None or data.info(dataset).kind == self.data)
         )
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of `text`."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
-
-    @property
-    def text(self) -> str:
-        """What the file says of the claim, as JSON; not what it leaves to defaults."""
-        return json.dumps(self.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-
 
 class Claims(Strict):
     """The file."""
 
     confirmatory: list[str] = Field(description="datasets on which nothing was explored before; others are exploratory")
     claims: dict[Annotated[str, Field(pattern=r"^[A-Z]+-\d+$")], Claim] = Field(min_length=1)
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of all that was fixed of a claim: its content with defaults, what its metrics are, and which datasets
+        may confirm it."""
+        claim = self.claims[name]
+        metrics = {part.metric: vars(part.kind) for part in (*claim.parts, *claim.beside)}
+        content = {
+            "claim": claim.model_dump(mode="json"),
+            "metrics": metrics,
+            "confirmatory": sorted(self.confirmatory),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def kind(self, dataset: str) -> str:
         """What a dataset may do: confirm a claim, or, having been explored while defaults were chosen, less."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from rdp.claims.cells import asked
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.words import amount, count
-from rdp.stats import power
+from rdp.claims.words import amount, count, named
+from rdp.stats import LEVEL, power
 from rdp.study import Plan
 
 
@@ -32,15 +32,23 @@ def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
     for name, claim in claims.claims.items():
         found = asked(claim, plan)
         for kind in KINDS:
-            settings = sum(claims.kind(setting.dataset) == kind for setting in found)
-            if settings:
-                told = [_of_part(claim, part, plan) for part in claim.parts]
+            here = [pairs for setting, pairs in found.items() if claims.kind(setting.dataset) == kind]
+            if settings := len(here):
+                told = [
+                    _of_part(claim, part, plan, settings)
+                    if all(pairs[part] for pairs in here)
+                    else (f"no cell of the study for {named(part)}, in some setting", "")
+                    for part in claim.parts
+                ]
                 obstacles = tuple(dict.fromkeys(why for why, _ in told if why))
                 yield Prospect(name, kind, settings, obstacles, tuple(dict.fromkeys(see for _, see in told if see)))
 
 
-def _of_part(claim: Claim, part: Part, plan: Plan) -> tuple[str, str]:
-    """Why a part cannot be decided, or nothing; and what can be seen of it, or nothing."""
+def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, str]:
+    """Why a part cannot be decided, or nothing; and what can be seen of it, or nothing.
+
+    At the level that is left where all comparisons but one are still open: Holm's first step.
+    """
     number, noun = _numbers(part, plan)
     least = claim.seeds_for(part)
     what = part.metric.replace("_", " ")
@@ -48,15 +56,19 @@ def _of_part(claim: Claim, part: Part, plan: Plan) -> tuple[str, str]:
         return f"{what}: {noun}", ""
     if number < least:
         return f"{what}: {count(number, noun)}, and {least} are needed", ""
-    spread = part.kind.spread
+    spread, level = part.kind.spread, LEVEL / (settings * len(claim.parts))
     if spread is None:
-        return "", ""
+        return "", "" if part.kind.exact else f"{what}: spread over {noun}s not known"
     assumed = f"at a spread of {amount(part, spread).lstrip('+')}"
     if part.direction != "within":
-        return "", f"{amount(part, power.detectable(number, spread))} beyond the margin, {assumed}"
-    chance = power.of_equivalence(number, spread, part.margin)
-    seen = f"equal means within {amount(part, part.margin).lstrip('+')} shown with probability {chance:.2f}, {assumed}"
-    return ("", seen) if chance >= power.POWER - 0.005 else (f"{what}: {seen}, {power.POWER} is wanted", "")
+        least = power.detectable(number, spread, level)
+        blind = f", too few to refute it at {amount(part, part.negligible)}" if least > part.negligible > 0 else ""
+        return "", f"{amount(part, least)} beyond the margin, {assumed}{blind}"
+    every = power.of_equivalence(number, spread, part.margin, level) ** (settings if claim.holds == "all" else 1)
+    where = f" in all {settings}" if claim.holds == "all" and settings > 1 else ""
+    margin = amount(part, part.margin).lstrip("+")
+    seen = f"equal means{where} within {margin} shown with probability {every:.2f}, {assumed}"
+    return ("", seen) if every >= power.POWER else (f"{what}: {seen}, {power.POWER} is wanted", "")
 
 
 def _numbers(part: Part, plan: Plan) -> tuple[int | None, str]:

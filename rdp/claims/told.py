@@ -46,20 +46,24 @@ def _path(study: str, results: Path) -> Path:
 
 def as_json(claims: Claims, findings: list[Finding], tables: Tables) -> dict[str, Any]:
     """All claims with their verdicts and the evidence. What is not known is null."""
-    started = dict(zip(tables.records["run"], tables.records["started"], strict=True))
+    runs, sweep = tables.records, tables.sweep
+    started = dict(zip(runs["run"], runs["started"], strict=True))
+    started |= dict(zip(sweep["sweep_run"], sweep["started"], strict=True)) if "started" in sweep else {}
     return {
         "study": tables.plan.name,
         "level": LEVEL,
         "confirmatory": claims.confirmatory,
-        "claims": [_claim(found, started, tables) for found in findings],
+        "claims": [_claim(found, claims.digest(found.name), started, tables) for found in findings],
     }
 
 
-def _claim(found: Finding, started: dict[str, Any], tables: Tables) -> dict[str, Any]:
-    claim, seen = found.claim, ledger.first_seen(found.claim.digest, tables.results)
-    runs = {run for c in found.comparisons for names in c.evidence.runs for run in names}
+def _claim(found: Finding, digest: str, started: dict[str, Any], tables: Tables) -> dict[str, Any]:
+    claim, seen = found.claim, ledger.first_seen(digest, tables.results)
+    begun = {run: started.get(run) for c in found.comparisons for names in c.evidence.runs for run in names}
+    for evidence in (c.evidence for c in found.comparisons):
+        begun |= {run: evidence.measured_at or started.get(run) for run in evidence.measured_on}
     # A claim of which the text was not there when a run that decides it was begun may have been fitted to it.
-    late = sorted(run for run in runs if isinstance(started.get(run), str) and started[run] < seen)
+    late = [run for run, time in begun.items() if isinstance(time, str) and time < seen]
     return {
         "name": found.name,
         "title": claim.title,
@@ -73,25 +77,34 @@ def _claim(found: Finding, started: dict[str, Any], tables: Tables) -> dict[str,
                 "bound": words.bound(part),
                 "test": part.test,
                 "minimum_seeds": claim.seeds_for(part),
+                "of": words.noun(part),
             }
             for part in claim.parts
         ],
-        "digest": claim.digest,
+        "digest": digest,
         "first_seen": None if seen == ledger.NEVER else seen,
         "runs_before_it": len(late),
-        "verdicts": {kind: _verdict(verdict) for kind, verdict in found.verdicts.items()},
+        "verdicts": {kind: _verdict(verdict, tables) for kind, verdict in found.verdicts.items()},
     }
 
 
-def _verdict(verdict: Verdict) -> dict[str, Any]:
+def _verdict(verdict: Verdict, tables: Tables) -> dict[str, Any]:
     return {
         "verdict": verdict.word,
         "line": line(verdict),
+        "scale": _scale(verdict, tables),
         "settings": {setting.title: outcome for setting, outcome in by_setting(verdict.comparisons).items()},
         "aggregate": _aggregate(verdict),
         "comparisons": [_comparison(c) for c in verdict.comparisons],
         "beside": [_comparison(c) for c in verdict.beside],
     }
+
+
+def _scale(verdict: Verdict, tables: Tables) -> dict[str, float | None]:
+    """The most of what the networks compared had: parameters, optimizer steps, and examples that they trained on."""
+    runs = {run for c in verdict.comparisons for names in (*c.evidence.runs, c.evidence.measured_on) for run in names}
+    rows = tables.records[tables.records["run"].isin(runs)]
+    return {name: _number(rows[name].max()) for name in ("parameters", "steps", "examples")}
 
 
 def _aggregate(verdict: Verdict) -> list[dict[str, Any]]:
@@ -123,12 +136,13 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         "high": high,
         "spread": effect.spread,
         "error": effect.error,
-        "size": effect.size,
+        # Of one method alone there is nothing whose spread an effect could be a multiple of.
+        "size": effect.size if part.against and not part.kind.exact else math.nan,
         "p": c.p,
         "p_holm": c.adjusted,
         "p_contrary": c.p_contrary,
         "p_contrary_holm": c.adjusted_contrary,
-        "p_sign_flip": effect.sign_flip(part.margin if part.direction != "within" else 0.0),
+        "p_sign_flip": _sign_flip(part, effect),
         "detectable": detectable(part, effect),
     }
     return {
@@ -147,11 +161,20 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         **{name: _number(value) for name, value in numbers.items()},
         "told": words.told(part, effect),
         "diverged": c.evidence.diverged,
+        "measured_on": list(c.evidence.measured_on),
+        "measured_at": c.evidence.measured_at,
         "seeds": list(c.evidence.seeds),
         "values": [_number(value) for value in effect.values],
         "runs": [list(names) for names in c.evidence.runs],
         "left_out": c.evidence.left_out,
     }
+
+
+def _sign_flip(part: Part, effect: Effect) -> float:
+    """Of independent seeds alone, and of what is not counted."""
+    if effect.shared != 1 or part.kind.exact:
+        return math.nan
+    return effect.sign_flip(part.margin if part.direction != "within" else 0.0)
 
 
 def detectable(part: Part, effect: Effect) -> float:
@@ -195,7 +218,7 @@ def _range(comparisons: list[Comparison]) -> str:
     if len(known) > 1:
         ends = f"{words.amount(part, known[0].mean, bare=True)} to {words.amount(part, known[-1].mean)}"
     sizes = sorted({effect.n for effect in known})
-    noun = "round" if part.metric == "throughput" else "seed"
+    noun = words.noun(part)
     seeds = count(sizes[0], noun) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {noun}s"
     return f"{words.named(part)}: {ends}, said to be {words.bound(part)} ({seeds})"
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rdp.claims.cells import Pairs, asked
+from rdp.claims.cells import Pair, Pairs, asked
 from rdp.claims.metrics import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.words import count
+from rdp.claims.words import count, named
 from rdp.settings import Setting
 from rdp.stats import LEVEL, Effect, holm
 from rdp.study import Plan
@@ -100,20 +100,37 @@ def _compare(
     found = []
     for setting, pairs in where.items():
         for part in (part for part in parts if part in pairs):
-            cell, other = pairs[part]
-            evidence, least = records.evidence(part, cell, other), claim.seeds_for(part)
-            few = f"{count(evidence.effect.n, 'seed')}, and {least} are needed" if evidence.effect.n < least else ""
-            outcome: Outcome = "absent" if evidence.absent else "undecided"
-            reason = evidence.absent or few
-            found.append(
-                Comparison(setting, part, cell.label, other and other.label, decides, evidence, outcome, reason)
-            )
-    known = [i for i, comparison in enumerate(found) if not comparison.reason]
+            found.append(_untested(claim, setting, part, pairs[part], records, decides))
+    known = [i for i, c in enumerate(found) if not c.reason and not c.part.kind.exact]
     p = [_p(found[i].part, found[i].evidence.effect) for i in known]
     contrary = [_contrary_p(found[i].part, found[i].evidence.effect) for i in known]
     for i, *shares in zip(known, p, contrary, holm(p), holm(contrary), strict=True):
         found[i] = _tested(found[i], *shares)
+    # What is counted is tested by nothing, and so not corrected for.
+    for i, comparison in enumerate(found):
+        if comparison.part.kind.exact and not comparison.reason:
+            p, contrary = (of(comparison.part, comparison.evidence.effect) for of in (_p, _contrary_p))
+            found[i] = _tested(comparison, p, contrary, p, contrary)
     return tuple(found)
+
+
+def _untested(
+    claim: Claim, setting: Setting, part: Part, pair: Pair | None, records: Records, decides: bool
+) -> Comparison:
+    """A comparison with its evidence, and why it cannot be tested, where it cannot."""
+    if pair is None:
+        reason = f"the study has no cell for it: {named(part)}"
+        nothing = Evidence(Effect(()), absent=reason)
+        return Comparison(setting, part, part.method, part.against, decides, nothing, "absent", reason)
+    cell, other = pair
+    evidence, least = records.evidence(part, cell, other), claim.seeds_for(part)
+    outcome: Outcome = "absent" if evidence.absent else "undecided"
+    reason = evidence.absent or ""
+    if not reason and evidence.effect.n < least:
+        reason = f"{count(evidence.effect.n, 'seed')}, and {least} are needed"
+    elif not reason and part.direction == "within":
+        reason = evidence.idle or ""
+    return Comparison(setting, part, cell.label, other and other.label, decides, evidence, outcome, reason)
 
 
 def _tested(comparison: Comparison, p: float, contrary: float, adjusted: float, adjusted_contrary: float) -> Comparison:

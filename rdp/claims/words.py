@@ -9,6 +9,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def noun(part: Part) -> str:
+    """What a part has its numbers of."""
+    return "round" if part.metric == "throughput" else "seed"
+
+
 def named(part: Part) -> str:
     """``accuracy, pnnh less vanilla (same_parameters)``."""
     form = f" ({part.against_form})" if part.against_form else ""

@@ -47,7 +47,6 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "baseline": settings.baseline(plan),
         "sentences": list(summary.sentences(cells, settings.baseline(plan))),
         "cells": cells,
-        "extremes": _extremes(cells),
         "comparisons": summary.comparisons(cells),
         "budgets": summary.BUDGETS,
         "efficient": list(efficiency.efficiencies(plan, table)),
@@ -127,24 +126,6 @@ def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[st
         ends = sorted(known, key=lambda row: row["mean"])
         rows.append({"claim": claim, "what": first, "settings": len(ends), "ends": ends[:: max(len(ends) - 1, 1)]})
     return rows
-
-
-def _extremes(cells: list[summary.CellSummary]) -> dict[str, Any] | None:
-    """The differences to the baseline, counted by where their intervals lie, with the smallest and the largest."""
-    known = [cell for cell in cells if cell.difference is not None and cell.difference.has_interval]
-    if not known:
-        return None
-    ranked = sorted(known, key=lambda cell: cell.difference.mean)
-    shown = [cell for cell in known if cell.difference.excludes(0)]
-    above = sum(cell.difference.mean > 0 for cell in shown)
-    return {
-        "least": ranked[0],
-        "most": ranked[-1],
-        "above": above,
-        "below": len(shown) - above,
-        "neither": len(known) - len(shown),
-        "compared": len(known),
-    }
 
 
 def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:

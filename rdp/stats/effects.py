@@ -9,7 +9,10 @@ import numpy as np
 from scipy import special, stats
 
 LEVEL = 0.05  # of every decision
+_NORMAL = float(stats.norm.ppf(1 - LEVEL / 2))
 _EXACT = 16  # seeds up to which all sign flips are counted; beyond, so many as they would make are drawn
+
+_DUST = 1e-9  # of a mean: a spread that rounding explains
 
 Direction = Literal["above", "below", "within"]
 
@@ -24,12 +27,14 @@ class Effect:
             `of_predictions`. 0 where there is none.
         examples: of the test set; 0 where there is none.
         least: what the error is at least: the weight of one of these examples.
+        shared: by how much the error exceeds that of independent seeds, where they share something.
     """
 
     values: tuple[float, ...]
     sampling: float = 0.0
     examples: int = 0
     least: float = 0.0
+    shared: float = 1.0
 
     def __post_init__(self) -> None:
         if any(not math.isfinite(value) for value in self.values):
@@ -64,7 +69,7 @@ class Effect:
         """
         if not self.known:
             return math.nan
-        return max(math.sqrt(self.spread**2 / self.n + self.sampling), self.least)
+        return max(self.shared * math.sqrt(self.spread**2 / self.n + self.sampling), self.least)
 
     @cached_property
     def freedom(self) -> float:
@@ -91,15 +96,21 @@ class Effect:
         one-sided tests (Schuirmann, 1987): p < 0.05 exactly where the 90 % interval lies within the margin.
         """
         if direction == "within":
-            return max(self._one_sided(self.mean + margin), self._one_sided(margin - self.mean))
-        return min(2 * self._one_sided(self.mean - margin if direction == "above" else margin - self.mean), 1.0)
+            return max(self._above(-margin), self._below(margin))
+        return min(2 * (self._above(margin) if direction == "above" else self._below(margin)), 1.0)
 
-    def _one_sided(self, distance: float) -> float:
+    def _above(self, margin: float) -> float:
+        return self._one_sided(self.mean - margin, self.error)
+
+    def _below(self, margin: float) -> float:
+        return self._one_sided(margin - self.mean, self.error)
+
+    def _one_sided(self, distance: float, error: float) -> float:
         if not self.known:
             return 1.0
-        if self.error == 0:  # all seeds alike, of a quantity without a test set
+        if error == 0:  # all seeds alike, of a quantity without a test set
             return 0.0 if distance > 0 else 1.0
-        return float(stats.t.sf(distance / self.error, self.freedom))
+        return float(stats.t.sf(distance / error, self.freedom))
 
     def sign_flip(self, margin: float = 0.0) -> float:
         """p of the exact two-sided sign-flip test that the values lie about ``margin``: by seeds alone.
@@ -117,12 +128,12 @@ class Effect:
     def size(self) -> float:
         """Hedges' g of paired values: mean over spread, without the bias of few seeds (J. Educ. Stat. 6, 1981).
 
-        NaN where there is no spread.
+        NaN where there is no spread but rounding's, and for two seeds, whose correction is 0.
         """
-        if not self.known or self.spread == 0:
+        if self.n < 3 or self.spread <= _DUST * abs(self.mean):
             return math.nan
         half = (self.n - 1) / 2
-        correction = math.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / math.sqrt(half)  # 0 for two seeds
+        correction = math.exp(special.gammaln(half) - special.gammaln(half - 0.5)) / math.sqrt(half)
         return self.mean / self.spread * correction
 
 
@@ -141,7 +152,8 @@ def _signs(n: int) -> np.ndarray:
 class Measured(Effect):
     """An effect known by a number and its 95 % interval, such as a median over rounds with that of a bootstrap.
 
-    The interval is taken for that of a normal distribution. There are no values, so no test goes by their signs.
+    Either side of the interval is taken for that of a normal distribution, so that p < 0.05 exactly where the interval
+    leaves a margin out. There are no values, so no test goes by their signs.
 
     Attributes:
         centre, low, high: the number and its interval.
@@ -168,11 +180,17 @@ class Measured(Effect):
 
     @cached_property
     def error(self) -> float:
-        return (self.high - self.low) / 2 / float(stats.norm.ppf(0.975))
+        return (self.high - self.low) / 2 / _NORMAL
 
     @cached_property
     def freedom(self) -> float:
         return math.inf
+
+    def _above(self, margin: float) -> float:
+        return self._one_sided(self.mean - margin, (self.mean - self.low) / _NORMAL)
+
+    def _below(self, margin: float) -> float:
+        return self._one_sided(margin - self.mean, (self.high - self.mean) / _NORMAL)
 
     def sign_flip(self, margin: float = 0.0) -> float:
         return math.nan

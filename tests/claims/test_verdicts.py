@@ -9,7 +9,7 @@ from rdp import places
 from rdp.claims import ledger, model, told
 from rdp.claims.model import KINDS
 
-from .conftest import AS_CLAIMED, WORLDS
+from .conftest import AS_CLAIMED, CONTRARY, WORLDS
 from .planting import SEEDS, SHORT, load, plant
 
 CLAIMS = list(model.load().claims)
@@ -164,7 +164,7 @@ class TestFixedBeforeTheRuns:
         monkeypatch.setattr(places, "claims", lambda: edited)
         content = told.write(planted)
         assert claim_of(content, "PNNH-5")["runs_before_it"] == 4 * SEEDS
-        assert claim_of(content, "PNNH-7")["runs_before_it"] == 0  # of no run: the narrowed networks are not there
+        assert claim_of(content, "PNNH-7")["runs_before_it"] == 4 * SEEDS  # it says the same of accuracy
         assert claim_of(content, "PNNH-4")["runs_before_it"] == 0
 
 
@@ -174,3 +174,52 @@ def test_the_first_entry_of_a_method_is_the_one_that_counts(tmp_path):
     content = told.write(plant(plan, tmp_path, AS_CLAIMED))
     for verdict in claim_of(content, "PNNH-5")["verdicts"].values():
         assert {c["method"] for c in verdict["comparisons"]} == {"first"}
+
+
+@pytest.mark.parametrize(
+    ("diverged", "reason"), [((2,), "in 1 of 6 seeds both"), (range(SEEDS), "in 6 of 6 seeds both")]
+)
+def test_two_methods_that_diverge_together_are_not_on_par(diverged, reason, tmp_path):
+    world = replace(AS_CLAIMED, status={(label, s): "diverged" for label in ("vanilla", "pnnh") for s in diverged})
+    content = told.write(plant(load(tmp_path, **SHORT), tmp_path, world))
+    verdict = claim_of(content, "PNNH-5")["verdicts"]["exploratory"]
+    assert verdict["verdict"] == "inconclusive"
+    assert verdict["comparisons"][0]["reason"].startswith(reason)
+
+
+def test_two_methods_at_chance_are_not_on_par(tmp_path):
+    world = replace(AS_CLAIMED, accuracy={"vanilla": 0.11, "pnnh": 0.11})
+    content = told.write(plant(load(tmp_path, **SHORT), tmp_path, world))
+    (comparison,) = claim_of(content, "PNNH-5")["verdicts"]["confirmatory"]["comparisons"]
+    assert (comparison["outcome"], comparison["reason"]) == ("undecided", "neither method is above chance")
+
+
+def test_a_part_that_fails_refutes_whatever_another_lacks(tmp_path):
+    # Without networks narrowed to PNNH's parameters, that it is 10 points below vanilla is enough.
+    content = told.write(plant(load(tmp_path, **SHORT), tmp_path, CONTRARY))
+    verdict = claim_of(content, "PNNH-7")["verdicts"]["confirmatory"]
+    assert verdict["verdict"] == "refuted"
+    assert "the study has no cell for it" in {c["outcome"]: c["reason"] for c in verdict["comparisons"]}["absent"]
+
+
+def test_what_is_counted_is_tested_by_nothing_and_has_no_effect_size(decided):
+    for c in claim_of(decided["supported"], "PNNH-7")["verdicts"]["exploratory"]["comparisons"]:
+        if c["metric"] == "parameters":
+            assert (c["p_holm"], c["size"], c["p_sign_flip"]) == (0.0, None, None)
+
+
+def test_networks_that_seeds_share_widen_the_interval(decided):
+    # Each seed's reference is the next seed's network, so that the error may be sqrt(2 * 5 / 4) of independent ones'.
+    (c,) = [
+        c
+        for c in claim_of(decided["inconclusive"], "RDP-1")["verdicts"]["exploratory"]["comparisons"]
+        if "resnet56" in c["setting"]
+    ]
+    assert c["error"] == pytest.approx(c["spread"] / SEEDS**0.5 * (2 * 5 / 4) ** 0.5)
+
+
+def test_throughput_names_what_was_timed_and_when_it_was_late(decided):
+    claim = claim_of(decided["supported"], "PNNH-6")
+    (c,) = claim["verdicts"]["exploratory"]["comparisons"]
+    assert [run.split("-")[2] for run in c["measured_on"]] == ["pnnh", "vanilla"]
+    assert claim["runs_before_it"] == 4  # on either kind of data; planted runs began in 2020

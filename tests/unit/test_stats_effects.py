@@ -186,5 +186,10 @@ class TestMeasured:
         assert self.FOUND.p("above", 0.079) < 0.05 < self.FOUND.p("above", 0.081)
         assert self.FOUND.p("below", 0.161) < 0.05 < self.FOUND.p("below", 0.159)
 
+    def test_each_side_of_a_lopsided_interval_counts_by_itself(self) -> None:
+        found = Measured(centre=0.010, low=-0.001, high=0.012, rounds=60)
+        assert found.p("above", 0.0) > 0.05 > found.p("below", 0.0121)
+        assert found.p("within", 0.0125) < 0.05
+
     def test_rounds_have_no_signs_to_flip(self) -> None:
         assert math.isnan(self.FOUND.sign_flip())
