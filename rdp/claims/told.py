@@ -202,7 +202,7 @@ def line(verdict: Verdict) -> str:
     )
     parts = [_range([c for c in here if c.part == part]) for part in dict.fromkeys(c.part for c in here)]
     datasets = ", ".join(dict.fromkeys(c.setting.dataset for c in here))
-    return f"Of {count(len(outcomes), 'setting')} on {datasets}, {counts}. {_sentence('; '.join(parts))}"
+    return f"On {datasets}, {count(len(outcomes), 'setting')}: {counts}. {_sentence('; '.join(parts))}"
 
 
 def _sentence(text: str) -> str:
@@ -220,7 +220,7 @@ def _range(comparisons: list[Comparison]) -> str:
     sizes = sorted({effect.n for effect in known})
     noun = words.noun(part)
     seeds = count(sizes[0], noun) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {noun}s"
-    return f"{words.named(part)}: {ends}, said to be {words.bound(part)} ({seeds})"
+    return f"{words.named(part)}: {ends}, claimed {words.bound(part, bare=True)} ({seeds})"
 
 
 def _number(value: float) -> float | None:

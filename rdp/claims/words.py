@@ -43,8 +43,7 @@ def amount(part: Part, value: float, *, bare: bool = False) -> str:
     return text.replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
 
 
-def bound(part: Part) -> str:
-    """What a part says of its number: ``above +0.0 points``."""
-    if part.direction == "within":
-        return f"within {amount(part, part.margin).lstrip('+')} of 0"
-    return f"{part.direction} {amount(part, part.margin)}"
+def bound(part: Part, *, bare: bool = False) -> str:
+    """What a part says of its number: ``above +0.0 points``, or without the unit if ``bare``."""
+    margin = amount(part, part.margin, bare=bare)
+    return f"within {margin.lstrip('+')} of 0" if part.direction == "within" else f"{part.direction} {margin}"

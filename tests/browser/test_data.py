@@ -99,7 +99,7 @@ def test_a_bound_reads_as_it_does_in_the_evidence(tmp_path) -> None:
     (first, *_) = claim["kinds"]["exploratory"]["comparisons"]["rows"]
     part = Part(metric="accuracy", method="residual_droppath", against="vanilla", direction="above", margin=0.0)
     assert first["bound"] == f"{words.bound(part)}; negligible: +0.5 points"
-    assert first["bound"].partition(";")[0] in claim["evidence"]["line"]
+    assert words.bound(part, bare=True) in claim["evidence"]["line"]
 
 
 def test_runs_that_are_left_out_are_named_with_the_reason(tmp_path) -> None:
