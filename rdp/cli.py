@@ -118,7 +118,7 @@ def retry(name: StudyArgument) -> None:
     failed = [spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}]
     for spec in failed:
         store.forget(spec.run)
-    print(f"{len(failed)} runs forgotten")
+    print(f"{len(failed)} run{'' if len(failed) == 1 else 's'} forgotten")
 
 
 @app.command()
