@@ -20,7 +20,7 @@ from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.progress import Reporter, RunProgress
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord, Store, timestamp
 
 _STALE_SECONDS = 120.0  # a lock's holder that shows no progress for so long is taken for dead
 
@@ -197,7 +197,7 @@ class _Attempt:
 
     def _record(self, status: str, reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]) -> RunRecord:
         telemetry = timings | {
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "started": timestamp(self.started),
             "seconds": time.perf_counter() - self.clock,
             "resumed_at": self.resumed_at,
             "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

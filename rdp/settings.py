@@ -63,6 +63,14 @@ def by_cell(plan: Plan) -> dict[str, Setting]:
     }
 
 
+def cells(plan: Plan) -> dict[Setting, list[Cell]]:
+    """The cells of each setting of a study, in the study's order."""
+    found, groups = by_cell(plan), {}
+    for cell in plan.cells:
+        groups.setdefault(found[cell.id], []).append(cell)
+    return groups
+
+
 def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:
     """What a cell shares with the other methods of its grid: the recipe without its own method's changes, and the
     learning rates of the sweep, where there is one."""

@@ -15,6 +15,7 @@ them. Everything is JSON or safetensors: reading a store executes nothing.
 import os
 import shutil
 import socket
+import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,11 @@ class RunRecord:
         """Digest of all but telemetry: equal for two runs of one identity."""
         content = {name: getattr(self, name) for name in ("spec", "identity", "status", "numbers", "files")}
         return digest.of(content | {"schema": self.schema})
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as records tell a time: in UTC, and of two times the later one is greater as text too."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 class Store:

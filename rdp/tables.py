@@ -34,8 +34,7 @@ class Tables:
 
     def baseline_of(self, setting: Setting) -> str | None:
         """The baseline in a setting."""
-        found = settings.by_cell(self.plan)
-        return settings.baseline_label(self.plan, [cell for cell in self.plan.cells if found[cell.id] == setting])
+        return settings.baseline_label(self.plan, settings.cells(self.plan).get(setting, []))
 
     def probe(self, name: str) -> pd.DataFrame:
         """The table of one of the study's probes."""
@@ -50,13 +49,11 @@ class Tables:
 
     def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
         """The rows of each setting, in the study's order; a table without rows belongs to all of them."""
-        cells: dict[Setting, list[str]] = {}
-        for cell, setting in settings.by_cell(self.plan).items():
-            cells.setdefault(setting, []).append(cell)
+        groups = settings.cells(self.plan)
         if not len(table):
-            return [(setting, table) for setting in cells]
-        cell = table["run"].str.replace(r"/.*", "", regex=True)  # a run's name is its cell's, and its seed
-        return [(setting, table[cell.isin(names)]) for setting, names in cells.items()]
+            return [(setting, table) for setting in groups]
+        name = table["run"].str.replace(r"/.*", "", regex=True)  # a run's name is its cell's, and its seed
+        return [(setting, table[name.isin([cell.id for cell in cells])]) for setting, cells in groups.items()]
 
     def depths(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
         """As `panels`, with one width a depth: the first of the study, where it has several."""

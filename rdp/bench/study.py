@@ -13,14 +13,16 @@ from rdp import files, fingerprint, settings
 from rdp.bench import Ratio, alternate
 from rdp.data import prepared
 from rdp.runner import choose_device
-from rdp.settings import Setting
+from rdp.store import timestamp
 from rdp.study import Cell, Plan
 from rdp.train import Run, make_deterministic
 
 _STEPS = 2  # in a round: methods that alternate two kinds of step are measured by both
 _RATE = 1e-3  # of learning: small enough that no loss overflows, and of no effect on the time of a step
-COLUMNS = ("run", "dataset", "architecture", "method", "median", "low", "high", "rounds", "seconds", "device")
-COLUMNS += ("measured",)
+COLUMNS = (
+    *("run", "dataset", "architecture", "method"),
+    *("median", "low", "high", "rounds", "seconds", "device", "measured"),
+)
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -31,11 +33,7 @@ def write(plan: Plan, results: Path) -> Path:
     """
     chosen = choose_device(plan.study.device)
     make_deterministic(plan.study.threads)
-    cells: dict[Setting, list[Cell]] = {}
-    by_id = settings.by_cell(plan)
-    for cell in plan.cells:
-        cells.setdefault(by_id[cell.id], []).append(cell)
-    rows = [row for found in cells.values() for row in _compare(plan, found, results, chosen)]
+    rows = [row for cells in settings.cells(plan).values() for row in _compare(plan, cells, results, chosen)]
     path = results / plan.name / "speed.parquet"
     with files.whole(path) as part:
         pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(part, index=False)
@@ -60,7 +58,7 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
         key = {"run": cell.specs[0].run, "dataset": cell.dataset, "architecture": cell.architecture}
         step = float(np.median(seconds[cell.label])) / _STEPS
         row = key | {"method": cell.label} | vars(ratio) | {"rounds": rounds, "seconds": step, "device": told}
-        rows.append(row | {"measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        rows.append(row | {"measured": timestamp(time.time())})
     return rows
 
 

@@ -1,6 +1,5 @@
 """Which cells of a study a claim speaks of."""
 
-from rdp import settings
 from rdp.claims.model import Claim, Part
 from rdp.settings import Setting
 from rdp.study import Cell, Plan
@@ -9,18 +8,18 @@ Pair = tuple[Cell, Cell | None]  # a cell and the one that it is compared with
 Pairs = dict[Part, Pair | None]  # by part; None where the study has no such cells
 
 
-def asked(claim: Claim, plan: Plan) -> dict[Setting, Pairs]:
+def asked(claim: Claim, plan: Plan, groups: dict[Setting, list[Cell]]) -> dict[Setting, Pairs]:
     """The settings of a study that speak to a claim: those with the cells of its first part.
+
+    Args:
+        groups: the study's cells by setting, see `rdp.settings.cells`.
 
     Returns:
         By setting and part, the cell and the one that it is compared with. Of parts that stand beside, those alone
         that the study has.
     """
-    cells: dict[Setting, list[Cell]] = {}
-    for cell_id, setting in settings.by_cell(plan).items():
-        cells.setdefault(setting, []).append(next(cell for cell in plan.cells if cell.id == cell_id))
     found = {}
-    for setting, here in cells.items():
+    for setting, here in groups.items():
         if not claim.speaks_of(setting.architecture, setting.dataset):
             continue
         pairs = {part: _pair(part, plan, here) for part in (*claim.parts, *claim.beside)}
@@ -29,7 +28,7 @@ def asked(claim: Claim, plan: Plan) -> dict[Setting, Pairs]:
     return found
 
 
-def _pair(part: Part, plan: Plan, cells: list[Cell]) -> tuple[Cell, Cell | None] | None:
+def _pair(part: Part, plan: Plan, cells: list[Cell]) -> Pair | None:
     """The cells that a part speaks of; None where one of them is not there."""
     first = _pick(plan, cells, part.method, None, part.budget)
     other = _pick(plan, cells, part.against, part.against_form, "steps") if part.against else None

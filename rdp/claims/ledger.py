@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rdp import files
 from rdp.claims import model
+from rdp.store import timestamp
 
 NEVER = "never"  # later than any time of day, as text too
 
@@ -16,7 +17,7 @@ def note(results: Path) -> None:
         path = _path(claims.digest(name), results)
         if not path.exists():
             with files.whole(path) as part:
-                part.write_text(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), encoding="utf-8")
+                part.write_text(timestamp(time.time()), encoding="utf-8")
 
 
 def first_seen(digest: str, results: Path) -> str:

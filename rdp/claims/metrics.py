@@ -69,6 +69,7 @@ class Records:
         self.store = Store(tables.results)
         self._right: dict[str, np.ndarray] = {}
         self._labels: dict[str, np.ndarray] = {}
+        self._probes: dict[str, pd.DataFrame] = {}
 
     def evidence(self, part: Part, cell: Cell, other: Cell | None) -> Evidence:
         """What the records say of one part of a claim: the metric of ``cell``, against ``other`` where there is one."""
@@ -107,7 +108,7 @@ class Records:
         self, part: Part, cell: Cell, runs: tuple[tuple[str, ...], ...], numbers: list[tuple[float, ...]]
     ) -> str | None:
         """Two methods that learned nothing are on par in nothing."""
-        if part.metric != "accuracy" or not runs:
+        if part.metric != "accuracy" or part.direction != "within" or not runs:
             return None
         both = sum(all(run in self._diverged for run in names) for names in runs)
         if both:
@@ -146,7 +147,9 @@ class Records:
         return _Found({seed: float(values[seed]) for seed in runs}, runs, left_out)
 
     def _probed(self, part: Part, cell: Cell) -> pd.DataFrame:
-        rows = self.tables.probe(part.kind.probe)
+        if part.kind.probe not in self._probes:
+            self._probes[part.kind.probe] = self.tables.probe(part.kind.probe)
+        rows = self._probes[part.kind.probe]
         return rows[(rows["run"].str.startswith(f"{cell.id}/")) & (rows["stage"] == part.stage)]
 
     def _swept(self, cell: Cell) -> _Found:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rdp.claims.cells import asked
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.words import amount, count, named
+from rdp.settings import cells
 from rdp.stats import LEVEL, power
 from rdp.study import Plan
 
@@ -29,8 +30,9 @@ class Prospect:
 
 def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
     """Of each claim and kind of datasets that some cell of the study speaks to."""
+    groups = cells(plan)
     for name, claim in claims.claims.items():
-        found = asked(claim, plan)
+        found = asked(claim, plan, groups)
         for kind in KINDS:
             here = [pairs for setting, pairs in found.items() if claims.kind(setting.dataset) == kind]
             if settings := len(here):

@@ -7,18 +7,19 @@ correction is over the comparisons of a claim. Where too little is known it is u
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
+from rdp import settings
 from rdp.claims.cells import Pair, Pairs, asked
 from rdp.claims.metrics import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.words import count, named
 from rdp.settings import Setting
 from rdp.stats import LEVEL, Effect, holm
-from rdp.study import Plan
 
 Outcome = Literal["holds", "fails", "undecided", "absent"]
 Word = Literal["supported", "refuted", "inconclusive", "not tested"]
+WORDS: tuple[Word, ...] = get_args(Word)
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,11 @@ class Finding:
 def decide(claims: Claims, records: Records) -> list[Finding]:
     """The verdicts on all claims, in the order of their file."""
     plan = records.tables.plan
-    return [_decide(name, claim, claims, plan, records) for name, claim in claims.claims.items()]
+    groups = settings.cells(plan)
+    return [_decide(name, claim, claims, asked(claim, plan, groups), records) for name, claim in claims.claims.items()]
 
 
-def _decide(name: str, claim: Claim, claims: Claims, plan: Plan, records: Records) -> Finding:
-    settings_asked = asked(claim, plan)
+def _decide(name: str, claim: Claim, claims: Claims, settings_asked: dict[Setting, Pairs], records: Records) -> Finding:
     verdicts = {}
     for kind in KINDS:
         here = {s: pairs for s, pairs in settings_asked.items() if claims.kind(s.dataset) == kind}
@@ -128,7 +129,7 @@ def _untested(
     reason = evidence.absent or ""
     if not reason and evidence.effect.n < least:
         reason = f"{count(evidence.effect.n, 'seed')}, and {least} are needed"
-    elif not reason and part.direction == "within":
+    elif not reason:
         reason = evidence.idle or ""
     return Comparison(setting, part, cell.label, other and other.label, decides, evidence, outcome, reason)
 

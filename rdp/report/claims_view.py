@@ -5,6 +5,7 @@ from typing import Any
 
 from rdp.claims import words
 from rdp.claims.model import KINDS, Part
+from rdp.claims.verdicts import WORDS
 from rdp.report import forms
 
 PAPERS = {"2411.09475": "ResidualDroppath", "2402.08645": "Plain Neural Net Hypothesis"}
@@ -46,9 +47,8 @@ def groups(content: dict[str, Any], drawn: dict[str, str], runs: Collection[str]
 
 def tally(content: dict[str, Any]) -> dict[str, dict[str, int]]:
     """How many claims have which verdict, by kind of datasets."""
-    order = ("supported", "refuted", "inconclusive", "not tested")
-    words = {kind: [claim["verdicts"][kind]["verdict"] for claim in content["claims"]] for kind in KINDS}
-    return {kind: {word: here.count(word) for word in order if word in here} for kind, here in words.items()}
+    found = {kind: [claim["verdicts"][kind]["verdict"] for claim in content["claims"]] for kind in KINDS}
+    return {kind: {word: here.count(word) for word in WORDS if word in here} for kind, here in found.items()}
 
 
 def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> dict[str, Any]:

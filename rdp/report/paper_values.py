@@ -12,6 +12,7 @@ from typing import Any
 from rdp import data, models, records, settings
 from rdp.claims import told
 from rdp.claims.model import KINDS
+from rdp.claims.verdicts import WORDS
 from rdp.errors import UserError
 from rdp.methods import method_class
 from rdp.report import contents, efficiency, facts, summary
@@ -19,7 +20,6 @@ from rdp.report.claims_view import FIGURES
 from rdp.report.forms import DASH, listed
 from rdp.study import Plan
 
-_WORDS = ("supported", "refuted", "inconclusive", "not tested")
 _STATUSES = ("completed", "diverged", "failed", "missing")
 _NARROW = 345.0  # points of a figure that can be read at half the column
 _HEAD = 2000  # characters of an SVG file, its size among them
@@ -61,7 +61,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "tally": {kind: _tally(claims, kind) for kind in KINDS},
         "effects": [
             {"word": word, "kind": kind, "effects": found}
-            for word in _WORDS[:2]
+            for word in WORDS[:2]
             for kind in KINDS
             if (found := _effects(claims, kind, word))
         ],
@@ -111,7 +111,7 @@ def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, l
 
 def _tally(claims: list[dict[str, Any]], kind: str) -> dict[str, int]:
     words = [claim["verdicts"][kind]["verdict"] for claim in claims]
-    return {word: words.count(word) for word in _WORDS}
+    return {word: words.count(word) for word in WORDS}
 
 
 def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """Planted records give each verdict of each claim, and none by accident."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -143,7 +142,7 @@ class TestFixedBeforeTheRuns:
 
     def test_a_claim_seen_before_the_runs_is_not_late(self, planted, monkeypatch):
         # The planted runs began in 2020.
-        monkeypatch.setattr("rdp.claims.ledger.time.gmtime", lambda: time.struct_time((2019, 1, 1, 0, 0, 0, 0, 0, 0)))
+        monkeypatch.setattr("rdp.claims.ledger.timestamp", lambda seconds: "2019-01-01T00:00:00Z")
         ledger.note(planted.results)
         monkeypatch.undo()
         claim = claim_of(told.write(planted), "PNNH-5")
@@ -155,7 +154,7 @@ class TestFixedBeforeTheRuns:
         assert claim["runs_before_it"] == 4 * SEEDS  # two methods on two datasets
 
     def test_an_edited_claim_is_another(self, planted, monkeypatch, tmp_path):
-        monkeypatch.setattr("rdp.claims.ledger.time.gmtime", lambda: time.struct_time((2019, 1, 1, 0, 0, 0, 0, 0, 0)))
+        monkeypatch.setattr("rdp.claims.ledger.timestamp", lambda seconds: "2019-01-01T00:00:00Z")
         ledger.note(planted.results)
         monkeypatch.undo()
         text = places.claims().read_text(encoding="utf-8").replace("within, margin: 1.0", "within, margin: 2.0")
