@@ -3,12 +3,20 @@
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 2000  # signs of a message
+
 
 class UserError(Exception):
     """Bad input, told in one line that says what is wrong and where.
 
-    The command line prints the message without a traceback and exits with status 2.
+    The command line prints the message without a traceback and exits with status 2. What it quotes came from outside:
+    signs that no terminal shows as they are, be it the end of a line or the turn of a writing direction, are told by
+    their numbers, and of a message beyond all reading the middle is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        told = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
+        super().__init__(told if len(told) <= _LONGEST else f"{told[: _LONGEST // 2]} … {told[-_LONGEST // 2 :]}")
 
 
 class Terminated(Exception):

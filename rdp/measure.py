@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import files, probes
+from rdp import probes, sealed
 from rdp.data import prepared
-from rdp.errors import UserError
 from rdp.records import readable
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -29,25 +28,31 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     each, which changes no number.
     """
     processes = cores // plan.study.threads
-    path = results / plan.name / "probes" / f"{name}.parquet"
     columns = ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
     measured = partial(_cell, name=name, results=results, threads=plan.study.threads, seeds=plan.study.probe_seeds)
-    with files.whole(path) as part, ExitStack() as stack:
+    with ExitStack() as stack:
         each: Callable[..., Iterator[list[dict[str, Any]]]] = map
         if processes > 1:
             pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads survive no fork
             each = stack.enter_context(pool).map
         rows = [row for found in each(measured, plan.cells) for row in found]
-        pd.DataFrame(rows, columns=columns).to_parquet(part, index=False)
+    return save(plan.name, name, results, pd.DataFrame(rows, columns=columns))
+
+
+def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:
+    """Write a probe's table."""
+    path = _path(study, name, results)
+    sealed.write_table(path, table, study)
     return path
 
 
 def read(study: str, name: str, results: Path) -> pd.DataFrame:
     """The table that `write` left."""
-    path = results / study / "probes" / f"{name}.parquet"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run: rdp probe {study} {name}")
-    return pd.read_parquet(path)
+    return sealed.read_table(_path(study, name, results), study, f"run: rdp probe {study} {name}")[0]
+
+
+def _path(study: str, name: str, results: Path) -> Path:
+    return results / study / "probes" / f"{name}.parquet"
 
 
 def _cell(cell: Cell, *, name: str, results: Path, threads: int, seeds: int | None) -> list[dict[str, Any]]:

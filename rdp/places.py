@@ -1,19 +1,39 @@
 """Where things are: the study files and templates of the project, the results and data of the user."""
 
 import os
+import re
 from pathlib import Path
 
+from rdp.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
+_ROOM = Path("-" * 100, "-" * 100)  # as long as any name below a directory of ours
 
 
-def results() -> Path:
-    """The results directory: ``RDP_RESULTS``, by default ``results/`` in the working directory."""
-    return Path(os.environ.get("RDP_RESULTS") or "results")
+def results(stated: str | None = None) -> Path:
+    """The results directory: as ``stated``, or ``RDP_RESULTS``, by default ``results/`` in the working directory."""
+    return _directory(stated or os.environ.get("RDP_RESULTS") or "results")
 
 
 def datasets() -> Path:
     """The directory of downloaded datasets: ``RDP_DATA``, by default ``data/`` in the working directory."""
-    return Path(os.environ.get("RDP_DATA") or "data")
+    return _directory(os.environ.get("RDP_DATA") or "data")
+
+
+def named(name: str) -> Path:
+    """A path that came from outside; `UserError` for one with signs that no name of a file should hold."""
+    if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name):
+        raise UserError(f"{name}: a path without control characters is needed")
+    return Path(name)
+
+
+def _directory(name: str) -> Path:
+    path = named(name)
+    try:
+        (path / _ROOM).exists()
+    except OSError as error:  # too long, or of somebody else
+        raise UserError(f"{path}: cannot be used ({error.strerror})") from None
+    return path
 
 
 def studies() -> dict[str, Path]:

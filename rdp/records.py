@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import data, files, fingerprint, models
+from rdp import data, fingerprint, models, sealed
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -86,24 +86,24 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame) -> pd.DataFr
 def write(plan: Plan, results: Path) -> pd.DataFrame:
     """Write ``records.parquet``, ``history.parquet`` and ``sweep.parquet`` of a study; return the records."""
     records, history = collect(plan, results)
-    folder = results / plan.name
-    for name, table in zip(TABLES, (records, history, collect_sweep(plan, results, records)), strict=True):
-        with files.whole(folder / f"{name}.parquet") as part:
-            table.to_parquet(part, index=False)
+    save(plan.name, results, records, history, collect_sweep(plan, results, records))
     return records
 
 
+def save(study: str, results: Path, *tables: pd.DataFrame) -> None:
+    """Write the tables of a study, those of `TABLES`. Each belongs to the one before it, the first to the study."""
+    of = study
+    for name, table in zip(TABLES, tables, strict=True):
+        of = sealed.write_table(results / study / f"{name}.parquet", table, of)
+
+
 def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The tables that `write` left."""
-    tables = []
+    """The tables that `write` left, all of one writing: it may have been killed between two of them."""
+    of, tables = study, []
     for name in TABLES:
         path = results / study / f"{name}.parquet"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; run: rdp collect {study}")
-        try:
-            tables.append(pd.read_parquet(path))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: damaged ({error}); run: rdp collect {study}") from None
+        table, of = sealed.read_table(path, of, f"run: rdp collect {study}")
+        tables.append(table)
     return tables[0], tables[1], tables[2]
 
 

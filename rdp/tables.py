@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rdp import measure, models, records, settings
+from rdp import measure, models, records, sealed, settings
 from rdp.errors import UserError
 from rdp.settings import Setting
 from rdp.study import Plan
@@ -43,9 +43,7 @@ class Tables:
     def speed(self) -> pd.DataFrame:
         """The throughput of the study's methods, as `rdp.bench.study.write` left it."""
         path = self.results / self.plan.name / "speed.parquet"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; run: rdp speed {self.plan.name}")
-        return pd.read_parquet(path)
+        return sealed.read_table(path, self.plan.name, f"run: rdp speed {self.plan.name}")[0]
 
     def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
         """The rows of each setting, in the study's order; a table without rows belongs to all of them."""
@@ -72,5 +70,13 @@ class Tables:
 
 
 def load(plan: Plan, results: Path) -> Tables:
-    """The tables of a study, as `rdp.records.write` left them."""
-    return Tables(plan, *records.read(plan.name, results), results)
+    """The tables of a study, as `rdp.records.write` left them.
+
+    Raises:
+        UserError: a table that is absent or damaged, or of the study as it was before its file changed.
+    """
+    found = Tables(plan, *records.read(plan.name, results), results)
+    if found.records["run"].tolist() != [spec.run for spec in plan.specs]:
+        path = results / plan.name / "records.parquet"
+        raise UserError(f"{path}: its runs are not those of {plan.file}; run: rdp collect {plan.name}")
+    return found

@@ -1,6 +1,7 @@
 """Reading and checking what people write: YAML files, and one line for the first thing that is wrong in them."""
 
 import re
+import reprlib
 import typing
 from collections.abc import Collection
 from pathlib import Path
@@ -11,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdp.errors import UserError, choices
 
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and the ends of lines
+_brief = reprlib.Repr()  # of a value that may be of any size
+_brief.maxstring = _brief.maxother = _brief.maxlong = 200
+
 
 class Strict(BaseModel):
     """A model that refuses keys it does not know and never changes once made."""
@@ -19,7 +24,21 @@ class Strict(BaseModel):
 
 
 class Loader(yaml.SafeLoader):
-    """YAML's safe types alone, and no key twice: the last one would win in silence."""
+    """YAML's safe types alone, and no key twice: the last one would win in silence.
+
+    Nor control characters, which a terminal obeys in place of showing them, nor integers of more than 64 bits.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, KeyError, AttributeError) as error:  # 2001-99-99, 0x_, !!bool maybe
+            raise yaml.constructor.ConstructorError(None, None, f"not a value ({error})", node.start_mark) from None
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a number too large", node.start_mark)
+        if isinstance(value, str) and _UNSEEN.search(value):
+            raise yaml.constructor.ConstructorError(None, None, "a text with control characters", node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -42,6 +61,8 @@ def read_mapping(file: Path, what: str) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{file}: not readable as YAML: nested too deeply") from None
     if not isinstance(content, dict):
         raise UserError(f"{file}: {what} of keys, found {type(content).__name__}")
     return content
@@ -91,7 +112,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str, beside:
     if first["type"] == "value_error":  # our own words, which name the place themselves
         message = str(first["ctx"]["error"])
         return message if not first["loc"] else f"{place}: {message}"
-    shown = "" if first["type"] == "missing" else f", found {first['input']!r}"
+    shown = "" if first["type"] == "missing" else f", found {_brief.repr(first['input'])}"
     return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rdp import files, fingerprint, settings
+from rdp import fingerprint, sealed, settings
 from rdp.bench import Ratio, alternate
 from rdp.data import prepared
 from rdp.runner import choose_device
@@ -31,12 +31,11 @@ def write(plan: Plan, results: Path) -> Path:
     ``median``, ``low`` and ``high`` are of the throughput of a training step, as a multiple of the baseline's, with
     the 95 % interval of the bootstrap over ``rounds``; ``seconds`` is a step's median.
     """
-    chosen = choose_device(plan.study.device)
+    chosen = choose_device(plan.device)
     make_deterministic(plan.study.threads)
     rows = [row for cells in settings.cells(plan).values() for row in _compare(plan, cells, results, chosen)]
     path = results / plan.name / "speed.parquet"
-    with files.whole(path) as part:
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_parquet(part, index=False)
+    sealed.write_table(path, pd.DataFrame(rows, columns=list(COLUMNS)), plan.name)
     return path
 
 

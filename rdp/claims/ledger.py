@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
-from rdp import files
+from rdp import sealed
 from rdp.claims import model
 from rdp.store import timestamp
 
 NEVER = "never"  # later than any time of day, as text too
+_OF = "claims"
 
 
 def note(results: Path) -> None:
@@ -16,16 +17,16 @@ def note(results: Path) -> None:
     for name in claims.claims:
         path = _path(claims.digest(name), results)
         if not path.exists():
-            with files.whole(path) as part:
-                part.write_text(timestamp(time.time()), encoding="utf-8")
+            sealed.write(path, f"{timestamp(time.time())} {sealed.BLANK}\n".encode(), _OF)
 
 
 def first_seen(digest: str, results: Path) -> str:
     """When `note` first saw a claim with this digest; after all times, where it never did."""
-    try:
-        return _path(digest, results).read_text(encoding="utf-8").strip()
-    except OSError:
+    path = _path(digest, results)
+    if not path.exists():
         return NEVER
+    content, _ = sealed.read(path, _OF, "delete it, and the claim counts as first seen when the next run is trained")
+    return content.decode().partition(" ")[0]
 
 
 def _path(digest: str, results: Path) -> Path:

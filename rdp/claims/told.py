@@ -4,13 +4,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rdp import files
+from rdp import sealed
 from rdp.claims import ledger, model, words
 from rdp.claims.metrics import Records
 from rdp.claims.model import KINDS, Claims, Part
 from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, decide
 from rdp.claims.words import count
-from rdp.errors import UserError
 from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
 from rdp.tables import Tables
 
@@ -27,17 +26,18 @@ def write(tables: Tables) -> dict[str, Any]:
     claims = model.load()
     ledger.note(tables.results)
     content = as_json(claims, decide(claims, Records(tables)), tables)
-    files.write_json(_path(tables.plan.name, tables.results), content)
+    save(tables.plan.name, tables.results, content)
     return content
+
+
+def save(study: str, results: Path, content: dict[str, Any]) -> None:
+    """Write what was decided: ``claims.json``."""
+    sealed.write_json(_path(study, results), content, study)
 
 
 def read(study: str, results: Path) -> dict[str, Any]:
-    """What `write` left."""
-    path = _path(study, results)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run: rdp claims {study}")
-    content: dict[str, Any] = files.read_json(path)
-    return content
+    """What `save` left."""
+    return sealed.read_json(_path(study, results), study, f"run: rdp claims {study}")
 
 
 def _path(study: str, results: Path) -> Path:

@@ -88,8 +88,11 @@ def load(name: str, results: Path) -> Prepared:
 
     target = folder(name, results)
     if not (target / "manifest.json").exists():
-        prepare(name, results)
-    manifest = files.read_json(target / "manifest.json")
+        prepare(name, results, download=False)  # a job fetches nothing: it may run where there is no network
+    try:
+        manifest = files.read_json(target / "manifest.json")
+    except UserError as error:
+        raise UserError(f"{error}; run: rdp data prepare {name}") from None
     seal = manifest.pop("seal", None) if isinstance(manifest, dict) else None
     if seal is None or seal != _seal(manifest) or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
         raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")

@@ -80,6 +80,8 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
 def _verify(name: str, make: type, root: Path, download: bool) -> None:
     """Check every file before a byte of it is decoded; fetch what is absent where that is allowed."""
     files = _published(name, make, root)
+    if (processed := root / _CLASSES[name] / "processed").exists():
+        raise UserError(f"{processed}: torchvision reads this in place of files whose checksum is known; delete it")
     absent = [path for path in files if not path.is_file()]
     if absent and download:
         try:

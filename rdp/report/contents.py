@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from rdp import data, models, places, settings
+from rdp import data, models, places, sealed, settings
 from rdp.errors import UserError
 from rdp.study import Plan
 
@@ -49,6 +49,16 @@ def caption(name: str) -> dict[str, str]:
     if found is None:
         raise UserError(f"{places.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
     return found | ({"title": f"{found['title']}, {label}"} if label else {})
+
+
+def save_drawing(plan: Plan, name: str, folder: Path, drawing: str) -> None:
+    """Write a figure as SVG, which the page and the paper hold: sealed like the numbers that it shows."""
+    sealed.write(folder / f"{name}.svg", f"{drawing}<!-- {sealed.BLANK} -->\n".encode(), plan.name)
+
+
+def drawing(plan: Plan, name: str, folder: Path) -> str:
+    """The SVG that `save_drawing` left."""
+    return sealed.read(folder / f"{name}.svg", plan.name, f"run: rdp plot {plan.name} {name}")[0].decode()
 
 
 def choices() -> list[dict[str, str]]:

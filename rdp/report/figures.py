@@ -1,5 +1,6 @@
 """Figures: which function draws which, and writing them with the data that are in them."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def write(tables: Tables, name: str, results: Path) -> None:
     folder = results / tables.plan.name / "figures"
     drawing.figure.draw_without_rendering()  # lays it out, which takes most of the time: once for all three files
     drawing.figure.set_layout_engine("none")
-    for kind, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", {})):
+    svg = io.BytesIO()
+    drawing.figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=150)
+    contents.save_drawing(tables.plan, name, folder, svg.getvalue().decode())
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {})):
         with files.whole(folder / f"{name}.{kind}") as part:
             drawing.figure.savefig(part, format=kind, metadata=metadata, dpi=150)
     plt.close(drawing.figure)

@@ -10,16 +10,16 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
-from rdp import data, files, places, records, settings
+from rdp import data, files, places, settings, tables
 from rdp.claims import told
-from rdp.errors import UserError
 from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary
 from rdp.study import Plan
 
 
 def write(plan: Plan, results: Path) -> Path:
     """Write ``report/index.html`` and ``tables/`` of a study from what was collected, decided and drawn."""
-    table, history, _ = records.read(plan.name, results)
+    loaded = tables.load(plan, results)
+    table, history = loaded.records, loaded.history
     claims = told.read(plan.name, results)
     folder = results / plan.name
     cells = summary.cells(plan, table)
@@ -108,11 +108,8 @@ def _rotated(plan: Plan) -> list[str]:
 def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
     found = []
     for name in contents.figures(plan):
-        path = drawn / f"{name}.svg"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; run: rdp plot {plan.name} {name}")
         # Escaped, a drawing is a fifth smaller than in base64.
-        image = quote(path.read_text(encoding="utf-8"), safe=" /:;=,.'()-+*@!?[]{}|")
+        image = quote(contents.drawing(plan, name, drawn), safe=" /:;=,.'()-+*@!?[]{}|")
         found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml,{image}"})
     return found
 

@@ -9,11 +9,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rdp import data, models, records, settings
+from rdp import data, models, settings, tables
 from rdp.claims import told
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
-from rdp.errors import UserError
 from rdp.methods import method_class
 from rdp.report import contents, efficiency, facts, summary
 from rdp.report.claims_view import FIGURES
@@ -27,7 +26,7 @@ _HEAD = 2000  # characters of an SVG file, its size among them
 
 def values(plan: Plan, results: Path) -> dict[str, Any]:
     """Everything that the templates show."""
-    table, _, _ = records.read(plan.name, results)
+    table = tables.load(plan, results).records
     decided = told.read(plan.name, results)
     cells = summary.cells(plan, table)
     figures = _figures(plan, results / plan.name / "figures")
@@ -132,17 +131,14 @@ def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:
     """The study's figures in its order, with their captions and their place below the study's folder."""
     found = {}
     for name in contents.figures(plan):
-        path = drawn / f"{name}.svg"
-        if not path.is_file():
-            raise UserError(f"{path}: no such file; run: rdp plot {plan.name} {name}")
-        found[name] = contents.caption(name) | {"path": f"/figures/{name}.svg", "width": _width(path)}
+        width = _width(contents.drawing(plan, name, drawn))
+        found[name] = contents.caption(name) | {"path": f"/figures/{name}.svg", "width": width}
     return found
 
 
-def _width(figure: Path) -> float:
-    """How wide a figure was drawn, in points; infinity for a file that does not say."""
-    with figure.open(encoding="utf-8", errors="replace") as file:
-        found = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', file.read(_HEAD))
+def _width(drawing: str) -> float:
+    """How wide a figure was drawn, in points; infinity for one that does not say."""
+    found = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', drawing[:_HEAD])
     return float(found[1]) if found else float("inf")
 
 

@@ -84,13 +84,9 @@ def make_history(table: pd.DataFrame, epochs: int = EPOCHS) -> pd.DataFrame:
 
 def save(plan: Plan, results: Path, table: pd.DataFrame, history: pd.DataFrame) -> Tables:
     """Write the tables of a study, with a figure each of a few bytes."""
-    folder = results / plan.name
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    sweep = records.collect_sweep(plan, results, table)
-    for name, rows in zip(records.TABLES, (table, history, sweep), strict=True):
-        rows.to_parquet(folder / f"{name}.parquet", index=False)
+    records.save(plan.name, results, table, history, records.collect_sweep(plan, results, table))
     for name in contents.figures(plan):
-        (folder / "figures" / f"{name}.svg").write_text(DRAWING)
+        contents.save_drawing(plan, name, results / plan.name / "figures", DRAWING)
     return tables.load(plan, results)
 
 

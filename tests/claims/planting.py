@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from rdp import data, digest, files, fingerprint, records, study, tables
+from rdp import data, digest, files, fingerprint, records, sealed, study, tables
 from rdp.claims.metrics import closed_form
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -216,5 +216,4 @@ def _surviving_neurons(cell: Cell, seed: int, stage: str, world: World) -> list[
 
 
 def _save(plan: Plan, results: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    with files.whole(results / plan.name / f"{name}.parquet") as part:
-        pd.DataFrame(rows).to_parquet(part, index=False)
+    sealed.write_table(results / plan.name / f"{name}.parquet", pd.DataFrame(rows), plan.name)

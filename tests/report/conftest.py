@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdp import records, study
+from rdp import measure, records, study
 from rdp.study import Plan
 
 STUDY = """
@@ -115,17 +115,12 @@ def make_sweep(plan: Plan, folder: Path) -> pd.DataFrame:
 
 
 def save(plan: Plan, results: Path, tables: Planted) -> None:
-    folder = results / plan.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in zip(records.TABLES, tables, strict=True):
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+    records.save(plan.name, results, *tables)
 
 
 def save_probe(plan: Plan, results: Path, name: str, rows: list[dict[str, Any]]) -> None:
     """A probe's table, as `rdp.measure.write` leaves it."""
-    path = results / plan.name / "probes" / f"{name}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_parquet(path, index=False)
+    measure.save(plan.name, name, results, pd.DataFrame(rows))
 
 
 @pytest.fixture

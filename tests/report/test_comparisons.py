@@ -1,7 +1,6 @@
 """The comparisons at equal steps, operations and updates: which cells belong together, and their numbers."""
 
 import math
-import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from rdp import files, study
+from rdp import study
+from rdp.claims import told
 from rdp.report import contents, page, summary
 from rdp.study import Plan
 
@@ -52,18 +52,14 @@ def table_with(text: str, *columns: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Plan, Path, Planted], str]:
+def build() -> Callable[[Plan, Path, Planted], str]:
     """Write the page of a study, with one picture for all of its figures."""
-    picture = tmp_path_factory.mktemp("picture") / "picture.svg"
-    picture.write_text("<svg/>")
 
     def write(plan: Plan, results: Path, planted: Planted) -> str:
         save(plan, results, planted)
-        folder = results / plan.name / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
         for name in contents.figures(plan):
-            shutil.copy(picture, folder / f"{name}.svg")
-        files.write_json(results / plan.name / "claims.json", {"confirmatory": [], "level": 0.05, "claims": []})
+            contents.save_drawing(plan, name, results / plan.name / "figures", "<svg/>")
+        told.save(plan.name, results, {"confirmatory": [], "level": 0.05, "claims": []})
         return page.write(plan, results).read_text()
 
     return write

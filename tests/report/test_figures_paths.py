@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rdp import study, tables, theory
+from rdp import sealed, study, tables, theory
 from rdp.errors import UserError
 from rdp.report import figures
 from rdp.study import Cell, Plan
@@ -215,7 +215,7 @@ def test_throughput_is_of_the_baseline_with_its_interval(plan: Plan, tmp_path: P
     ]
     with pytest.raises(UserError, match="run: rdp speed paths"):
         figures.draw(loaded, "throughput")
-    pd.DataFrame(rows).to_parquet(tmp_path / plan.name / "speed.parquet", index=False)
+    sealed.write_table(tmp_path / plan.name / "speed.parquet", pd.DataFrame(rows), plan.name)
     drawing = figures.draw(loaded, "throughput")
     assert len(drawing.data) == len(plan.cells)
     assert drawing.figure.axes[0].get_xlabel() == "training throughput, of pnnh's"

@@ -9,7 +9,7 @@ from typing import Any
 import pypdf
 import pytest
 
-from rdp import files, places, study, tables
+from rdp import places, study, tables
 from rdp.claims import told
 from rdp.claims.metrics import Records
 from rdp.errors import UserError
@@ -59,11 +59,9 @@ def build(tmp_path: Path) -> Build:
         content = told.write(tables.load(plan, results))
         if change is not None:
             change(content)
-            files.write_json(results / plan.name / "claims.json", content)
-        drawn = results / plan.name / "figures"
-        drawn.mkdir(exist_ok=True)
+            told.save(plan.name, results, content)
         for place, name in enumerate(contents.figures(plan)):
-            (drawn / f"{name}.svg").write_text(SVG.format(300 + 100 * (place % 3)))
+            contents.save_drawing(plan, name, results / plan.name / "figures", SVG.format(300 + 100 * (place % 3)))
         return paper.write(plan, results)
 
     return write
@@ -239,7 +237,7 @@ def test_a_figure_that_cannot_be_set_leaves_no_paper(tmp_path: Path, build: Buil
     figure = report.parent / "figures" / "differences.svg"
     for file in report.iterdir():
         file.unlink()
-    figure.write_text("<svg")
+    contents.save_drawing(plan, "differences", figure.parent, "<svg")
     with pytest.raises(UserError, match=r"paper\.pdf: Typst cannot set it"):
         paper.write(plan, tmp_path)
     assert list(report.iterdir()) == []

@@ -1,0 +1,113 @@
+"""Studies and claims: a damaged file is refused in a line, or plans the runs it did, or other runs of other names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdp import places, study
+from rdp.claims import model
+
+from .conftest import HARMLESS, NAMED, refusal
+
+STUDY = """
+title: {title}
+seeds: {seeds}
+methods:
+  vanilla:
+  droppath: {{rate: {rate}}}
+grids:
+  - {{datasets: [spiral], architectures: [{architecture}], recipe: {{epochs: {epochs}, batch_size: 50}}}}
+"""
+GOOD = {"title": "Small", "seeds": "1", "rate": "0.1", "architecture": "mlp8", "epochs": "1"}
+
+
+@pytest.mark.parametrize("name", ["quick", "rdp", "pnnh", "pnnh_ablation"])
+def test_a_damaged_study_gives_no_run_the_name_of_another(name: str, tmp_path: Path, try_damages: Any) -> None:
+    path = tmp_path / f"{name}.yaml"
+    path.write_bytes(places.studies()[name].read_bytes())
+    runs = {spec.run: spec for spec in study.load(str(path)).specs}
+
+    def look() -> str:
+        said = refusal(study.load, str(path))
+        if said is not None:
+            assert said.startswith(f"{path}: ")
+            return NAMED
+        for spec in study.load(str(path)).specs:
+            assert spec.run not in runs or spec == runs[spec.run]
+        return HARMLESS
+
+    try_damages(path, 50, look)
+
+
+def test_a_damaged_claim_has_another_digest(tmp_path: Path, try_damages: Any) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_bytes(places.claims().read_bytes())
+    whole = model.load(path)
+
+    def look() -> str:
+        said = refusal(model.load, path)
+        if said is not None:
+            assert said.startswith(f"{path}: ")
+            return NAMED
+        found = model.load(path)
+        for claim, content in found.claims.items():
+            if claim in whole.claims and found.digest(claim) == whole.digest(claim):
+                assert content == whole.claims[claim]
+                assert set(found.confirmatory) == set(whole.confirmatory)
+        return HARMLESS
+
+    try_damages(path, 60, look)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "told"),
+    [
+        ("title", "2001-99-99", "not a value"),
+        ("seeds", "0x_", "not a value"),
+        ("seeds", "!!bool maybe", "not a value"),
+        ("title", "!!timestamp soon", "not a value"),
+        ("seeds", "9" * 5000, "not a value"),
+        ("epochs", "1" * 400, "a number too large"),
+        ("seeds", "2020202020", "seeds: 2,020,202,020 of 2 cells are too many runs"),
+        ("seeds", "[4294967296]", "seeds"),
+        ("title", r'"\ud800"', "control characters"),
+        ("title", r'"\e[2J"', "control characters"),
+        ("architecture", r'"mlp8\0"', "control characters"),
+        ("architecture", r'"mlp8\n"', r"unknown name 'mlp8\n'; did you mean 'mlp8'?"),
+        ("architecture", r'"\u202Emlp8"', r"unknown name '\u202emlp8'; did you mean 'mlp8'?"),
+        ("architecture", "../mlp8", "unknown name '../mlp8'"),
+        ("architecture", "ml\u0440\u0038", "unknown name"),  # of Cyrillic letters
+        ("architecture", "[" * 1000, "nested too deeply"),
+        ("rate", "&a [*a]", "methods.droppath.rate"),
+        ("rate", "&a [0, 0, 0, 0]\n  # *a" + "x" * 9, "not readable as YAML"),
+        ("rate", "!!python/object/apply:os.system [touch executed]", "not readable as YAML"),
+    ],
+)
+def test_what_yaml_makes_of_it_is_told_in_a_line(
+    key: str, text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(STUDY.format(**GOOD | {key: text}))
+    said = refusal(study.load, "small.yaml")
+    assert said.startswith("small.yaml: ")
+    assert told in said
+    assert len(said) <= 2100
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_what_was_found_in_place_of_a_value_is_told_in_brief(tmp_path: Path) -> None:
+    """Ten times ten times ... of a word: written out, it would fill the memory."""
+    lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    path = tmp_path / "small.yaml"
+    path.write_text("title:\n" + "".join(f"  {line}\n" for line in lines))
+    assert "title: input should be a valid string, found {" in refusal(study.load, str(path))
+
+
+def test_a_study_may_have_as_many_runs_as_a_machine_plans(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(STUDY.format(**GOOD | {"seeds": "50001"}))
+    assert "a study has at most 100,000" in refusal(study.load, str(path))
+    path.write_text(STUDY.format(**GOOD | {"seeds": "1000"}))
+    assert len(list(study.load(str(path)).specs)) == 2000

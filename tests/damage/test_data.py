@@ -1,0 +1,162 @@
+"""Datasets: what is prepared is verified whenever it is read, and a source before a byte of it is decoded."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rdp import digest
+from rdp.data import prepared, torchvision_images
+
+from .conftest import HARMLESS, NAMED, refusal
+
+IDX = sorted(torchvision_images._FASHION_MNIST_SHA256)
+CIFAR = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
+IMAGES = 20  # in a file that is made up
+slow = pytest.mark.slow  # torchvision takes seconds to load; the plainest of it is in tests/unit/test_data_images.py
+
+
+@pytest.fixture(scope="module")
+def spiral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results directory in which the spiral is prepared."""
+    folder = tmp_path_factory.mktemp("spiral")
+    prepared.prepare("spiral", folder)
+    return folder
+
+
+@pytest.mark.parametrize(("name", "cases"), [("data.safetensors", 100), ("manifest.json", 60)])
+def test_a_damaged_dataset_is_named_or_read_as_it_was(name: str, cases: int, spiral: Path, try_damages: Any) -> None:
+    path, whole = spiral / "data" / "spiral" / name, prepared.load("spiral", spiral)
+
+    def look() -> str:
+        said = refusal(prepared.load, "spiral", spiral)
+        if said is None:
+            found = prepared.load("spiral", spiral)
+            assert digest.of_arrays(found.arrays) == digest.of_arrays(whole.arrays) == found.digest
+            assert (found.mean.tolist(), found.std.tolist()) == (whole.mean.tolist(), whole.std.tolist())
+            return HARMLESS
+        assert str(path) in said
+        assert "damaged" in said
+        assert said.endswith("run: rdp data prepare spiral")
+        return NAMED
+
+    try_damages(path, cases, look)
+
+
+def idx(array: np.ndarray) -> bytes:
+    """An array as Fashion-MNIST's files hold it."""
+    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
+
+
+@pytest.fixture
+def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory with few images of noise in Fashion-MNIST's form, its checksums exchanged for theirs."""
+    raw, draw = tmp_path / "FashionMNIST" / "raw", np.random.default_rng(0)
+    raw.mkdir(parents=True)
+    for name in IDX:
+        shape = (IMAGES, 28, 28) if "images" in name else (IMAGES,)
+        (raw / name).write_bytes(idx(draw.integers(0, 10, shape, dtype=np.uint8)))
+    sums = {name: digest.of_file(raw / name) for name in IDX}
+    monkeypatch.setattr(torchvision_images, "_FASHION_MNIST_SHA256", sums)
+    return tmp_path
+
+
+@slow
+@pytest.mark.parametrize("name", IDX)
+def test_a_damaged_source_is_named_before_it_is_read(
+    name: str, fashion: Path, try_damages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import FashionMNIST
+
+    opened = []
+    read = FashionMNIST._load_data
+    monkeypatch.setattr(FashionMNIST, "_load_data", lambda self: opened.append(self) or read(self))
+    path = fashion / "FashionMNIST" / "raw" / name
+
+    def look() -> str:
+        assert str(path) in refusal(torchvision_images.read, "fashion_mnist", fashion, False)
+        return NAMED
+
+    try_damages(path, 15, look)
+    assert not opened
+    assert len(torchvision_images.read("fashion_mnist", fashion, False)["test_y"]) == IMAGES
+    assert opened
+
+
+@slow
+def test_what_an_old_torchvision_left_is_not_read_in_place_of_the_source(fashion: Path) -> None:
+    """Of such files nobody knows the checksum, and torchvision prefers them."""
+    processed = fashion / "FashionMNIST" / "processed"
+    processed.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)), processed / name)
+    from torchvision.datasets import FashionMNIST
+
+    assert len(FashionMNIST(fashion)) == 3  # so they would be
+    said = refusal(torchvision_images.read, "fashion_mnist", fashion, False)
+    assert said.startswith(f"{processed}: torchvision reads this")
+
+
+class Trap:
+    """An object whose unpickling leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[Path]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory with few images in CIFAR-10's form, its checksums exchanged for those of the files."""
+    from torchvision.datasets import CIFAR10
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in CIFAR[:-1]:
+        content = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / CIFAR[-1]).write_bytes(pickle.dumps({"label_names": ["a", "b"]}))
+    sums = {name: digest.of_file(folder / name, "md5") for name in CIFAR}
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in CIFAR[:5]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+    return tmp_path
+
+
+@slow
+@pytest.mark.parametrize("name", CIFAR)
+def test_a_damaged_pickle_is_not_unpickled(
+    name: str, cifar: Path, try_damages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    load = pickle.load
+    monkeypatch.setattr("torchvision.datasets.cifar.pickle.load", lambda *a, **k: opened.append(a) or load(*a, **k))
+    path = cifar / "cifar-10-batches-py" / name
+
+    def look() -> str:
+        assert str(path) in refusal(torchvision_images.read, "cifar10", cifar, False)
+        return NAMED
+
+    try_damages(path, 10, look)
+    assert not opened
+    assert len(torchvision_images.read("cifar10", cifar, False)["test_y"]) == 2
+    assert len(opened) == len(CIFAR) + 1  # the names of the classes are read with either split
+
+
+@slow
+@pytest.mark.parametrize("name", CIFAR)
+def test_a_pickle_that_would_do_something_and_is_not_the_published_one_does_nothing(name: str, cifar: Path) -> None:
+    """Each file in turn, beside others that are as published."""
+    path, trace = cifar / "cifar-10-batches-py" / name, cifar / "unpickled"
+    path.write_bytes(pickle.dumps(Trap(trace)))
+    said = refusal(torchvision_images.read, "cifar10", cifar, False)
+    assert said.startswith(f"{path}: damaged or not cifar10's file: md5 ")
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())
+    assert trace.exists()  # so it would have
