@@ -1,10 +1,12 @@
 """Checkpoints from which a run goes on to the same bits.
 
 A checkpoint is one safetensors file: the tensors of network and optimizer, and everything else as JSON in its
-header, under one checksum. The step is in its name; the previous one is kept until the next is whole.
+header, under one checksum. The step is in its name. The last two are kept, each whole: should the newest turn out
+to be damaged when it is read, training goes back to the one before.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from safetensors.torch import save_file
 from rdp import digest, files
 
 _PATTERN = "checkpoint-*.safetensors"
+_KEPT = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,11 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, then remove those before it."""
+    """Write a checkpoint, then remove all but it and the one before it.
+
+    Raises:
+        UserError: it cannot be written; those before it stay as they are.
+    """
     path = folder / f"checkpoint-{checkpoint.step:09d}.safetensors"
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     content = {"step": checkpoint.step, "identity": checkpoint.identity, "state": checkpoint.state}
@@ -44,9 +51,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     header = {"content": json.dumps(content), "digest": digest.of(content)}
     with files.whole(path) as part:
         save_file(tensors, part, metadata=header)
-    for older in folder.glob(_PATTERN):
-        if older < path:
-            older.unlink(missing_ok=True)
+    for older in sorted(folder.glob(_PATTERN))[:-_KEPT]:
+        with suppress(OSError):  # one too many does no harm
+            older.unlink()
 
 
 def latest(folders: list[Path], identity: dict[str, Any]) -> tuple[Checkpoint | None, list[str]]:

@@ -2,28 +2,45 @@
 
 import json
 import os
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from rdp.errors import UserError
+
+# The user's permissions for a new file: what safetensors writes, nobody else could read.
+_MODE = 0o666 & ~(_umask := os.umask(0))
+os.umask(_umask)
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends, and vanishes if it fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A temporary path beside ``path`` that takes its name when the block ends, and vanishes if it fails.
+
+    Raises:
+        UserError: the file cannot be written: a full disk, a folder that is a file. What ``path`` held stays.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two hosts may have processes of one number
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
+        part.chmod(_MODE)
         flush(part)
         part.replace(path)
     except OSError as error:
-        raise UserError(f"{error.filename or path}: cannot be written ({error.strerror or error})") from None
+        name = path if error.filename in (None, str(part)) else error.filename
+        raise UserError(f"{name}: cannot be written ({error.strerror or error})") from None
+    except SafetensorError as error:  # safetensors tells so of a full disk
+        raise UserError(f"{path}: cannot be written ({error})") from None
     finally:
         with suppress(OSError):  # the folder itself may be what could not be made
             part.unlink()
+    flush_folder(path.parent)
 
 
 def flush(path: Path) -> None:
@@ -33,6 +50,26 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, so that a power cut undoes no renaming."""
+    with suppress(OSError):  # not every file system can, and what is written is whole without it
+        flush(path)
+
+
+def bring_to_present(paths: Iterable[Path]) -> None:
+    """Date files from the future now, in their order; those that a clock set back since left so.
+
+    Snakemake takes what is made from them for older than they are, and its job for failed.
+    """
+    dated = {}
+    for path in paths:
+        with suppress(OSError):
+            dated[path] = path.stat().st_mtime
+    for path in sorted((path for path, date in dated.items() if date > time.time()), key=dated.__getitem__):
+        with suppress(OSError):
+            os.utime(path)
 
 
 def write_json(path: Path, value: Any) -> None:

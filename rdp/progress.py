@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rdp import files
+from rdp.errors import UserError
 
 _SECONDS = 2.0  # between two writes of the progress file
 
 
 class Reporter:
-    """Tells the progress of one job's runs, one after another."""
+    """Tells the progress of one job's runs, one after another.
+
+    Telling must never end a run: on a full disk, lines and files that cannot be written are left out.
+    """
 
     def __init__(self) -> None:
         self._bar = None
@@ -40,10 +45,11 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """One plain line, above the bar where there is one."""
-        if self._bar:
-            self._bar.console.print(line, markup=False, highlight=False)
-        else:
-            print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            if self._bar:
+                self._bar.console.print(line, markup=False, highlight=False)
+            else:
+                print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
     def run(self, name: str, attempt: Path) -> "RunProgress":
         """Follow one run, whose attempt lies in the directory ``attempt``."""
@@ -56,16 +62,22 @@ class RunProgress:
     def __init__(self, reporter: Reporter, name: str, attempt: Path) -> None:
         self._reporter, self._name, self._file = reporter, name, attempt / "progress.json"
         self._started, self._written, self._rows = time.time(), -1e9, 0
+        self._first: tuple[float, int] | None = None  # when it was first told of, and the step it was at
         bar = reporter._bar
         self._task = bar.add_task(name, total=None, note="") if bar else None
 
     def update(self, step: int, steps: int, history: list[dict[str, Any]]) -> None:
         """Tell that ``step`` of ``steps`` optimizer steps are done."""
-        now = time.monotonic()
+        now = time.monotonic()  # which no change of the clock moves
+        self._first = self._first or (now, step)
         if now - self._written > _SECONDS:
             self._written = now
+            since, first = self._first
             row = {"run": self._name, "step": step, "steps": steps, "started": self._started}
-            files.write_json(self._file, row | {"host": socket.gethostname(), "pid": os.getpid()})
+            row["seconds_left"] = (now - since) / (step - first) * (steps - step) if step > first else None
+            row |= {"slurm_job": os.environ.get("SLURM_JOB_ID"), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+            with suppress(UserError):
+                files.write_json(self._file, row | {"host": socket.gethostname(), "pid": os.getpid()})
         fresh, self._rows = len(history) > self._rows, len(history)
         if self._task is not None:
             note = f"loss {history[-1]['train_loss']:.3f}" if history else ""

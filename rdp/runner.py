@@ -1,6 +1,5 @@
 """One job: train the seeds of a cell in one process, and leave a record and a receipt for each."""
 
-import fcntl
 import platform
 import resource
 import signal
@@ -15,14 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rdp import checkpoint, digest, fingerprint, places, tuning
+from rdp import checkpoint, digest, files, fingerprint, places, tuning
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
+from rdp.lock import lock
 from rdp.progress import Reporter, RunProgress
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, timestamp
-
-_STALE_SECONDS = 120.0  # a lock's holder that shows no progress for so long is taken for dead
 
 
 def choose_device(wanted: str) -> str:
@@ -63,6 +61,8 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
 
     Raises:
         UserError: what concerns the whole job: data that are absent, a directory that cannot be written.
+        Terminated: SIGTERM came. A run in training has written its checkpoint, one in its last evaluation its
+            record, and no other was begun.
     """
     import torch
 
@@ -85,6 +85,7 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
             return tuning.choose(spec, [train(candidate) for candidate in spec.candidates()]).learning_rate
 
         def train(spec: RunSpec) -> RunRecord:
+            _terminable.look()
             if spec.dataset not in loaded:
                 loaded[spec.dataset] = prepared.load(spec.dataset, results)
             data = loaded[spec.dataset]
@@ -92,12 +93,13 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
             rate = None
             if spec.tuning and store.find(spec.run, who) is None:
                 rate = chosen_rate(spec.cell)  # before the lock, which nobody should wait for through a whole sweep
-            with _lock(store, spec.run, reporter):
+            with lock(store, spec.run, reporter.say, _terminable.look):
                 record = store.find(spec.run, who)
                 if record is None:
                     job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds, rate)
                     record = job.run(reporter)
                 else:
+                    store.tidy(spec.run)
                     reporter.say(f"{spec.run}: already {record.status}, kept")
                 store.write_receipt(spec.run, record)
             return record
@@ -124,6 +126,7 @@ class _Attempt:
         self.earlier = [*store.attempts(spec.run), store.folder(spec.run)]  # a failed run lies in the latter
         self.folder = store.new_attempt(spec.run)
         self.resumed_at: list[int] = []
+        self.seconds_before = 0.0  # of the attempts it goes on from
         self.started = time.time()
         self.clock = time.perf_counter()
 
@@ -158,29 +161,29 @@ class _Attempt:
         if state is not None:
             run.restore(state)
             self.resumed_at = [*state.state["resumed_at"], state.step]
+            self.seconds_before = state.state.get("seconds", 0.0)  # which earlier versions did not keep
             reporter.say(f"{self.spec.run}: goes on from step {state.step}")
         last = time.monotonic()
 
         def after_step(run: Run) -> None:
             nonlocal last
             if time.monotonic() - last >= self.checkpoint_seconds or _terminable.asked:
-                self._checkpoint(run)
+                self._checkpoint(run, reporter)
                 last = time.monotonic()
-                if _terminable.asked:
-                    raise Terminated
+                _terminable.look()
             progress.update(run.step, run.steps, run.history)
 
         run.train(after_step)
         numbers, predictions, weights = run.finish()
         if numbers["diverged_step"] is None:
             if weights:
-                save_arrays(predictions, self.folder / "predictions.safetensors")
-                save_tensors(weights, self.folder / "weights.safetensors")
+                with files.whole(self.folder / "predictions.safetensors") as part:
+                    save_arrays(predictions, part)
+                with files.whole(self.folder / "weights.safetensors") as part:
+                    save_tensors(weights, part)
             status, reason = "completed", None
         else:
             status, reason = "diverged", f"the loss was not finite at step {numbers['diverged_step']}"
-        for path in (*self.folder.glob("checkpoint-*"), self.folder / "progress.json"):
-            path.unlink(missing_ok=True)
         seconds = run.epoch_seconds
         timings = {
             "epoch_seconds": seconds,
@@ -190,15 +193,24 @@ class _Attempt:
         }
         return self._record(status, reason, numbers, timings)
 
-    def _checkpoint(self, run: Any) -> None:
+    def _checkpoint(self, run: Any, reporter: Reporter) -> None:
+        """Write a checkpoint; where that cannot be done, say so, and train on from the one there is."""
         tensors, state = run.state()
-        state["resumed_at"] = self.resumed_at
-        checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity, tensors, state))
+        state |= {"resumed_at": self.resumed_at, "seconds": self._seconds()}
+        try:
+            checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity, tensors, state))
+        except UserError as error:
+            reporter.say(f"{self.spec.run}: no checkpoint at step {run.step}, the one before stays: {error}")
+
+    def _seconds(self) -> float:
+        """What the run took so far, with the attempts that it goes on from."""
+        return self.seconds_before + time.perf_counter() - self.clock
 
     def _record(self, status: str, reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]) -> RunRecord:
         telemetry = timings | {
             "started": timestamp(self.started),
-            "seconds": time.perf_counter() - self.clock,
+            "ended": timestamp(time.time()),
+            "seconds": self._seconds(),
             "resumed_at": self.resumed_at,
             "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "host": socket.gethostname(),
@@ -252,46 +264,15 @@ def _commit() -> str | None:
         return None
 
 
-@contextmanager
-def _lock(store: Store, run: str, reporter: Reporter) -> Iterator[None]:
-    """Wait while another process on this file system trains the same run.
-
-    It saves double work; nothing depends on it. Where locks are not supported, or the holder shows no progress
-    (a lost node), the run is trained beside it, and `Store.commit` keeps one whole record.
-    """
-    path = store.root / f"{run}.lock"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise UserError(f"{store.root}: results cannot be written there ({error.strerror})") from None
-    with file:
-        waited, seen = time.monotonic(), None
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    reporter.say(f"{run}: in training by another process, waiting")
-                    told = True
-            except OSError:
-                break
-            now = [p.stat().st_mtime_ns for a in store.attempts(run) for p in a.glob("progress.json")]
-            if now != seen:
-                waited, seen = time.monotonic(), now
-            if time.monotonic() - waited > _STALE_SECONDS:
-                break
-            time.sleep(0.5)
-        yield
-    path.unlink(missing_ok=True)
-
-
 class _Terminable:
     """Turns SIGTERM into a checkpoint and an orderly end after the current step."""
 
     asked = False
+
+    def look(self) -> None:
+        """Raise `Terminated` if SIGTERM came."""
+        if self.asked:
+            raise Terminated
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

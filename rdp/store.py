@@ -17,9 +17,10 @@ import shutil
 import socket
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from rdp.errors import UserError
 
 SCHEMA = 1
 Status = Literal["completed", "diverged", "failed"]
+USED = ("seconds", "process_peak_bytes", "device", "host", "ended")  # of a record's telemetry, in its receipt too
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,20 @@ class Store:
 
         Where another attempt at the same identity came first, that one stays and is returned; whether the two
         agree to the last bit is checked, and a difference is an error.
+
+        Checkpoints are no part of the record. They go when it is in place, and not before: killed at any moment,
+        the next attempt finds the record or a checkpoint. Those of a run that failed stay for the next attempt.
+
+        Raises:
+            UserError: it cannot be written, and stays an attempt; or two attempts differ.
         """
-        # A failed run keeps its checkpoints, from which the next attempt goes on; they are no part of the record.
         found = sorted(attempt.glob("*.safetensors"))
         sealed = {path.name: digest.of_file(path) for path in found if not path.name.startswith("checkpoint-")}
         record = RunRecord(**{**vars(record), "files": sealed})
         for name in sealed:
             files.flush(attempt / name)
-        files.write_json(attempt / "record.json", vars(record) | {"digest": record.digest})
+        content = vars(record) | {"digest": record.digest}
+        files.write_json(attempt / "record.json", content | {"seal": digest.of(content)})
         target = self.folder(run)
         earlier = self.find(run, record.identity)
         if earlier is not None:
@@ -118,25 +126,74 @@ class Store:
                 )
             shutil.rmtree(attempt, ignore_errors=True)
             return earlier
-        if target.exists():  # other code, data or stack, or a failure: no longer what is asked for
-            target.rename(attempt.with_name(f"{attempt.name}-replaced"))
-        attempt.rename(target)
-        self._forget_attempts(run)
+        try:
+            if target.exists():  # other code, data or stack, or a failure: no longer what is asked for
+                target.rename(attempt.with_name(f"{attempt.name}-replaced"))
+            attempt.rename(target)
+        except OSError as error:
+            raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+        files.flush_folder(target.parent)
+        if record.status != "failed":
+            self.tidy(run)
         return record
 
+    def tidy(self, run: str) -> None:
+        """Remove what training a run left beside its record: its checkpoints, other attempts, halves of a receipt.
+
+        A job that was killed between record and receipt left them.
+        """
+        folder, receipt = self.folder(run), self.receipt(run)
+        left = [folder / "progress.json", *folder.glob("checkpoint-*"), *folder.glob(".*.part")]
+        for path in (*left, *receipt.parent.glob(f".{receipt.name}.*.part")):
+            with suppress(OSError):
+                path.unlink()
+        for path in self.attempts(run):
+            shutil.rmtree(path, ignore_errors=True)
+
     def write_receipt(self, run: str, record: RunRecord) -> None:
-        """Say that a run is done, and which record is meant."""
+        """Say that a run is done, and which record is meant, with what plans and ``rdp status`` want to know of it."""
         content = {
             "run": run,
             "status": record.status,
+            "reason": record.reason,
             "digest": record.digest,
             "record": digest.of_file(self.folder(run) / "record.json"),
+            "code": record.identity.get("code"),
+            "used": {name: record.telemetry.get(name) for name in USED},
         }
-        files.write_json(self.receipt(run), content)
+        files.write_json(self.receipt(run), content | {"seal": digest.of(content)})
 
-    def _forget_attempts(self, run: str) -> None:
-        for path in self.attempts(run):
-            shutil.rmtree(path, ignore_errors=True)
+    def glance(self, run: str) -> dict[str, Any] | None:
+        """A run's receipt, without a look at its record, which is a hundred times the size; None for one not done.
+
+        Raises:
+            UserError: a damaged one.
+        """
+        found = self._receipt(run)
+        if found is None:
+            return None
+        if not isinstance(found.get("used"), dict):  # of an earlier version
+            record = self.read(run)
+            used = {name: record.telemetry.get(name) for name in USED}
+            found |= {"reason": record.reason, "code": record.identity.get("code"), "used": used}
+        return found
+
+    def _receipt(self, run: str) -> dict[str, Any] | None:
+        """A run's receipt, whole; None where the run is not done."""
+        path = self.receipt(run)
+        if not path.exists():
+            return None
+        found = files.read_json(path)
+        try:
+            seal = found.pop("seal", None)
+            # A receipt of an earlier version has no seal, nor what was used.
+            whole = seal == digest.of(found) or (seal is None and "used" not in found)
+            whole &= found["run"] == run and found["status"] in get_args(Status)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            whole = False
+        if not whole:
+            raise UserError(f"{path}: damaged: not the receipt of {run}")
+        return found
 
     def read(self, run: str) -> RunRecord:
         """The record of a run, checked against its own digest.
@@ -147,6 +204,9 @@ class Store:
         path = self.folder(run) / "record.json"
         content = files.read_json(path)
         try:
+            # The seal is over telemetry too, which the digest leaves out. A record of an earlier version has none.
+            seal = content.pop("seal", None)
+            whole = seal is None or seal == digest.of(content)
             stated = content.pop("digest")
             record = RunRecord(**content)
             found = record.digest
@@ -156,6 +216,8 @@ class Store:
             raise UserError(f"{path}: schema {record.schema}; this version reads {SCHEMA}")
         if found != stated:
             raise UserError(f"{path}: damaged: its digest is {found[:12]}, it says {str(stated)[:12]}")
+        if not whole:
+            raise UserError(f"{path}: damaged: its seal does not fit")
         return record
 
     def find(self, run: str, identity: dict[str, Any]) -> RunRecord | None:
@@ -171,12 +233,12 @@ class Store:
 
     def received(self, run: str) -> RunRecord | None:
         """The record a receipt speaks of, or None where the run is not done; raises where they disagree."""
-        if not self.receipt(run).exists():
+        receipt = self._receipt(run)
+        if receipt is None:
             return None
-        receipt = files.read_json(self.receipt(run))
         record = self.read(run)
         path = self.folder(run) / "record.json"
-        if not isinstance(receipt, dict) or receipt.get("run") != run or receipt.get("record") != digest.of_file(path):
+        if receipt.get("record") != digest.of_file(path):
             raise UserError(f"{path}: not the record that {self.receipt(run)} was written for")
         return record
 

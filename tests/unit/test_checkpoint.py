@@ -7,6 +7,7 @@ import torch
 
 from rdp import checkpoint
 from rdp.checkpoint import Checkpoint
+from rdp.errors import UserError
 
 IDENTITY = {"spec": "a" * 64, "data": "b" * 64, "code": "c" * 64, "stack": "d" * 64}
 
@@ -53,10 +54,20 @@ def test_no_checkpoint_is_none(tmp_path):
     assert checkpoint.latest([], IDENTITY) == (None, [])
 
 
-def test_saving_leaves_the_newest_alone(tmp_path):
-    for step in (5, 10, 100):
+def test_the_newest_two_are_kept(tmp_path):
+    steps = (5, 10, 100, 101)
+    for number, step in enumerate(steps):
         checkpoint.save(tmp_path, make(step))
-        assert names(tmp_path) == [f"checkpoint-{step:09d}.safetensors"]
+        assert names(tmp_path) == [f"checkpoint-{s:09d}.safetensors" for s in steps[max(number - 1, 0) : number + 1]]
+
+
+def test_with_the_newest_damaged_the_other_is_taken(tmp_path, flip_byte):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, make(step))
+    flip_byte(tmp_path / "checkpoint-000000003.safetensors", -1)
+    found, damaged = checkpoint.latest([tmp_path], IDENTITY)
+    assert same(found, make(2))
+    assert "checkpoint-000000003" in damaged[0]
 
 
 def test_the_furthest_of_several_attempts_is_taken(tmp_path):
@@ -132,7 +143,7 @@ class TestTheOneBefore:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
         try:
-            with pytest.raises(Exception, match=r"[Ff]ile too large"):
+            with pytest.raises(UserError, match=r"checkpoint-000000002.safetensors: .*[Ff]ile too large"):
                 checkpoint.save(saved, make(2, size=1000))
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -143,3 +154,10 @@ class TestTheOneBefore:
         (saved / ".checkpoint-000000002.safetensors.1.part").write_bytes(whole[: len(whole) // 2])
         found, damaged = checkpoint.latest([saved], IDENTITY)
         assert (found.step, damaged) == (1, [])
+
+
+def test_others_may_read_a_checkpoint_as_they_may_any_file(tmp_path):
+    (tmp_path / "any").touch()
+    checkpoint.save(tmp_path, make(1))
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1

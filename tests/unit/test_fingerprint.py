@@ -189,7 +189,8 @@ class TestCodeDigest:
         ("file", "old", "new"),
         [
             ("store.py", "SCHEMA = 1", "SCHEMA = 2"),
-            ("runner.py", "_STALE_SECONDS = 120.0", "_STALE_SECONDS = 121.0"),
+            ("lock.py", "_STALE_SECONDS = 120.0", "_STALE_SECONDS = 121.0"),
+            ("runner.py", "import time", "import math\nimport time"),
             ("errors.py", "n=1", "n=2"),
             ("data/spiral.py", "_NOISE = 0.1", "_NOISE = 0.2"),  # the data digest sees that one
             ("probes/feature_reuse.py", "APART = 2", "APART = 3"),

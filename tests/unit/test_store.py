@@ -112,6 +112,26 @@ class TestRoundTrip:
         attempt()
         assert store.attempts(spec.run) == []
 
+    def test_what_a_kill_left_beside_a_record_is_no_part_of_it_and_goes(self, store, spec, attempt):
+        record = attempt()
+        folder, dead = store.folder(spec.run), store.new_attempt(spec.run)
+        left = [folder / "checkpoint-000000009.safetensors", folder / "progress.json", dead / "progress.json"]
+        left += [store.receipt(spec.run).with_name(".seed-0003.json.1.part")]
+        for path in left:
+            path.write_text("half")
+        assert store.find(spec.run, IDENTITY) == record
+        store.tidy(spec.run)
+        assert not any(path.exists() for path in (*left, dead))
+        assert store.find(spec.run, IDENTITY) == record
+
+    def test_a_run_that_failed_keeps_its_checkpoints_and_those_before_it(self, store, spec, make_record):
+        for step in (1, 2):
+            folder = store.new_attempt(spec.run)
+            (folder / f"checkpoint-00000000{step}.safetensors").write_text("")
+            store.commit(spec.run, folder, make_record(status="failed"))
+        found = [path.name for path in store.root.rglob("checkpoint-*")]
+        assert sorted(found) == ["checkpoint-000000001.safetensors", "checkpoint-000000002.safetensors"]
+
     def test_attempts_of_other_seeds_stay(self, store, spec, attempt):
         other = store.new_attempt(spec.model_copy(update={"seed": 30}).run)
         attempt()
