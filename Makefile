@@ -1,11 +1,12 @@
 # make        the environment from the lock, then the quick study from start to report
 # make test   the same environment, the fast tests
-.PHONY: all env quick test test-all check lock clean
+.PHONY: all env wheelhouse quick test test-all check lock clean
 
 # The Python below any virtual environment that is active, this project's own included.
 PYTHON := $(shell python3 -c "import sys; print(sys._base_executable)")
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
+FROM := $(if $(WHEELHOUSE),--no-index --find-links $(WHEELHOUSE))
 UV := $(shell grep -oE '^uv==[^ ]+' envs/requirements.lock)
 
 all: quick
@@ -15,10 +16,14 @@ env: .venv/installed
 # Made without pip, so that a Python whose ensurepip is packaged apart will do; any pip on the machine puts uv in.
 .venv/installed: envs/requirements.lock pyproject.toml
 	$(PYTHON) -m venv --without-pip --clear .venv
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check $(UV)
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes envs/requirements.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check $(FROM) $(UV)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python $(FROM) --require-hashes envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(FROM) --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Everything that `make env` installs, to carry to a machine without a network: make WHEELHOUSE=wheelhouse env
+wheelhouse: envs/requirements.lock
+	$(PYTHON) -m pip download --quiet --disable-pip-version-check --require-hashes --requirement $< --dest $@
 
 quick: env
 	snakemake --cores all

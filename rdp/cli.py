@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rdp import places, study
+from rdp import leases, places, study
 from rdp.errors import Terminated, UserError, choices
 from rdp.spec import RunSpec
 
@@ -28,6 +29,12 @@ bench_app = typer.Typer(help="Speed, measured side by side in one process.", no_
 app.add_typer(bench_app, name="bench")
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
+CheckpointSeconds = Annotated[
+    float, typer.Option(min=0, envvar="RDP_CHECKPOINT_SECONDS", help="time between two checkpoints")
+]
+Gpus = Annotated[
+    int, typer.Option(min=0, help="of this machine's GPUs, hold so many for this job alone; 0: take what is there")
+]
 FromTables = Annotated[
     bool, typer.Option("--from-tables", help="use tables, figures and verdicts as they are, as the workflow does")
 ]
@@ -35,9 +42,13 @@ FromTables = Annotated[
 
 def _show(*tables: Table) -> None:
     # A log is read by machines and people later: never squeeze a table to the width of nobody's terminal.
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
     for table in tables:
         console.print(table)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @app.command()
@@ -49,11 +60,20 @@ def plan(name: StudyArgument) -> None:
 
 
 @app.command()
-def status(name: StudyArgument) -> None:
-    """Show where a study stands: done, running and how far, failed and why."""
-    from rdp.overview import status_tables
+def status(
+    name: StudyArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="show it anew until all is done, or Ctrl-C")] = False,
+    every: Annotated[float, typer.Option(min=0.5, help="seconds between two looks")] = 2,
+) -> None:
+    """Show where a study stands: what runs where and how far it is, what failed and the last lines of its log."""
+    from rdp import status as standing
 
-    _show(*status_tables(study.load(name), places.results()))
+    planned = study.load(name)
+    if watch:
+        with suppress(KeyboardInterrupt):
+            standing.watch(planned, places.results(), Console(markup=False, emoji=False), every)
+    else:
+        _show(*standing.tables(standing.look(planned, places.results())))
 
 
 @app.command()
@@ -67,7 +87,8 @@ def train(
             "of receipts; by default the whole study",
         ),
     ] = None,
-    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="time between two checkpoints")] = 60,
+    checkpoint_seconds: CheckpointSeconds = 60,
+    gpus: Gpus = 0,
 ) -> None:
     """Train runs of a study, each unless its record is there already."""
     planned = study.load(name)
@@ -76,7 +97,8 @@ def train(
     from rdp.runner import run_job
 
     ledger.note(places.results())
-    records = run_job(specs, places.results(), planned.study.device, checkpoint_seconds=checkpoint_seconds)
+    with leases.gpus(gpus, _tell):
+        records = run_job(specs, places.results(), planned.device, checkpoint_seconds=checkpoint_seconds)
     failed = sum(record.status == "failed" for record in records)
     if failed:
         print(f"{failed} of {len(records)} runs failed; rdp status {name} says why", file=sys.stderr)
@@ -88,6 +110,8 @@ def tune(
     cells: Annotated[
         list[str] | None, typer.Argument(metavar="[CELL]...", help="cells as `rdp plan` names them; by default all")
     ] = None,
+    checkpoint_seconds: CheckpointSeconds = 60,
+    gpus: Gpus = 0,
 ) -> None:
     """Train the sweeps that choose learning rates, and say what each chose."""
     planned, results = study.load(name), places.results()
@@ -100,7 +124,8 @@ def tune(
 
     ledger.note(results)
     for spec in chosen.values():
-        records = run_job(spec.candidates(), results, planned.study.device)
+        with leases.gpus(gpus, _tell):
+            records = run_job(spec.candidates(), results, planned.device, checkpoint_seconds=checkpoint_seconds)
         tuning.write(spec, records, results)
         chosen_rate = tuning.choose(spec, records)
         warning = ", at which, as at every other, runs of the sweep diverged" if chosen_rate.diverged else ""
@@ -110,12 +135,14 @@ def tune(
 @app.command()
 def retry(name: StudyArgument) -> None:
     """Forget a study's failed runs, so that the next snakemake trains them again."""
-    from rdp.overview import states
+    from rdp.states import states
     from rdp.store import Store
 
     planned = study.load(name)
     store = Store(places.results())
-    failed = [spec for spec, state in states(planned, places.results()) if state.status in {"failed", "damaged"}]
+    failed = [
+        spec for spec, state in states(planned, places.results(), verify=True) if state.status in {"failed", "damaged"}
+    ]
     for spec in failed:
         store.forget(spec.run)
     print(f"{len(failed)} run{'' if len(failed) == 1 else 's'} forgotten")
@@ -160,12 +187,13 @@ def probe(
 
 
 @app.command()
-def speed(name: StudyArgument) -> None:
+def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     """Measure the training throughput of a study's methods side by side: speed.parquet."""
     planned = study.load(name)
-    from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
+    with leases.gpus(gpus, _tell):
+        from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
 
-    print(measurements.write(planned, places.results()))
+        print(measurements.write(planned, places.results()))
 
 
 @app.command()

@@ -1,92 +1,44 @@
-"""What a study asks for, and where it stands, from small files alone: torch is not imported."""
+"""``rdp plan``: what a study asks for, what of it is done, and what the rest will take; torch is not imported."""
 
-import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from rdp import data, files, fingerprint
-from rdp.errors import UserError
+from rdp import data
+from rdp.needs import Needs
 from rdp.spec import RunSpec
-from rdp.store import Store
+from rdp.states import DONE, states
+from rdp.status import duration
 from rdp.study import Plan
 
 
-@dataclass(frozen=True)
-class State:
-    """Where one run stands: ``completed``, ``diverged``, ``failed``, ``running``, ``stopped`` (an attempt
-    that shows no progress), ``stale`` (made by other code), ``damaged`` or ``waiting``."""
-
-    status: str
-    note: str = ""
-
-
-_DONE = frozenset({"completed", "diverged", "failed"})
-_FRESH_SECONDS = 60.0  # an attempt writes its progress every few seconds
-
-
-def states(plan: Plan, results: Path) -> Iterator[tuple[RunSpec, State]]:
-    """Every run of the study, those of its sweeps first, and where it stands."""
-    store = Store(results)
-    for spec in (*plan.sweep.values(), *plan.specs):
-        yield spec, _state(store, spec)
-
-
-def _state(store: Store, spec: RunSpec) -> State:
-    if store.receipt(spec.run).exists():
-        try:
-            record = store.received(spec.run)
-        except UserError as error:
-            return State("damaged", str(error))
-        if record.identity["code"] != fingerprint.code_of(spec):
-            return State("stale", "made by other code than this checkout's")
-        return State(record.status, record.reason or "")
-    progress = [found for path in store.attempts(spec.run) if (found := _progress(path))]
-    if not progress:
-        return State("waiting")
-    age, latest = min(progress, key=lambda item: item[0])
-    note = f"step {latest['step']}/{latest['steps']} on {latest['host']}"
-    if age > _FRESH_SECONDS:
-        return State("stopped", f"{note}, no sign for {age:.0f} s")
-    elapsed = time.time() - latest["started"]
-    rest = elapsed * (latest["steps"] - latest["step"]) / max(latest["step"], 1)
-    return State("running", f"{note}, about {rest:.0f} s to go")
-
-
-def _progress(attempt: Path) -> tuple[float, dict[str, Any]] | None:
-    path = attempt / "progress.json"
-    try:
-        return time.time() - path.stat().st_mtime, files.read_json(path)
-    except (UserError, OSError):
-        return None
-
-
 def plan_tables(plan: Plan, results: Path) -> list[Table]:
-    """A study's cells, with how many of their runs are done, and what was left out."""
-    status = {spec.run: state.status for spec, state in states(plan, results)}
-    done = {run for run, word in status.items() if word in _DONE}
-    title = f"{plan.name}: {plan.study.title}"
-    columns = ("cell", "seeds", "done", "sweep", "epochs", "of", "examples a run", "job")
-    table = Table(*columns, title=title, title_justify="left")
+    """A study's cells, with how many of their runs are done and what they need, and what was left out."""
+    done = {spec.run for spec, state in states(plan, results) if state.status in DONE}
+    needs = Needs(results, plan.device)
+    columns = ("cell", "seeds", "done", "sweep", "epochs", "of", "examples a run", "a run", "memory", "job")
+    table = Table(*columns, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     for cell in plan.cells:
         recipe, sweep = cell.specs[0].recipe, cell.specs[0].candidates()
         finished = sum(spec.run in done for spec in cell.specs)
         swept = f"{sum(spec.run in done for spec in sweep)}/{len(sweep)}" if sweep else ""
         examples = _examples(cell.specs[0])
         counts = str(len(cell.specs)), str(finished), swept, str(recipe.epochs), recipe.budget, f"{examples:,}"
-        table.add_row(cell.title, *counts, cell.id)
+        need = needs.of(cell.specs[:1])
+        takes = f"{'' if need.near else '~'}{duration(need.seconds)}", f"{need.bytes / 1e9:.1f} GB"
+        table.add_row(cell.title, *counts, *takes, cell.id)
     specs = {spec.run: spec for spec in (*plan.sweep.values(), *plan.specs)}
-    examples = sum(_examples(spec) for run, spec in specs.items() if run not in done)
+    left = [spec for run, spec in specs.items() if run not in done]
     jobs = len(plan.cells) * len(plan.seed_batches()) + sum(cell.specs[0].tuning is not None for cell in plan.cells)
     swept = f" (and {len(plan.sweep)} of sweeps)" if plan.sweep else ""
     runs = f"{len(plan.cells)} cells, {jobs} jobs, {len(specs) - len(plan.sweep)} runs{swept}, {len(done)} done"
-    table.caption = f"{runs}; {examples:,} examples to train on"
+    table.caption = f"{runs}; {sum(map(_examples, left)):,} examples to train on"
     if any(spec.recipe.budget != "steps" for spec in specs.values()):
         table.caption += ", counted as if every budget were steps: what the others come to follows from the masks"
+    if left:
+        need = needs.of(left)
+        guessed = "" if need.near else " (~: from the size of networks, since none like them was measured here)"
+        table.caption += f"\nabout {duration(need.seconds)} of training left, one run after another{guessed}"
     tables = [table]
     if plan.skipped:
         left_out = Table("left out", "why")
@@ -115,29 +67,3 @@ def _examples(spec: RunSpec) -> int:
     recipe = spec.recipe
     size = recipe.train_size or data.info(spec.dataset).sizes["train"]
     return recipe.epochs * (size // recipe.batch_size) * recipe.batch_size
-
-
-def status_tables(plan: Plan, results: Path) -> list[Table]:
-    """The grid with counts by status, and a line for each run that runs or went wrong."""
-    found = {spec.run: state for spec, state in states(plan, results)}
-    shown = ("completed", "diverged", "failed", "running", "stopped", "stale", "damaged", "waiting")
-    title = f"{plan.name}: {plan.study.title}"
-    grid = Table("cell", *shown, title=title, title_justify="left")
-    total: Counter[str] = Counter()
-    groups = {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
-    if plan.sweep:
-        groups = {"sweeps of learning rates": list(plan.sweep), **groups}
-    for title, runs in groups.items():
-        counts = Counter(found[run].status for run in runs)
-        total += counts
-        grid.add_row(title, *(str(counts[status] or "") for status in shown))
-    grid.add_section()
-    grid.add_row("all", *(str(total[status] or "") for status in shown))
-    tables = [grid]
-    noted = [(run, state) for run, state in found.items() if state.note]
-    if noted:
-        notes = Table("run", "status", "note")
-        for run, state in noted:
-            notes.add_row(run, state.status, state.note)
-        tables.append(notes)
-    return tables

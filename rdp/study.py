@@ -3,11 +3,12 @@
 Nothing here imports torch, so that planning, and every evaluation of the Snakefile, stays fast.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -18,7 +19,10 @@ from rdp.spec import Recipe, RunSpec, Seed, Tuning
 from rdp.validation import Strict, check_names, read_mapping, validate
 
 VANILLA = "vanilla"  # the baseline of a study that names no other
+TAKEN = frozenset({"bench", "data", "logs", "store"})  # what else has a folder of its own under the results
+_MOST = 100_000  # runs of a study, each of which is planned one by one
 
+Device = Literal["auto", "cpu", "cuda"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
 
 
@@ -81,7 +85,7 @@ class Study(Strict):
     )
     threads: int = Field(1, ge=1, description="CPU threads of a run")
     seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    device: Device = Field("auto", description="auto: a GPU where there is one")
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -109,6 +113,10 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Study":
+        cells = sum(len(g.datasets) * len(g.architectures) * len(g.methods or self.methods) for g in self.grids)
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        if cells * seeds > _MOST:
+            raise ValueError(f"seeds: {seeds:,} of {cells:,} cells are too many runs; a study has at most {_MOST:,}")
         for i, grid in enumerate(self.grids):
             check_names(f"grids[{i}].datasets", grid.datasets, data.available())
             check_names(f"grids[{i}].architectures", grid.architectures, models.architectures())
@@ -254,6 +262,14 @@ class Plan:
         return (spec for cell in self.cells for spec in cell.specs)
 
     @property
+    def device(self) -> str:
+        """Where it trains, ``auto``, ``cpu`` or ``cuda``: ``RDP_DEVICE``, or what the study says."""
+        device = os.environ.get("RDP_DEVICE") or self.study.device
+        if device not in get_args(Device):
+            raise UserError(f"device: {choices(device, get_args(Device))}; found '{device}'")
+        return device
+
+    @property
     def sweep(self) -> dict[str, RunSpec]:
         """Every run of the sweeps that choose learning rates, by its name in the store."""
         return {spec.run: spec for cell in self.cells for spec in cell.specs[0].candidates()}
@@ -321,8 +337,12 @@ def json_schema() -> dict[str, Any]:
 
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
-        file = Path(name)
-        if not file.is_file():
+        file = places.named(name)
+        try:
+            found = file.is_file()
+        except OSError as error:  # a name too long for any file
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        if not found:
             raise UserError(f"{file}: no such study file")
     else:
         found = places.studies()
@@ -331,4 +351,6 @@ def _find(name: str) -> Path:
         file = found[name]
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", file.stem):
         raise UserError(f"{file}: a study's file name is made of a-z, 0-9 and _, found '{file.stem}'")
+    if file.stem in TAKEN:
+        raise UserError(f"{file}: a study cannot be called {file.stem}: results/{file.stem} is not a study's")
     return file

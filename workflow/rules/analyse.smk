@@ -63,11 +63,11 @@ rule measure_speed:
     resources:
         mem_mb=3000,
         runtime=60,
-        gpu=gpu_of_study,
+        gpu=gpus_of_job,
     params:
         code=code_of("rdp.bench.study"),
     shell:
-        'rdp speed "$RDP_STUDY" > {log:q} 2>&1'
+        'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'
 
 
 rule decide_claims:

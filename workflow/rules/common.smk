@@ -4,21 +4,31 @@ import shlex
 import sys
 from pathlib import Path
 
-from rdp import fingerprint, places, study
-from rdp.errors import UserError
+from rdp import files, fingerprint, lock, needs, places, study
+from rdp.errors import Terminated, UserError
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
 
 STUDY = str(config.get("study", "quick"))
-RESULTS = str(config.get("results", places.results()))
-LOGS = f"{RESULTS}/logs"
+if "device" in config:
+    os.environ.update(RDP_DEVICE=str(config["device"]))
 
 try:
     PLAN = study.load(STUDY)
+    DEVICE = PLAN.device
+    RESULTS = str(places.results(str(config.get("results") or "")))
+    if RESULTS == "." or RESULTS.startswith("-"):
+        # Paths below would begin with a dot, which Snakemake strips or not, or like an option of `rdp`.
+        RESULTS = os.path.abspath(RESULTS)
+    for path in (RESULTS, str(PLAN.file)):
+        if set(path) & set("{}"):
+            raise UserError(f"{path}: Snakemake takes braces for wildcards; a path without them is needed")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
+LOGS = f"{RESULTS}/logs"
 HOME = f"{RESULTS}/{PLAN.name}"
+NEEDS = needs.Needs(Path(RESULTS), DEVICE)
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
 TEMPLATES = [
@@ -31,9 +41,10 @@ FIGURES = contents.figures(PLAN)  # name: the probe it needs, or None
 # (conda, container) comes first.
 # The study is in the environment, not in a rule's params: two studies that share a run must not retrain it.
 BIN = Path(sys.executable).parent
-SETTINGS = {"RDP_STUDY": STUDY, "RDP_RESULTS": RESULTS}
+SETTINGS = {"RDP_STUDY": f"./{STUDY}" if STUDY[:1] == "-" else STUDY, "RDP_RESULTS": RESULTS, "RDP_DEVICE": DEVICE}
 exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in SETTINGS.items())
-shell.prefix(f"export {exports} PATH=$PATH:{shlex.quote(str(BIN))}; ")
+exports += f" PATH=$PATH:{shlex.quote(str(BIN))}"
+shell.prefix(f"export {exports.replace('{', '{{').replace('}', '}}')}; ")  # it is a format string
 
 
 wildcard_constraints:
@@ -48,9 +59,31 @@ def code_of(module):
     return fingerprint.module_digest(module)
 
 
-def gpu_of_study(wildcards):
-    """One GPU where the study insists on one; 0 else (`auto` takes a GPU where the job finds it)."""
-    return int(PLAN.study.device == "cuda")
+def gpus_of_job(wildcards):
+    """One GPU where the study insists on one, and where Snakemake counts them (profiles/local-gpu) and the study
+    would take one; else 0: with `auto`, jobs share whatever GPU they find."""
+    counted = "gpu" in set(workflow.resource_settings.resources)
+    return int(DEVICE == "cuda" or (DEVICE == "auto" and counted))
+
+
+def runs_of(seeds):
+    """The runs with some seeds of a cell, as a function of the cell."""
+    return lambda cell: [spec for spec in cell.specs if spec.seed in seeds]
+
+
+def sweep_runs(cell):
+    """The runs of the sweep that chooses a cell's learning rate."""
+    return cell.specs[0].candidates()
+
+
+def memory_for(runs):
+    """The memory that a job at some of a cell's runs may take, in MB; twice as much for each attempt before it."""
+    return lambda wildcards, attempt: NEEDS.of(runs(CELLS[wildcards.cell])).megabytes(attempt)
+
+
+def time_for(runs):
+    """The minutes that it may take; twice as many for each attempt before it."""
+    return lambda wildcards, attempt: NEEDS.of(runs(CELLS[wildcards.cell])).minutes(attempt)
 
 
 def code_of_cell(wildcards):
@@ -75,3 +108,16 @@ def receipts(seeds):
 
 
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
+
+
+onstart:
+    # Snakemake deletes what a job makes before the job starts, and another one may be about to read it: a checkout of
+    # its own with the same results. Of two that share cells or the study's products, the second waits.
+    try:
+        lock.hold([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock", lambda line: print(line, file=sys.stderr))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    except Terminated:
+        raise WorkflowError("stopped while waiting") from None
+    # A clock that was set back has left files from the future.
+    files.bring_to_present({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})

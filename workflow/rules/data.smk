@@ -3,8 +3,9 @@
 
 rule prepare_data:
     output:
-        arrays=f"{RESULTS}/data/{{dataset}}/data.safetensors",
-        manifest=f"{RESULTS}/data/{{dataset}}/manifest.json",
+        # Not removed before the job starts: another study's snakemake may be about to read them.
+        arrays=update(f"{RESULTS}/data/{{dataset}}/data.safetensors"),
+        manifest=update(f"{RESULTS}/data/{{dataset}}/manifest.json"),
     log:
         f"{LOGS}/prepare_data/{{dataset}}.log",
     conda:

@@ -16,13 +16,13 @@ rule tune_cell:
         "../../envs/rdp.yaml"
     threads: PLAN.study.threads
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
-        runtime=lambda wildcards, attempt: 240 * attempt,
-        gpu=gpu_of_study,
+        mem_mb=memory_for(sweep_runs),
+        runtime=time_for(sweep_runs),
+        gpu=gpus_of_job,
     params:
         code=code_of_cell,
     shell:
-        'rdp tune "$RDP_STUDY" {wildcards.cell} > {log:q} 2>&1'
+        'rdp tune "$RDP_STUDY" {wildcards.cell} --gpus {resources.gpu} > {log:q} 2>&1'
 
 
 for number, seeds in enumerate(PLAN.seed_batches()):
@@ -43,10 +43,10 @@ for number, seeds in enumerate(PLAN.seed_batches()):
             "../../envs/rdp.yaml"
         threads: PLAN.study.threads
         resources:
-            mem_mb=lambda wildcards, attempt: 3000 * attempt,
-            runtime=lambda wildcards, attempt: 240 * attempt,
-            gpu=gpu_of_study,
+            mem_mb=memory_for(runs_of(seeds)),
+            runtime=time_for(runs_of(seeds)),
+            gpu=gpus_of_job,
         params:
             code=code_of_cell,
         shell:
-            'rdp train "$RDP_STUDY" {output:q} > {log:q} 2>&1'
+            'rdp train "$RDP_STUDY" {output:q} --gpus {resources.gpu} > {log:q} 2>&1'

@@ -1,0 +1,204 @@
+"""What a job will need: time and memory, from what runs like its own used, or from the size of its network.
+
+Plans, ``rdp plan`` and the workflow's resources all go by this. Torch is not imported: work is estimated from the
+arguments of an architecture, to within a factor of two, and time from records wherever some are near.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rdp import data, models
+from rdp.errors import UserError
+from rdp.spec import RunSpec
+from rdp.store import Store
+
+_ENOUGH = 5  # pieces of evidence of one kind
+_PACE = {"cpu": 4e-11, "cuda": 1e-12}  # seconds an operation where nothing was measured: small nets are far from peak
+_LAYER_STEP = 1e6  # operations that a layer's calls cost in time, however small it is
+_START = 20.0  # seconds until a job trains: Python, torch, data
+_BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}  # of a process with torch, before any data
+_WORKFLOW_BYTES = 0.5e9  # of the Snakemake processes that a cluster counts as part of a job
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Need:
+    """What some runs, one after another in a job, are expected to take.
+
+    Attributes:
+        seconds: in training and evaluation, on one like the machines that the evidence is from.
+        bytes: of memory, at the peak of the process.
+        basis: what the estimate rests on: ``this cell``, ``this network``, ``this family``, ``other runs`` or
+            ``its size``.
+    """
+
+    seconds: float
+    bytes: float
+    basis: str
+
+    @property
+    def near(self) -> bool:
+        """Whether runs of the very network were measured."""
+        return self.basis in {"this cell", "this network"}
+
+    def minutes(self, attempt: int = 1) -> int:
+        """A job's time limit: three times what is expected, ten where no such network was measured; twice as much
+        for each attempt that came before. A job that meets its limit goes on from its last checkpoint."""
+        margin = 3 if self.near else 10
+        return max(10, math.ceil((_START + margin * self.seconds) / 60)) * 2 ** (attempt - 1)
+
+    def megabytes(self, attempt: int = 1) -> int:
+        """A job's memory limit: half as much again as is expected; twice as much for each attempt before."""
+        return math.ceil((1.5 * self.bytes + _WORKFLOW_BYTES) / 1e8) * 100 * 2 ** (attempt - 1)
+
+
+@dataclass(frozen=True)
+class _Used:
+    """What runs of one cell used: seconds an operation, and bytes at the peak."""
+
+    pace: float
+    bytes: float
+
+
+class Needs:
+    """Estimates from what the runs of one store used.
+
+    Args:
+        results: the results directory.
+        device: ``cpu`` or ``cuda``: runs on the other say nothing; ``auto`` takes any.
+    """
+
+    def __init__(self, results: Path, device: str = "auto") -> None:
+        self._store, self._device = Store(results), device
+        self._of_cell: dict[str, list[_Used]] = {}
+        self._of_network: dict[tuple[str, str, str], tuple[str, list[_Used]]] = {}
+
+    def of(self, specs: Iterable[RunSpec]) -> Need:
+        """What runs take, trained one after another: their time in all, and the memory of the largest."""
+        seconds, most, basis = 0.0, 0.0, "this cell"
+        for spec in specs:
+            name, used = self._evidence(spec)
+            if used:
+                pace = statistics.median(found.pace for found in used)
+            else:
+                pace = _PACE["cuda" if self._device == "cuda" else "cpu"]
+            measured = [found.bytes for found in used] if name in _NEAR else []
+            most = max([most, *measured] if measured else [most, self._size(spec)])
+            seconds += pace * operations(spec)
+            basis = max(basis, name, key=_BASES.index)  # the weakest
+        return Need(seconds, most, basis)
+
+    def _evidence(self, spec: RunSpec) -> tuple[str, list[_Used]]:
+        """The nearest runs that were measured, and how near they are."""
+        if own := self._measured(spec.cell, spec):
+            return _BASES[0], own
+        key = (spec.architecture, spec.dataset, spec.method)
+        if key not in self._of_network:
+            self._of_network[key] = self._search(*key)
+        return self._of_network[key]
+
+    def _search(self, architecture: str, dataset: str, method: str) -> tuple[str, list[_Used]]:
+        """Cells of this network on these data, of this method if there are; else of its family; else any."""
+
+        def of(*parts: str) -> Iterator[str]:
+            return (cell for cell in self._cells if cell.split("-")[: len(parts)] == list(parts))
+
+        family = models.architecture(architecture).family
+        known = models.architectures()
+        kin = (c for c in self._cells if (n := c.split("-")[0]) in known and known[n].family == family)
+        kinds = (
+            ("this network", of(architecture, dataset, method)),
+            ("this network", of(architecture, dataset)),
+            ("this family", kin),
+            ("other runs", iter(self._cells)),
+        )
+        for name, cells in kinds:
+            used: list[_Used] = []
+            for cell in cells:
+                used += self._measured(cell, None)
+                if len(used) >= _ENOUGH:
+                    break
+            if used:
+                return name, used
+        return "its size", []
+
+    @cached_property
+    def _cells(self) -> list[str]:
+        root = self._store.root
+        return sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+
+    def _measured(self, cell: str, spec: RunSpec | None) -> list[_Used]:
+        """What runs of a cell used: several of one that is planned, of which the specification is at hand, or one."""
+        if cell not in self._of_cell:
+            found: list[_Used] = []
+            for path in sorted((self._store.root / cell).glob("seed-*.json")):
+                if (used := self._read(f"{cell}/{path.stem}", spec)) is not None:
+                    found.append(used)
+                if len(found) >= (_ENOUGH if spec else 1):
+                    break
+            self._of_cell[cell] = found
+        return self._of_cell[cell]
+
+    def _read(self, run: str, spec: RunSpec | None) -> _Used | None:
+        """What one run used; None for one that failed, is of another device or cannot be read."""
+        try:
+            receipt = self._store.glance(run)
+            used: dict[str, Any] = receipt["used"] if receipt and receipt["status"] == "completed" else {}
+            if self._device not in {"auto", used.get("device")} or not used.get("seconds"):
+                return None
+            spec = spec or RunSpec(**self._store.read(run).spec)
+            return _Used(float(used["seconds"]) / operations(spec), float(used["process_peak_bytes"] or 0))
+        except (UserError, ValueError, TypeError, OSError):  # an estimate may do without it
+            return None
+
+    def _size(self, spec: RunSpec) -> float:
+        """Bytes of a process that trains a network of which none was measured."""
+        info = data.info(spec.dataset)
+        width = 1 if info.kind == "image" else 4
+        arrays = sum(info.sizes.values()) * math.prod(info.shape) * width
+        return _BYTES["cuda" if self._device == "cuda" else "cpu"] + 3 * arrays
+
+
+_BASES = ("this cell", "this network", "this family", "other runs", "its size")  # from near to far
+_NEAR = frozenset(_BASES[:2])
+
+
+def operations(spec: RunSpec) -> float:
+    """Floating-point operations that a run takes, evaluation and the cost of its many calls included, roughly."""
+    info, recipe = data.info(spec.dataset), spec.recipe
+    forward = forward_operations(spec.architecture, info.shape)
+    steps = recipe.epochs * ((recipe.train_size or info.sizes["train"]) // recipe.batch_size)
+    validated = math.ceil(recipe.epochs / recipe.validate_every) * info.sizes["validation"]
+    evaluated = validated + (0 if spec.sweep else info.sizes["test"])
+    calls = 3 * steps + evaluated / _EVALUATION_BATCH
+    depth = max(models.architecture(spec.architecture).depth, 1)
+    return forward * (3 * steps * recipe.batch_size + evaluated) + _LAYER_STEP / 3 * depth * calls
+
+
+def forward_operations(architecture: str, shape: tuple[int, ...]) -> float:
+    """Floating-point operations of a network's forward pass on one example, from its arguments alone.
+
+    Within a factor of two of what `rdp.cost` counts for the families there are; a network whose arguments tell
+    neither widths nor a width is taken for a large one.
+    """
+    arguments = models.architecture(architecture).arguments
+    pixels = math.prod(shape[1:]) if len(shape) == 3 else 1
+    if "widths" in arguments:
+        layers = arguments.get("layers") or [arguments["blocks"]] * len(arguments["widths"])
+        kernels = 17 if arguments.get("block") == "Bottleneck" else 18  # weights of a block, in widths squared
+        if "layers" in arguments:
+            pixels /= 16  # the stem's strides
+        stages = zip(layers, arguments["widths"], strict=True)
+        return sum(2 * kernels * n * w * w * max(pixels / 4**i, 1) for i, (n, w) in enumerate(stages))
+    width, depth = arguments.get("width"), arguments.get("depth")
+    if not width or not depth:
+        return 1e9
+    if "patch" not in arguments:
+        return 2 * depth * width**2
+    tokens = pixels / arguments["patch"] ** 2 + 1
+    return depth * 2 * tokens * width * ((4 + 2 * arguments.get("mlp_ratio", 4)) * width + 2 * tokens)

@@ -1,0 +1,38 @@
+"""`--profile local-gpu`: each training job on a device of its own, here devices that are only names."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project, copy_project
+
+FAKE = ("fake-0", "fake-1")
+
+
+@pytest.mark.slow
+def test_each_training_job_has_a_device_of_its_own(tmp_path: Path, finished: Project) -> None:
+    project = copy_project(tmp_path)
+    project.edit("profiles/local-gpu/config.yaml", "gpu: 1", f"gpu: {len(FAKE)}")
+    environment = {"CUDA_VISIBLE_DEVICES": ",".join(FAKE), "TMPDIR": str(tmp_path)}
+    command = ("snakemake", "--profile", "profiles/local-gpu", "--cores", "4", "--config", "study=mini")
+    done = project.run(*command, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Without a GPU that torch can use, `auto` trains on the CPU, whatever devices a job holds.
+    assert project.digests() == finished.digests()
+    logs = [path.read_text() for path in project.root.glob("results/logs/train_cell/*.log")]
+    held = [re.search(r"^on GPU (.*)$", log, re.M).group(1) for log in logs]
+    assert set(held) == set(FAKE)
+    # Snakemake never starts more than there are, so no job had to wait for another's device.
+    assert not any("GPUs are taken" in log for log in logs)
+
+
+@pytest.mark.slow
+def test_jobs_that_do_not_count_gpus_share_what_they_find(tmp_path: Path) -> None:
+    project = copy_project(tmp_path)
+    done = project.run("snakemake", "-n", "--config", "study=mini")
+    assert "--gpus 0" in done.stdout
+    assert "--gpus 1" not in done.stdout
+    insisting = project.run("snakemake", "-n", "--config", "study=mini", "device=cuda")
+    assert "--gpus 1" in insisting.stdout
+    assert "--gpus 0" not in insisting.stdout

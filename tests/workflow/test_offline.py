@@ -1,0 +1,84 @@
+"""Compute nodes without a network: data are prepared on a login node, and nothing is fetched by a job."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Project, copy_project
+
+# A network namespace of its own has no route anywhere, and its loopback is down.
+ALONE = ("unshare", "--net")
+
+
+def needs_a_namespace() -> None:
+    if shutil.which("unshare") is None or subprocess.run([*ALONE, "true"], capture_output=True).returncode:
+        pytest.skip("cutting off the network takes root and unshare")
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of which nothing has run."""
+    needs_a_namespace()
+    return copy_project(tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.mark.slow
+def test_a_study_whose_data_are_prepared_runs_to_its_report_without_a_network(
+    fresh: Project, finished: Project
+) -> None:
+    prepared = fresh.snakemake("--until", "prepare_data")
+    assert prepared.returncode == 0, prepared.stderr
+    assert len(list(fresh.root.glob("results/data/*/manifest.json"))) == 2
+    done = fresh.run(*ALONE, "snakemake", "--cores", "2", "--config", "study=mini")
+    assert done.returncode == 0, done.stderr
+    assert fresh.digests() == finished.digests()
+    for product in ("report/index.html", "report/paper.pdf"):
+        assert (fresh.root / "results" / "mini" / product).stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
+    study = fresh.root / "fashion.yaml"
+    study.write_text(fresh.study.read_text().replace("[digits]", "[fashion_mnist]"))
+    done = fresh.run("rdp", "train", "fashion.yaml", "resnet20/fashion_mnist/vanilla", RDP_DATA="absent")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "fashion_mnist is needed: rdp data prepare fashion_mnist, with a network" in done.stderr
+    assert not (fresh.root / "absent").exists()
+
+
+@pytest.mark.slow
+def test_preparing_without_a_network_says_so_in_a_line(fresh: Project) -> None:
+    done = fresh.run(*ALONE, "rdp", "data", "prepare", "fashion_mnist", RDP_DATA="absent")
+    assert done.returncode == 2
+    assert "fashion_mnist is absent and could not be downloaded" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_environment_installs_from_a_wheelhouse_alone(tmp_path: Path) -> None:
+    """Every step of the recipe with a lock of two packages, of which one has no wheel and is built."""
+    needs_a_namespace()
+    project = copy_project(tmp_path)
+    lock = project.root / "envs" / "requirements.lock"
+    blocks = lock.read_text().split("\n")
+    kept, keep = [], False
+    for line in blocks:
+        if not line.startswith(" "):
+            keep = line.split("==")[0] in {"uv", "setuptools", "hatchling", "connection-pool", *BACKEND}
+        kept += [line] if keep else []
+    lock.write_text("\n".join(kept) + "\n")
+    made = project.run("make", "wheelhouse", PATH=os.environ["PATH"])
+    assert made.returncode == 0, made.stderr
+    done = project.run(
+        *ALONE, "make", "env", "WHEELHOUSE=wheelhouse", PATH=os.environ["PATH"], UV_CACHE_DIR=str(tmp_path / "cache")
+    )
+    assert done.returncode == 0, done.stderr
+    listed = project.run(".venv/bin/uv", "pip", "list", "--python", ".venv/bin/python")
+    assert "connection-pool" in listed.stdout
+    assert "rdp" in listed.stdout
+
+
+BACKEND = ("editables", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers")  # what hatchling needs
