@@ -80,6 +80,7 @@ def test_a_claim_and_a_column_can_be_used_by_keyboard_alone(visit, built: Built)
     expect(head).to_have_attribute("aria-sort", "ascending")
 
 
+@pytest.mark.slow
 def test_on_paper_claims_are_open_and_runs_are_left_to_the_files(visit, built: Built) -> None:
     page = visit(built.path)
     printed = "".join(sheet.extract_text() for sheet in pypdf.PdfReader(BytesIO(page.pdf())).pages)

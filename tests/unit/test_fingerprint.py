@@ -164,6 +164,7 @@ class TestCodeDigest:
             ("methods/iteration.py", "rest_trained: bool = True", "rest_trained: bool = False"),
         ],
     )
+    @pytest.mark.slow
     def test_what_every_run_goes_through_changes_every_cell(self, file, old, new, package):
         assert package.changed_by(file, old, new) == EVERY
 
@@ -178,6 +179,7 @@ class TestCodeDigest:
             ("methods/dropping.py", "1 / (1 - rates)", "1 / (1 + rates)"),
         ],
     )
+    @pytest.mark.slow
     def test_what_some_methods_share_changes_their_cells_alone(self, file, old, new, package):
         assert package.changed_by(file, old, new) == cells_of(DROPPING)
 

@@ -83,6 +83,7 @@ def test_a_results_directory_that_cannot_be_made(tmp_path: Path) -> None:
     assert "cannot be written" in line
 
 
+@pytest.mark.slow
 def test_a_prepared_dataset_that_is_truncated(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD)
     assert run(tmp_path, "rdp", "data", "prepare", "spiral").returncode == 0
@@ -104,7 +105,8 @@ def test_a_source_file_with_the_wrong_checksum(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.parametrize("dataset", ["fashion_mnist", pytest.param("cifar10", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
+@pytest.mark.slow
 def test_a_dataset_that_is_absent_and_may_not_be_fetched(dataset: str, tmp_path: Path) -> None:
     line = refusal(run(tmp_path, "rdp", "data", "prepare", dataset))
     assert "no such file" in line
@@ -132,6 +134,7 @@ def test_a_cell_that_is_not_tuned_has_nothing_to_tune_either(tmp_path: Path) -> 
     assert "did you mean 'mlp8/spiral/vanilla'?" in line
 
 
+@pytest.mark.slow
 def test_a_bench_of_a_rate_that_is_none(tmp_path: Path) -> None:
     done = run(tmp_path, "rdp", "bench", "rdp", "--rate", "1.5")
     assert done.returncode == 2
@@ -139,6 +142,7 @@ def test_a_bench_of_a_rate_that_is_none(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_bench_on_a_device_that_is_none(tmp_path: Path) -> None:
     done = run(tmp_path, "rdp", "bench", "rdp", "--device", "gpu")
     assert done.returncode == 2

@@ -52,6 +52,7 @@ def jobs(project: Project, rule: str) -> list[tuple[list[str], list[str]]]:
     return [(inputs.split(", "), outputs.split(", ")) for inputs, outputs in found]
 
 
+@pytest.mark.slow
 def test_each_tuned_cell_has_a_job_for_its_sweep_and_trains_after_it(fresh: Project) -> None:
     planned = fresh.planned("swept")
     assert planned["tune_cell"] == TUNED

@@ -1,0 +1,45 @@
+"""A node that is lost while it trains costs time, and changes no number."""
+
+import signal
+
+import pytest
+
+from ..workflow.conftest import Project
+from .cluster import Cluster, wait
+from .conftest import Workflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+
+def test_a_lost_node_changes_no_number(cluster: Cluster, undisturbed: Project, workflow: Workflow) -> None:
+    workflow.start()
+    workflow.attempt()
+    before = workflow.job()
+    cluster.lose_node(before["node"])
+    assert workflow.ends_in(undisturbed.digests())
+    assert cluster.state(before["node"]) == "down"
+    (after,) = workflow.jobs()  # Slurm put it back into the queue; Snakemake needed no retry
+    assert (after["id"], after["state"]) == (before["id"], "COMPLETED")
+    assert after["node"] != before["node"]
+    assert "goes on from step" in workflow.log()
+
+
+def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
+    cluster: Cluster, undisturbed: Project, workflow: Workflow
+) -> None:
+    workflow.start()
+    orphan = workflow.attempt()
+    orphan.send(signal.SIGSTOP)  # it would be done before its node is given up
+    before = workflow.job()
+    cluster.lose_node(before["node"], jobs_too=False)
+    for lock in workflow.project.root.glob("results/store/*/*.lock"):
+        lock.unlink()  # as on a file system where a lock does not reach from node to node
+    successor = workflow.attempt()
+    assert orphan.folder.exists()
+    orphan.send(signal.SIGCONT)
+    assert not successor.ended()
+    wait(orphan.ended, 60, "the orphan's end")
+    assert workflow.ends_in(undisturbed.digests())
+    (after,) = workflow.jobs()
+    assert (after["id"], after["state"]) == (before["id"], "COMPLETED")
+    assert after["node"] != before["node"]

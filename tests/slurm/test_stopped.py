@@ -1,0 +1,43 @@
+"""Training jobs that Slurm or a person stops end in the numbers of undisturbed ones."""
+
+import signal
+
+import pytest
+
+from ..workflow.conftest import Project
+from .cluster import Cluster
+from .conftest import Workflow
+
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
+
+
+def test_a_cancelled_job_is_submitted_again_and_goes_on(
+    cluster: Cluster, undisturbed: Project, workflow: Workflow
+) -> None:
+    workflow.start()
+    workflow.attempt()
+    cluster.run("scancel", workflow.job()["id"])
+    assert workflow.ends_in(undisturbed.digests())
+    assert [job["state"] for job in workflow.jobs()] == ["CANCELLED", "COMPLETED"]
+    assert "goes on from step" in workflow.log()
+
+
+def test_a_job_out_of_time_goes_on_with_more_of_it(cluster: Cluster, undisturbed: Project, workflow: Workflow) -> None:
+    workflow.start()
+    workflow.attempt().send(signal.SIGSTOP)  # it would be done before Slurm looks at the clock, every half minute
+    first = workflow.job()
+    cluster.run("scontrol", "update", f"JobId={first['id']}", "TimeLimit=0")
+    assert workflow.ends_in(undisturbed.digests())
+    timed_out, completed = workflow.jobs()
+    assert [timed_out["state"], completed["state"]] == ["TIMEOUT", "COMPLETED"]
+    assert minutes(completed["limit"]) > minutes(first["limit"])
+    assert "goes on from step" in workflow.log()
+
+
+def minutes(limit: str) -> int:
+    """A time limit as squeue tells it, such as 2-04:00:00."""
+    days, _, clock = limit.rpartition("-")
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = 60 * seconds + int(part)
+    return int(days or 0) * 1440 + seconds // 60
