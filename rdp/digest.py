@@ -20,6 +20,22 @@ def of(value: Any) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with its digest as the last of its keys, ``seal``."""
+    return content | {"seal": of(content)}
+
+
+def unseal(content: dict[str, Any]) -> bool | None:
+    """Take the seal out of an object; whether it fits, or None where there is none."""
+    if "seal" not in content:
+        return None
+    found = content.pop("seal")
+    try:
+        return found == of(content)
+    except ValueError:  # NaN, which JSON does not have and Python reads
+        return False
+
+
 def of_file(path: Path, algorithm: str = "sha256") -> str:
     """Checksum of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:

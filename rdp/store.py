@@ -114,8 +114,7 @@ class Store:
         record = RunRecord(**{**vars(record), "files": sealed})
         for name in sealed:
             files.flush(attempt / name)
-        content = vars(record) | {"digest": record.digest}
-        files.write_json(attempt / "record.json", content | {"seal": digest.of(content)})
+        files.write_json(attempt / "record.json", digest.seal(vars(record) | {"digest": record.digest}))
         target = self.folder(run)
         earlier = self.find(run, record.identity)
         if earlier is not None:
@@ -161,7 +160,7 @@ class Store:
             "code": record.identity.get("code"),
             "used": {name: record.telemetry.get(name) for name in USED},
         }
-        files.write_json(self.receipt(run), content | {"seal": digest.of(content)})
+        files.write_json(self.receipt(run), digest.seal(content))
 
     def glance(self, run: str) -> dict[str, Any] | None:
         """A run's receipt, without a look at its record, which is a hundred times the size; None for one not done.
@@ -185,11 +184,11 @@ class Store:
             return None
         found = files.read_json(path)
         try:
-            seal = found.pop("seal", None)
+            fits = digest.unseal(found)
             # A receipt of an earlier version has no seal, nor what was used.
-            whole = seal == digest.of(found) or (seal is None and "used" not in found)
+            whole = fits or (fits is None and "used" not in found)
             whole &= found["run"] == run and found["status"] in get_args(Status)
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError):
             whole = False
         if not whole:
             raise UserError(f"{path}: damaged: not the receipt of {run}")
@@ -205,8 +204,7 @@ class Store:
         content = files.read_json(path)
         try:
             # The seal is over telemetry too, which the digest leaves out. A record of an earlier version has none.
-            seal = content.pop("seal", None)
-            whole = seal is None or seal == digest.of(content)
+            whole = digest.unseal(content) is not False
             stated = content.pop("digest")
             record = RunRecord(**content)
             found = record.digest

@@ -7,7 +7,6 @@ the network nor the source's own library.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -76,8 +75,7 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         "std": train.std(axes).tolist(),
         "digest": digest.of_arrays(arrays),
     }
-    manifest["seal"] = digest.of(manifest)
-    files.write_json(target / "manifest.json", manifest)
+    files.write_json(target / "manifest.json", digest.seal(manifest))
     return target / "manifest.json"
 
 
@@ -93,8 +91,8 @@ def load(name: str, results: Path) -> Prepared:
         manifest = files.read_json(target / "manifest.json")
     except UserError as error:
         raise UserError(f"{error}; run: rdp data prepare {name}") from None
-    seal = manifest.pop("seal", None) if isinstance(manifest, dict) else None
-    if seal is None or seal != _seal(manifest) or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
+    whole = isinstance(manifest, dict) and digest.unseal(manifest)
+    if not whole or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
         raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
     try:
         arrays = load_file(target / "data.safetensors")
@@ -105,14 +103,6 @@ def load(name: str, results: Path) -> Prepared:
         raise _damaged(name, target, f"its checksum is {found[:12]}, the manifest says {expected[:12]}")
     mean, std = (np.asarray(manifest[key], np.float32) for key in ("mean", "std"))
     return Prepared(name, data.info(name), arrays, mean, std, found)
-
-
-def _seal(manifest: dict[str, Any]) -> str | None:
-    """Digest of a manifest; None for one that holds what JSON cannot."""
-    try:
-        return digest.of(manifest)
-    except ValueError:
-        return None
 
 
 def _damaged(name: str, target: Path, what: str) -> UserError:

@@ -1,6 +1,5 @@
 """The cluster, and a project whose snakemake runs on it."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ import pytest
 
 from rdp.store import Store
 
-from ..workflow.conftest import Project, copy_project
+from ..workflow.conftest import Project, copy_project, once
 from .cluster import Cluster, obstacle, wait
 
 # Some seconds of training, with a checkpoint every tenth of one: whenever something happens, there is one.
@@ -136,19 +135,14 @@ def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The long study, trained on this machine without Slurm. Tests must leave it as it is."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # one for all workers
-    project, done = Project(folder / "undisturbed"), folder / "undisturbed.done"
-    with (folder / "undisturbed.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not done.exists():
-            copy_project(project.root)
-            (project.root / "config" / "studies" / "long.yaml").write_text(LONG)
-            ended = project.snakemake("--until", "train_cell", study="long")
-            assert ended.returncode == 0, ended.stdout + ended.stderr
-            done.touch()
-    return project
+
+    def make(folder: Path) -> None:
+        project = copy_project(folder)
+        (folder / "config" / "studies" / "long.yaml").write_text(LONG)
+        ended = project.snakemake("--until", "train_cell", study="long")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+
+    return Project(once(tmp_path_factory, "undisturbed", make))
 
 
 @pytest.fixture

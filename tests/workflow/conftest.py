@@ -1,5 +1,6 @@
 """A copy of the project with a miniature study, run once, that tests may change."""
 
+import fcntl
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +88,29 @@ def copy_project(target: Path) -> Project:
     return Project(target)
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once for a session, whichever of its workers wants it first."""
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    done = folder / f"{name}.done"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            make(folder / name)
+            done.touch()
+    return folder / name
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The miniature study, run to its report. Tests must leave it as it is."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    done = project.snakemake()
-    assert done.returncode == 0, done.stdout + done.stderr
-    return project
+
+    def make(folder: Path) -> None:
+        done = copy_project(folder).snakemake()
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return Project(once(tmp_path_factory, "finished", make))
 
 
 @pytest.fixture
