@@ -197,13 +197,17 @@ def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
 
 
 @app.command()
-def plot(name: StudyArgument, figure: Annotated[str, typer.Argument(metavar="FIGURE", help="a figure's name")]) -> None:
-    """Draw one figure of a study, with the data behind it: figures/FIGURE.{svg,pdf,png,csv}."""
+def plot(
+    name: StudyArgument, names: Annotated[list[str], typer.Argument(metavar="FIGURE...", help="figures' names")]
+) -> None:
+    """Draw figures of a study, each with its data and its caption: figures/FIGURE.{svg,pdf,png,csv,rst}."""
     planned = study.load(name)
     from rdp import tables
     from rdp.report import figures  # after the study is known to be good: drawing libraries take seconds
 
-    figures.write(tables.load(planned, places.results()), figure, places.results())
+    loaded = tables.load(planned, places.results())
+    for figure in names:
+        figures.write(loaded, figure, places.results())
 
 
 @app.command()

@@ -41,6 +41,14 @@ def figures(plan: Plan) -> dict[str, str | None]:
     return found
 
 
+def sheets(plan: Plan) -> dict[str, list[str]]:
+    """The same names by what they are drawn from: ``records``, ``speed``, or a probe."""
+    found: dict[str, list[str]] = {}
+    for name, probe in figures(plan).items():
+        found.setdefault(probe or ("speed" if name == SPEED else "records"), []).append(name)
+    return found
+
+
 def caption(name: str) -> dict[str, str]:
     """A figure's ``title``, ``caption`` and ``alt`` text, from report/captions.yaml."""
     captions = _captions(places.templates() / "captions.yaml")

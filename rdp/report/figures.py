@@ -51,7 +51,7 @@ def _maps(tables: Tables, name: str) -> Drawing:
 
 
 def write(tables: Tables, name: str, results: Path) -> None:
-    """Draw one figure: ``figures/NAME.{svg,pdf,png}``, and the data that are in it as ``NAME.csv``."""
+    """Draw one figure: ``figures/NAME.{svg,pdf,png}``, the data in it as ``NAME.csv``, its caption as ``NAME.rst``."""
     drawing = draw(tables, name)
     folder = results / tables.plan.name / "figures"
     drawing.figure.draw_without_rendering()  # lays it out, which takes most of the time: once for all three files
@@ -65,3 +65,5 @@ def write(tables: Tables, name: str, results: Path) -> None:
     plt.close(drawing.figure)
     with files.whole(folder / f"{name}.csv") as part:
         drawing.data.to_csv(part, index=False)
+    with files.whole(folder / f"{name}.rst") as part:
+        part.write_text(contents.caption(name)["caption"] + "\n", encoding="utf-8")

@@ -68,10 +68,9 @@ def test_a_jump_between_two_snakemakes(days: int, project: Project) -> None:
     """After it, all that was made until then has dates of the past or of the future."""
     before = project.digests()
     receipts = sorted(project.root.glob("results/store/*/seed-*.json"))
-    for path in receipts[::4]:  # not done yet, half of them with their record
+    for path in (receipts[0], receipts[-1]):  # not done yet, one of them with its record
         path.unlink()
-        if path in receipts[::8]:
-            shutil.rmtree(path.with_suffix(""))
+    shutil.rmtree(receipts[0].with_suffix(""))
     for path in (project.root / "results").rglob("*"):
         date = path.stat().st_mtime + days * DAY
         os.utime(path, (date, date))

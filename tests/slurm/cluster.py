@@ -152,7 +152,7 @@ class Cluster:
             if self.daemons[node].poll() is not None:
                 _kill(processes(self.folder, node))  # orphans
                 self.start_node(node)
-        wait(lambda: all(self.state(node) == "idle" for node in DEVICES), 60, "idle nodes", self.told)
+        wait(lambda: all(self.state(node) == "idle" for node in DEVICES), 180, "idle nodes", self.told)
 
     def told(self) -> str:
         """How nodes and jobs are."""

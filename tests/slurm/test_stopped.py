@@ -11,17 +11,6 @@ from .conftest import Workflow
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
-def test_a_cancelled_job_is_submitted_again_and_goes_on(
-    cluster: Cluster, undisturbed: Project, workflow: Workflow
-) -> None:
-    workflow.start()
-    workflow.attempt()
-    cluster.run("scancel", workflow.job()["id"])
-    assert workflow.ends_in(undisturbed.digests())
-    assert [job["state"] for job in workflow.jobs()] == ["CANCELLED", "COMPLETED"]
-    assert "goes on from step" in workflow.log()
-
-
 def test_a_job_out_of_time_goes_on_with_more_of_it(cluster: Cluster, undisturbed: Project, workflow: Workflow) -> None:
     workflow.start()
     workflow.attempt().send(signal.SIGSTOP)  # it would be done before Slurm looks at the clock, every half minute

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -74,6 +75,15 @@ class Project:
         text = path.read_text()
         assert old in text, f"{file} no longer holds {old!r}"
         path.write_text(text.replace(old, new))
+
+    def narrow(self, *methods: str) -> None:
+        """Keep these methods in the miniature study: most of a small run goes into the start of its jobs."""
+        study = yaml.safe_load(self.study.read_text())
+        study["methods"] = {name: study["methods"][name] for name in methods}
+        for grid in study["grids"]:
+            if "methods" in grid:
+                grid["methods"] = [name for name in grid["methods"] if name in methods]
+        self.study.write_text(yaml.safe_dump(study, sort_keys=False))
 
 
 def copy_project(target: Path) -> Project:

@@ -22,11 +22,14 @@ def test_one_command_leaves_the_report_and_the_next_finds_nothing_to_do(finished
 @pytest.mark.slow
 def test_other_cores_and_jobs_give_the_same_bits(project: Project) -> None:
     before = project.digests()
+    project.narrow("residual_droppath")
     project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 2\nseeds_per_job: 1")
     (project.root / "results").rename(project.root / "before")
-    done = project.snakemake(cores=1)
+    done = project.snakemake("--until", "collect_records", cores=1)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert project.digests() == before
+    after = project.digests()
+    assert len(after) == 2 * SEEDS  # on the spiral, on digits
+    assert after.items() <= before.items()
 
 
 @pytest.mark.slow
@@ -40,10 +43,11 @@ def test_a_new_seed_trains_that_seed_alone(project: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in project.root.glob("results/store/*/seed-*/record.json")}
     project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 3")
     assert project.planned()["train_cell"] == CELLS
-    done = project.snakemake()
+    project.narrow("residual_droppath")
+    done = project.snakemake("--until", "collect_records")
     assert done.returncode == 0, done.stdout + done.stderr
     after = {path: path.stat().st_mtime_ns for path in project.root.glob("results/store/*/seed-*/record.json")}
-    assert len(after) == CELLS * 3
+    assert len(after) == len(before) + 2  # on the spiral, on digits
     assert {path: after[path] for path in before} == before
 
 
@@ -100,7 +104,8 @@ def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
         return super().iteration(step, units=units, batch_size=batch_size, seed=seed)
 """
     (project.root / "rdp/methods/broken.py").write_text(source)
-    project.edit("config/studies/mini.yaml", "  plain:\n", "  plain:\n  broken:\n")
+    project.narrow("vanilla", "plain")
+    project.edit("config/studies/mini.yaml", "  plain: null\n", "  plain: null\n  broken: null\n")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     page = (project.root / "results/mini/report/index.html").read_text()

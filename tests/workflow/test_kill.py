@@ -50,6 +50,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_with_143(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_snakemake_killed_in_the_middle_goes_on(project: Project) -> None:
     before = project.digests()
+    project.narrow("vanilla", "residual_droppath")
     (project.root / "results").rename(project.root / "before")
     command = ["snakemake", "--cores", "2", "--config", "study=mini"]
     env = os.environ | {
@@ -64,15 +65,17 @@ def test_snakemake_killed_in_the_middle_goes_on(project: Project) -> None:
         stdout=subprocess.DEVNULL,
         process_group=0,
     )
-    while process.poll() is None and len(project.digests()) < 4:
+    while process.poll() is None and len(project.digests()) < 2:
         time.sleep(0.05)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     project.snakemake("--unlock")
-    done = project.snakemake()
+    done = project.snakemake("--until", "collect_records")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert project.digests() == before
+    after = project.digests()
+    assert len(after) == 8  # of two methods on the spiral and on digits, two seeds each
+    assert after.items() <= before.items()
 
 
 @pytest.mark.slow

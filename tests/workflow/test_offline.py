@@ -29,12 +29,14 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_a_study_whose_data_are_prepared_runs_to_its_report_without_a_network(
     fresh: Project, finished: Project
 ) -> None:
+    fresh.narrow("vanilla", "residual_droppath")
     prepared = fresh.snakemake("--until", "prepare_data")
     assert prepared.returncode == 0, prepared.stderr
     assert len(list(fresh.root.glob("results/data/*/manifest.json"))) == 2
     done = fresh.run(*ALONE, "snakemake", "--cores", "2", "--config", "study=mini")
     assert done.returncode == 0, done.stderr
-    assert fresh.digests() == finished.digests()
+    assert len(fresh.digests()) == 8
+    assert fresh.digests().items() <= finished.digests().items()
     for product in ("report/index.html", "report/paper.pdf"):
         assert (fresh.root / "results" / "mini" / product).stat().st_size > 10_000
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +22,13 @@ def test_snakemakes_own_report_has_every_figure_and_table(finished: Project) -> 
     done = finished.run("snakemake", "--report", str(path), "--config", "study=mini")
     assert done.returncode == 0, done.stdout + done.stderr
     text = path.read_text(encoding="utf-8")
-    for result in variable(text, "results").values():
+    captions = {}
+    for path, result in variable(text, "results").items():
         assert result["labels"]
         assert "<p>" in result["caption"]
+        captions[Path(path).name] = result["caption"]
+    assert "the bar its 95 % t interval" not in captions["cost.svg"]
+    assert "the upright line is the mean over seeds" in captions["accuracy.svg"]
     found = {
         category: {name.rpartition("/")[2] for names in groups.values() for name in names}
         for category, groups in variable(text, "categories").items()

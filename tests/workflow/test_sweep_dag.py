@@ -57,7 +57,6 @@ def test_each_tuned_cell_has_a_job_for_its_sweep_and_trains_after_it(fresh: Proj
     planned = fresh.planned("swept")
     assert planned["tune_cell"] == TUNED
     assert planned["train_cell"] == CELLS
-    assert planned["plot_learning_rates"] == 1
     sweeps = {output for inputs, (output,) in jobs(fresh, "tune_cell") if inputs == [DATA["spiral"]]}
     assert len(sweeps) == TUNED
     awaited = set()
@@ -83,7 +82,7 @@ def test_seeds_split_over_jobs_share_one_sweep(fresh: Project, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_study_without_a_sweep_has_no_such_jobs(fresh: Project) -> None:
-    assert not [rule for rule in fresh.planned("mini") if rule.startswith("tune") or rule == "plot_learning_rates"]
+    assert not [rule for rule in fresh.planned("mini") if rule.startswith("tune")]
 
 
 @pytest.fixture(scope="module")

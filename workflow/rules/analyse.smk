@@ -100,33 +100,32 @@ rule decide_claims:
         'rdp claims "$RDP_STUDY" --from-tables > {log:q} 2>&1'
 
 
-for figure, probe in FIGURES.items():
+# Figures that are drawn from the same tables share a job: most of one goes into its start.
+for source, figures in SHEETS.items():
 
     rule:
         name:
-            f"plot_{figure}"
+            f"plot_{source}"
         input:
             tables=rules.collect_records.output,
-            probe=[f"{HOME}/probes/{probe}.parquet"] if probe else [],
-            speed=rules.measure_speed.output if figure == contents.SPEED else [],
+            probe=[f"{HOME}/probes/{source}.parquet"] if source in PLAN.study.probes else [],
+            speed=rules.measure_speed.output if source == "speed" else [],
         output:
-            report(
-                f"{HOME}/figures/{figure}.svg",
-                caption="../../report/figure.rst",
-                category="Figures",
-                labels={"figure": contents.caption(figure)["title"], "study": PLAN.name},
-            ),
-            multiext(f"{HOME}/figures/{figure}", ".pdf", ".png"),
-            report(
-                f"{HOME}/figures/{figure}.csv",
-                caption="../../report/figure.rst",
-                category="Data behind the figures",
-                labels={"figure": contents.caption(figure)["title"], "study": PLAN.name},
-            ),
+            [
+                report(
+                    f"{HOME}/figures/{figure}.{kind}",
+                    caption=os.path.abspath(f"{HOME}/figures/{figure}.rst"),
+                    category=category,
+                    labels={"figure": contents.caption(figure)["title"], "study": PLAN.name},
+                )
+                for figure in figures
+                for kind, category in {"svg": "Figures", "csv": "Data behind the figures"}.items()
+            ],
+            [multiext(f"{HOME}/figures/{figure}", ".pdf", ".png", ".rst") for figure in figures],
         log:
-            f"{LOGS}/{PLAN.name}/plot_{figure}.log",
+            f"{LOGS}/{PLAN.name}/plot_{source}.log",
         benchmark:
-            f"{LOGS}/{PLAN.name}/plot_{figure}.tsv"
+            f"{LOGS}/{PLAN.name}/plot_{source}.tsv"
         conda:
             "../../envs/rdp.yaml"
         threads: 1
@@ -135,7 +134,7 @@ for figure, probe in FIGURES.items():
             runtime=30,
         params:
             code=code_of("rdp.report.figures"),
-            figure=figure,  # the shell line is read when the job runs, long after this loop
-            caption=contents.caption(figure)["caption"],
+            figures=figures,  # the shell line is read when the job runs, long after this loop
+            captions=[contents.caption(figure)["caption"] for figure in figures],
         shell:
-            'rdp plot "$RDP_STUDY" {params.figure} > {log:q} 2>&1'
+            'rdp plot "$RDP_STUDY" {params.figures:q} > {log:q} 2>&1'

@@ -35,7 +35,7 @@ TEMPLATES = [
     os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 CLAIMS = os.path.relpath(places.claims())
-FIGURES = contents.figures(PLAN)  # name: the probe it needs, or None
+SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.
@@ -50,7 +50,6 @@ shell.prefix(f"export {exports.replace('{', '{{').replace('}', '}}')}; ")  # it 
 wildcard_constraints:
     cell=r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}",
     dataset=r"[a-z0-9_]+",
-    figure=r"[a-z0-9_]+",
     probe=r"[a-z0-9_]+",
 
 
