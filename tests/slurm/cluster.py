@@ -22,6 +22,8 @@ from types import TracebackType
 
 PROGRAMS = ("munged", "munge", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "sinfo", "srun")
 SEARCHED = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"  # daemons are not on every user's path
+TAKES_JOBS = {"idle", "mixed", "allocated"}
+UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING")
 DEVICES = {"n1": "/dev/null", "n2": "/dev/zero"}  # one "GPU" a node, of which CUDA sees none
 
 CONFIG = """
@@ -123,7 +125,7 @@ class Cluster:
     def start_node(self, node: str) -> None:
         """Start a node's slurmd, for the first time or again, and wait until the node takes jobs."""
         self._run("slurmd", "-D", "-N", node, name=node)
-        wait(lambda: self.state(node) in {"idle", "mixed", "allocated"}, 30, f"node {node}", self.told)
+        wait(lambda: self.state(node) in TAKES_JOBS, 30, f"node {node}", self.told)
 
     def _stop(self) -> None:
         assert self.guard.stdin is not None
@@ -152,7 +154,12 @@ class Cluster:
             if self.daemons[node].poll() is not None:
                 _kill(processes(self.folder, node))  # orphans
                 self.start_node(node)
-        wait(lambda: all(self.state(node) == "idle" for node in DEVICES), 180, "idle nodes", self.told)
+
+        def cleared() -> bool:
+            # Not by nodes that are idle: sinfo may count the CPUs of a job that has ended until the next one starts.
+            return not self.jobs(*UNFINISHED) and all(self.state(node) in TAKES_JOBS for node in DEVICES)
+
+        wait(cleared, 120, "nodes without jobs", self.told)
 
     def told(self) -> str:
         """How nodes and jobs are."""

@@ -18,6 +18,7 @@ def test_a_lost_node_changes_no_number(cluster: Cluster, undisturbed: Project, w
     cluster.lose_node(before["node"])
     assert workflow.ends_in(undisturbed.digests())
     assert cluster.state(before["node"]) == "down"
+    assert len(workflow.jobs()) == 1, workflow.log()
     (after,) = workflow.jobs()  # Slurm put it back into the queue; Snakemake needed no retry
     assert (after["id"], after["state"]) == (before["id"], "COMPLETED")
     assert after["node"] != before["node"]
@@ -40,6 +41,7 @@ def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
     assert not successor.ended()
     wait(orphan.ended, 60, "the orphan's end")
     assert workflow.ends_in(undisturbed.digests())
+    assert len(workflow.jobs()) == 1, workflow.log()
     (after,) = workflow.jobs()
     assert (after["id"], after["state"]) == (before["id"], "COMPLETED")
     assert after["node"] != before["node"]
