@@ -41,7 +41,11 @@ def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
     assert not successor.ended()
     wait(orphan.ended, 60, "the orphan's end")
     assert workflow.ends_in(undisturbed.digests())
-    assert len(workflow.jobs()) == 1, workflow.log()
-    (after,) = workflow.jobs()
-    assert (after["id"], after["state"]) == (before["id"], "COMPLETED")
+    after, *retries = workflow.jobs()
+    assert after["id"] == before["id"]
     assert after["node"] != before["node"]
+    # The orphan's Snakemake ends too, and may remove or replace what its successor's waits for. The successor fails
+    # then with its record in place, which the retry finds there.
+    assert [job["state"] for job in (after, *retries)] in (["COMPLETED"], ["FAILED", "COMPLETED"])
+    if retries:
+        assert "already completed, kept" in workflow.log()
