@@ -28,9 +28,11 @@ app.add_typer(data_app, name="data")
 bench_app = typer.Typer(help="Speed, measured side by side in one process.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
+_UsageError = typer.BadParameter.__base__  # which typer keeps to itself, with the click in it
+
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
 CheckpointSeconds = Annotated[
-    float, typer.Option(min=0, envvar="RDP_CHECKPOINT_SECONDS", help="time between two checkpoints")
+    float, typer.Option(min=0, max=1e6, envvar="RDP_CHECKPOINT_SECONDS", help="time between two checkpoints")
 ]
 Gpus = Annotated[
     int, typer.Option(min=0, help="of this machine's GPUs, hold so many for this job alone; 0: take what is there")
@@ -40,9 +42,13 @@ FromTables = Annotated[
 ]
 
 
-def _show(*tables: Table) -> None:
+def _console() -> Console:
     # A log is read by machines and people later: never squeeze a table to the width of nobody's terminal.
-    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
+    return Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
+
+
+def _show(*tables: Table) -> None:
+    console = _console()
     for table in tables:
         console.print(table)
 
@@ -63,7 +69,7 @@ def plan(name: StudyArgument) -> None:
 def status(
     name: StudyArgument,
     watch: Annotated[bool, typer.Option("--watch", help="show it anew until all is done, or Ctrl-C")] = False,
-    every: Annotated[float, typer.Option(min=0.5, help="seconds between two looks")] = 2,
+    every: Annotated[float, typer.Option(min=0.5, max=86400, help="seconds between two looks")] = 2,
 ) -> None:
     """Show where a study stands: what runs where and how far it is, what failed and the last lines of its log."""
     from rdp import status as standing
@@ -71,7 +77,7 @@ def status(
     planned = study.load(name)
     if watch:
         with suppress(KeyboardInterrupt):
-            standing.watch(planned, places.results(), Console(markup=False, emoji=False), every)
+            standing.watch(planned, places.results(), _console(), every)
     else:
         _show(*standing.tables(standing.look(planned, places.results())))
 
@@ -278,7 +284,7 @@ def bench_rdp(
     rate: Annotated[float, typer.Option(help="drop probability of the deepest unit")] = 0.2,
     batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
     pairs: Annotated[int, typer.Option(min=10, help="pairs of iterations to time")] = 20,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """ResidualDroppath's pairs of iterations against two vanilla steps: measured time and counted operations."""
@@ -294,7 +300,7 @@ def bench_rdp(
 def bench_pnnh(
     batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
     rounds: Annotated[int, typer.Option(min=10, help="how often each network is timed")] = 20,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
     """Plain and PNNH networks against the residual one: training, evaluation, and evaluation with layers folded."""
@@ -329,10 +335,18 @@ def select(planned: study.Plan, names: list[str]) -> list[RunSpec]:
 def main() -> None:
     """Run the command; bad input is one line on standard error and status 2."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
+    except _UsageError as error:
+        said, path = error.format_message(), error.ctx.command_path if error.ctx else "rdp"
+        # No command at all is told with all there are.
+        line = said if "\n" in said else f"rdp: {UserError(said)} ({path} --help tells more)"
+        print(line, file=sys.stderr)
+        sys.exit(2)
     except UserError as error:
         print(f"rdp: {error}", file=sys.stderr)
         sys.exit(2)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
     except BrokenPipeError:  # `rdp plan … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Terminated:

@@ -20,6 +20,7 @@ from rdp.store import Store
 _ENOUGH = 5  # pieces of evidence of one kind
 _PACE = {"cpu": 4e-11, "cuda": 1e-12}  # seconds an operation where nothing was measured: small nets are far from peak
 _LAYER_STEP = 1e6  # operations that a layer's calls cost in time, however small it is
+_RUN_START = 0.5  # seconds of a run that do not grow with it: a network is built, its first calls are slow
 _START = 20.0  # seconds until a job trains: Python, torch, data
 _BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}  # of a process with torch, before any data
 _WORKFLOW_BYTES = 0.5e9  # of the Snakemake processes that a cluster counts as part of a job
@@ -89,7 +90,7 @@ class Needs:
                 pace = _PACE["cuda" if self._device == "cuda" else "cpu"]
             measured = [found.bytes for found in used] if name in _NEAR else []
             most = max([most, *measured] if measured else [most, self._size(spec)])
-            seconds += pace * operations(spec)
+            seconds += _RUN_START + pace * operations(spec)
             basis = max(basis, name, key=_BASES.index)  # the weakest
         return Need(seconds, most, basis)
 
@@ -129,8 +130,10 @@ class Needs:
 
     @cached_property
     def _cells(self) -> list[str]:
-        root = self._store.root
-        return sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+        try:
+            return sorted(path.name for path in self._store.root.iterdir())
+        except OSError:  # there is none yet, or it is somebody else's
+            return []
 
     def _measured(self, cell: str, spec: RunSpec | None) -> list[_Used]:
         """What runs of a cell used: several of one that is planned, of which the specification is at hand, or one."""
@@ -152,7 +155,8 @@ class Needs:
             if self._device not in {"auto", used.get("device")} or not used.get("seconds"):
                 return None
             spec = spec or RunSpec(**self._store.read(run).spec)
-            return _Used(float(used["seconds"]) / operations(spec), float(used["process_peak_bytes"] or 0))
+            grows = max(float(used["seconds"]) - _RUN_START, 0.1 * float(used["seconds"]))
+            return _Used(grows / operations(spec), float(used["process_peak_bytes"] or 0))
         except (UserError, ValueError, TypeError, OSError):  # an estimate may do without it
             return None
 

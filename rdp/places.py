@@ -45,6 +45,8 @@ def studies() -> dict[str, Path]:
 def claims() -> Path:
     """The file of claims: the working directory's own, or the project's."""
     own = Path("config") / "claims.yaml"
+    if os.path.lexists(own) and not own.is_file():
+        raise UserError(f"{own}: no file; what lies there would take the place of the project's claims")
     return own if own.is_file() else ROOT / "config" / "claims.yaml"
 
 

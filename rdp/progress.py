@@ -62,6 +62,7 @@ class RunProgress:
     def __init__(self, reporter: Reporter, name: str, attempt: Path) -> None:
         self._reporter, self._name, self._file = reporter, name, attempt / "progress.json"
         self._started, self._written, self._rows = time.time(), -1e9, 0
+        self._told: dict[str, Any] | None = None  # the last row that was written
         self._first: tuple[float, int] | None = None  # when it was first told of, and the step it was at
         bar = reporter._bar
         self._task = bar.add_task(name, total=None, note="") if bar else None
@@ -76,8 +77,9 @@ class RunProgress:
             row = {"run": self._name, "step": step, "steps": steps, "started": self._started}
             row["seconds_left"] = (now - since) / (step - first) * (steps - step) if step > first else None
             row |= {"slurm_job": os.environ.get("SLURM_JOB_ID"), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+            self._told = row | {"host": socket.gethostname(), "pid": os.getpid()}
             with suppress(UserError):
-                files.write_json(self._file, row | {"host": socket.gethostname(), "pid": os.getpid()})
+                files.write_json(self._file, self._told)
         fresh, self._rows = len(history) > self._rows, len(history)
         if self._task is not None:
             note = f"loss {history[-1]['train_loss']:.3f}" if history else ""
@@ -86,6 +88,12 @@ class RunProgress:
             row = history[-1]
             told = f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}"
             self._reporter.say(f"{self._name}: epoch {row['epoch']}, step {step}/{steps}, {told}")
+
+    def stop(self) -> None:
+        """Tell that the attempt ends before its run does."""
+        if self._told is not None:
+            with suppress(UserError):
+                files.write_json(self._file, self._told | {"stopped": True})
 
     def end(self) -> None:
         """Take the bar down."""

@@ -136,6 +136,7 @@ class _Attempt:
         try:
             record = self._train(reporter, progress)
         except (Terminated, KeyboardInterrupt, UserError):
+            progress.stop()
             raise
         except Exception as error:  # whatever it is, the other runs go on and the report names it
             detail = "".join(traceback.format_exception(error))

@@ -28,6 +28,7 @@ class Progress:
         told: when it told this.
         seconds_left: until its end, by its own estimate; None before it has one.
         where: the host, and Slurm's number of the job and the GPU where there are.
+        over: whether the attempt ended in an orderly way before its run did.
     """
 
     step: int
@@ -36,11 +37,12 @@ class Progress:
     told: float
     seconds_left: float | None
     where: str
+    over: bool = False
 
     @property
     def age(self) -> float:
-        """Seconds since it was told; 0 where the clock was set back since."""
-        return max(time.time() - self.told, 0.0)
+        """Seconds between now and when it was told, which lies ahead where a clock was set back."""
+        return abs(time.time() - self.told)
 
     @property
     def ends(self) -> float | None:
@@ -70,7 +72,7 @@ def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple
     Args:
         plan: the study.
         results: the results directory.
-        verify: read every record too, to tell those that are damaged; else receipts are believed.
+        verify: read every record and its files too, to tell those that are damaged; else receipts are believed.
     """
     store = Store(results)
     attempts: dict[str, dict[str, list[Path]]] = {}
@@ -85,8 +87,8 @@ def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple
 def _done(store: Store, spec: RunSpec, verify: bool) -> State | None:
     try:
         receipt = store.glance(spec.run)
-        if receipt is not None and verify:
-            store.received(spec.run)
+        if verify and (record := store.received(spec.run)) is not None:
+            store.check_files(spec.run, record)
     except UserError as error:
         return State("damaged", str(error))
     if receipt is None:
@@ -109,6 +111,8 @@ def _under_way(attempts: list[Path]) -> State:
     if not told:
         return State("waiting")
     latest = max(told, key=lambda progress: progress.told)
+    if latest.over:
+        return State("stopped", "was stopped in an orderly way", latest)
     if latest.age > _FRESH_SECONDS:
         return State("stopped", f"no sign for {latest.age:.0f} s", latest)
     return State("running", "", latest)
@@ -121,8 +125,17 @@ def _progress(path: Path) -> Progress | None:
         where = str(row["host"])
         where += f", job {row['slurm_job']}" if row.get("slurm_job") else ""
         where += f", GPU {row['gpu']}" if row.get("gpu") else ""
-        left = row.get("seconds_left")
         told = path.stat().st_mtime
-        return Progress(int(row["step"]), int(row["steps"]), float(row["started"]), told, left, where)
-    except (OSError, ValueError, KeyError, TypeError):
+        left = None if row.get("seconds_left") is None else _seconds(row["seconds_left"])
+        over = row.get("stopped") is True
+        return Progress(int(row["step"]), int(row["steps"]), _seconds(row["started"]), told, left, where, over)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+
+
+def _seconds(value: Any) -> float:
+    """A time that a clock can show; ValueError for any other."""
+    seconds = float(value)
+    if not 0 <= seconds < 1e11:
+        raise ValueError(f"no time: {seconds}")
+    return seconds

@@ -94,7 +94,8 @@ def _grid(standing: Standing, unfinished: bool) -> Table:
     left = [spec for spec, state in standing.found if state.status not in DONE]
     if left:
         need = Needs(standing.results, plan.device).of(left)
-        grid.caption = f"about {duration(need.seconds)} of training left in all, one run after another"
+        basis = "" if need.near else "; no such network was measured yet"
+        grid.caption = f"about {duration(need.seconds)} of training left in all, one run after another{basis}"
     return grid
 
 

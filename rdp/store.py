@@ -94,7 +94,8 @@ class Store:
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"{self.root}: results cannot be written there ({error.strerror})") from None
+            where = error.filename or self.root
+            raise UserError(f"{where}: results cannot be written there ({error.strerror})") from None
         return path
 
     def commit(self, run: str, attempt: Path, record: RunRecord) -> RunRecord:
@@ -180,8 +181,12 @@ class Store:
     def _receipt(self, run: str) -> dict[str, Any] | None:
         """A run's receipt, whole; None where the run is not done."""
         path = self.receipt(run)
-        if not path.exists():
+        try:
+            path.lstat()
+        except FileNotFoundError:
             return None
+        except OSError as error:  # of somebody else, or a folder that is a file
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         found = files.read_json(path)
         try:
             fits = digest.unseal(found)
@@ -222,12 +227,17 @@ class Store:
         """The run's record if it may stand for this identity: whole, not failed, the same four digests."""
         try:
             record = self.read(run)
-            for name, expected in record.files.items():
-                if digest.of_file(self.folder(run) / name) != expected:
-                    return None
-        except (UserError, OSError):
+            self.check_files(run, record)
+        except UserError:
             return None
         return record if record.status != "failed" and record.identity == identity else None
+
+    def check_files(self, run: str, record: RunRecord) -> None:
+        """Raise `UserError` unless a record's other files are as they were sealed."""
+        for name, expected in record.files.items():
+            path = self.folder(run) / name
+            if _digest_of_file(path) != expected:
+                raise UserError(f"{path}: damaged: not the file its record was made with")
 
     def received(self, run: str) -> RunRecord | None:
         """The record a receipt speaks of, or None where the run is not done; raises where they disagree."""
@@ -236,7 +246,7 @@ class Store:
             return None
         record = self.read(run)
         path = self.folder(run) / "record.json"
-        if receipt.get("record") != digest.of_file(path):
+        if receipt.get("record") != _digest_of_file(path):
             raise UserError(f"{path}: not the record that {self.receipt(run)} was written for")
         return record
 
@@ -250,5 +260,20 @@ class Store:
         return load_file(path)
 
     def forget(self, run: str) -> None:
-        """Remove a run's receipt, so that the next job trains it again unless its record may be reused."""
-        self.receipt(run).unlink(missing_ok=True)
+        """Remove a run's receipt, so that the next job trains it again unless its record may be reused.
+
+        Raises:
+            UserError: it cannot be removed: a folder, or of somebody else.
+        """
+        path = self.receipt(run)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be removed ({error.strerror})") from None
+
+
+def _digest_of_file(path: Path) -> str:
+    try:
+        return digest.of_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

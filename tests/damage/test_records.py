@@ -138,6 +138,20 @@ def test_times_that_were_altered_do_not_pass_with_the_next_receipt(plan: Plan, s
     assert store.find(run, identity) is None  # so it is trained again
 
 
+def test_predictions_of_another_seed_are_a_damage_that_retry_finds(plan: Plan, store: Store) -> None:
+    ours, theirs = (spec.run for spec in plan.cells[0].specs[:2])
+    path = store.folder(ours) / "predictions.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes((store.folder(theirs) / path.name).read_bytes() + b" ")
+    try:
+        found = {spec.run: state for spec, state in states(plan, store.root.parent, verify=True)}
+    finally:
+        path.write_bytes(whole)
+    assert found[ours].status == "damaged"
+    assert str(path) in found[ours].reason
+    assert found[theirs].status != "damaged"
+
+
 @pytest.mark.parametrize("key", ["run", "status", "reason", "digest", "record", "code", "used"])
 def test_a_receipt_with_a_name_that_is_misspelt_is_damaged(key: str, plan: Plan, store: Store) -> None:
     run = plan.cells[0].specs[0].run

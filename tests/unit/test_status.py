@@ -127,12 +127,35 @@ def test_of_several_attempts_the_latest_counts(plan, store, under_way):
     assert of(plan, store, spec).progress.step == 31
 
 
-def test_a_clock_that_was_set_back_gives_no_negative_age(plan, store, under_way):
+def test_a_sign_from_the_future_is_no_sign_of_life(plan, store, under_way):
+    """A clock that was set back left it; an attempt that lives tells anew every few seconds."""
     spec = next(plan.specs)
+    under_way(spec, age=-30)
+    assert of(plan, store, spec).status == "running"
     under_way(spec, age=-86400)
-    state = of(plan, store, spec)
-    assert (state.status, state.progress.age) == ("running", 0.0)
+    assert of(plan, store, spec).status == "stopped"
     assert told(plan, store)
+
+
+def test_an_attempt_that_was_stopped_in_an_orderly_way_is_told_at_once(plan, store, under_way):
+    spec = next(plan.specs)
+    under_way(spec, age=1, stopped=True)
+    assert of(plan, store, spec).status == "stopped"
+
+
+@pytest.mark.parametrize("key", ["started", "seconds_left", "steps"])
+@pytest.mark.parametrize("value", ["x", float("nan"), float("inf"), 1e300, -1e300, [], {}])
+def test_no_number_of_an_attempts_ends_the_view(key, value, plan, store, under_way):
+    under_way(next(plan.specs), age=1, **{key: value})
+    assert told(plan, store)
+
+
+def test_a_receipt_that_is_no_file_is_a_damaged_run_and_the_others_are_shown(plan, store, done):
+    first, second = list(plan.specs)[:2]
+    store.receipt(first.run).mkdir(parents=True)
+    done(second)
+    assert of(plan, store, first).status == "damaged"
+    assert of(plan, store, second).status == "completed"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"step": "many"}'])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rdp import cli
+
 from .conftest import ROOT
 
 GOOD = """
@@ -64,6 +66,35 @@ def test_snakemake_refuses_a_bad_study_before_it_plans(tmp_path: Path) -> None:
     assert "small.yaml: methods.droppath.rate: " in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_snakemake_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
+    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", "studdy=rdp"]
+    done = run(tmp_path, *command)
+    assert done.returncode != 0
+    assert "--config studdy: unknown; did you mean 'study'?" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["train"], "Missing argument 'STUDY'"),
+        (["train", "quick", "--checkpoint-seconds", "inf"], "Invalid value for '--checkpoint-seconds'"),
+        (["status", "quick", "--watch", "--every", "inf"], "Invalid value for '--every'"),
+        (["bench", "pnnh", "--threads", "100000000"], "Invalid value for '--threads'"),
+        (["plans"], "No such command 'plans'"),
+    ],
+    ids=["argument", "checkpoints", "watch", "threads", "command"],
+)
+def test_a_command_that_is_none_is_refused_in_a_line(
+    command: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rdp", *command])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = capsys.readouterr()
+    assert (stopped.value.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"rdp: {told}")
 
 
 def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:

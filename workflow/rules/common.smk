@@ -5,10 +5,14 @@ import sys
 from pathlib import Path
 
 from rdp import files, fingerprint, lock, needs, places, study
-from rdp.errors import Terminated, UserError
+from rdp.errors import Terminated, UserError, choices
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
 
+KEYS = ("study", "results", "device")
+for key in config:
+    if key not in KEYS:
+        raise WorkflowError(f"--config {key}: unknown; {choices(key, KEYS)}")
 STUDY = str(config.get("study", "quick"))
 if "device" in config:
     os.environ.update(RDP_DEVICE=str(config["device"]))
