@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, copy_project
+from .conftest import MINIATURE, Project, copy_project
 
 # A network namespace of its own has no route anywhere, and its loopback is down.
 ALONE = ("unshare", "--net")
@@ -44,7 +44,7 @@ def test_a_study_whose_data_are_prepared_runs_to_its_report_without_a_network(
 @pytest.mark.slow
 def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
     study = fresh.root / "fashion.yaml"
-    study.write_text(fresh.study.read_text().replace("[digits]", "[fashion_mnist]"))
+    study.write_text(MINIATURE.replace("[digits]", "[fashion_mnist]"))
     done = fresh.run("rdp", "train", "fashion.yaml", "resnet20/fashion_mnist/vanilla", RDP_DATA="absent")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
