@@ -59,7 +59,8 @@ def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
 
 
 def make_optimizer(network: nn.Module, recipe: "Recipe") -> torch.optim.Optimizer:
-    """SGD or AdamW; weight decay on matrices and kernels alone; a parameter may scale its learning rate."""
+    """SGD or AdamW, each in one fused call a step; weight decay on matrices and kernels alone; a parameter may scale
+    its learning rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
@@ -67,8 +68,12 @@ def make_optimizer(network: nn.Module, recipe: "Recipe") -> torch.optim.Optimize
         groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
     options = [{"params": p, "factor": f, "weight_decay": decay} for (f, decay), p in groups.items()]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(options, lr=recipe.learning_rate, momentum=recipe.momentum)
-    return torch.optim.AdamW(options, lr=recipe.learning_rate)
+        sgd = torch.optim.SGD(options, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
+        if recipe.momentum:  # torch's fused step takes no mixture of parameters that have it and that never trained
+            for parameter in network.parameters():
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return sgd
+    return torch.optim.AdamW(options, lr=recipe.learning_rate, fused=True)
 
 
 class Run:
@@ -284,7 +289,7 @@ class Run:
         tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
         optimizer = self.optimizer.state_dict()["state"]
         for index, entries in optimizer.items():
-            # A parameter that has not been trained yet has no entry, and must have none after a resume.
+            # Of AdamW, a parameter that has not been trained yet has no entry, and must have none after a resume.
             tensors |= {f"optimizer/{index}/{k}": t for k, t in entries.items() if torch.is_tensor(t)}
         tensors |= {"losses": self._losses, "correct": self._correct}
         return tensors, {"history": self.history, "epoch_seconds": self.epoch_seconds}
@@ -302,6 +307,10 @@ class Run:
         self.network.load_state_dict(network)
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict(state | {"state": entries})
+        for parameter, kept in self.optimizer.state.items():
+            for name, tensor in kept.items():
+                if tensor.shape == parameter.shape:  # the fused step wants its layout, which no file keeps
+                    kept[name] = torch.empty_like(parameter).copy_(tensor)
         self._losses.copy_(checkpoint.tensors["losses"])
         self._correct.copy_(checkpoint.tensors["correct"])
         self.step = checkpoint.step
@@ -315,7 +324,7 @@ def _cost(construction: str, granularity: str) -> cost.IterationCost:
     arguments = json.loads(construction)
     shape = tuple(arguments.pop("input_shape"))
     network = build(**arguments, input_shape=shape, seed=0)
-    return cost.iteration_cost(network, shape, granularity)
+    return cost.IterationCost(network, shape, granularity)
 
 
 def _checksum(tensor: torch.Tensor) -> str:

@@ -33,7 +33,8 @@ def specs(file: str) -> dict[str, list[RunSpec]]:
     found = {cell.label: list(cell.specs) for cell in study.load(file).cells}
     with tempfile.TemporaryDirectory() as folder:
         for spec, *_ in found.values():
-            assert train.Run(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
+            cost = train.Run(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
+            assert len(cost.units.forward) == len(cost.rest_frozen)  # counted here, and not in each fork
     return found
 
 

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdp.cost import IterationCost, iteration_cost
+from rdp.cost import IterationCost, UnitCosts
 from rdp.methods import FULL, Iteration
 from rdp.models.units import Units
 from tests.unit.tiny import TINY
@@ -80,16 +80,16 @@ class TestAgainstARealStep:
     )
     def test_every_kind_of_iteration_costs_what_it_is_counted_to(self, name, make):
         network, shape = make(name)
-        cost, measured = iteration_cost(network, shape), Real(network, shape)
-        for kind, iteration in iterations(len(cost.forward)).items():
+        cost, measured = IterationCost(network, shape), Real(network, shape)
+        for kind, iteration in iterations(len(cost.weights)).items():
             assert cost(iteration) == measured(iteration), kind
 
     @pytest.mark.parametrize("name", ["vit", "swin"])
     def test_with_blocks_as_units_too(self, name, make):
         network, shape = make(name)
-        cost, measured = iteration_cost(network, shape, "block"), Real(network, shape, "block")
-        assert 2 * len(cost.forward) == len(TINY[name].units)
-        for kind, iteration in iterations(len(cost.forward)).items():
+        cost, measured = IterationCost(network, shape, "block"), Real(network, shape, "block")
+        assert 2 * len(cost.weights) == len(TINY[name].units)
+        for kind, iteration in iterations(len(cost.weights)).items():
             assert cost(iteration) == measured(iteration), kind
 
     @pytest.mark.parametrize("name", ["resnet20", "vit", "convnext"])
@@ -97,7 +97,7 @@ class TestAgainstARealStep:
         network, shape = make(name)
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             network(torch.randn(2, *shape))
-        assert iteration_cost(network, shape).forward_full == counter.get_total_flops() // 2
+        assert IterationCost(network, shape).forward_full == counter.get_total_flops() // 2
 
     @pytest.mark.parametrize("name", ["resnet", "vit"])
     def test_the_count_leaves_the_network_alone(self, name, make):
@@ -106,7 +106,7 @@ class TestAgainstARealStep:
         next(network.parameters()).requires_grad_(False)
         state, modes = copy.deepcopy(network.state_dict()), [m.training for m in network.modules()]
         trained, kinds = [p.requires_grad for p in network.parameters()], [type(m) for m in network.modules()]
-        iteration_cost(network, shape)
+        IterationCost(network, shape)
         assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
         assert modes == [m.training for m in network.modules()]
         assert trained == [p.requires_grad for p in network.parameters()]
@@ -114,18 +114,18 @@ class TestAgainstARealStep:
 
     def test_a_network_in_a_schedule_keeps_its_gates_and_costs_the_same(self, make):
         network, shape = make("vit")
-        expected = iteration_cost(network, shape)
+        expected = IterationCost(network, shape)
         units = Units(network)
         units.apply(iterations(6)["drop last"])
         before = [[(gate.active, gate.factor) for gate in gates] for gates in units.gates]
-        assert iteration_cost(network, shape)(FULL) == expected(FULL)
+        assert IterationCost(network, shape)(FULL) == expected(FULL)
         assert [[(gate.active, gate.factor) for gate in gates] for gates in units.gates] == before
 
     @pytest.mark.parametrize("name", ["plain", "pnnh"])
     def test_a_network_without_units_has_full_steps_alone(self, name, make_network):
         network = make_network("resnet20", name)
-        cost = iteration_cost(network, (1, 8, 8))
-        assert len(cost.forward) == 0
+        cost = IterationCost(network, (1, 8, 8))
+        assert len(cost.weights) == 0
         assert cost(FULL) == Real(network, (1, 8, 8))(FULL)
         assert cost.updates(FULL) == 1
 
@@ -135,12 +135,12 @@ class TestByHand:
 
     def test_an_mlp(self, make):
         network, shape = make("mlp8")
-        cost, layer, stem, head = iteration_cost(network, shape), 2 * 32 * 32, 2 * 2 * 32, 2 * 32 * 10
+        cost, layer, stem, head = IterationCost(network, shape), 2 * 32 * 32, 2 * 2 * 32, 2 * 32 * 10
         for found, expected in [
-            (cost.forward, layer),
-            (cost.frozen, layer),
-            (cost.trained, 2 * layer),
-            (cost.lowest, layer),
+            (cost.units.forward, layer),
+            (cost.units.frozen, layer),
+            (cost.units.trained, 2 * layer),
+            (cost.units.lowest, layer),
             (cost.rest_frozen, head),
             (cost.weights, 32 * 32 + 2 * 32),
         ]:
@@ -151,24 +151,24 @@ class TestByHand:
 
     def test_a_resnet(self, make):
         network, shape = make("resnet20")
-        cost, head = iteration_cost(network, shape), 2 * 64 * 10
+        cost, head = IterationCost(network, shape), 2 * 64 * 10
         units = []
         for width_in, width, pixels in [(16, 16, 64), (16, 32, 16), (32, 64, 4)]:
             units += [2 * 9 * pixels * (width_in * width + width * width)]
             units += [2 * 9 * pixels * 2 * width * width] * 2
-        assert cost.forward.tolist() == cost.frozen.tolist() == units
-        assert cost.trained.tolist() == [2 * unit for unit in units]
+        assert cost.units.forward.tolist() == cost.units.frozen.tolist() == units
+        assert cost.units.trained.tolist() == [2 * unit for unit in units]
         # The lowest unit's first convolution hands nothing down.
         firsts = [2 * 9 * p * a * b for a, b, p in [(16, 16, 64)] * 3 + [(16, 32, 16)] + [(32, 32, 16)] * 2]
         firsts += [2 * 9 * p * a * b for a, b, p in [(32, 64, 4)] + [(64, 64, 4)] * 2]
-        assert cost.lowest.tolist() == [2 * unit - first for unit, first in zip(units, firsts, strict=True)]
+        assert cost.units.lowest.tolist() == [2 * unit - first for unit, first in zip(units, firsts, strict=True)]
         stem = 2 * 9 * 1 * 16 * 64
         assert (cost.rest_forward, cost.rest_trained) == (stem + head, stem + 2 * head)
         assert cost.rest_frozen.tolist() == [head] * 9
 
     def test_a_vision_transformer(self, make):
         network, shape = make("vit")
-        cost, tokens, width, classes = iteration_cost(network, shape), 17, 24, 5
+        cost, tokens, width, classes = IterationCost(network, shape), 17, 24, 5
         qkv, products, project = 2 * tokens * width * 3 * width, 2 * tokens * tokens * width, 2 * tokens * width * width
         up = down = 2 * tokens * width * 4 * width
         attention = [
@@ -178,7 +178,8 @@ class TestByHand:
         ]
         attention.append(attention[-1])  # the lowest hands a gradient down to the norm in front of it, no further
         mlp = [up + down, up + down, 2 * up + 2 * down, 2 * up + 2 * down]
-        for found, a, m in zip((cost.forward, cost.frozen, cost.trained, cost.lowest), attention, mlp, strict=True):
+        of = cost.units
+        for found, a, m in zip((of.forward, of.frozen, of.trained, of.lowest), attention, mlp, strict=True):
             assert found.tolist() == [a, m] * 3
         stem, head = 2 * 16 * (3 * 4 * 4) * width, 2 * width * classes
         assert (cost.rest_forward, cost.rest_trained) == (stem + head, stem + 2 * head)
@@ -194,7 +195,7 @@ class TestByHand:
 
     def test_down_sampling_in_a_shortcut_is_the_rests(self, make):
         network, shape = make("resnet")  # a stem of 64 channels on 16 x 16, pooled to 8 x 8; widths 8, 8, 16, 16
-        cost, stem, head = iteration_cost(network, shape), 2 * 49 * 3 * 64 * 256, 2 * 16 * 5
+        cost, stem, head = IterationCost(network, shape), 2 * 49 * 3 * 64 * 256, 2 * 16 * 5
         # Of 1 x 1, by unit; the third unit changes neither width nor resolution.
         shortcuts = {0: 2 * 64 * 8 * 64, 1: 2 * 8 * 8 * 16, 3: 2 * 8 * 16 * 4, 4: 2 * 16 * 16 * 1}
         assert cost.rest_forward == stem + head + sum(shortcuts.values())
@@ -210,7 +211,10 @@ class TestClosedForms:
     def cost(self, lowest: int = 2) -> IterationCost:
         """Units of one cost, forward f = 1, and nothing else."""
         ones, nothing = np.ones(self.N, np.int64), np.zeros(self.N, np.int64)
-        return IterationCost(ones, ones, 2 * ones, lowest * ones, 0, 0, nothing, 10 * ones)
+        cost = IterationCost.__new__(IterationCost)  # of no network: all that one would be counted for is given
+        cost.units, cost.rest_frozen = UnitCosts(ones, ones, 2 * ones, lowest * ones), nothing
+        cost.full, cost.forward_full, cost.weights = 3 * self.N, self.N, 10 * ones
+        return cost
 
     @pytest.mark.parametrize("dropped", [[0], [0, 3], [0, 1, 6, 7], list(range(8))])
     def test_a_pair_costs_5_minus_2p_sixths_of_two_full_steps(self, dropped):

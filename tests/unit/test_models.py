@@ -109,7 +109,7 @@ class TestParameters:
         for width_in, width, pixels in zip((16, 16, 32), WIDTHS, (64, 16, 4), strict=True):
             expected += 2 * 9 * pixels * (width_in * width + 5 * width * width)
         network = make_network("resnet20")
-        assert cost.iteration_cost(network, (1, 8, 8)).forward_full == expected
+        assert cost.IterationCost(network, (1, 8, 8)).forward_full == expected
         assert network.training
 
 
