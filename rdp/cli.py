@@ -4,7 +4,7 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -37,6 +37,11 @@ CheckpointSeconds = Annotated[
 Gpus = Annotated[
     int, typer.Option(min=0, help="of this machine's GPUs, hold so many for this job alone; 0: take what is there")
 ]
+BatchSize = Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")]
+Rounds = Annotated[int, typer.Option(min=10, help="how often each loop or network is timed")]
+Threads = Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Precision = Annotated[Literal["float32", "bfloat16"], typer.Option(help="of networks and their gradients")]
 FromTables = Annotated[
     bool, typer.Option("--from-tables", help="use tables, figures and verdicts as they are, as the workflow does")
 ]
@@ -279,35 +284,70 @@ def data_prepare(
     print(prepared.prepare(name, places.results(), download=False if offline else None))
 
 
+@bench_app.command("engine")
+def bench_engine(
+    batch_size: BatchSize = 64,
+    precision: Precision = "float32",
+    rounds: Rounds = 20,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """A training run against the bare forward-backward-step loop on a resident batch; evaluation and checkpoints."""
+    from rdp.bench import engine as measurements
+
+    options = {"batch_size": batch_size, "precision": precision, "rounds": rounds}
+    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
+
+
+@bench_app.command("timm")
+def bench_timm(
+    batch_size: BatchSize = 64,
+    precision: Precision = "float32",
+    rounds: Rounds = 10,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """A training run against the loop that a user of timm writes. Needs CIFAR-10 in RDP_DATA."""
+    from rdp.bench import timm_loop as measurements
+
+    options = {"batch_size": batch_size, "precision": precision, "rounds": rounds}
+    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
+
+
 @bench_app.command("rdp")
 def bench_rdp(
     rate: Annotated[float, typer.Option(help="drop probability of the deepest unit")] = 0.2,
-    batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
+    batch_size: BatchSize = 64,
     pairs: Annotated[int, typer.Option(min=10, help="pairs of iterations to time")] = 20,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """ResidualDroppath's pairs of iterations against two vanilla steps: measured time and counted operations."""
     from rdp.bench import pairs as measurements
 
-    options = {"rate": rate, "batch_size": batch_size, "pairs": pairs, "threads": threads, "device": device}
-    table, path = measurements.run(**options, results=places.results())
-    _show(table)
-    print(path)
+    options = {"rate": rate, "batch_size": batch_size, "pairs": pairs}
+    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
 
 
 @bench_app.command("pnnh")
-def bench_pnnh(
-    batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
-    rounds: Annotated[int, typer.Option(min=10, help="how often each network is timed")] = 20,
-    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-) -> None:
+def bench_pnnh(batch_size: BatchSize = 64, rounds: Rounds = 20, threads: Threads = 1, device: Device = "auto") -> None:
     """Plain and PNNH networks against the residual one: training, evaluation, and evaluation with layers folded."""
     from rdp.bench import paths as measurements
 
-    options = {"batch_size": batch_size, "rounds": rounds, "threads": threads, "device": device}
-    table, path = measurements.run(**options, results=places.results())
+    options = {"batch_size": batch_size, "rounds": rounds}
+    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
+
+
+@bench_app.command("start")
+def bench_start(batch_size: BatchSize = 64, rounds: Rounds = 10, threads: Threads = 1, device: Device = "auto") -> None:
+    """What a cell's job takes until it trains, stage by stage, and its peak memory: processes of their own."""
+    from rdp.bench import start as measurements
+
+    options = {"batch_size": batch_size, "rounds": rounds}
+    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
+
+
+def _measured(table: Table, path: Path) -> None:
     _show(table)
     print(path)
 

@@ -3,19 +3,22 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp import rng
+from rdp import fingerprint, rng
+from rdp.runner import choose_device
 from rdp.spec import Recipe
-from rdp.train import make_optimizer
+from rdp.train import make_deterministic, make_optimizer
 
 SHAPE, CLASSES = (3, 32, 32), 10
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and allocate
 _RESAMPLES = 2000
+_SGD = Recipe(learning_rate=1e-3)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,26 @@ class Ratio:
 
     def __str__(self) -> str:
         return f"{self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where something is measured: the device, and the ``facts`` that stand beside every figure."""
+
+    device: torch.device
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, device: str, threads: int) -> "Setting":
+        """Set this process up to measure as runs train, on ``auto``, ``cpu`` or ``cuda``."""
+        chosen = choose_device(device)
+        make_deterministic(threads)
+        facts = {"stack": fingerprint.stack(chosen), "threads": threads, "shape": SHAPE}
+        return cls(torch.device(chosen), facts)
+
+    def __str__(self) -> str:
+        threads = self.facts["threads"]
+        return f"{self.facts['stack']['device']}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
@@ -74,12 +97,15 @@ def images(batch_size: int, device: torch.device) -> tuple[torch.Tensor, torch.T
     return x.contiguous(memory_format=torch.channels_last), y
 
 
-def trainer(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> Callable[[], None]:
-    """A function that does one training step: forward, backward and a step of SGD with momentum."""
-    optimizer = make_optimizer(network, Recipe(learning_rate=1e-3))
+def trainer(network: nn.Module, x: torch.Tensor, y: torch.Tensor, recipe: Recipe = _SGD) -> Callable[[], None]:
+    """A function that does one training step: forward, backward and a step of the recipe's optimizer."""
+    optimizer = make_optimizer(network, recipe)
+    half = recipe.precision == "bfloat16"
 
     def step() -> None:
-        F.cross_entropy(network(x), y).backward()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
+            loss = F.cross_entropy(network(x), y)
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -2,20 +2,17 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 
-from rdp import cost, files, fingerprint
-from rdp.bench import CLASSES, SHAPE, WARM_UP, Ratio, images, timed, trainer
+from rdp import cost, files
+from rdp.bench import CLASSES, SHAPE, WARM_UP, Ratio, Setting, images, timed, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import build
 from rdp.models.units import Units
-from rdp.runner import choose_device
-from rdp.train import make_deterministic
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
 
@@ -49,7 +46,7 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
     """
     arguments = {"path": "residual", "path_options": {}, "norm_gain": 1.0, "input_shape": SHAPE, "classes": CLASSES}
     network = build(architecture, **arguments, seed=0).to(device, memory_format=torch.channels_last).train()
-    counted = cost.iteration_cost(network, SHAPE)
+    counted = cost.IterationCost(network, SHAPE)
     units = Units(network)
     method = method_class("residual_droppath")(rate=rate)
     train = trainer(network, *images(batch_size, device))
@@ -95,15 +92,11 @@ def run(*, rate: float, batch_size: int, pairs: int, threads: int, device: str, 
     """Measure `ARCHITECTURES`; return a table for the terminal, and where the figures are: ``bench/rdp.json``."""
     if not 0 < rate < 1:
         raise UserError(f"bench: a rate in (0, 1) is needed, found {rate}")
-    chosen = choose_device(device)
-    make_deterministic(threads)
-    where = torch.device(chosen)
-    found = [rdp_pairs(a, rate=rate, batch_size=batch_size, pairs=pairs, device=where) for a in ARCHITECTURES]
-    stack = fingerprint.stack(chosen)
-    content: dict[str, Any] = {"stack": stack, "threads": threads, "rate": rate, "shape": SHAPE}
+    setting = Setting.of(device, threads)
+    found = [rdp_pairs(a, rate=rate, batch_size=batch_size, pairs=pairs, device=setting.device) for a in ARCHITECTURES]
     path = results / "bench" / "rdp.json"
-    files.write_json(path, content | {"pairs": [asdict(row) for row in found]})
-    title = f"A drop and a recover iteration, of two vanilla steps: {stack['device']}, {threads} threads, rate {rate}"
+    files.write_json(path, setting.facts | {"rate": rate, "pairs": [asdict(row) for row in found]})
+    title = f"A drop and a recover iteration, of two vanilla steps: {setting}, rate {rate}"
     columns = ("architecture", "batch", "pairs", "counted", "measured", "measured / counted", "drop", "recover")
     table = Table(*columns, "vanilla step", title=title, title_justify="left")
     for row in found:

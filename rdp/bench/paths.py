@@ -2,18 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.table import Table
 from torch import nn
 
-from rdp import cost, files, fingerprint
-from rdp.bench import CLASSES, SHAPE, Ratio, alternate, images, trainer
+from rdp import cost, files
+from rdp.bench import CLASSES, SHAPE, Ratio, Setting, alternate, images, trainer
 from rdp.models import build, fuse
-from rdp.runner import choose_device
-from rdp.train import make_deterministic
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
 NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
@@ -75,7 +72,7 @@ def path_speeds(architecture: str, *, batch_size: int, rounds: int, device: torc
             architecture=architecture,
             network=name,
             parameters=cost.parameters(network),
-            forward_flops=cost.iteration_cost(network, SHAPE).forward_full,
+            forward_flops=cost.IterationCost(network, SHAPE).forward_full,
             training=Ratio.of(training["residual"] / training[name]),
             inference=Ratio.of(inference["residual", "whole"] / inference[name, "whole"]),
             folded=Ratio.of(inference[name, "whole"] / inference[name, "folded"]),
@@ -88,18 +85,17 @@ def path_speeds(architecture: str, *, batch_size: int, rounds: int, device: torc
 
 def run(*, batch_size: int, rounds: int, threads: int, device: str, results: Path) -> tuple[Table, Path]:
     """Measure `ARCHITECTURES`; return a table for the terminal, and where the figures are: ``bench/pnnh.json``."""
-    chosen = choose_device(device)
-    make_deterministic(threads)
+    setting = Setting.of(device, threads)
     found = [
         row
         for architecture in ARCHITECTURES
-        for row in path_speeds(architecture, batch_size=batch_size, rounds=rounds, device=torch.device(chosen))
+        for row in path_speeds(architecture, batch_size=batch_size, rounds=rounds, device=setting.device)
     ]
-    stack = fingerprint.stack(chosen)
-    content: dict[str, Any] = {"stack": stack, "threads": threads, "batch_size": batch_size, "rounds": rounds}
     path = results / "bench" / "pnnh.json"
-    files.write_json(path, content | {"shape": SHAPE, "networks": [asdict(row) for row in found]})
-    title = f"Throughput by path: {stack['device']}, {threads} threads, batch {batch_size}, {rounds} rounds"
+    files.write_json(
+        path, setting.facts | {"batch_size": batch_size, "rounds": rounds, "networks": [asdict(row) for row in found]}
+    )
+    title = f"Throughput by path: {setting}, batch {batch_size}, {rounds} rounds"
     columns = ("architecture", "network", "parameters", "MFLOP", "training / residual", "step")
     more = ("inference / residual", "folded / not", "joined / not")
     table = Table(*columns, *more, title=title, title_justify="left")

@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from rdp import cost
-from rdp.bench import Ratio, alternate, images, pairs, paths, trainer
+from rdp.bench import Ratio, alternate, engine, images, pairs, paths, start, timm_loop, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, method_class
 from rdp.models import build
@@ -75,7 +76,7 @@ class TestPairs:
         network = build(
             ARCHITECTURE, path="residual", path_options={}, norm_gain=1.0, input_shape=shape, classes=10, seed=0
         )
-        count, units = cost.iteration_cost(network, shape), len(Units(network))
+        count, units = cost.IterationCost(network, shape), len(Units(network))
         method = method_class("residual_droppath")(rate=RATE)
         shares = [
             sum(count(method.iteration(2 * pair + i, units=units, batch_size=BATCH, seed=0)) for i in (0, 1))
@@ -165,3 +166,61 @@ def test_the_figures_of_paths_are_left_as_json_and_as_a_table(tmp_path):
     assert path == tmp_path / "bench" / "pnnh.json"
     assert len(content["networks"]) == table.row_count == len(paths.ARCHITECTURES) * len(paths.NETWORKS)
     assert content["batch_size"] == content["rounds"] == 2
+
+
+class Pictures(torch.utils.data.Dataset):
+    """As many images as a few batches take, as PIL has them: what timm's transforms want."""
+
+    transform = None  # which timm's loader sets
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int):
+        pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        return self.transform(Image.fromarray(pixels)), index % 10
+
+
+class TestLoops:
+    def test_the_run_that_is_timed_trains(self):
+        run = engine.make_run("resnet20", 4, "float32", CPU)
+        before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
+        engine.stepper(run, 3)()
+        assert run.step == 3
+        assert not all(torch.equal(before[name], tensor) for name, tensor in run.network.named_parameters())
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_a_run_is_told_beside_the_bare_loop(self, precision, monkeypatch):
+        monkeypatch.setattr(engine, "_EVALUATED_ON", 20)
+        found = engine.engine_speed("resnet20", batch_size=2, precision=precision, rounds=2, device=CPU)
+        assert (found.optimizer, found.precision, found.batch_size, found.rounds) == ("sgd", precision, 2, 2)
+        assert 0 < found.throughput.low <= found.throughput.median <= found.throughput.high
+        assert 0 < found.evaluation_share < 1
+        assert 0 < found.checkpoint_share < 1
+
+    def test_transformers_are_timed_with_adamw(self):
+        assert engine.recipe("vit_tiny", 64, "float32").optimizer == "adamw"
+
+    def test_a_run_is_told_beside_each_of_timms_loops(self):
+        found = timm_loop.loop_speeds("resnet20", Pictures(), batch_size=4, precision="float32", rounds=2, device=CPU)
+        assert [row.loop for row in found] == list(timm_loop.LOOPS)
+        assert all(row.throughput.low > 0 and row.loop_seconds > 0 for row in found)
+
+    def test_a_step_of_timms_loop_trains(self):
+        run = engine.make_run("resnet20", 4, "float32", CPU)
+        before = [tensor.detach().clone() for tensor in run.network.parameters()]
+        loader = timm_loop.make_loader(Pictures(), 4, CPU)
+        timm_loop.stepper_of_timm(run.network, loader, torch.channels_last, run.recipe, 3)()
+        assert not all(torch.equal(old, new) for old, new in zip(before, run.network.parameters(), strict=True))
+
+    def test_without_cifar10_timms_loop_says_what_gets_it(self, tmp_path):
+        with pytest.raises(UserError, match="rdp data prepare cifar10"):
+            timm_loop.dataset(tmp_path)
+
+
+def test_a_start_is_told_stage_by_stage():
+    found = start.start("resnet20", batch_size=2, rounds=1, threads=1, device="cpu")
+    assert list(found.seconds) == list(start.STAGES)
+    assert all(seconds > 0 for seconds in found.seconds.values())
+    assert found.seconds["imports"] > found.seconds["first step"] / 100
+    assert 1e8 < found.peak_bytes < 1e10
