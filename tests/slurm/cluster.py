@@ -108,7 +108,7 @@ class Cluster:
 
         names = {"socket": "munge.socket", "key-file": "key", "pid-file": "munge.pid", "seed-file": "seed"}
         self._run("munged", "--foreground", *(f"--{option}={self.folder / name}" for option, name in names.items()))
-        wait((self.folder / "munge.socket").exists, 10, "munged")
+        wait((self.folder / "munge.socket").exists, 60, "munged")
         self.start_controller()
         for node in DEVICES:
             self.start_node(node)
@@ -125,7 +125,7 @@ class Cluster:
     def start_node(self, node: str) -> None:
         """Start a node's slurmd, for the first time or again, and wait until the node takes jobs."""
         self._run("slurmd", "-D", "-N", node, name=node)
-        wait(lambda: self.state(node) in TAKES_JOBS, 30, f"node {node}", self.told)
+        wait(lambda: self.state(node) in TAKES_JOBS, 120, f"node {node}", self.told)
 
     def _stop(self) -> None:
         assert self.guard.stdin is not None

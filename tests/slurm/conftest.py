@@ -69,7 +69,7 @@ class Workflow:
     def end(self) -> int:
         """Wait for snakemake's end; its exit status."""
         assert self.snakemake is not None
-        wait(lambda: self.snakemake.poll() is not None, 500, "snakemake's end", self.log)
+        wait(lambda: self.snakemake.poll() is not None, 900, "snakemake's end", self.log)
         return self.snakemake.returncode
 
     def kill(self) -> None:
@@ -85,7 +85,7 @@ class Workflow:
             known = {path.parent for path in self.project.root.glob("results/store/*/attempts/*/checkpoint-*")}
             return [path for path in known - self.met if (path / "progress.json").exists()]
 
-        wait(found, 100, "an attempt in training", self.log)
+        wait(found, 300, "an attempt in training", self.log)
         (folder,) = found()
         self.met.add(folder)
         return Attempt(folder, json.loads((folder / "progress.json").read_text())["pid"])

@@ -39,7 +39,7 @@ def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
     assert orphan.folder.exists()
     orphan.send(signal.SIGCONT)
     assert not successor.ended()
-    wait(orphan.ended, 60, "the orphan's end")
+    wait(orphan.ended, 240, "the orphan's end")
     assert workflow.ends_in(undisturbed.digests())
     after, *retries = workflow.jobs()
     assert after["id"] == before["id"]

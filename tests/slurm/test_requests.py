@@ -65,8 +65,8 @@ def test_jobs_with_a_gpu_are_placed_one_a_node_and_told_which(cluster: Cluster, 
         found = {job["id"]: job["state"] for job in cluster.jobs()}
         return [found[job] for job in submitted]
 
-    wait(lambda: "RUNNING" in states(), 30, "a job")
+    wait(lambda: "RUNNING" in states(), 120, "a job")
     assert states() == ["RUNNING", "RUNNING", "PENDING"]  # though a node has room for four such jobs but for the GPU
-    wait(lambda: states() == ["COMPLETED"] * 3, 30, "three jobs")
+    wait(lambda: states() == ["COMPLETED"] * 3, 120, "three jobs")
     lines = [(tmp_path / job).read_text() for job in submitted]
     assert sorted(lines[:2]) == [f"{node} 0\n" for node in DEVICES]

@@ -36,7 +36,7 @@ def test_a_killed_snakemake_is_started_again_beside_its_jobs(
     workflow.start("--unlock")
     assert workflow.end() == 0
     workflow.start()
-    wait(lambda: "in training by another process, waiting" in workflow.log(), 60, "a second job at the same run")
+    wait(lambda: "in training by another process, waiting" in workflow.log(), 240, "a second job at the same run")
     assert len(workflow.jobs("RUNNING")) == 2
     attempt.send(signal.SIGCONT)
     assert workflow.ends_in(undisturbed.digests())
