@@ -70,6 +70,13 @@ def module_digest(module: str) -> str:
     return _modules_digest(tuple(sorted(_closure([module]))))
 
 
+@cache
+def package_digest() -> str:
+    """Digest of every file of this package, to the last comment: of what may have made something that is kept."""
+    found = {str(file.relative_to(_PACKAGE)): digest.of_file(file) for file in sorted(_PACKAGE.rglob("*.py"))}
+    return digest.of(found)
+
+
 def modules(method: str, architecture: str) -> set[str]:
     """The names of the modules that determine a cell's numbers."""
     family = models.architecture(architecture).module

@@ -2,6 +2,9 @@
 
 Tables hold every run of a study, those that failed or are missing too: nothing is dropped on the way to a
 figure. A record that a damaged file or other code left is not used, and its row says why.
+
+What the last collecting made of a record is used again where the record's file has the same checksum still: then it
+need not be parsed and its digests need not be taken anew, which is most of the work.
 """
 
 import json
@@ -27,8 +30,53 @@ HISTORY_COLUMNS = (
 )
 
 
-def collect(plan: Plan, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The records and the history of a study's runs.
+_MEASURED = (  # numbers of a record, and of its telemetry
+    *("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy", "diverged_step"),
+    *("parameters", "forward_flops", "iteration_flops", "training_flops", "unit_updates", "learning_rate"),
+    *("units", "steps", "examples", "train_seconds", "seconds", "examples_per_second", "process_peak_bytes"),
+)
+_TOLD = ("host", "started", "commit", "system")
+_FROM = ("spec_digest", "code_digest", "file_digest", "collector")  # what a row is made from, and by
+_OF_RECORD = (
+    *("status", "reason", "accuracy", *_MEASURED, *_TOLD, "device", "stack"),
+    *("data_digest", "stack_digest", "digest", *_FROM),
+)
+_OF_SWEEP = ("status", "reason", "started", "train_loss", "accuracy", *_FROM)
+_HISTORY_KEY = ("run", "dataset", "architecture", "method", "seed")
+_WHOLE = ("parameters", "forward_flops", "iteration_flops", "units", "steps", "examples", "process_peak_bytes")
+
+
+class Last:
+    """A table of the last collecting, of which rows are used again.
+
+    Args:
+        table: ``records`` or ``sweep``.
+        name: its column of runs' names in the store.
+        columns: of its rows, those that a record determines.
+    """
+
+    def __init__(self, table: pd.DataFrame, name: str, columns: tuple[str, ...]) -> None:
+        self._rows: dict[str, dict[str, Any]] = {}
+        if {name, *columns} <= set(table):
+            found = table[[name, *columns]].astype(object)
+            rows = found.where(found.notna(), None).to_dict("records")
+            self._rows = {row.pop(name): row for row in rows if row["file_digest"]}
+
+    def row(self, store: Store, spec: RunSpec) -> dict[str, Any] | None:
+        """A run's row, if the same code would make it from the same bytes; else None."""
+        row = self._rows.get(spec.run)
+        if row is None or any(row[name] != value for name, value in _made_by(spec).items()):
+            return None
+        try:
+            return row if store.intact(spec.run) == row["file_digest"] else None
+        except UserError:  # reading the record tells what is wrong
+            return None
+
+
+def collect(
+    plan: Plan, results: Path, last: tuple[pd.DataFrame, pd.DataFrame] | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The records and the history of a study's runs; ``last`` are those of the last collecting.
 
     Returns:
         Records, one row a run in the study's order, and history, one row a run and epoch. In records,
@@ -36,57 +84,65 @@ def collect(plan: Plan, results: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         diverged run, and missing for a run that failed or is not there.
     """
     store = Store(results)
-    rows, history = [], []
+    known = Last(last[0], "run", _OF_RECORD) if last else None
+    rows, epochs, kept = [], [], []
     for cell in plan.cells:
         for spec in cell.specs:
-            record, problem = readable(store, spec)
-            row = _key(cell, spec) | _row(spec, record, problem)
-            rows.append(row)
-            if record is not None:
-                key = {name: row[name] for name in ("run", "dataset", "architecture", "method", "seed")}
-                history.extend(key | epoch for epoch in record.numbers.get("history", []))
-    columns = ["run", "dataset", "architecture", "method", "seed", *HISTORY_COLUMNS]
-    table = pd.DataFrame(history, columns=columns)
+            row = known.row(store, spec) if known else None
+            if row is None:
+                record, problem = readable(store, spec)
+                row = _row(store, spec, record, problem)
+                epochs += [{"run": spec.run} | epoch for epoch in record.numbers.get("history", [])] if record else []
+            else:
+                kept.append(spec.run)
+            rows.append(_key(cell, spec) | {name: row[name] for name in _OF_RECORD})
+    records = _typed(pd.DataFrame(rows))
+    history = pd.DataFrame(epochs, columns=["run", *HISTORY_COLUMNS])
+    if last is not None and kept:
+        old = last[1].loc[last[1]["run"].isin(kept), list(history)]
+        history = pd.concat([old, history.astype(old.dtypes)]) if len(history) else old
     # A study in which nothing was validated yet must still give columns of numbers.
-    return pd.DataFrame(rows), table.astype(dict.fromkeys(HISTORY_COLUMNS[2:], "float64"))
+    history = history.astype({"epoch": "int64", "step": "int64"} | dict.fromkeys(HISTORY_COLUMNS[2:], "float64"))
+    return records, records[list(_HISTORY_KEY)].merge(history, on="run")
 
 
-def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame) -> pd.DataFrame:
+def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame, last: pd.DataFrame | None = None) -> pd.DataFrame:
     """The runs of the sweeps that chose learning rates, one row a cell, learning rate and seed.
 
-    ``records`` are those of `collect`, which say what was chosen.
+    ``records`` are those of `collect`, which say what was chosen; ``last`` is the table of the last collecting.
 
     ``accuracy`` is what the choice goes by: validation accuracy after the last epoch, chance for a diverged run,
     missing for one that failed or is not there. ``train_loss`` is that of the last epoch. ``chosen`` says whether
     the cell's runs train with this rate; it is missing where none of them is there yet.
     """
     store = Store(results)
+    known = Last(last, "sweep_run", _OF_SWEEP) if last is not None else None
     rows = []
     chosen = {cell: set(rates.dropna()) for cell, rates in records.groupby("cell")["learning_rate"]}
     for cell in plan.cells:
         rates = chosen[cell.id]
         for spec in cell.specs[0].candidates():
-            record, problem = readable(store, spec)
-            last = (record.numbers.get("history") or [{}])[-1] if record else {}
-            depth = models.architecture(spec.architecture).depth
-            status = record.status if record else "missing"
-            accuracy = data.info(spec.dataset).chance if status == "diverged" else last.get("validation_accuracy")
+            found = known.row(store, spec) if known else None
+            if found is None:
+                found = _sweep_row(store, spec, *readable(store, spec))
             rate = spec.recipe.learning_rate
             row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
-            row |= {"status": status, "reason": record.reason if record else problem, "accuracy": accuracy}
-            row |= {"train_loss": last.get("train_loss"), "depth": depth}
-            row["started"] = record.telemetry.get("started") if record else None
-            rows.append(row | {"chosen": rate in rates if rates else None})
-    columns = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "status"]
-    table = pd.DataFrame(rows, columns=[*columns, "reason", "started", "train_loss", "accuracy", "chosen"])
+            row |= {"depth": models.architecture(spec.architecture).depth, "chosen": rate in rates if rates else None}
+            rows.append(row | found)
+    columns = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "chosen"]
+    table = pd.DataFrame(rows, columns=[*columns, *_OF_SWEEP])
     return table.astype(dict.fromkeys(("learning_rate", "accuracy", "train_loss"), "float64"))
 
 
 def write(plan: Plan, results: Path) -> pd.DataFrame:
     """Write ``records.parquet``, ``history.parquet`` and ``sweep.parquet`` of a study; return the records."""
-    records, history = collect(plan, results)
-    save(plan.name, results, records, history, collect_sweep(plan, results, records))
+    try:
+        *last, swept = read(plan.name, results)
+    except UserError:  # there are none, or they are damaged
+        last, swept = None, None
+    records, history = collect(plan, results, last)
+    save(plan.name, results, records, history, collect_sweep(plan, results, records, swept))
     return records
 
 
@@ -140,46 +196,58 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _row(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+def _row(store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+    """What a record tells, by `_OF_RECORD`."""
     numbers = record.numbers if record else {}
     telemetry = record.telemetry if record else {}
-    last = (numbers.get("history") or [{}])[-1]
     stack = telemetry.get("stack", {})
-    status = record.status if record else "missing"
-    accuracy = numbers.get("test_accuracy")
-    if status == "diverged":
-        accuracy = data.info(spec.dataset).chance
-    row = {
-        "status": status,
-        "reason": record.reason if record else problem,
-        "accuracy": accuracy,
-        "test_accuracy": numbers.get("test_accuracy"),
-        "test_loss": numbers.get("test_loss"),
-        "validation_accuracy": last.get("validation_accuracy"),
-        "train_loss": last.get("train_loss"),
-        "train_accuracy": last.get("train_accuracy"),
-        "diverged_step": numbers.get("diverged_step"),
-        "parameters": numbers.get("parameters"),
-        "forward_flops": numbers.get("forward_flops"),
-        "iteration_flops": numbers.get("iteration_flops"),
-        "training_flops": numbers.get("training_flops"),
-        "unit_updates": numbers.get("unit_updates"),
-        "learning_rate": numbers.get("learning_rate"),
-        "units": numbers.get("units"),
-        "steps": numbers.get("steps"),
-        "examples": numbers.get("examples"),
-        "train_seconds": telemetry.get("train_seconds"),
-        "seconds": telemetry.get("seconds"),
-        "examples_per_second": telemetry.get("examples_per_second"),
-        "process_peak_bytes": telemetry.get("process_peak_bytes"),
-    }
-    row = {name: float("nan") if value is None else value for name, value in row.items() if name != "reason"}
-    row["reason"] = record.reason if record else problem
-    for name in ("host", "started", "commit", "system"):
-        row[name] = telemetry.get(name)
+    found = numbers | _last_epoch(record) | telemetry
+    row = {name: found.get(name) for name in (*_MEASURED, *_TOLD)}
+    row |= _standing(spec, record, problem) | _made_from(store, spec, record)
+    row["accuracy"] = data.info(spec.dataset).chance if row["status"] == "diverged" else row["test_accuracy"]
     row["device"] = stack.get("device")
     row["stack"] = json.dumps(telemetry.get("versions", {}) | stack, sort_keys=True)
-    for name in ("spec", "data", "code", "stack"):
+    for name in ("data", "stack"):
         row[f"{name}_digest"] = record.identity[name] if record else None
     row["digest"] = record.digest if record else None
     return row
+
+
+def _sweep_row(store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+    """What the record of a sweep's run tells, by `_OF_SWEEP`."""
+    last = _last_epoch(record)
+    row = _standing(spec, record, problem) | _made_from(store, spec, record)
+    diverged = row["status"] == "diverged"
+    row["accuracy"] = data.info(spec.dataset).chance if diverged else last.get("validation_accuracy")
+    row["train_loss"] = last.get("train_loss")
+    row["started"] = record.telemetry.get("started") if record else None
+    return row
+
+
+def _last_epoch(record: RunRecord | None) -> dict[str, Any]:
+    history = record.numbers.get("history") if record else None
+    last: dict[str, Any] = history[-1] if history else {}
+    return {name: last.get(name) for name in HISTORY_COLUMNS[2:]}
+
+
+def _standing(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+    return {"status": record.status if record else "missing", "reason": record.reason if record else problem}
+
+
+def _made_from(store: Store, spec: RunSpec, record: RunRecord | None) -> dict[str, Any]:
+    """What a row follows from; nothing where there is no record, so that the next collecting looks again."""
+    if record is None:
+        return dict.fromkeys(_FROM)
+    return _made_by(spec) | {"file_digest": store.intact(spec.run)}
+
+
+def _made_by(spec: RunSpec) -> dict[str, Any]:
+    collector = fingerprint.package_digest()
+    return {"spec_digest": spec.spec_digest, "code_digest": fingerprint.code_of(spec), "collector": collector}
+
+
+def _typed(records: pd.DataFrame) -> pd.DataFrame:
+    """The same columns have the same types, whatever is missing, and whatever was read back from a table."""
+    numbers: dict[str, Any] = dict.fromkeys(("accuracy", *_MEASURED), "float64")
+    numbers |= {name: "int64" for name in _WHOLE if records[name].notna().all()}
+    return records.astype(numbers)

@@ -245,10 +245,23 @@ class Store:
         if receipt is None:
             return None
         record = self.read(run)
-        path = self.folder(run) / "record.json"
-        if receipt.get("record") != _digest_of_file(path):
-            raise UserError(f"{path}: not the record that {self.receipt(run)} was written for")
+        self._file_digest(run, receipt)
         return record
+
+    def intact(self, run: str) -> str | None:
+        """The checksum of a record's file, or None where the run is not done; raises where its receipt states another.
+
+        A file of a known checksum need not be read as JSON to know what is in it.
+        """
+        receipt = self._receipt(run)
+        return None if receipt is None else self._file_digest(run, receipt)
+
+    def _file_digest(self, run: str, receipt: dict[str, Any]) -> str:
+        path = self.folder(run) / "record.json"
+        found = _digest_of_file(path)
+        if receipt.get("record") != found:
+            raise UserError(f"{path}: not the record that {self.receipt(run)} was written for")
+        return found
 
     def arrays(self, run: str, record: RunRecord, name: str) -> dict[str, np.ndarray]:
         """The arrays of one of a record's files (``predictions`` or ``weights``), verified."""

@@ -6,9 +6,10 @@ rule collect_records:
         study=PLAN.file,
         receipts=RECEIPTS,
     output:
-        records=f"{HOME}/records.parquet",
-        history=f"{HOME}/history.parquet",
-        sweep=f"{HOME}/sweep.parquet",
+        # Kept until they are written anew, since collecting goes on from them.
+        records=update(f"{HOME}/records.parquet"),
+        history=update(f"{HOME}/history.parquet"),
+        sweep=update(f"{HOME}/sweep.parquet"),
     log:
         f"{LOGS}/{PLAN.name}/collect_records.log",
     benchmark:
