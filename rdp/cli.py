@@ -4,13 +4,14 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from rdp import leases, places, study
+from rdp import bench, leases, places, study
 from rdp.errors import Terminated, UserError, choices
 from rdp.spec import RunSpec
 
@@ -25,8 +26,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Datasets: what there is, and getting it ready.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-bench_app = typer.Typer(help="Speed, measured side by side in one process.", no_args_is_help=True)
-app.add_typer(bench_app, name="bench")
 
 _UsageError = typer.BadParameter.__base__  # which typer keeps to itself, with the click in it
 
@@ -37,11 +36,9 @@ CheckpointSeconds = Annotated[
 Gpus = Annotated[
     int, typer.Option(min=0, help="of this machine's GPUs, hold so many for this job alone; 0: take what is there")
 ]
-BatchSize = Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")]
-Rounds = Annotated[int, typer.Option(min=10, help="how often each loop or network is timed")]
-Threads = Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Precision = Annotated[Literal["float32", "bfloat16"], typer.Option(help="of networks and their gradients")]
+Cores = Annotated[
+    int, typer.Option(min=1, max=1024, help="train runs side by side on so many, each with its own thread count")
+]
 FromTables = Annotated[
     bool, typer.Option("--from-tables", help="use tables, figures and verdicts as they are, as the workflow does")
 ]
@@ -99,17 +96,19 @@ def train(
         ),
     ] = None,
     checkpoint_seconds: CheckpointSeconds = 60,
+    cores: Cores = 1,
     gpus: Gpus = 0,
 ) -> None:
     """Train runs of a study, each unless its record is there already."""
     planned = study.load(name)
     specs = select(planned, runs or [])
     from rdp.claims import ledger  # after what was asked for is known to be good: numpy and all that take seconds
-    from rdp.runner import run_job
+    from rdp.side_by_side import run_job
 
     ledger.note(places.results())
+    options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     with leases.gpus(gpus, _tell):
-        records = run_job(specs, places.results(), planned.device, checkpoint_seconds=checkpoint_seconds)
+        records = run_job(specs, places.results(), planned.device, **options)
     failed = sum(record.status == "failed" for record in records)
     if failed:
         print(f"{failed} of {len(records)} runs failed; rdp status {name} says why", file=sys.stderr)
@@ -122,6 +121,7 @@ def tune(
         list[str] | None, typer.Argument(metavar="[CELL]...", help="cells as `rdp plan` names them; by default all")
     ] = None,
     checkpoint_seconds: CheckpointSeconds = 60,
+    cores: Cores = 1,
     gpus: Gpus = 0,
 ) -> None:
     """Train the sweeps that choose learning rates, and say what each chose."""
@@ -131,12 +131,13 @@ def tune(
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
     from rdp import tuning
     from rdp.claims import ledger
-    from rdp.runner import run_job
+    from rdp.side_by_side import run_job
 
     ledger.note(results)
+    options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     for spec in chosen.values():
         with leases.gpus(gpus, _tell):
-            records = run_job(spec.candidates(), results, planned.device, checkpoint_seconds=checkpoint_seconds)
+            records = run_job(spec.candidates(), results, planned.device, **options)
         tuning.write(spec, records, results)
         chosen_rate = tuning.choose(spec, records)
         warning = ", at which, as at every other, runs of the sweep diverged" if chosen_rate.diverged else ""
@@ -284,72 +285,40 @@ def data_prepare(
     print(prepared.prepare(name, places.results(), download=False if offline else None))
 
 
-@bench_app.command("engine")
-def bench_engine(
-    batch_size: BatchSize = 64,
-    precision: Precision = "float32",
-    rounds: Rounds = 20,
-    threads: Threads = 1,
-    device: Device = "auto",
+@app.command("bench")
+def benchmarks(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help=f"{', '.join(bench.SUITE)}; by default all")
+    ] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="try whether they work; the figures mean nothing")] = False,
+    batch_size: Annotated[int, typer.Option(min=2, help="images in a mini-batch, 32 x 32 pixels each")] = 64,
+    precision: Annotated[
+        Literal["float32", "bfloat16"], typer.Option(help="of networks and their gradients")
+    ] = "float32",
+    rounds: Annotated[int, typer.Option(min=10, help="how often each is timed")] = 20,
+    rate: Annotated[float, typer.Option(help="of droppath, at the deepest unit")] = 0.2,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
 ) -> None:
-    """A training run against the bare forward-backward-step loop on a resident batch; evaluation and checkpoints."""
-    from rdp.bench import engine as measurements
+    """Measure speed, side by side: results/bench/NAME.json, which reports show. README says what each one is."""
+    chosen = {name: bench.benchmark(name) for name in names or bench.SUITE}
+    from rdp.bench.measuring import Setting
 
-    options = {"batch_size": batch_size, "precision": precision, "rounds": rounds}
-    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
-
-
-@bench_app.command("timm")
-def bench_timm(
-    batch_size: BatchSize = 64,
-    precision: Precision = "float32",
-    rounds: Rounds = 10,
-    threads: Threads = 1,
-    device: Device = "auto",
-) -> None:
-    """A training run against the loop that a user of timm writes. Needs CIFAR-10 in RDP_DATA."""
-    from rdp.bench import timm_loop as measurements
-
-    options = {"batch_size": batch_size, "precision": precision, "rounds": rounds}
-    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
-
-
-@bench_app.command("rdp")
-def bench_rdp(
-    rate: Annotated[float, typer.Option(help="drop probability of the deepest unit")] = 0.2,
-    batch_size: BatchSize = 64,
-    pairs: Annotated[int, typer.Option(min=10, help="pairs of iterations to time")] = 20,
-    threads: Threads = 1,
-    device: Device = "auto",
-) -> None:
-    """ResidualDroppath's pairs of iterations against two vanilla steps: measured time and counted operations."""
-    from rdp.bench import pairs as measurements
-
-    options = {"rate": rate, "batch_size": batch_size, "pairs": pairs}
-    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
-
-
-@bench_app.command("pnnh")
-def bench_pnnh(batch_size: BatchSize = 64, rounds: Rounds = 20, threads: Threads = 1, device: Device = "auto") -> None:
-    """Plain and PNNH networks against the residual one: training, evaluation, and evaluation with layers folded."""
-    from rdp.bench import paths as measurements
-
-    options = {"batch_size": batch_size, "rounds": rounds}
-    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
-
-
-@bench_app.command("start")
-def bench_start(batch_size: BatchSize = 64, rounds: Rounds = 10, threads: Threads = 1, device: Device = "auto") -> None:
-    """What a cell's job takes until it trains, stage by stage, and its peak memory: processes of their own."""
-    from rdp.bench import start as measurements
-
-    options = {"batch_size": batch_size, "rounds": rounds}
-    _measured(*measurements.run(**options, threads=threads, device=device, results=places.results()))
-
-
-def _measured(table: Table, path: Path) -> None:
-    _show(table)
-    print(path)
+    of = {"batch_size": batch_size, "rounds": rounds} | (bench.SMOKE if smoke else {})
+    setting = Setting.of(device=device, threads=threads, rate=rate, precision=precision, smoke=smoke, **of)
+    for name, module in chosen.items():
+        try:
+            found = module.run(setting)
+        except UserError as error:
+            if names:
+                raise
+            _tell(f"rdp bench {name}: left out: {error}")
+            continue
+        _show(found.table)
+        with TemporaryDirectory() as nowhere:
+            path = found.save(name, setting, Path(nowhere) if smoke else places.results())
+        if not smoke:
+            print(path)
 
 
 def select(planned: study.Plan, names: list[str]) -> list[RunSpec]:

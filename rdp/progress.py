@@ -23,9 +23,9 @@ class Reporter:
     Telling must never end a run: on a full disk, lines and files that cannot be written are left out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bar: bool = True) -> None:
         self._bar = None
-        if sys.stderr.isatty():
+        if bar and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),

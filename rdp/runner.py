@@ -1,20 +1,16 @@
 """One job: train the seeds of a cell in one process, and leave a record and a receipt for each."""
 
-import platform
 import resource
 import signal
 import socket
-import subprocess
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rdp import checkpoint, digest, files, fingerprint, places, tuning
+from rdp import checkpoint, digest, files, fingerprint, machine, tuning
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.lock import lock
@@ -46,18 +42,21 @@ def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str
     }
 
 
-def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60) -> list[RunRecord]:
-    """Train runs that share a thread count, each unless its record is there already.
+def run_job(
+    specs: Iterable[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60, bar: bool = True
+) -> list[RunRecord]:
+    """Train runs that share a thread count, one after another, each unless its record is there already.
 
     Where a sweep chooses their learning rate, its runs are trained first, unless theirs are.
 
     A run that fails is recorded as failed, with its reason, and the others go on.
 
     Args:
-        specs: the runs, of one cell or several.
+        specs: the runs, of one cell or several; each is asked for when the one before is done.
         results: the results directory.
         device: ``auto``, ``cpu`` or ``cuda``.
         checkpoint_seconds: time between checkpoints.
+        bar: whether to draw a progress bar on a terminal.
 
     Raises:
         UserError: what concerns the whole job: data that are absent, a directory that cannot be written.
@@ -70,30 +69,32 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
 
     chosen = choose_device(device)
     stack = fingerprint.stack(chosen)
-    make_deterministic(specs[0].threads)
     store = Store(results)
     loaded: dict[str, prepared.Prepared] = {}
-    with Reporter() as reporter, _terminable():
+    rates: dict[str, float] = {}
+    with Reporter(bar) as reporter, terminable():
 
-        @cache
-        def chosen_rate(cell: str) -> float:
+        def chosen_rate(spec: RunSpec) -> float:
             """The learning rate that a cell's sweep chose.
 
             From the sweep's records on this very stack: else the choice would not follow from the run's identity.
             """
-            spec = next(spec for spec in specs if spec.cell == cell)
-            return tuning.choose(spec, [train(candidate) for candidate in spec.candidates()]).learning_rate
+            if spec.cell not in rates:
+                records = [train(candidate) for candidate in spec.candidates()]
+                rates[spec.cell] = tuning.choose(spec, records).learning_rate
+            return rates[spec.cell]
 
         def train(spec: RunSpec) -> RunRecord:
-            _terminable.look()
+            terminable.look()
+            make_deterministic(spec.threads)
             if spec.dataset not in loaded:
                 loaded[spec.dataset] = prepared.load(spec.dataset, results)
             data = loaded[spec.dataset]
             who = identity(spec, data.digest, stack)
             rate = None
             if spec.tuning and store.find(spec.run, who) is None:
-                rate = chosen_rate(spec.cell)  # before the lock, which nobody should wait for through a whole sweep
-            with lock(store, spec.run, reporter.say, _terminable.look):
+                rate = chosen_rate(spec)  # before the lock, which nobody should wait for through a whole sweep
+            with lock(store, spec.run, reporter.say, terminable.look):
                 record = store.find(spec.run, who)
                 if record is None:
                     job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds, rate)
@@ -168,10 +169,10 @@ class _Attempt:
 
         def after_step(run: Run) -> None:
             nonlocal last
-            if time.monotonic() - last >= self.checkpoint_seconds or _terminable.asked:
+            if time.monotonic() - last >= self.checkpoint_seconds or terminable.asked:
                 self._checkpoint(run, reporter)
                 last = time.monotonic()
-                _terminable.look()
+                terminable.look()
             progress.update(run.step, run.steps, run.history)
 
         run.train(after_step)
@@ -217,9 +218,9 @@ class _Attempt:
             "host": socket.gethostname(),
             "device": self.device.type,
             "stack": self.stack,
-            "system": f"{platform.system()} {platform.machine()}",
-            "versions": _versions(),
-            "commit": _commit(),
+            "system": machine.system(),
+            "versions": machine.versions(),
+            "commit": machine.commit(),
         }
         spec = self.spec.model_dump(mode="json")
         return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
@@ -240,32 +241,7 @@ def _throughput(epoch_seconds: list[float], run: Any) -> float | None:
     return sorted(rates)[(len(rates) - 1) // 2] if rates else None
 
 
-@cache
-def _versions() -> dict[str, str]:
-    names = ("rdp", "torch", "timm", "numpy", "safetensors", "pydantic")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
-
-
-@cache
-def _commit() -> str | None:
-    """The commit of this checkout, ``+`` where files differ from it; None outside a checkout."""
-    try:
-        git = [
-            "git",
-            "-C",
-            str(places.ROOT),
-            "describe",
-            "--always",
-            "--dirty=+",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-class _Terminable:
+class Terminable:
     """Turns SIGTERM into a checkpoint and an orderly end after the current step."""
 
     asked = False
@@ -288,4 +264,4 @@ class _Terminable:
             signal.signal(signal.SIGTERM, before)
 
 
-_terminable = _Terminable()
+terminable = Terminable()

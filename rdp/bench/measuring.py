@@ -17,7 +17,7 @@ from rdp.errors import UserError
 from rdp.runner import choose_device
 from rdp.spec import Recipe
 from rdp.store import timestamp
-from rdp.train import make_deterministic, make_optimizer
+from rdp.train import Run, make_deterministic, make_optimizer
 
 SHAPE, CLASSES = (3, 32, 32), 10
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and allocate
@@ -179,6 +179,18 @@ def trainer(network: nn.Module, setting: Setting, recipe: Recipe | None = None) 
         optimizer.zero_grad(set_to_none=True)
 
     return step
+
+
+def stepper(run: Run, steps: int) -> Callable[[], None]:
+    """A function that takes a run some steps on, with the look at the clock that follows each."""
+
+    def work() -> None:
+        for _ in range(steps):
+            run.train_step()
+            run.step = (run.step + 1) % run.steps
+            time.monotonic()
+
+    return work
 
 
 def table(title: str, *columns: str, caption: str | None = None) -> Table:

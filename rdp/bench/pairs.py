@@ -1,15 +1,23 @@
 """What a drop and a recover iteration take of two vanilla steps, measured beside counted."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.table import Table
 
-from rdp import cost, files
-from rdp.bench import CLASSES, SHAPE, WARM_UP, Ratio, Setting, images, timed, trainer
-from rdp.errors import UserError
+from rdp import cost
+from rdp.bench.measuring import (
+    CLASSES,
+    SHAPE,
+    WARM_UP,
+    Benchmark,
+    Comparison,
+    Ratio,
+    Setting,
+    table,
+    timed,
+    trainer,
+)
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import build
 from rdp.models.units import Units
@@ -29,8 +37,6 @@ class PairCost:
     """
 
     architecture: str
-    batch_size: int
-    pairs: int
     measured: Ratio
     counted: float
     measured_over_counted: Ratio
@@ -39,17 +45,18 @@ class PairCost:
     vanilla_seconds: float
 
 
-def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, device: torch.device) -> PairCost:
+def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
     """Time pairs of ResidualDroppath's iterations against two vanilla steps of the same network, in alternation.
 
     Each step is forward, backward and an SGD step on a resident mini-batch of 32 x 32 images.
     """
     arguments = {"path": "residual", "path_options": {}, "norm_gain": 1.0, "input_shape": SHAPE, "classes": CLASSES}
+    device = setting.device
     network = build(architecture, **arguments, seed=0).to(device, memory_format=torch.channels_last).train()
     counted = cost.IterationCost(network, SHAPE)
     units = Units(network)
-    method = method_class("residual_droppath")(rate=rate)
-    train = trainer(network, *images(batch_size, device))
+    method = method_class("residual_droppath")(rate=setting.rate)
+    train = trainer(network, setting)
 
     def step(iteration: Iteration) -> float:
         def work() -> None:
@@ -60,8 +67,8 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
 
     times: list[tuple[float, float, float]] = []
     shares: list[tuple[float, float]] = []
-    for pair in range(WARM_UP + pairs):
-        ours = [method.iteration(2 * pair + i, units=len(units), batch_size=batch_size, seed=0) for i in (0, 1)]
+    for pair in range(WARM_UP + setting.rounds):
+        ours = [method.iteration(2 * pair + i, units=len(units), batch_size=setting.batch_size, seed=0) for i in (0, 1)]
         # The order alternates, so that a machine that slows down or speeds up favours neither.
         if pair % 2:
             drop, recover = step(ours[0]), step(ours[1])
@@ -77,8 +84,6 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
     measured, expected = (drop + recover) / vanilla, (drop_share + recover_share) / 2
     return PairCost(
         architecture=architecture,
-        batch_size=batch_size,
-        pairs=pairs,
         measured=Ratio.of(measured),
         counted=float(np.median(expected)),
         measured_over_counted=Ratio.of(measured / expected),
@@ -88,19 +93,20 @@ def rdp_pairs(architecture: str, *, rate: float, batch_size: int, pairs: int, de
     )
 
 
-def run(*, rate: float, batch_size: int, pairs: int, threads: int, device: str, results: Path) -> tuple[Table, Path]:
-    """Measure `ARCHITECTURES`; return a table for the terminal, and where the figures are: ``bench/rdp.json``."""
-    if not 0 < rate < 1:
-        raise UserError(f"bench: a rate in (0, 1) is needed, found {rate}")
-    setting = Setting.of(device, threads)
-    found = [rdp_pairs(a, rate=rate, batch_size=batch_size, pairs=pairs, device=setting.device) for a in ARCHITECTURES]
-    path = results / "bench" / "rdp.json"
-    files.write_json(path, setting.facts | {"rate": rate, "pairs": [asdict(row) for row in found]})
-    title = f"A drop and a recover iteration, of two vanilla steps: {setting}, rate {rate}"
-    columns = ("architecture", "batch", "pairs", "counted", "measured", "measured / counted", "drop", "recover")
-    table = Table(*columns, "vanilla step", title=title, title_justify="left")
+def run(setting: Setting) -> Benchmark:
+    """Measure `ARCHITECTURES`. The bar is on how well the count foretells the time, and on the time itself."""
+    found = [rdp_pairs(architecture, setting) for architecture in ARCHITECTURES]
+    title = "A drop and a recover iteration, of two vanilla steps"
+    columns = ("architecture", "counted", "measured", "measured / counted", "drop", "recover", "vanilla step")
+    shown = table(f"{title}: {setting}, rate {setting.rate}", *columns)
     for row in found:
-        cells = (str(row.batch_size), str(row.pairs), f"{row.counted:.3f}", str(row.measured))
         split = (f"{row.drop:.3f}", f"{row.recover:.3f}", f"{row.vanilla_seconds * 1e3:.1f} ms")
-        table.add_row(row.architecture, *cells, str(row.measured_over_counted), *split)
-    return table, path
+        counted = f"{row.counted:.3f}"
+        shown.add_row(row.architecture, counted, str(row.measured), str(row.measured_over_counted), *split)
+    within = 0.15 if setting.device.type == "cpu" else 0.1
+    comparisons = []
+    for row in found:
+        comparisons.append(Comparison(f"{row.architecture}, of two vanilla steps", row.measured, most=1.0))
+        bar = {"least": 1 - within, "most": 1 + within}
+        comparisons.append(Comparison(f"{row.architecture}, measured / counted", row.measured_over_counted, **bar))
+    return Benchmark(title, found, shown, comparisons)

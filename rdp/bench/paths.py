@@ -1,15 +1,24 @@
 """What a training step and a forward pass take on each path, beside the residual network's."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.table import Table
 from torch import nn
 
-from rdp import cost, files
-from rdp.bench import CLASSES, SHAPE, Ratio, Setting, alternate, images, trainer
+from rdp import cost
+from rdp.bench.measuring import (
+    CLASSES,
+    SHAPE,
+    Benchmark,
+    Comparison,
+    Ratio,
+    Setting,
+    alternate,
+    images,
+    table,
+    trainer,
+)
 from rdp.models import build, fuse
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
@@ -46,15 +55,15 @@ class PathSpeed:
     seconds: float
 
 
-def path_speeds(architecture: str, *, batch_size: int, rounds: int, device: torch.device) -> list[PathSpeed]:
+def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
     """Time a training step and a forward pass of each of `NETWORKS`, in alternation, on 32 x 32 images."""
-    x, y = images(batch_size, device)
+    device, rounds = setting.device, setting.rounds
     shared = {"norm_gain": 0.5, "input_shape": SHAPE, "classes": CLASSES, "seed": 0}
     networks: dict[str, nn.Module] = {}
     for name, (path, options) in NETWORKS.items():
         built = build(architecture, path=path, path_options=options, **shared)
         networks[name] = built.to(device, memory_format=torch.channels_last).train()
-    training = alternate({name: trainer(network, x, y) for name, network in networks.items()}, rounds, device)
+    training = alternate({name: trainer(network, setting) for name, network in networks.items()}, rounds, device)
     forms = {
         (name, form): made
         for name, network in networks.items()
@@ -64,7 +73,9 @@ def path_speeds(architecture: str, *, batch_size: int, rounds: int, device: torc
             ("joined", fuse(network, growth=_JOINED)),
         )
     }
-    with torch.inference_mode():
+    x, _ = images(setting)
+    half = setting.precision == "bfloat16"
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
         work = {key: (lambda made=made: made(x)) for key, made in forms.items()}
         inference = alternate(work, rounds, device)
     return [
@@ -83,25 +94,18 @@ def path_speeds(architecture: str, *, batch_size: int, rounds: int, device: torc
     ]
 
 
-def run(*, batch_size: int, rounds: int, threads: int, device: str, results: Path) -> tuple[Table, Path]:
-    """Measure `ARCHITECTURES`; return a table for the terminal, and where the figures are: ``bench/pnnh.json``."""
-    setting = Setting.of(device, threads)
-    found = [
-        row
-        for architecture in ARCHITECTURES
-        for row in path_speeds(architecture, batch_size=batch_size, rounds=rounds, device=setting.device)
-    ]
-    path = results / "bench" / "pnnh.json"
-    files.write_json(
-        path, setting.facts | {"batch_size": batch_size, "rounds": rounds, "networks": [asdict(row) for row in found]}
-    )
-    title = f"Throughput by path: {setting}, batch {batch_size}, {rounds} rounds"
+def run(setting: Setting) -> Benchmark:
+    """Measure `ARCHITECTURES`. There is no bar on which path is faster; ratios are to be known within 3 %."""
+    found = [row for architecture in ARCHITECTURES for row in path_speeds(architecture, setting)]
     columns = ("architecture", "network", "parameters", "MFLOP", "training / residual", "step")
     more = ("inference / residual", "folded / not", "joined / not")
-    table = Table(*columns, *more, title=title, title_justify="left")
+    caption = "pnnh sum, with its orthogonal coder, is a residual network in rotated coordinates"
+    title = "Training throughput of a path, of the residual network's"
+    shown = table(f"{title}: {setting}", *columns, *more, caption=caption)
     for row in found:
         sizes = (f"{row.parameters:,}", f"{row.forward_flops / 1e6:.1f}")
         speeds = (str(row.training), f"{row.seconds * 1e3:.1f} ms", str(row.inference))
-        table.add_row(row.architecture, row.network, *sizes, *speeds, str(row.folded), str(row.joined))
-    table.caption = "pnnh sum, with its orthogonal coder, is a residual network in rotated coordinates"
-    return table, path
+        shown.add_row(row.architecture, row.network, *sizes, *speeds, str(row.folded), str(row.joined))
+    others = (row for row in found if row.network != "residual")
+    comparisons = [Comparison(f"{row.architecture}, {row.network}", row.training) for row in others]
+    return Benchmark(title, found, shown, comparisons)

@@ -1,7 +1,6 @@
 """Training throughput of a study's methods, side by side: each setting's networks take their steps in turn."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 import torch
 
 from rdp import fingerprint, sealed, settings
-from rdp.bench import Ratio, alternate
+from rdp.bench.measuring import Ratio, alternate, stepper
 from rdp.data import prepared
 from rdp.runner import choose_device
 from rdp.store import timestamp
@@ -49,7 +48,7 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
     runs = {cell.label: Run(cell.specs[0], data, device, _RATE) for cell in cells}
     for run in runs.values():
         run.network.train()
-    seconds = alternate({label: _stepper(run) for label, run in runs.items()}, rounds, device)
+    seconds = alternate({label: stepper(run, _STEPS) for label, run in runs.items()}, rounds, device)
     told = fingerprint.stack(chosen)["device"]
     rows = []
     for cell in cells:
@@ -59,12 +58,3 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
         row = key | {"method": cell.label} | vars(ratio) | {"rounds": rounds, "seconds": step, "device": told}
         rows.append(row | {"measured": timestamp(time.time())})
     return rows
-
-
-def _stepper(run: Run) -> Callable[[], None]:
-    def steps() -> None:
-        for _ in range(_STEPS):
-            run.train_step()
-            run.step = (run.step + 1) % run.steps
-
-    return steps

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rdp import cost
-from rdp.bench import Ratio, alternate, engine, images, pairs, paths, start, timm_loop, trainer
+from rdp import bench, cost, sealed
+from rdp.bench import engine, pairs, paths, seeds, start, timm_loop, workflow
+from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, method_class
 from rdp.models import build
@@ -19,6 +20,11 @@ from rdp.models.units import Units
 
 CPU = torch.device("cpu")
 ARCHITECTURE, RATE, BATCH, PAIRS = "resnet20", 0.5, 2, 2
+
+
+def setting(**changes) -> Setting:
+    given = {"device": "cpu", "threads": 1, "precision": "float32", "batch_size": 2, "rounds": 2}
+    return Setting.of(**given | changes)
 
 
 class TestRatio:
@@ -67,7 +73,7 @@ class TestRatio:
 
 @pytest.fixture(scope="module")
 def measured() -> pairs.PairCost:
-    return pairs.rdp_pairs(ARCHITECTURE, rate=RATE, batch_size=BATCH, pairs=PAIRS, device=CPU)
+    return pairs.rdp_pairs(ARCHITECTURE, setting(rate=RATE, batch_size=BATCH, rounds=PAIRS))
 
 
 class TestPairs:
@@ -87,9 +93,6 @@ class TestPairs:
         assert measured.counted == pytest.approx(np.median(shares))
         assert 0.4 < measured.counted < 1
 
-    def test_it_says_what_was_measured(self, measured):
-        assert (measured.architecture, measured.batch_size, measured.pairs) == (ARCHITECTURE, BATCH, PAIRS)
-
     def test_every_number_is_finite_and_positive(self, measured):
         numbers = [measured.counted, measured.drop, measured.recover, measured.vanilla_seconds]
         for ratio in (measured.measured, measured.measured_over_counted):
@@ -98,32 +101,59 @@ class TestPairs:
         assert all(math.isfinite(number) and number > 0 for number in numbers)
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0, 1.5, -0.1, float("nan")])
-def test_a_rate_that_drops_nothing_or_everything_is_refused(rate, tmp_path):
-    options = {"batch_size": 2, "pairs": 2, "threads": 1, "device": "cpu", "results": tmp_path}
-    with pytest.raises(UserError, match=r"a rate in \(0, 1\) is needed"):
-        pairs.run(rate=rate, **options)
-    assert not list(tmp_path.iterdir())
+class TestSetting:
+    @pytest.mark.parametrize("rate", [0.0, 1.0, 1.5, -0.1, float("nan")])
+    def test_a_rate_that_drops_nothing_or_everything_is_refused(self, rate):
+        with pytest.raises(UserError, match=r"a rate in \(0, 1\) is needed"):
+            setting(rate=rate)
+
+    def test_an_unknown_device_is_refused(self):
+        with pytest.raises(UserError, match="gpu"):
+            setting(device="gpu")
+
+    def test_its_recipe_is_of_its_precision_and_batch(self):
+        recipe = setting(precision="bfloat16", batch_size=7).recipe
+        assert (recipe.precision, recipe.batch_size) == ("bfloat16", 7)
 
 
-def test_an_unknown_device_is_refused(tmp_path):
-    options = {"batch_size": 2, "pairs": 2, "threads": 1, "results": tmp_path}
-    with pytest.raises(UserError, match="gpu"):
-        pairs.run(rate=0.2, device="gpu", **options)
+def test_an_unknown_benchmark_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match="did you mean 'engine'"):
+        bench.benchmark("engines")
+
+
+def test_what_is_written_says_where_and_how_it_was_measured(tmp_path):
+    of = setting(rounds=2)
+    found = [engine.EngineSpeed("resnet20", "sgd", Ratio(1.0, 0.9, 1.1), 0.01, 0.1, 0.2)]
+    made = Benchmark(
+        "a run / a loop", found, table("a run / a loop"), [Comparison("resnet20", found[0].throughput, 0.95)]
+    )
+    path = made.save("engine", of, tmp_path)
+    assert path == tmp_path / "bench" / "engine.json"
+    content = sealed.read_json(path, "bench", "")
+    assert content["comparisons"] == [
+        {"subject": "resnet20", "ratio": {"median": 1.0, "low": 0.9, "high": 1.1}, "least": 0.95, "most": None}
+    ]
+    assert content["rows"][0]["step_seconds"] == 0.01
+    assert content["setting"] | {"device": "cpu", "threads": 1, "batch_size": 2} == content["setting"]
+    assert content["machine"]["stack"]["torch"].startswith(torch.__version__.split("+")[0])
+    assert content["machine"]["cores"] >= 1
+    assert content["machine"]["memory_bytes"] > 1e9
+    assert {"python", "torch", "timm"} <= set(content["versions"])
+    assert "host" not in json.dumps(content)
 
 
 @pytest.mark.slow
-def test_its_figures_are_left_as_json_and_as_a_table(tmp_path):
-    table, path = pairs.run(rate=0.5, batch_size=2, pairs=2, threads=1, device="cpu", results=tmp_path)
-    assert path == tmp_path / "bench" / "rdp.json"
-    content = json.loads(path.read_text())
-    assert [row["architecture"] for row in content["pairs"]] == list(pairs.ARCHITECTURES)
-    assert (content["rate"], content["threads"], content["shape"]) == (0.5, 1, [3, 32, 32])
-    assert content["stack"]["torch"].startswith(torch.__version__.split("+")[0])
-    for row in content["pairs"]:
-        assert row["measured"]["low"] <= row["measured"]["median"] <= row["measured"]["high"]
-    assert table.row_count == len(pairs.ARCHITECTURES)
-    assert next(table.columns[3].cells) == f"{content['pairs'][0]['counted']:.3f}"
+@pytest.mark.parametrize("name", ["engine", "rdp", "pnnh"])  # of the others, `rdp bench --smoke` in CI
+def test_each_benchmark_leaves_its_figures_and_a_table(name, tmp_path):
+    of = setting(smoke=True)
+    found = bench.benchmark(name).run(of)
+    content = sealed.read_json(found.save(name, of, tmp_path), "bench", "")
+    assert content["title"] == found.title
+    assert len(content["rows"]) == found.table.row_count > 0
+    assert found.comparisons
+    for row in content["comparisons"]:
+        ratio = row["ratio"]
+        assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"]
 
 
 class TestAlternate:
@@ -137,14 +167,14 @@ class TestAlternate:
     def test_a_step_trains(self):
         network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
         before = network[1].weight.detach().clone()
-        trainer(network, *images(4, CPU))()
+        trainer(network, setting(batch_size=4))()
         assert not torch.equal(network[1].weight, before)
         assert network[1].weight.grad is None
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, paths.PathSpeed]:
-    return {row.network: row for row in paths.path_speeds("resnet20", batch_size=2, rounds=2, device=CPU)}
+    return {row.network: row for row in paths.path_speeds("resnet20", setting())}
 
 
 class TestPaths:
@@ -157,15 +187,6 @@ class TestPaths:
         assert found["pnnh concat"].parameters < 0.6 * 269_722
         assert found["pnnh sum"].forward_flops < 0.8 * found["plain"].forward_flops
         assert all(row.seconds > 0 and row.folded.low > 0 and row.joined.low > 0 for row in found.values())
-
-
-@pytest.mark.slow
-def test_the_figures_of_paths_are_left_as_json_and_as_a_table(tmp_path):
-    table, path = paths.run(batch_size=2, rounds=2, threads=1, device="cpu", results=tmp_path)
-    content = json.loads(path.read_text())
-    assert path == tmp_path / "bench" / "pnnh.json"
-    assert len(content["networks"]) == table.row_count == len(paths.ARCHITECTURES) * len(paths.NETWORKS)
-    assert content["batch_size"] == content["rounds"] == 2
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -183,31 +204,31 @@ class Pictures(torch.utils.data.Dataset):
 
 class TestLoops:
     def test_the_run_that_is_timed_trains(self):
-        run = engine.make_run("resnet20", 4, "float32", CPU)
+        run = engine.make_run("resnet20", setting(batch_size=4))
         before = {name: tensor.clone() for name, tensor in run.network.named_parameters()}
-        engine.stepper(run, 3)()
+        stepper(run, 3)()
         assert run.step == 3
         assert not all(torch.equal(before[name], tensor) for name, tensor in run.network.named_parameters())
 
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_a_run_is_told_beside_the_bare_loop(self, precision, monkeypatch):
         monkeypatch.setattr(engine, "_EVALUATED_ON", 20)
-        found = engine.engine_speed("resnet20", batch_size=2, precision=precision, rounds=2, device=CPU)
-        assert (found.optimizer, found.precision, found.batch_size, found.rounds) == ("sgd", precision, 2, 2)
+        found = engine.engine_speed("resnet20", setting(precision=precision))
+        assert found.optimizer == "sgd"
         assert 0 < found.throughput.low <= found.throughput.median <= found.throughput.high
         assert 0 < found.evaluation_share < 1
         assert 0 < found.checkpoint_share < 1
 
     def test_transformers_are_timed_with_adamw(self):
-        assert engine.recipe("vit_tiny", 64, "float32").optimizer == "adamw"
+        assert engine.recipe("vit_tiny", setting()).optimizer == "adamw"
 
     def test_a_run_is_told_beside_each_of_timms_loops(self):
-        found = timm_loop.loop_speeds("resnet20", Pictures(), batch_size=4, precision="float32", rounds=2, device=CPU)
+        found = timm_loop.loop_speeds("resnet20", Pictures(), setting(batch_size=4))
         assert [row.loop for row in found] == list(timm_loop.LOOPS)
         assert all(row.throughput.low > 0 and row.loop_seconds > 0 for row in found)
 
     def test_a_step_of_timms_loop_trains(self):
-        run = engine.make_run("resnet20", 4, "float32", CPU)
+        run = engine.make_run("resnet20", setting(batch_size=4))
         before = [tensor.detach().clone() for tensor in run.network.parameters()]
         loader = timm_loop.make_loader(Pictures(), 4, CPU)
         timm_loop.stepper_of_timm(run.network, loader, torch.channels_last, run.recipe, 3)()
@@ -219,8 +240,23 @@ class TestLoops:
 
 
 def test_a_start_is_told_stage_by_stage():
-    found = start.start("resnet20", batch_size=2, rounds=1, threads=1, device="cpu")
+    found = start.start("resnet20", setting(rounds=1))
     assert list(found.seconds) == list(start.STAGES)
     assert all(seconds > 0 for seconds in found.seconds.values())
     assert found.seconds["imports"] > found.seconds["first step"] / 100
     assert 1e8 < found.peak_bytes < 1e10
+
+
+def test_seeds_side_by_side_are_told_beside_one_alone():
+    found = seeds.packing("resnet20", 2, setting())
+    assert found.seeds == 2
+    assert 0 < found.side_by_side.low <= found.side_by_side.median
+    assert found.threads.median > 0
+    assert 0 < found.step_seconds < 60
+
+
+@pytest.mark.parametrize("runs", [20, 100, 1_000, 10_000])
+def test_made_up_studies_have_as_many_runs_as_they_say(runs, tmp_path):
+    plan = workflow._study(tmp_path, runs)
+    assert len(list(plan.specs)) == runs
+    assert len({spec.run for spec in plan.specs}) == runs

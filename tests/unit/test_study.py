@@ -361,7 +361,7 @@ class TestSchema:
         *([command, name] for command in ("plan", "status") for name in ("quick", "rdp")),
         ["schema"],
         ["data", "list"],
-        *([*command, "--help"] for command in (["train"], ["tune"], ["bench"], ["bench", "rdp"])),
+        *([*command, "--help"] for command in (["train"], ["tune"], ["bench"])),
     ],
     ids=" ".join,
 )

@@ -80,8 +80,15 @@ def sweep_runs(cell):
 
 
 def memory_for(runs):
-    """The memory that a job at some of a cell's runs may take, in MB; twice as much for each attempt before it."""
-    return lambda wildcards, attempt: NEEDS.of(runs(CELLS[wildcards.cell])).megabytes(attempt)
+    """The memory that a job at some of a cell's runs may take, in MB: of as many as it trains side by side; twice as
+    much for each attempt before it."""
+
+    def memory(wildcards, attempt, threads):
+        some = runs(CELLS[wildcards.cell])
+        together = max(1, min(threads // PLAN.study.threads, len(some)))
+        return together * NEEDS.of(some).megabytes(attempt)
+
+    return memory
 
 
 def time_for(runs):

@@ -1,6 +1,7 @@
 # Training: one job a cell, or several where the study splits its seeds. One declared output a run, its receipt.
 # Records and checkpoints are not declared: Snakemake deletes what is, before it starts a job. Where the study tunes
-# learning rates, a job a cell trains the runs of its sweep first; they are in the store like any other.
+# learning rates, a job a cell trains the runs of its sweep first; they are in the store like any other. A job that is
+# given more threads than a run takes (--set-threads train_cell=8) trains as many runs side by side.
 
 
 rule tune_cell:
@@ -22,7 +23,7 @@ rule tune_cell:
     params:
         code=code_of_cell,
     shell:
-        'rdp tune "$RDP_STUDY" {wildcards.cell} --gpus {resources.gpu} > {log:q} 2>&1'
+        'rdp tune "$RDP_STUDY" {wildcards.cell} --cores {threads} --gpus {resources.gpu} > {log:q} 2>&1'
 
 
 for number, seeds in enumerate(PLAN.seed_batches()):
@@ -49,4 +50,4 @@ for number, seeds in enumerate(PLAN.seed_batches()):
         params:
             code=code_of_cell,
         shell:
-            'rdp train "$RDP_STUDY" {output:q} --gpus {resources.gpu} > {log:q} 2>&1'
+            'rdp train "$RDP_STUDY" {output:q} --cores {threads} --gpus {resources.gpu} > {log:q} 2>&1'

@@ -1,0 +1,125 @@
+"""How planning, Snakemake and collecting grow with a study, up to ten thousand runs.
+
+The studies are made up: real records in a real store, whose numbers mean nothing. Snakemake plans and looks after the
+training of all of them; it trains none.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rdp import files, fingerprint, places, study
+from rdp.bench.measuring import Benchmark, Setting, table
+from rdp.data import prepared
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store
+
+SIZES = (100, 1_000, 10_000)  # runs
+_SMOKE = (20,)
+_SEEDS, _EPOCHS, _TENSORS = 50, 30, 300  # of a cell; of a run's history; of a network that a record has checksums of
+_NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+_CORES = "2"
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Seconds that each command takes for a study of so many runs.
+
+    Attributes:
+        plan: ``rdp plan``, when all runs are done.
+        dry_run: ``snakemake --dry-run``, before any is.
+        collect: ``rdp collect`` of all records.
+        collect_again: of none that is new.
+        nothing: ``snakemake`` when all is done.
+    """
+
+    runs: int
+    cells: int
+    plan: float
+    dry_run: float
+    collect: float
+    collect_again: float
+    nothing: float
+
+
+def growth(runs: int) -> Growth:
+    """Time the commands for a study of so many runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        plan = _study(root, runs)
+        for dataset in {cell.dataset for cell in plan.cells}:
+            prepared.prepare(dataset, root / "results")
+        found = {"dry_run": _seconds(root, "snakemake", "--dry-run")}
+        store = Store(root / "results")
+        for spec in plan.specs:
+            _record(store, spec)
+        found["plan"] = _seconds(root, "rdp", "plan", str(plan.file))
+        found["collect"] = _seconds(root, "rdp", "collect", str(plan.file))
+        found["collect_again"] = _seconds(root, "rdp", "collect", str(plan.file))
+        tables = [str(path) for path in sorted((root / "results" / plan.name).glob("*.parquet"))]
+        # Snakemake notes of every file what it was made from, and looks at all the notes when it starts.
+        _seconds(root, "snakemake", "--touch", "--forceall", *tables)
+        found["nothing"] = _seconds(root, "snakemake", *tables)
+        return Growth(runs=sum(1 for _ in plan.specs), cells=len(plan.cells), **found)
+
+
+def _study(root: Path, runs: int) -> study.Plan:
+    """A study of cells of `_SEEDS` seeds each, on digits."""
+    seeds = min(_SEEDS, runs // 2)
+    networks = _NETWORKS[: max(1, runs // seeds // 2)]
+    rates = [0.1 + 0.01 * i for i in range(runs // seeds // len(networks) - 1)]
+    methods = {f"rdp_{i}": {"method": "residual_droppath", "rate": round(rate, 2)} for i, rate in enumerate(rates)}
+    content = {
+        "title": "As many runs as are wanted",
+        "seeds": seeds,
+        "recipe": {"epochs": _EPOCHS},
+        "methods": {"vanilla": None} | methods,
+        "grids": [{"datasets": ["digits"], "architectures": list(networks)}],
+    }
+    file = root / "many.yaml"
+    files.write_json(file, content)  # which YAML reads
+    return study.load(str(file))
+
+
+def _record(store: Store, spec: RunSpec) -> None:
+    """A record as large as a real one."""
+    epoch = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
+    history = [{"epoch": i + 1, **epoch, "validation_accuracy": 1 / (i + 2)} for i in range(_EPOCHS)]
+    weights = {f"stages.{i // 10}.{i % 10}.branch.weight": f"{i:016x}" for i in range(_TENSORS)}
+    numbers = {"test_accuracy": 0.5, "test_loss": 2 / 3, "steps": 3000, "learning_rate": 0.1}
+    numbers |= {"history": history, "weights": weights}
+    identity = {"spec": spec.spec_digest, "data": "0" * 64, "code": fingerprint.code_of(spec), "stack": "0" * 64}
+    telemetry: dict[str, Any] = {"epoch_seconds": [1.0] * _EPOCHS, "seconds": 60.0, "device": "cpu", "stack": {}}
+    telemetry |= {"process_peak_bytes": 1e9, "started": "2000-01-01T00:00:00Z"}
+    attempt = store.new_attempt(spec.run)
+    record = RunRecord(spec.model_dump(mode="json"), identity, "completed", None, numbers, telemetry)
+    store.write_receipt(spec.run, store.commit(spec.run, attempt, record))
+
+
+def _seconds(root: Path, command: str, *arguments: str) -> float:
+    """What a command takes, from start to end."""
+    words = [str(Path(sys.executable).with_name(command)), *arguments]
+    if command == "snakemake":
+        words += ["--snakefile", str(places.ROOT / "Snakefile"), "--cores", _CORES, "--quiet", "all"]
+        words += ["--config", f"study={root / 'many.yaml'}"]
+    environment = os.environ | {"RDP_RESULTS": str(root / "results"), "RDP_OFFLINE": "1"}
+    started = time.perf_counter()
+    subprocess.run(words, cwd=root, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def run(setting: Setting) -> Benchmark:
+    """Measure `SIZES`, once each."""
+    found = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
+    title = "By runs of a study, in seconds"
+    names = {"plan": "rdp plan", "dry_run": "snakemake -n, nothing done", "collect": "rdp collect"}
+    names |= {"collect_again": "again, nothing new", "nothing": "snakemake, all done"}
+    shown = table(title, "runs", "cells", *names.values())
+    for row in found:
+        shown.add_row(f"{row.runs:,}", str(row.cells), *(f"{getattr(row, name):.1f}" for name in names))
+    return Benchmark(title, found, shown)

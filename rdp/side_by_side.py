@@ -1,0 +1,98 @@
+"""A job's runs side by side, in processes of their own, within the cores that the job was given.
+
+Each process trains one run after another, each run with the threads that its specification states: how many
+processes there are changes no number.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any
+
+from rdp import runner
+from rdp.errors import Terminated, UserError
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store
+
+_LOOK_SECONDS = 0.2
+
+
+def run_job(
+    specs: list[RunSpec], results: Path, device: str, *, cores: int, checkpoint_seconds: float = 60
+) -> list[RunRecord]:
+    """Train runs as `rdp.runner.run_job` does, so many at a time as there are cores for; on a GPU, one at a time.
+
+    Raises:
+        UserError: as there; or a process ended before its runs were done.
+        Terminated: SIGTERM came. Every run in training has written its checkpoint.
+    """
+    processes = min(cores // specs[0].threads, len(specs))
+    if processes < 2 or runner.choose_device(device) != "cpu":
+        return runner.run_job(specs, results, device, checkpoint_seconds=checkpoint_seconds)
+    options = {"results": results, "checkpoint_seconds": checkpoint_seconds}
+    sweep = {candidate.run: candidate for spec in specs for candidate in spec.candidates()}
+    for batch in (list(sweep.values()), specs):  # every process would train the whole sweep otherwise, run by run
+        _train(batch, processes, options)
+    store = Store(results)
+    return [store.read(spec.run) for spec in specs]
+
+
+def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> None:
+    """Train all of them, and wait until it is done."""
+    context = get_context("forkserver")  # torch's threads survive no fork; its server has imported torch, and no more
+    context.set_forkserver_preload(["rdp.train"])
+    taken = context.Value("i", 0)
+    workers = [context.Process(target=_work, args=(specs, taken, options)) for _ in range(min(processes, len(specs)))]
+    with runner.terminable():
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                while worker.is_alive() and not runner.terminable.asked:
+                    worker.join(_LOOK_SECONDS)
+        finally:
+            for worker in workers:
+                if worker.is_alive():
+                    worker.terminate()
+            for worker in workers:
+                worker.join()
+        runner.terminable.look()
+    bad = [worker.exitcode for worker in workers if worker.exitcode]
+    if bad:
+        raise UserError(
+            f"{len(bad)} of {len(workers)} processes ended early (status {bad[0]}), see above"
+        )
+
+
+def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:
+    """Be one of the processes: take the next run, until none is left."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the job too, which ends its processes in order
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def mine() -> Iterator[RunSpec]:
+        while True:
+            with taken.get_lock():
+                place, taken.value = taken.value, taken.value + 1
+            if place >= len(specs):
+                return
+            yield specs[place]
+
+    try:
+        runner.run_job(mine(), device="cpu", bar=False, **options)
+    except Terminated:
+        sys.exit(143)
+    except UserError as error:
+        print(f"rdp: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _end_with_parent() -> None:
+    """Stop in an orderly way where the job was killed: nobody would wait for what is trained on."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
