@@ -19,6 +19,7 @@ from rdp.data.batches import TrainingBatches
 from rdp.methods import FULL, Iteration
 from rdp.models import build
 from rdp.models.units import Units
+from rdp.optimizers import SGD, AdamW, Group, Optimizer
 
 if TYPE_CHECKING:
     from rdp.checkpoint import Checkpoint
@@ -31,7 +32,8 @@ _EVALUATION_BATCH = 500
 def make_deterministic(threads: int) -> None:
     """Set this process up so that the same run gives the same bits."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    # The function named after it (use_deterministic_algorithms) imports torch's compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("error")
     # Filling uninitialised memory costs time and guards only against reading it, which no operation here does.
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
@@ -58,22 +60,15 @@ def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
     return recipe.learning_rate * (1 - done)
 
 
-def make_optimizer(network: nn.Module, recipe: "Recipe") -> torch.optim.Optimizer:
-    """SGD or AdamW, each in one fused call a step; weight decay on matrices and kernels alone; a parameter may scale
-    its learning rate."""
+def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
+    """SGD or AdamW; weight decay on matrices and kernels alone; a parameter may scale its learning rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
         factor = getattr(parameter, "learning_rate_factor", 1.0)
         groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    options = [{"params": p, "factor": f, "weight_decay": decay} for (f, decay), p in groups.items()]
-    if recipe.optimizer == "sgd":
-        sgd = torch.optim.SGD(options, lr=recipe.learning_rate, momentum=recipe.momentum, fused=True)
-        if recipe.momentum:  # torch's fused step takes no mixture of parameters that have it and that never trained
-            for parameter in network.parameters():
-                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return sgd
-    return torch.optim.AdamW(options, lr=recipe.learning_rate, fused=True)
+    how = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
+    return Optimizer(how, [Group(parameters, *key) for key, parameters in groups.items()])
 
 
 class Run:
@@ -170,15 +165,11 @@ class Run:
         iteration = self.iteration(self.step)
         x, y = self.batches.batch(self.step if iteration.batch is None else iteration.batch)
         self.units.apply(iteration, self.device)
-        rate = learning_rate(self.recipe, self.step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
         with self._precision():
             logits = self.network(x)
             loss = F.cross_entropy(logits, y)
         loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(learning_rate(self.recipe, self.step, self.steps))
         place = self.step % len(self._losses)
         self._losses[place] = loss.detach()
         self._correct[place] = (logits.detach().argmax(1) == y).sum()
@@ -287,30 +278,18 @@ class Run:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All that the rest of the run depends on: tensors by name, and the rest as JSON."""
         tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
-        optimizer = self.optimizer.state_dict()["state"]
-        for index, entries in optimizer.items():
-            # Of AdamW, a parameter that has not been trained yet has no entry, and must have none after a resume.
-            tensors |= {f"optimizer/{index}/{k}": t for k, t in entries.items() if torch.is_tensor(t)}
+        tensors |= {f"optimizer/{name}": t for name, t in self.optimizer.state().items()}
         tensors |= {"losses": self._losses, "correct": self._correct}
         return tensors, {"history": self.history, "epoch_seconds": self.epoch_seconds}
 
     def restore(self, checkpoint: "Checkpoint") -> None:
         """Stand where a checkpoint was taken."""
-        network, entries = {}, {}
+        of: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}}
         for name, tensor in checkpoint.tensors.items():
             kind, _, rest = name.partition("/")
-            if kind == "network":
-                network[rest] = tensor
-            elif kind == "optimizer":
-                index, _, key = rest.partition("/")
-                entries.setdefault(int(index), {})[key] = tensor
-        self.network.load_state_dict(network)
-        state = self.optimizer.state_dict()
-        self.optimizer.load_state_dict(state | {"state": entries})
-        for parameter, kept in self.optimizer.state.items():
-            for name, tensor in kept.items():
-                if tensor.shape == parameter.shape:  # the fused step wants its layout, which no file keeps
-                    kept[name] = torch.empty_like(parameter).copy_(tensor)
+            of.setdefault(kind, {})[rest] = tensor
+        self.network.load_state_dict(of["network"])
+        self.optimizer.restore(of["optimizer"])
         self._losses.copy_(checkpoint.tensors["losses"])
         self._correct.copy_(checkpoint.tensors["correct"])
         self.step = checkpoint.step

@@ -175,8 +175,7 @@ def trainer(network: nn.Module, setting: Setting, recipe: Recipe | None = None) 
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             loss = F.cross_entropy(network(x), y)
         loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.step(recipe.learning_rate)
 
     return step
 

@@ -84,9 +84,9 @@ class TestCoder:
         network = made(8, 5, constraint=constraint, learning_rate_factor=factor, decay=decay)
         (own,) = network.coders[0][0].parameters()
         optimizer = make_optimizer(network, Recipe(weight_decay=0.25))
-        (group,) = [group for group in optimizer.param_groups if any(p is own for p in group["params"])]
-        assert group["factor"] == expected
-        assert group["weight_decay"] == (0.25 if decay else 0)
+        (group,) = [group for group in optimizer.groups if any(p is own for p in group.parameters)]
+        assert group.factor == expected
+        assert group.decay == (0.25 if decay else 0)
 
     @pytest.mark.parametrize("variant", ["concat", "sum"])
     @pytest.mark.parametrize("name", ["mlp32", "resnet20"])
@@ -97,12 +97,11 @@ class TestCoder:
         network = make_network(name, "pnnh", variant=variant).to(dtype)
         coders = [module for module in network.modules() if isinstance(module, Coder)]
         assert len(coders) == (1 if name == "mlp32" else 3)
-        optimizer = make_optimizer(network, Recipe(learning_rate=0.3))
+        optimizer = make_optimizer(network, Recipe())
         for step in range(8):
             x, y = make_batch(name, seed=step)
             nn.functional.cross_entropy(network(x.to(dtype)), y).backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            optimizer.step(0.3)
         for coder in coders:
             code = coder()
             identity = torch.eye(code.shape[1], dtype=dtype)[: len(code)]
@@ -141,11 +140,10 @@ class TestCoder:
 
     def test_a_fixed_identity_coder_in_sum_is_that_residual_network_for_good(self):
         network = made(variant="sum", trained=False)
-        optimizer = make_optimizer(network, Recipe(learning_rate=0.3))
+        optimizer = make_optimizer(network, Recipe())
         for step in range(3):
             network(gaussian(16, 8, seed=step)).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
+            optimizer.step(0.3)
         assert torch.equal(network.coders[0][0](), torch.eye(8))
 
 

@@ -11,6 +11,7 @@ import torch
 from rdp import checkpoint
 from rdp.checkpoint import Checkpoint
 from rdp.models.coder import Coder
+from rdp.optimizers import SGD, AdamW
 from rdp.spec import Recipe
 from rdp.train import learning_rate, make_optimizer
 
@@ -63,8 +64,8 @@ class TestOptimizer:
     ):
         network = make_network("resnet20", path)
         optimizer = make_optimizer(network, Recipe(optimizer=kind, weight_decay=0.01))
-        decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
-        assert len(decay) == sum(len(group["params"]) for group in optimizer.param_groups)
+        decay = {id(p): group.decay for group in optimizer.groups for p in group.parameters}
+        assert len(decay) == len(optimizer.parameters)
         assert decay.keys() == {id(p) for p in network.parameters()}
         for name, parameter in network.named_parameters():
             kernel = name.endswith("weight") and parameter.dim() > 1
@@ -73,7 +74,7 @@ class TestOptimizer:
     def test_a_coder_learns_at_the_rate_over_the_number_of_its_uses(self, make_network):
         network = make_network("resnet20", "pnnh")
         optimizer = make_optimizer(network, Recipe())
-        factors = {id(p): group["factor"] for group in optimizer.param_groups for p in group["params"]}
+        factors = {id(p): group.factor for group in optimizer.groups for p in group.parameters}
         coders = [module.skew for module in network.modules() if isinstance(module, Coder)]
         assert [factors.pop(id(skew)) for skew in coders] == [1 / 6, 1 / 5, 1 / 5]
         assert set(factors.values()) == {1.0}
@@ -81,19 +82,17 @@ class TestOptimizer:
     def test_every_group_steps_at_the_schedules_rate_times_its_factor(self, make_spec, make_run):
         spec = make_spec("pnnh", epochs=1)
         run = make_run(spec)
-        seen = []
-        run.train(lambda run: seen.append([(g["lr"], g["factor"]) for g in run.optimizer.param_groups]))
-        assert {factor for _, factor in seen[0]} == {1.0, 1 / 8}
-        for step, groups in enumerate(seen):
-            rate = learning_rate(spec.recipe, step, 10)
-            assert groups == [(rate * factor, factor) for _, factor in groups]
+        how, seen = run.optimizer.how, []
+        run.optimizer.how = lambda parameters, rate, decay: (seen.append(rate), how(parameters, rate, decay))
+        run.train(lambda run: None)
+        factors = [group.factor for group in run.optimizer.groups]
+        assert set(factors) == {1.0, 1 / 8}
+        assert seen == [learning_rate(spec.recipe, step, 10) * factor for step in range(10) for factor in factors]
 
     def test_the_recipe_reaches_the_optimizer(self, make_network):
         network = make_network("mlp8")
-        sgd = make_optimizer(network, Recipe(momentum=0.7, learning_rate=0.3))
-        assert isinstance(sgd, torch.optim.SGD)
-        assert {(g["momentum"], g["lr"]) for g in sgd.param_groups} == {(0.7, 0.3)}
-        assert isinstance(make_optimizer(network, Recipe(optimizer="adamw")), torch.optim.AdamW)
+        assert make_optimizer(network, Recipe(momentum=0.7)).how == SGD(0.7)
+        assert make_optimizer(network, Recipe(optimizer="adamw")).how == AdamW()
 
 
 def result(run) -> dict:
