@@ -9,12 +9,14 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from rdp.methods import Iteration
 from rdp.models.gates import Gate
@@ -28,13 +30,37 @@ def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+class _Counter(TorchDispatchMode):
+    """Adds up torch's formulas for what is called, as its `FlopCounterMode` does, which imports torch's compiler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # or the first call would import it to keep it out
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        named = named or {}
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is None:
+            with self:
+                parts = function.decompose(*arguments, **named)
+            return function(*arguments, **named) if parts is NotImplemented else parts
+        result = function(*arguments, **named)
+        self.operations += formula(*arguments, **named, out_val=result)
+        return result
+
+
 def count(work: Callable[[], object]) -> int:
     """Floating-point operations of some work, forward and backward, divided by the number of examples counted."""
-    counter = FlopCounterMode(display=False)
     # The matrix products of attention, whichever kernel would fuse them.
-    with counter, sdpa_kernel(SDPBackend.MATH):
+    with _Counter() as counter, sdpa_kernel(SDPBackend.MATH):
         work()
-    return counter.get_total_flops() // _EXAMPLES
+    return counter.operations // _EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -60,9 +86,9 @@ class IterationCost:
     Exact where something below the first unit (a stem) has parameters, as in every network of this project: where
     stem and head are trained, each unit is taken to hand a gradient down.
 
-    A copy of the network without numbers (torch's meta device) is run forward and backward in training mode, so
-    that the count costs no arithmetic and leaves the network alone. Units are counted when an iteration first tells
-    them apart, which takes seconds in a deep network; full iterations need no more than the whole.
+    A copy of the network is run forward and backward on the CPU in training mode, on two examples, which leaves the
+    network alone. (Torch's meta device would spare the arithmetic, and takes several times as long in Python.) Units
+    are counted when an iteration first tells them apart; full iterations need no more than the whole.
 
     Args:
         network: what is counted.
@@ -76,11 +102,11 @@ class IterationCost:
     """
 
     def __init__(self, network: nn.Module, input_shape: tuple[int, ...], granularity: str = "branch") -> None:
-        self._network = copy.deepcopy(network).to("meta").train()
+        self._network = copy.deepcopy(network).to("cpu").train()
         for parameter in self._network.parameters():
             parameter.requires_grad_(True)
         self._units = Units(self._network, granularity)
-        self._x = torch.zeros(_EXAMPLES, *input_shape, device="meta")
+        self._x = torch.zeros(_EXAMPLES, *input_shape)
         self.full = count(lambda: self._network(self._x).sum().backward())
         with torch.no_grad():
             self.forward_full = count(lambda: self._network(self._x))

@@ -63,9 +63,7 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
         runner.terminable.look()
     bad = [worker.exitcode for worker in workers if worker.exitcode]
     if bad:
-        raise UserError(
-            f"{len(bad)} of {len(workers)} processes ended early (status {bad[0]}), see above"
-        )
+        raise UserError(f"{len(bad)} of {len(workers)} processes ended early (status {bad[0]}), see above")
 
 
 def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:

@@ -341,3 +341,14 @@ class TestOptions:
         usual = digits_numbers("vanilla")["weights"]
         for options in ({"crop_padding": 1}, {"flip": True}, {"norm_gain": 0.2}, {"weight_decay": 0.1}):
             assert digits_numbers("vanilla", **options)["weights"] != usual, options
+
+
+def test_a_job_does_not_import_torchs_compiler(run_python, tmp_path):
+    """It takes seconds, and torch imports it for much that has nothing to compile."""
+    study = "{title: x, seeds: 1, recipe: {epochs: 1, batch_size: 500}, methods: {residual_droppath: , droppath: },"
+    study += " grids: [{datasets: [spiral], architectures: [mlp8]}, {datasets: [digits], architectures: [resnet20]}]}"
+    (tmp_path / "small.yaml").write_text(study)
+    code = "import sys; sys.argv = ['rdp', 'train', 'small.yaml']; from rdp import cli\n"
+    code += "try:\n    cli.main()\nfinally:\n    print('torch' in sys.modules, 'torch._dynamo' in sys.modules)"
+    done = run_python("-c", code, cwd=tmp_path)
+    assert done.stdout.split() == ["True", "False"], done.stderr
