@@ -1,8 +1,10 @@
 """Benchmarks: side by side in one process, in alternation, medians with intervals. Nothing here imports torch."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from rdp import places, sealed
 from rdp.errors import UserError, choices
 
 SUITE = {  # by name, the module that measures it
@@ -22,3 +24,18 @@ def benchmark(name: str) -> Any:
     if name not in SUITE:
         raise UserError(f"bench: no benchmark '{name}'; {choices(name, SUITE)}")
     return import_module(f"{__name__}.{SUITE[name]}")
+
+
+def measured(results: Path) -> list[Path]:
+    """The files of what was measured: here, and on the machines of which results are recorded in the project."""
+    own, recorded = results / "bench", places.ROOT / "results" / "recorded" / "bench"
+    return [path for folder in (own, *sorted(recorded.glob("*"))) for path in _of_suite(folder)]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a benchmark found, as `rdp.bench.measuring.Benchmark.save` left it."""
+    return sealed.read_json(path, "bench", f"run: rdp bench {path.stem}")
+
+
+def _of_suite(folder: Path) -> list[Path]:
+    return [path for name in SUITE if (path := folder / f"{name}.json").is_file()]

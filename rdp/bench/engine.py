@@ -7,7 +7,7 @@ Evaluation and checkpoints are timed apart, and told as the share they have of a
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class EngineSpeed:
 
     Attributes:
         throughput: the run's training throughput, as a multiple of the bare loop's; the bar is on it.
+        bfloat16: throughput of the same run in bfloat16, as a multiple of the run's.
         step_seconds: a step of the run, the median.
         evaluation_share: of a run that validates after every epoch, the share of the time that this takes.
         checkpoint_share: of a run with a checkpoint a minute, the share of the time that these take.
@@ -41,6 +42,7 @@ class EngineSpeed:
     architecture: str
     optimizer: str
     throughput: Ratio
+    bfloat16: Ratio
     step_seconds: float
     evaluation_share: float
     checkpoint_share: float
@@ -76,13 +78,15 @@ def make_run(architecture: str, setting: Setting) -> Run:
 def engine_speed(architecture: str, setting: Setting) -> EngineSpeed:
     """Time a run's steps and the bare loop's, in alternation."""
     run, other = (make_run(architecture, setting) for _ in range(2))
+    half = make_run(architecture, replace(setting, precision="bfloat16"))
     step = trainer(other.network, setting, other.recipe)
 
     def bare() -> None:
         for _ in range(_STEPS):
             step()
 
-    seconds = alternate({"run": stepper(run, _STEPS), "bare": bare}, setting.rounds, setting.device)
+    work = {"run": stepper(run, _STEPS), "bare": bare, "half": stepper(half, _STEPS)}
+    seconds = alternate(work, setting.rounds, setting.device)
     step_seconds = float(np.median(seconds["run"])) / _STEPS
     sizes = run.data.info.sizes
     epoch = step_seconds * (sizes["train"] // setting.batch_size)
@@ -91,6 +95,7 @@ def engine_speed(architecture: str, setting: Setting) -> EngineSpeed:
         architecture=architecture,
         optimizer=run.recipe.optimizer,
         throughput=Ratio.of(seconds["bare"] / seconds["run"]),
+        bfloat16=Ratio.of(seconds["run"] / seconds["half"]),
         step_seconds=step_seconds,
         evaluation_share=evaluation / (epoch + evaluation),
         checkpoint_share=_checkpoint_seconds(run) / _CHECKPOINT_SECONDS,
@@ -110,11 +115,12 @@ def run(setting: Setting) -> Benchmark:
     """Measure `ARCHITECTURES`."""
     found = [engine_speed(architecture, setting) for architecture in ARCHITECTURES]
     title = "Training throughput of a run, of the bare loop's"
-    columns = ("architecture", "optimizer", "run / bare loop", "step", "evaluation", "checkpoints")
-    caption = "of the time: evaluation after every epoch of CIFAR-10, checkpoints once a minute"
+    columns = ("architecture", "optimizer", "run / bare loop", "step", "in bfloat16", "evaluation", "checkpoints")
+    caption = "in bfloat16: throughput, of that before; then shares of the time: evaluation after every epoch of "
+    caption += "CIFAR-10, a checkpoint a minute"
     shown = table(f"{title}: {setting}", *columns, caption=caption)
     for row in found:
         shares = (f"{100 * share:.1f} %" for share in (row.evaluation_share, row.checkpoint_share))
         step = f"{row.step_seconds * 1e3:.1f} ms"
-        shown.add_row(row.architecture, row.optimizer, str(row.throughput), step, *shares)
+        shown.add_row(row.architecture, row.optimizer, str(row.throughput), step, str(row.bfloat16), *shares)
     return Benchmark(title, found, shown, [Comparison(row.architecture, row.throughput, _BAR) for row in found])

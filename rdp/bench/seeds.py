@@ -16,7 +16,7 @@ from rdp.bench.engine import ARCHITECTURES, make_run
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table
 from rdp.errors import UserError
 
-_STEPS = 8  # in a round
+_STEPS = 4  # in a round
 
 
 @dataclass(frozen=True)

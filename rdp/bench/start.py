@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rdp.bench.measuring import Benchmark, Setting
 
 STAGES = ("interpreter", "imports", "network", "first step", "operations counted")
+_MOST = 5  # starts of each: one takes seconds, and they differ little
 _STEPS = 3  # whose memory is the peak: the optimizer has its state after the first
 
 
@@ -43,7 +44,7 @@ def start(architecture: str, setting: "Setting") -> Start:
     given = {"batch_size": setting.batch_size, "precision": setting.precision, "rounds": setting.rounds}
     given |= {"threads": setting.threads, "device": setting.device.type}
     found = []
-    for _ in range(setting.rounds):
+    for _ in range(min(setting.rounds, _MOST)):
         command = [sys.executable, __file__, architecture, json.dumps(given), repr(time.time())]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append(json.loads(done.stdout))

@@ -15,6 +15,7 @@ SWEEP = ("learning_rates", "convergence")
 MAPS = "activation_maps"
 FRONTIER = "frontier"
 SPEED = "throughput"
+BENCHMARKS = "benchmarks"
 OF_PROBE = {
     "surviving_neurons": ("surviving_neurons",),
     "dissipating_inputs": ("dissipation_untrained", "dissipation_trained"),
@@ -38,7 +39,7 @@ def figures(plan: Plan) -> dict[str, str | None]:
             found |= {f"{MAPS}_{label}": probe for label in mapped_methods(plan)}
         else:
             found |= dict.fromkeys(OF_PROBE.get(probe, ()), probe)
-    return found
+    return found | {BENCHMARKS: None}
 
 
 def sheets(plan: Plan) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 from rdp import files
 from rdp.errors import UserError, choices
 from rdp.report import contents, style
-from rdp.report.plots import accuracy, cost, paths, reuse, survival
+from rdp.report.plots import accuracy, benchmarks, cost, paths, reuse, survival
 from rdp.report.plots.common import Drawing
 from rdp.tables import Tables
 
@@ -31,6 +31,7 @@ DRAW: dict[str, Callable[[Tables], Drawing]] = {
     "reuse_matrices": reuse.reuse_matrices,
     "lesions": reuse.lesions,
     "branch_to_stream": reuse.branch_to_stream,
+    "benchmarks": benchmarks.benchmarks,
 }
 
 

@@ -123,7 +123,7 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are():
 
 def test_what_is_written_says_where_and_how_it_was_measured(tmp_path):
     of = setting(rounds=2)
-    found = [engine.EngineSpeed("resnet20", "sgd", Ratio(1.0, 0.9, 1.1), 0.01, 0.1, 0.2)]
+    found = [engine.EngineSpeed("resnet20", "sgd", Ratio(1.0, 0.9, 1.1), Ratio(1.5, 1.4, 1.6), 0.01, 0.1, 0.2)]
     made = Benchmark(
         "a run / a loop", found, table("a run / a loop"), [Comparison("resnet20", found[0].throughput, 0.95)]
     )
@@ -215,6 +215,7 @@ class TestLoops:
         monkeypatch.setattr(engine, "_EVALUATED_ON", 20)
         found = engine.engine_speed("resnet20", setting(precision=precision))
         assert found.optimizer == "sgd"
+        assert found.bfloat16.low > 0
         assert 0 < found.throughput.low <= found.throughput.median <= found.throughput.high
         assert 0 < found.evaluation_share < 1
         assert 0 < found.checkpoint_share < 1

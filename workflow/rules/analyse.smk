@@ -111,6 +111,7 @@ for source, figures in SHEETS.items():
             tables=rules.collect_records.output,
             probe=[f"{HOME}/probes/{source}.parquet"] if source in PLAN.study.probes else [],
             speed=rules.measure_speed.output if source == "speed" else [],
+            benchmarks=BENCHMARKS if source == "records" else [],
         output:
             [
                 report(

@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from rdp import files, fingerprint, lock, needs, places, study
+from rdp import bench, files, fingerprint, lock, needs, places, study
 from rdp.errors import Terminated, UserError, choices
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
@@ -38,6 +38,7 @@ CELLS = {cell.id: cell for cell in PLAN.cells}
 TEMPLATES = [
     os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
+BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
 CLAIMS = os.path.relpath(places.claims())
 SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
 

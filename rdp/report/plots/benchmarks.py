@@ -1,0 +1,72 @@
+"""The benchmarks of this software: the ratios of `rdp bench`, by machine, each with the bar that it is held to."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from rdp import bench
+from rdp.report import style
+from rdp.report.plots import common
+from rdp.tables import Tables
+
+_COLUMNS = ("benchmark", "subject", "machine", "median", "low", "high", "least", "most", "rounds", "measured", "commit")
+
+
+def benchmarks(tables: Tables) -> common.Drawing:
+    """A panel a benchmark, a row what is measured, a mark a machine."""
+    table = _table(tables)
+    machines = list(table["machine"].unique())
+    panels = list(table.groupby(["benchmark", "title"], sort=False))
+    most = max((rows["subject"].nunique() for _, rows in panels), default=1)
+    figure, axes = common.grid(max(len(panels), 1), width=5.2, lines=most * max(len(machines), 1))
+    for axis, ((name, title), rows) in zip(axes, panels, strict=False):
+        _panel(axis, rows, style.looks(machines))
+        axis.set_title(f"rdp bench {name}")
+        axis.set_xlabel(title)
+    common.legend(figure, axes, machines)
+    told = "Lines: medians; bars: 95 % intervals of the bootstrap over rounds. Grey: where a ratio is held to lie."
+    style.note(figure, told)
+    return common.Drawing(figure, table[list(_COLUMNS)])
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, looks: dict[str, style.Look]) -> None:
+    subjects, machines = list(rows["subject"].unique()), list(rows["machine"].unique())
+    common.rows_of_methods(axis, subjects)
+    axis.axvline(1, color="0.3", linewidth=1)
+    for row in rows.itertuples():
+        look, place = looks[row.machine], subjects.index(row.subject)
+        place += (machines.index(row.machine) + 0.5) / len(machines) - 0.5
+        half = 0.36 / len(machines)
+        axis.plot([row.low, row.high], [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+        axis.plot([row.median] * 2, [place - half, place + half], color=look.colour, lw=2, label=row.machine)
+        axis.annotate(f"{row.median:.2f}", (row.high, place), (4, 0), textcoords="offset points", va="center", size=7)
+    low, high = axis.get_xlim()
+    low, high = min(low, 0.9), max(high, 1.1)
+    for row in rows.itertuples():
+        if row.least == row.least or row.most == row.most:  # not NaN: there is a bar
+            ends = (row.least if row.least == row.least else 0, row.most if row.most == row.most else 1e3)
+            place = subjects.index(row.subject)
+            axis.fill_betweenx([place - 0.45, place + 0.45], *ends, color="0.5", alpha=0.12, linewidth=0)
+    axis.set_xlim(low, high + 0.08 * (high - low))
+
+
+def _table(tables: Tables) -> pd.DataFrame:
+    rows = []
+    for path in bench.measured(tables.results):
+        found = bench.read(path)
+        key = {"benchmark": path.stem, "title": found["title"], "machine": _machine(found)}
+        key |= {"rounds": found["setting"]["rounds"], "measured": found["measured"], "commit": found["commit"]}
+        for row in found["comparisons"]:
+            rows.append(key | row["ratio"] | {name: row[name] for name in ("subject", "least", "most")})
+    table = pd.DataFrame(rows, columns=["title", *_COLUMNS]).astype({"least": "float64", "most": "float64"})
+    order = {name: place for place, name in enumerate(bench.SUITE)}
+    return table.sort_values("benchmark", key=lambda names: names.map(order), kind="stable")
+
+
+def _machine(found: dict[str, Any]) -> str:
+    """Which machine, in the words of a legend: own and recorded results on one machine are one."""
+    of, how = found["machine"], found["setting"]
+    device = of["stack"]["device"].partition(", cpu family")[0]
+    cores = f"{of['cores']} cores, {how['threads']} thread{'' if how['threads'] == 1 else 's'}"
+    return f"{device}, {cores}, torch {found['versions']['torch']}, {how['precision']}, batch {how['batch_size']}"
