@@ -52,11 +52,11 @@ def _survival(network: nn.Module, x: torch.Tensor) -> list[dict[str, Any]]:
 def _of(z: torch.Tensor) -> dict[str, float]:
     """Survival of pre-activations of shape (n, channels), (n, channels, height, width) or (n, tokens, channels)."""
     z = z.movedim(-1 if z.dim() == 3 else 1, 0).flatten(1)
-    alive = z > 0
-    mean, variance = z.double().mean().item(), z.double().var(correction=0).item()
+    alive = (z > 0).sum(1)  # of each channel
+    variance, mean = (value.item() for value in torch.var_mean(z.double(), correction=0))
     return {
-        "positive": alive.double().mean().item(),
-        "dead": 1 - alive.any(1).double().mean().item(),
+        "positive": int(alive.sum()) / z.numel(),
+        "dead": int((alive == 0).sum()) / len(alive),
         "mean": mean,
         "variance": variance,
         "bound": mean**2 / (mean**2 + variance) if mean > 0 else 0.0,

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from rdp import bench, places
+from rdp.bench import start, workflow
 from rdp.bench.engine import EngineSpeed
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, table
 from rdp.errors import UserError
@@ -47,6 +48,18 @@ def test_what_was_measured_here_and_elsewhere_is_drawn(planted, tmp_path, nothin
     assert sorted(data["median"]) == [0.75, 0.75, 1.25, 1.25, 1.9, 1.9]
     assert data["machine"].str.contains("1 thread, torch").all()
     assert {"rdp bench engine", "rdp bench seeds", "this over that", "1.25", "0.75", "1.90"} <= set(texts)
+
+
+def test_seconds_are_drawn_beside_ratios(planted, tmp_path, nothing_recorded) -> None:
+    setting = Setting.of(device="cpu", threads=1, precision="float32", batch_size=64, rounds=20)
+    starts = [start.Start("resnet20", dict.fromkeys(start.STAGES, 0.5), 10**9)]
+    Benchmark("until a job trains", starts, table("x")).save("start", setting, tmp_path)
+    grown = [workflow.Growth(runs, 2, *(runs / 100 + place for place in range(5))) for runs in (100, 1000)]
+    Benchmark("by runs", grown, table("x")).save("workflow", setting, tmp_path)
+    data, texts = drawn(planted, tmp_path)
+    assert data["unit"].tolist() == ["seconds"] * 6
+    assert data["median"].tolist() == [2.5, 10, 11, 12, 13, 14]  # of the larger study
+    assert {"until a job trains", "Of a study of 1,000 runs, in seconds"} <= set(texts)
 
 
 def test_none_is_no_error(planted, tmp_path, nothing_recorded) -> None:

@@ -1,6 +1,7 @@
 """The whole workflow on a miniature study, and what each kind of change makes it do again."""
 
 import json
+import re
 
 import pytest
 
@@ -20,16 +21,38 @@ def test_one_command_leaves_the_report_and_the_next_finds_nothing_to_do(finished
 
 
 @pytest.mark.slow
-def test_other_cores_and_jobs_give_the_same_bits(project: Project) -> None:
+@pytest.mark.parametrize(
+    ("changed", "arguments", "cores"),
+    [("seeds: 2\nseeds_per_job: 1", [], 1), ("seeds: 2", ["--set-threads", "train_cell=2"], 2)],
+    ids=["a job a seed", "side by side"],
+)
+def test_other_cores_and_jobs_give_the_same_bits(
+    project: Project, changed: str, arguments: list[str], cores: int
+) -> None:
     before = project.digests()
     project.narrow("residual_droppath")
-    project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 2\nseeds_per_job: 1")
+    project.edit("config/studies/mini.yaml", "seeds: 2", changed)
     (project.root / "results").rename(project.root / "before")
-    done = project.snakemake("--until", "collect_records", cores=1)
+    done = project.snakemake("--until", "collect_records", *arguments, cores=cores)
     assert done.returncode == 0, done.stdout + done.stderr
     after = project.digests()
     assert len(after) == 2 * SEEDS  # on the spiral, on digits
     assert after.items() <= before.items()
+
+
+def test_the_longest_jobs_come_first_and_ask_for_the_memory_of_what_they_train_at_once(project: Project) -> None:
+    def jobs(*arguments: str) -> list[tuple[str, int, int]]:
+        """Each training job's network, priority and memory, by a dry run of the quick study."""
+        done = project.run("snakemake", "-n", *arguments, "--config", "study=quick", "results=none")
+        said = done.stdout + done.stderr
+        found = re.findall(r"cell=(\w+)-.*\n +priority: (\d+)\n(?: +.*\n)*? +resources: .*mem_mb=(\d+)", said)
+        assert len(found) == 15, said
+        return [(network, int(priority), int(memory)) for network, priority, memory in found]
+
+    plain, wide = jobs(), jobs("--set-threads", "train_cell=4", "--cores", "8")
+    of = {network: {priority for name, priority, _ in plain if name == network} for network, *_ in plain}
+    assert min(of["resnet56"]) > max(of["resnet20"]) > 0
+    assert [(network, priority, 4 * memory) for network, priority, memory in plain] == wide
 
 
 @pytest.mark.slow

@@ -97,6 +97,12 @@ def time_for(runs):
     return lambda wildcards, attempt: NEEDS.of(runs(CELLS[wildcards.cell])).minutes(attempt)
 
 
+def longest_first(runs):
+    """The seconds that a job at some of a cell's runs takes, as its priority: a long one begun last would keep the
+    other cores waiting."""
+    return lambda wildcards: int(NEEDS.of(runs(CELLS[wildcards.cell])).seconds)
+
+
 def code_of_cell(wildcards):
     """Digest of the code that determines a cell's numbers: a change of it trains the cell again."""
     return fingerprint.code_of(CELLS[wildcards.cell].specs[0])

@@ -17,7 +17,7 @@ rule write_report:
         templates=TEMPLATES,
         records=rules.collect_records.output,
         claims=rules.decide_claims.output,
-        figures=[f"{HOME}/figures/{figure}.svg" for figures in SHEETS.values() for figure in figures],
+        figures=[f"{HOME}/figures/{figure}.svg" for figure in contents.figures(PLAN)],
     output:
         page=report(
             f"{HOME}/report/index.html",

@@ -13,6 +13,7 @@ rule tune_cell:
         f"{LOGS}/tune_cell/{{cell}}.log",
     benchmark:
         f"{LOGS}/tune_cell/{{cell}}.tsv"
+    priority: longest_first(sweep_runs)
     conda:
         "../../envs/rdp.yaml"
     threads: PLAN.study.threads
@@ -40,6 +41,7 @@ for number, seeds in enumerate(PLAN.seed_batches()):
             f"{LOGS}/train_cell/{{cell}}-{number}.log",
         benchmark:
             f"{LOGS}/train_cell/{{cell}}-{number}.tsv"
+        priority: longest_first(runs_of(seeds))
         conda:
             "../../envs/rdp.yaml"
         threads: PLAN.study.threads

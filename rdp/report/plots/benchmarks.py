@@ -1,16 +1,30 @@
-"""The benchmarks of this software: the ratios of `rdp bench`, by machine, each with the bar that it is held to."""
+"""The benchmarks of this software: what `rdp bench` measured, by machine, with the bars that ratios are held to."""
 
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from rdp import bench
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.tables import Tables
 
-_COLUMNS = ("benchmark", "subject", "machine", "median", "low", "high", "least", "most", "rounds", "measured", "commit")
+_COLUMNS = (
+    *("benchmark", "subject", "unit", "machine", "median", "low", "high", "least", "most"),
+    *("rounds", "measured", "commit"),
+)
+_LINE = 40  # signs of an axis' title
+_COMMANDS = {  # of the benchmark of the workflow
+    "plan": "rdp plan",
+    "dry_run": "snakemake -n, nothing done",
+    "collect": "rdp collect",
+    "collect_again": "again, nothing new",
+    "nothing": "snakemake, all done",
+}
 
 
 def benchmarks(tables: Tables) -> common.Drawing:
@@ -23,9 +37,11 @@ def benchmarks(tables: Tables) -> common.Drawing:
     for axis, ((name, title), rows) in zip(axes, panels, strict=False):
         _panel(axis, rows, style.looks(machines))
         axis.set_title(f"rdp bench {name}")
-        axis.set_xlabel(title)
+        axis.set_xlabel(textwrap.fill(title, _LINE))
+        axis.xaxis.set_major_locator(MaxNLocator(6))
     common.legend(figure, axes, machines)
-    told = "Lines: medians; bars: 95 % intervals of the bootstrap over rounds. Grey: where a ratio is held to lie."
+    told = "Lines: medians; bars: 95 % intervals of the bootstrap over rounds. Grey: where a ratio is held to lie. "
+    told += "Seconds: of each command once, and of the median start of a job."
     style.note(figure, told)
     return common.Drawing(figure, table[list(_COLUMNS)])
 
@@ -33,7 +49,9 @@ def benchmarks(tables: Tables) -> common.Drawing:
 def _panel(axis: Axes, rows: pd.DataFrame, looks: dict[str, style.Look]) -> None:
     subjects, machines = list(rows["subject"].unique()), list(rows["machine"].unique())
     common.rows_of_methods(axis, subjects)
-    axis.axvline(1, color="0.3", linewidth=1)
+    ratios = (rows["unit"] == "ratio").all()
+    if ratios:
+        axis.axvline(1, color="0.3", linewidth=1)
     for row in rows.itertuples():
         look, place = looks[row.machine], subjects.index(row.subject)
         place += (machines.index(row.machine) + 0.5) / len(machines) - 0.5
@@ -42,7 +60,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, looks: dict[str, style.Look]) -> None
         axis.plot([row.median] * 2, [place - half, place + half], color=look.colour, lw=2, label=row.machine)
         axis.annotate(f"{row.median:.2f}", (row.high, place), (4, 0), textcoords="offset points", va="center", size=7)
     low, high = axis.get_xlim()
-    low, high = min(low, 0.9), max(high, 1.1)
+    low, high = (min(low, 0.9), max(high, 1.1)) if ratios else (0, high)
     for row in rows.itertuples():
         if row.least == row.least or row.most == row.most:  # not NaN: there is a bar
             ends = (row.least if row.least == row.least else 0, row.most if row.most == row.most else 1e3)
@@ -57,11 +75,28 @@ def _table(tables: Tables) -> pd.DataFrame:
         found = bench.read(path)
         key = {"benchmark": path.stem, "title": found["title"], "machine": _machine(found)}
         key |= {"rounds": found["setting"]["rounds"], "measured": found["measured"], "commit": found["commit"]}
-        for row in found["comparisons"]:
-            rows.append(key | row["ratio"] | {name: row[name] for name in ("subject", "least", "most")})
+        rows += [key | row for row in _measured(path.stem, found)]
     table = pd.DataFrame(rows, columns=["title", *_COLUMNS]).astype({"least": "float64", "most": "float64"})
     order = {name: place for place, name in enumerate(bench.SUITE)}
     return table.sort_values("benchmark", key=lambda names: names.map(order), kind="stable")
+
+
+def _measured(name: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What one benchmark is read by: its ratios, or its seconds."""
+    for row in found["comparisons"]:
+        yield row["ratio"] | {name: row[name] for name in ("subject", "least", "most")} | {"unit": "ratio"}
+    if name == "start":
+        for row in found["rows"]:
+            yield _once(row["architecture"], sum(row["seconds"].values()))
+    if name == "workflow":
+        most = max(found["rows"], key=lambda row: row["runs"])
+        title = f"Of a study of {most['runs']:,} runs, in seconds"
+        for command, told in _COMMANDS.items():
+            yield _once(told, most[command]) | {"title": title}
+
+
+def _once(subject: str, seconds: float) -> dict[str, Any]:
+    return {"subject": subject, "unit": "seconds", "median": seconds, "low": seconds, "high": seconds}
 
 
 def _machine(found: dict[str, Any]) -> str:
