@@ -53,7 +53,8 @@ def _of(z: torch.Tensor) -> dict[str, float]:
     """Survival of pre-activations of shape (n, channels), (n, channels, height, width) or (n, tokens, channels)."""
     z = z.movedim(-1 if z.dim() == 3 else 1, 0).flatten(1)
     alive = (z > 0).sum(1)  # of each channel
-    variance, mean = (value.item() for value in torch.var_mean(z.double(), correction=0))
+    exact = z.double()
+    mean, variance = exact.mean().item(), exact.var(correction=0).item()
     return {
         "positive": int(alive.sum()) / z.numel(),
         "dead": int((alive == 0).sum()) / len(alive),

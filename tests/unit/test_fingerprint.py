@@ -245,6 +245,7 @@ class TestClosure:
             "rdp.models.initial",
             "rdp.methods.options",
             "rdp.models.units",
+            "rdp.optimizers",
         }
         shared = {"rdp.methods.dropping", "rdp.methods.masks"}
         paths = {"rdp.models.paths", "rdp.models.coder"}
