@@ -18,7 +18,7 @@ from typing import Any
 import sklearn.datasets  # noqa: F401 (what data are read with: children find it imported)
 import torch
 
-from rdp import checkpoint, runner, study, train
+from rdp import checkpoint, machine, runner, study, train
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.spec import RunSpec
@@ -157,8 +157,8 @@ def _fill(ballast: Path) -> None:
 
 def main() -> None:
     train.make_deterministic(1)
-    assert runner._versions()
-    runner._commit()  # git, once for all children
+    assert machine.versions()
+    machine.commit()  # git, once for all children
     for line in sys.stdin:
         print(json.dumps(attempt(json.loads(line))), flush=True)
 
