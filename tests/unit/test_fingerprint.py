@@ -197,7 +197,7 @@ class TestCodeDigest:
             ("data/spiral.py", "_NOISE = 0.1", "_NOISE = 0.2"),  # the data digest sees that one
             ("probes/feature_reuse.py", "APART = 2", "APART = 3"),
             ("schedule.py", "import", "import math\nimport"),
-            ("bench/__init__.py", "WARM_UP = 2", "WARM_UP = 3"),
+            ("bench/measuring.py", "WARM_UP = 2", "WARM_UP = 3"),
         ],
     )
     @pytest.mark.slow
