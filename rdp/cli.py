@@ -315,10 +315,11 @@ def benchmarks(
             _tell(f"rdp bench {name}: left out: {error}")
             continue
         _show(found.table)
-        with TemporaryDirectory() as nowhere:
-            path = found.save(name, setting, Path(nowhere) if smoke else places.results())
-        if not smoke:
-            print(path)
+        if smoke:
+            with TemporaryDirectory() as nowhere:
+                found.save(name, setting, Path(nowhere))
+        else:
+            print(found.save(name, setting, places.results()))
 
 
 def select(planned: study.Plan, names: list[str]) -> list[RunSpec]:

@@ -90,8 +90,8 @@ def collect(
         for spec in cell.specs:
             row = known.row(store, spec) if known else None
             if row is None:
-                record, problem = readable(store, spec)
-                row = _row(store, spec, record, problem)
+                record, problem, file_digest = _examined(store, spec)
+                row = _row(spec, record, problem, file_digest)
                 epochs += [{"run": spec.run} | epoch for epoch in record.numbers.get("history", [])] if record else []
             else:
                 kept.append(spec.run)
@@ -124,7 +124,7 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame, last: pd.Dat
         for spec in cell.specs[0].candidates():
             found = known.row(store, spec) if known else None
             if found is None:
-                found = _sweep_row(store, spec, *readable(store, spec))
+                found = _sweep_row(spec, *_examined(store, spec))
             rate = spec.recipe.learning_rate
             row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
@@ -165,17 +165,23 @@ def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
 
 def readable(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]:
     """A run's record if it may be used, and else None and why not."""
+    return _examined(store, spec)[:2]
+
+
+def _examined(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None, str | None]:
+    """The same, with the checksum of the record's file."""
     try:
-        record = store.received(spec.run)
+        found = store.received_file(spec.run)
     except UserError as error:
-        return None, f"damaged: {error}"
-    if record is None:
-        return None, "not trained yet"
+        return None, f"damaged: {error}", None
+    if found is None:
+        return None, "not trained yet", None
+    record, file_digest = found
     if record.identity["spec"] != spec.spec_digest:
-        return None, "damaged: the record is of another run"
+        return None, "damaged: the record is of another run", None
     if record.identity["code"] != fingerprint.code_of(spec):
-        return None, "made by other code than this checkout's; train it again, or check out its commit"
-    return record, None
+        return None, "made by other code than this checkout's; train it again, or check out its commit", None
+    return record, None, file_digest
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
@@ -196,14 +202,14 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _row(store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+def _row(spec: RunSpec, record: RunRecord | None, problem: str | None, file_digest: str | None) -> dict[str, Any]:
     """What a record tells, by `_OF_RECORD`."""
     numbers = record.numbers if record else {}
     telemetry = record.telemetry if record else {}
     stack = telemetry.get("stack", {})
     found = numbers | _last_epoch(record) | telemetry
     row = {name: found.get(name) for name in (*_MEASURED, *_TOLD)}
-    row |= _standing(spec, record, problem) | _made_from(store, spec, record)
+    row |= _standing(spec, record, problem) | _made_from(spec, file_digest)
     row["accuracy"] = data.info(spec.dataset).chance if row["status"] == "diverged" else row["test_accuracy"]
     row["device"] = stack.get("device")
     row["stack"] = json.dumps(telemetry.get("versions", {}) | stack, sort_keys=True)
@@ -213,10 +219,10 @@ def _row(store: Store, spec: RunSpec, record: RunRecord | None, problem: str | N
     return row
 
 
-def _sweep_row(store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+def _sweep_row(spec: RunSpec, record: RunRecord | None, problem: str | None, file_digest: str | None) -> dict[str, Any]:
     """What the record of a sweep's run tells, by `_OF_SWEEP`."""
     last = _last_epoch(record)
-    row = _standing(spec, record, problem) | _made_from(store, spec, record)
+    row = _standing(spec, record, problem) | _made_from(spec, file_digest)
     diverged = row["status"] == "diverged"
     row["accuracy"] = data.info(spec.dataset).chance if diverged else last.get("validation_accuracy")
     row["train_loss"] = last.get("train_loss")
@@ -234,11 +240,11 @@ def _standing(spec: RunSpec, record: RunRecord | None, problem: str | None) -> d
     return {"status": record.status if record else "missing", "reason": record.reason if record else problem}
 
 
-def _made_from(store: Store, spec: RunSpec, record: RunRecord | None) -> dict[str, Any]:
+def _made_from(spec: RunSpec, file_digest: str | None) -> dict[str, Any]:
     """What a row follows from; nothing where there is no record, so that the next collecting looks again."""
-    if record is None:
+    if file_digest is None:
         return dict.fromkeys(_FROM)
-    return _made_by(spec) | {"file_digest": store.intact(spec.run)}
+    return _made_by(spec) | {"file_digest": file_digest}
 
 
 def _made_by(spec: RunSpec) -> dict[str, Any]:

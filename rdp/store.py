@@ -241,12 +241,13 @@ class Store:
 
     def received(self, run: str) -> RunRecord | None:
         """The record a receipt speaks of, or None where the run is not done; raises where they disagree."""
+        found = self.received_file(run)
+        return None if found is None else found[0]
+
+    def received_file(self, run: str) -> tuple[RunRecord, str] | None:
+        """The same, with the checksum of its file."""
         receipt = self._receipt(run)
-        if receipt is None:
-            return None
-        record = self.read(run)
-        self._file_digest(run, receipt)
-        return record
+        return None if receipt is None else (self.read(run), self._file_digest(run, receipt))
 
     def intact(self, run: str) -> str | None:
         """The checksum of a record's file, or None where the run is not done; raises where its receipt states another.

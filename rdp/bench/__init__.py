@@ -18,6 +18,14 @@ SUITE = {  # by name, the module that measures it
 }
 SMOKE: dict[str, Any] = {"batch_size": 2, "rounds": 2}  # whether all of it works: its figures mean nothing
 
+COMMANDS = {  # whose seconds the benchmark of the workflow holds, by the names of its figures
+    "plan": "rdp plan",
+    "dry_run": "snakemake -n, nothing done",
+    "collect": "rdp collect",
+    "collect_again": "again, nothing new",
+    "nothing": "snakemake, all done",
+}
+
 
 def benchmark(name: str) -> Any:
     """The module of a benchmark, with ``run``: from a `Setting` to a `Benchmark`."""

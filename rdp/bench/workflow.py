@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rdp import files, fingerprint, places, study
+from rdp.bench import COMMANDS
 from rdp.bench.measuring import Benchmark, Setting, table
 from rdp.data import prepared
 from rdp.spec import RunSpec
@@ -117,9 +118,7 @@ def run(setting: Setting) -> Benchmark:
     """Measure `SIZES`, once each."""
     found = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
     title = "By runs of a study, in seconds"
-    names = {"plan": "rdp plan", "dry_run": "snakemake -n, nothing done", "collect": "rdp collect"}
-    names |= {"collect_again": "again, nothing new", "nothing": "snakemake, all done"}
-    shown = table(title, "runs", "cells", *names.values())
+    shown = table(title, "runs", "cells", *COMMANDS.values())
     for row in found:
-        shown.add_row(f"{row.runs:,}", str(row.cells), *(f"{getattr(row, name):.1f}" for name in names))
+        shown.add_row(f"{row.runs:,}", str(row.cells), *(f"{getattr(row, name):.1f}" for name in COMMANDS))
     return Benchmark(title, found, shown)

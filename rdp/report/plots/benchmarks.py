@@ -18,13 +18,6 @@ _COLUMNS = (
     *("rounds", "measured", "commit"),
 )
 _LINE = 40  # signs of an axis' title
-_COMMANDS = {  # of the benchmark of the workflow
-    "plan": "rdp plan",
-    "dry_run": "snakemake -n, nothing done",
-    "collect": "rdp collect",
-    "collect_again": "again, nothing new",
-    "nothing": "snakemake, all done",
-}
 
 
 def benchmarks(tables: Tables) -> common.Drawing:
@@ -91,7 +84,7 @@ def _measured(name: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if name == "workflow":
         most = max(found["rows"], key=lambda row: row["runs"])
         title = f"Of a study of {most['runs']:,} runs, in seconds"
-        for command, told in _COMMANDS.items():
+        for command, told in bench.COMMANDS.items():
             yield _once(told, most[command]) | {"title": title}
 
 
