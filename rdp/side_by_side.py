@@ -15,7 +15,7 @@ from typing import Any
 
 from rdp import runner
 from rdp.errors import Terminated, UserError
-from rdp.spec import RunSpec
+from rdp.spec import RunSpec, at_once
 from rdp.store import RunRecord, Store
 
 _LOOK_SECONDS = 0.2
@@ -30,7 +30,7 @@ def run_job(
         UserError: as there; or a process ended before its runs were done.
         Terminated: SIGTERM came. Every run in training has written its checkpoint.
     """
-    processes = min(cores // specs[0].threads, len(specs))
+    processes = at_once(specs, cores)
     if processes < 2 or runner.choose_device(device) != "cpu":
         return runner.run_job(specs, results, device, checkpoint_seconds=checkpoint_seconds)
     options = {"results": results, "checkpoint_seconds": checkpoint_seconds}

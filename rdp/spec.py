@@ -1,5 +1,6 @@
 """What a run is, complete: its recipe, the sweep that chooses its learning rate, and its place in the store."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -48,6 +49,11 @@ class Tuning(Strict):
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(min_length=1)
     recipe: Recipe = Field(description="of the sweep's runs, but for the learning rate")
+
+
+def at_once(specs: Sequence["RunSpec"], cores: int) -> int:
+    """How many of some runs of one thread count train side by side on so many cores; one at least."""
+    return max(1, min(cores // specs[0].threads, len(specs)))
 
 
 class RunSpec(Strict):

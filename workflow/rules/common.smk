@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from rdp import bench, files, fingerprint, lock, needs, places, study
+from rdp import bench, files, fingerprint, lock, needs, places, spec, study
 from rdp.errors import Terminated, UserError, choices
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
@@ -86,8 +86,7 @@ def memory_for(runs):
 
     def memory(wildcards, attempt, threads):
         some = runs(CELLS[wildcards.cell])
-        together = max(1, min(threads // PLAN.study.threads, len(some)))
-        return together * NEEDS.of(some).megabytes(attempt)
+        return spec.at_once(some, threads) * NEEDS.of(some).megabytes(attempt)
 
     return memory
 
