@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdp import digest, methods, models
+from rdp import data, digest, methods, models
 
 if TYPE_CHECKING:
     from rdp.spec import RunSpec
@@ -42,18 +42,18 @@ _PACKAGE = Path(__file__).parent
 
 
 @cache  # asked for every run of a study
-def code_digest(method: str, architecture: str, *, tuned: bool = False) -> str:
-    """Digest of the modules that determine the numbers of a cell with this method and architecture.
+def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = False) -> str:
+    """Digest of the modules that determine the numbers of a cell with this method, architecture and dataset.
 
     Of a family's list of architectures only the one in question counts: a new entry retrains no other. Where a
     family is built from timm's layers, timm's version counts.
 
     Args:
-        method, architecture: their names.
+        method, architecture, dataset: their names.
         tuned: whether a sweep chooses the learning rate, so that the rule of choice counts too.
     """
     arguments = models.architecture(architecture).arguments
-    names = modules(method, architecture) | (_closure(["rdp.tuning"]) if tuned else set())
+    names = modules(method, architecture, dataset) | (_closure(["rdp.tuning"]) if tuned else set())
     found = [_modules_digest(tuple(sorted(names))), arguments]
     if any("timm" in _third_parties(name) for name in names):
         found.append(["timm", version("timm")])
@@ -62,7 +62,7 @@ def code_digest(method: str, architecture: str, *, tuned: bool = False) -> str:
 
 def code_of(spec: "RunSpec") -> str:
     """`code_digest` of a run."""
-    return code_digest(spec.method, spec.architecture, tuned=spec.tuning is not None)
+    return code_digest(spec.method, spec.architecture, spec.dataset, tuned=spec.tuning is not None)
 
 
 def module_digest(module: str) -> str:
@@ -77,10 +77,10 @@ def package_digest() -> str:
     return digest.of(found)
 
 
-def modules(method: str, architecture: str) -> set[str]:
+def modules(method: str, architecture: str, dataset: str) -> set[str]:
     """The names of the modules that determine a cell's numbers."""
     family = models.architecture(architecture).module
-    return _closure(["rdp.train", f"{methods.__name__}.{method}", family])
+    return _closure(["rdp.train", f"{methods.__name__}.{method}", family, data.loader(dataset)])
 
 
 def _closure(pending: list[str]) -> set[str]:

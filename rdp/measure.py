@@ -64,7 +64,7 @@ def _cell(cell: Cell, *, name: str, results: Path, threads: int, seeds: int | No
     make_deterministic(threads)
     probe = probes.probe(name)
     first, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
-    y = torch.from_numpy(data.arrays["test_y"][first])
+    y = torch.from_numpy(data.labels("test")[first])
     runs = list(_runs(cell, store, probes.seeds(probe, seeds)))
     rows = []
     for stage in ("initial", "trained"):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from rdp import digest
 from rdp.methods import Method, method_class
@@ -38,6 +38,26 @@ class Recipe(Strict):
     norm_gain: float = Field(1.0, gt=0, description="initial gain of each branch's last norm, on every path")
     train_size: int | None = Field(None, ge=1, description="train on the first so many examples; null for all")
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last one always is")
+    accumulate: int = Field(1, ge=1, description="parts that a process computes its share of a mini-batch in")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay a step of an average of the weights, which is what is evaluated and kept"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label that goes to all classes alike")
+    mixup: float = Field(0.0, ge=0, description="alpha of Mixup, as timm has it; 0 for none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, as timm has it; 0 for none")
+    resized_crop: float | None = Field(
+        None, gt=0, le=1, description="of images that are streamed: least share of the area of a random resized crop"
+    )
+    randaugment: str | None = Field(
+        None, pattern=r"^rand(-[a-z]+[0-9.]+)+$", description="of images that are streamed: timm's name for RandAugment"
+    )
+
+
+# Fields that came after runs were recorded. At their defaults they are no part of a digest, so that the runs that were
+# there before them keep their names.
+_LATER = frozenset(
+    ("accumulate", "ema", "label_smoothing", "mixup", "cutmix", "resized_crop", "randaugment", "processes")
+)
 
 
 class Tuning(Strict):
@@ -68,7 +88,8 @@ class RunSpec(Strict):
     method: str
     options: dict[str, Any] = Field(description="of the method, every one with its value")
     recipe: Recipe
-    threads: int = Field(1, ge=1, description="CPU threads, which decide the order of sums")
+    threads: int = Field(1, ge=1, description="CPU threads of a process, which decide the order of sums")
+    processes: int = Field(1, ge=1, description="that share each mini-batch, which decides the order of sums too")
     seed: Seed
     tuning: Tuning | None = None
     sweep: bool = Field(False, description="a run of a sweep, which never reads the test split")
@@ -93,7 +114,8 @@ class RunSpec(Strict):
     @cached_property
     def cell(self) -> str:
         """The cell's name in the store: readable, and unique by the digest of all but the seed."""
-        content = self.model_dump(mode="json", exclude={"seed"})
+        content = _digestible(self)
+        del content["seed"]
         return f"{self.architecture}-{self.dataset}-{self.method}-{digest.of(content)[:12]}"
 
     @property
@@ -104,4 +126,16 @@ class RunSpec(Strict):
     @cached_property
     def spec_digest(self) -> str:
         """The first of the four digests of a run's identity."""
-        return digest.of(self.model_dump(mode="json"))
+        return digest.of(_digestible(self))
+
+
+def _digestible(model: BaseModel) -> dict[str, Any]:
+    """A model's content as JSON, without what came later and is as it always was."""
+    content = model.model_dump(mode="json")
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            content[name] = _digestible(value)
+        elif name in _LATER and value == field.default:
+            del content[name]
+    return content

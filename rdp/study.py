@@ -83,7 +83,10 @@ class Study(Strict):
     speed_rounds: int | None = Field(
         None, ge=10, description="measure the methods' training throughput side by side, in so many rounds"
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run's process")
+    processes: int = Field(
+        1, ge=1, le=1024, description="that train a run together, each mini-batch shared among them; one a GPU"
+    )
     seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
     device: Device = Field("auto", description="auto: a GPU where there is one")
 
@@ -184,6 +187,7 @@ class Study(Strict):
                 options=method.model_dump(mode="json"),
                 recipe=recipe,
                 threads=self.threads,
+                processes=self.processes,
                 seed=seed,
                 tuning=tuning,
             )

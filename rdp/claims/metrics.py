@@ -178,7 +178,7 @@ class Records:
         spec = next(spec for spec in cell.specs if spec.seed == seed)
         if spec.run not in self._right:
             if cell.dataset not in self._labels:
-                self._labels[cell.dataset] = prepared.load(cell.dataset, self.tables.results).arrays["test_y"]
+                self._labels[cell.dataset] = prepared.load(cell.dataset, self.tables.results).labels("test")
             labels = self._labels[cell.dataset]
             record, problem = readable(self.store, spec)
             if record is None:

@@ -2,6 +2,7 @@
 
 A source's file holds ``DATASETS`` (name -> `DatasetInfo`) and ``read(name, root, download)``, which returns
 the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits. To add a dataset, add a file.
+A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``.
 Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a source read, with its checksum.
 """
 
@@ -14,6 +15,7 @@ from rdp.data.info import DatasetInfo
 from rdp.errors import UserError, choices
 
 _NOT_SOURCES = {"batches", "info", "prepared"}
+_RESIDENT = "rdp.data.batches"
 
 
 @cache
@@ -38,3 +40,9 @@ def source(name: str) -> ModuleType:
 def info(name: str) -> DatasetInfo:
     """The facts of the dataset called ``name``."""
     return source(name).DATASETS[name]
+
+
+def loader(name: str) -> str:
+    """The module whose ``TrainingBatches`` makes the mini-batches of the dataset called ``name``."""
+    module: str = getattr(source(name), "BATCHES", _RESIDENT)
+    return module

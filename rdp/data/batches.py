@@ -66,12 +66,14 @@ class TrainingBatches:
             self._columns = torch.from_numpy(columns).to(self.device)
         self._epoch = epoch
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised examples of shape (batch, …) and labels of shape (batch,) for optimizer step ``step``."""
+    def batch(self, step: int, part: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised examples of shape (n, …) and labels of shape (n,): a part of the mini-batch of optimizer step
+        ``step``, by default the whole."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start(epoch)
-        here = slice(place * self.recipe.batch_size, (place + 1) * self.recipe.batch_size)
+        here = range(place * self.recipe.batch_size, (place + 1) * self.recipe.batch_size)[part]
+        here = slice(here.start, here.stop)
         index = self._order[here]
         if self.augments:
             rows, columns = self._rows[here], self._columns[here]

@@ -36,6 +36,14 @@ class Prepared:
     std: np.ndarray
     digest: str
 
+    def labels(self, split: str) -> np.ndarray:
+        """The int64 labels of a split, shape (n,)."""
+        return self.arrays[f"{split}_y"]
+
+    def examples(self, split: str, here: slice) -> np.ndarray:
+        """Some examples of a split, neither normalised nor augmented, shape (n, …)."""
+        return self.arrays[f"{split}_x"][here]
+
 
 def folder(name: str, results: Path) -> Path:
     """Where the dataset called ``name`` is kept once prepared."""

@@ -25,7 +25,7 @@ import json, sys
 from rdp import fingerprint
 assert fingerprint.__file__.startswith(sys.argv[1]), fingerprint.__file__
 cells = json.loads(sys.argv[2])
-print(json.dumps({"/".join(cell): fingerprint.code_digest(*cell[:2], tuned=bool(cell[2])) for cell in cells}))
+print(json.dumps({"/".join(cell): fingerprint.code_digest(*cell[:2], "digits", tuned=bool(cell[2])) for cell in cells}))
 """
 
 
@@ -90,7 +90,7 @@ def cells_of(methods: Collection[str] | None = None, families: Collection[str] |
 
 
 def digest_of(cell: tuple[str, str, str]) -> str:
-    return fingerprint.code_digest(*cell[:2], tuned=bool(cell[2]))
+    return fingerprint.code_digest(*cell[:2], "digits", tuned=bool(cell[2]))
 
 
 class TestCodeDigest:
@@ -102,10 +102,10 @@ class TestCodeDigest:
 
     def test_a_runs_digest_is_that_of_its_method_and_architecture_and_whether_it_is_tuned(self, make_spec):
         spec = make_spec("droppath")
-        assert fingerprint.code_of(spec) == fingerprint.code_digest("droppath", "mlp8")
+        assert fingerprint.code_of(spec) == fingerprint.code_digest("droppath", "mlp8", spec.dataset)
         tuning = {"learning_rates": [0.1], "seeds": [7], "recipe": spec.recipe}
         tuned = RunSpec(**spec.model_dump() | {"tuning": tuning})
-        assert fingerprint.code_of(tuned) == fingerprint.code_digest("droppath", "mlp8", tuned=True)
+        assert fingerprint.code_of(tuned) == fingerprint.code_digest("droppath", "mlp8", spec.dataset, tuned=True)
         assert fingerprint.code_of(tuned.candidates()[0]) == fingerprint.code_of(spec)
 
     def test_a_new_architecture_changes_nothing(self, package):
@@ -253,7 +253,7 @@ class TestClosure:
             own = {f"rdp.methods.{method}"} | (shared if method in DROPPING else set())
             for architecture, family in FAMILIES.items():
                 converted = {"rdp.models.convert"} if family in {"rdp.models.vit", "rdp.models.timm_resnet"} else set()
-                assert modules(method, architecture) == always | own | paths | converted | {family}
+                assert modules(method, architecture, "digits") == always | own | paths | converted | {family}
 
     def test_every_name_it_leaves_out_is_that_of_a_module(self):
         package = Path(fingerprint.__file__).parent
@@ -282,7 +282,7 @@ class TestClosure:
         loaded = set(done.stdout.split())
         # A source decides the data, whose digest stands for it; probes only measure.
         sources = {data.source(name).__name__ for name in data.available()}
-        assert loaded - NEUTRAL - sources - {"rdp.probes"} == modules(spec.method, spec.architecture)
+        assert loaded - NEUTRAL - sources - {"rdp.probes"} == modules(spec.method, spec.architecture, spec.dataset)
 
 
 class TestStack:
