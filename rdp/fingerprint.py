@@ -42,7 +42,7 @@ _PACKAGE = Path(__file__).parent
 
 
 @cache  # asked for every run of a study
-def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = False) -> str:
+def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = False, mixes: bool = False) -> str:
     """Digest of the modules that determine the numbers of a cell with this method, architecture and dataset.
 
     Of a family's list of architectures only the one in question counts: a new entry retrains no other. Where a
@@ -51,9 +51,11 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
     Args:
         method, architecture, dataset: their names.
         tuned: whether a sweep chooses the learning rate, so that the rule of choice counts too.
+        mixes: whether the recipe mixes examples.
     """
     arguments = models.architecture(architecture).arguments
-    names = modules(method, architecture, dataset) | (_closure(["rdp.tuning"]) if tuned else set())
+    more = [name for name, used in (("rdp.tuning", tuned), ("rdp.mixing", mixes)) if used]
+    names = modules(method, architecture, dataset) | _closure(more)
     found = [_modules_digest(tuple(sorted(names))), arguments]
     if any("timm" in _third_parties(name) for name in names):
         found.append(["timm", version("timm")])
@@ -62,7 +64,8 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
 
 def code_of(spec: "RunSpec") -> str:
     """`code_digest` of a run."""
-    return code_digest(spec.method, spec.architecture, spec.dataset, tuned=spec.tuning is not None)
+    how = {"tuned": spec.tuning is not None, "mixes": spec.recipe.mixes}
+    return code_digest(spec.method, spec.architecture, spec.dataset, **how)
 
 
 def module_digest(module: str) -> str:

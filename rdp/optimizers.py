@@ -6,13 +6,17 @@ a tenth of a step of a small network. Here is what recipes need of it. Numbers a
 A parameter without gradient is left alone: no decay, no momentum, no step counted.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
+
+if TYPE_CHECKING:
+    from rdp.spec import Recipe
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults
 _SUPPORTED_ONLY = {"foreach": False, "fused": True, "maximize": False}
@@ -116,3 +120,31 @@ def _empty(parameter: nn.Parameter, name: str) -> torch.Tensor:
     if name == "step":
         return torch.empty((), dtype=torch.float32, device=parameter.device)
     return torch.empty_like(parameter, requires_grad=False)
+
+
+def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
+    """The learning rate of optimizer step ``step`` out of ``steps``: a pure function.
+
+    It rises linearly over the first ``warmup`` share of the steps; then ``cosine`` falls to 0 along half a
+    cosine, ``one_cycle`` falls to 0 linearly, and ``constant`` stays.
+    """
+    rise = round(recipe.warmup * steps)
+    if step < rise:
+        return recipe.learning_rate * (step + 1) / rise
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    done = (step - rise) / (steps - rise)
+    if recipe.schedule == "cosine":
+        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    return recipe.learning_rate * (1 - done)
+
+
+def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
+    """SGD or AdamW; weight decay on matrices and kernels alone; a parameter may scale its learning rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
+        factor = getattr(parameter, "learning_rate_factor", 1.0)
+        groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
+    how = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
+    return Optimizer(how, [Group(parameters, *key) for key, parameters in groups.items()])

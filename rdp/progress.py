@@ -23,7 +23,8 @@ class Reporter:
     Telling must never end a run: on a full disk, lines and files that cannot be written are left out.
     """
 
-    def __init__(self, bar: bool = True) -> None:
+    def __init__(self, bar: bool = True, *, silent: bool = False) -> None:
+        self.silent = silent  # of several processes that train together, one tells
         self._bar = None
         if bar and sys.stderr.isatty():
             columns = (
@@ -45,6 +46,8 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """One plain line, above the bar where there is one."""
+        if self.silent:
+            return
         with suppress(OSError):
             if self._bar:
                 self._bar.console.print(line, markup=False, highlight=False)
@@ -71,7 +74,7 @@ class RunProgress:
         """Tell that ``step`` of ``steps`` optimizer steps are done."""
         now = time.monotonic()  # which no change of the clock moves
         self._first = self._first or (now, step)
-        if now - self._written > _SECONDS:
+        if now - self._written > _SECONDS and not self._reporter.silent:
             self._written = now
             since, first = self._first
             row = {"run": self._name, "step": step, "steps": steps, "started": self._started}

@@ -6,9 +6,9 @@ import socket
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rdp import checkpoint, digest, files, fingerprint, machine, tuning
 from rdp.data import prepared
@@ -17,6 +17,9 @@ from rdp.lock import lock
 from rdp.progress import Reporter, RunProgress
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, timestamp
+
+if TYPE_CHECKING:
+    from rdp.world import World
 
 
 def choose_device(wanted: str) -> str:
@@ -43,7 +46,13 @@ def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str
 
 
 def run_job(
-    specs: Iterable[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60, bar: bool = True
+    specs: Iterable[RunSpec],
+    results: Path,
+    device: str,
+    *,
+    checkpoint_seconds: float = 60,
+    bar: bool = True,
+    world: "World | None" = None,
 ) -> list[RunRecord]:
     """Train runs that share a thread count, one after another, each unless its record is there already.
 
@@ -57,6 +66,7 @@ def run_job(
         device: ``auto``, ``cpu`` or ``cuda``.
         checkpoint_seconds: time between checkpoints.
         bar: whether to draw a progress bar on a terminal.
+        world: the processes that train together, all of which call this; None for this one alone.
 
     Raises:
         UserError: what concerns the whole job: data that are absent, a directory that cannot be written.
@@ -66,13 +76,16 @@ def run_job(
     import torch
 
     from rdp.train import make_deterministic
+    from rdp.world import ALONE
 
+    world = world or ALONE
     chosen = choose_device(device)
+    where = torch.device(chosen, world.rank) if world.size > 1 and chosen == "cuda" else torch.device(chosen)
     stack = fingerprint.stack(chosen)
     store = Store(results)
     loaded: dict[str, prepared.Prepared] = {}
     rates: dict[str, float] = {}
-    with Reporter(bar) as reporter, terminable():
+    with Reporter(bar and world.leads, silent=not world.leads) as reporter, terminable():
 
         def chosen_rate(spec: RunSpec) -> float:
             """The learning rate that a cell's sweep chose.
@@ -88,21 +101,23 @@ def run_job(
             terminable.look()
             make_deterministic(spec.threads)
             if spec.dataset not in loaded:
+                world.first(lambda: prepared.ensure(spec.dataset, results))
                 loaded[spec.dataset] = prepared.load(spec.dataset, results)
             data = loaded[spec.dataset]
             who = identity(spec, data.digest, stack)
             rate = None
-            if spec.tuning and store.find(spec.run, who) is None:
+            if spec.tuning and world.first(lambda: store.find(spec.run, who)) is None:
                 rate = chosen_rate(spec)  # before the lock, which nobody should wait for through a whole sweep
-            with lock(store, spec.run, reporter.say, terminable.look):
-                record = store.find(spec.run, who)
+            with lock(store, spec.run, reporter.say, terminable.look) if world.leads else nullcontext():
+                record = world.first(lambda: store.find(spec.run, who))
                 if record is None:
-                    job = _Attempt(spec, data, torch.device(chosen), who, stack, store, checkpoint_seconds, rate)
+                    job = _Attempt(spec, data, where, who, stack, store, checkpoint_seconds, rate, world)
                     record = job.run(reporter)
-                else:
+                elif world.leads:
                     store.tidy(spec.run)
                     reporter.say(f"{spec.run}: already {record.status}, kept")
-                store.write_receipt(spec.run, record)
+                if world.leads:
+                    store.write_receipt(spec.run, record)
             return record
 
         return [train(spec) for spec in specs]
@@ -121,11 +136,13 @@ class _Attempt:
         store: Store,
         checkpoint_seconds: float,
         learning_rate: float | None,
+        world: "World",
     ) -> None:
         self.spec, self.data, self.device, self.identity, self.stack = spec, data, device, who, stack
         self.store, self.checkpoint_seconds, self.learning_rate = store, checkpoint_seconds, learning_rate
+        self.world = world
         self.earlier = [*store.attempts(spec.run), store.folder(spec.run)]  # a failed run lies in the latter
-        self.folder = store.new_attempt(spec.run)
+        self.folder = world.first(lambda: store.new_attempt(spec.run))
         self.resumed_at: list[int] = []
         self.seconds_before = 0.0  # of the attempts it goes on from
         self.started = time.time()
@@ -140,13 +157,15 @@ class _Attempt:
             progress.stop()
             raise
         except Exception as error:  # whatever it is, the other runs go on and the report names it
+            if self.world.size > 1:  # the others would wait for this process: all begin anew, from a checkpoint
+                raise
             detail = "".join(traceback.format_exception(error))
             reporter.say(f"{self.spec.run}: failed\n{detail}")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
             record = self._record("failed", reason, {}, {"traceback": detail})
         finally:
             progress.end()
-        record = self.store.commit(self.spec.run, self.folder, record)
+        record = self.world.first(lambda: self.store.commit(self.spec.run, self.folder, record))
         reporter.say(f"{self.spec.run}: {record.status} {record.reason or _accuracy(record.numbers)}")
         return record
 
@@ -156,8 +175,8 @@ class _Attempt:
 
         from rdp.train import Run
 
-        run = Run(self.spec, self.data, self.device, self.learning_rate)
-        state, damaged = checkpoint.latest(self.earlier, self.identity)
+        run = Run(self.spec, self.data, self.device, self.learning_rate, self.world)
+        state, damaged = self.world.first(lambda: checkpoint.latest(self.earlier, self.identity))
         for line in damaged:
             reporter.say(line)
         if state is not None:
@@ -170,15 +189,19 @@ class _Attempt:
         def after_step(run: Run) -> None:
             nonlocal last
             if time.monotonic() - last >= self.checkpoint_seconds or terminable.asked:
-                self._checkpoint(run, reporter)
+                if self.world.leads:
+                    self._checkpoint(run, reporter)
                 last = time.monotonic()
                 terminable.look()
             progress.update(run.step, run.steps, run.history)
 
-        run.train(after_step)
-        numbers, predictions, weights = run.finish()
+        try:
+            run.train(after_step)
+            numbers, predictions, weights = run.finish()
+        finally:
+            run.batches.close()
         if numbers["diverged_step"] is None:
-            if weights:
+            if weights and self.world.leads:
                 with files.whole(self.folder / "predictions.safetensors") as part:
                     save_arrays(predictions, part)
                 with files.whole(self.folder / "weights.safetensors") as part:

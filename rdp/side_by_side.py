@@ -13,7 +13,7 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-from rdp import runner
+from rdp import group, runner
 from rdp.errors import Terminated, UserError
 from rdp.spec import RunSpec, at_once
 from rdp.store import RunRecord, Store
@@ -26,10 +26,14 @@ def run_job(
 ) -> list[RunRecord]:
     """Train runs as `rdp.runner.run_job` does, so many at a time as there are cores for; on a GPU, one at a time.
 
+    Runs that several processes train together go one after another.
+
     Raises:
         UserError: as there; or a process ended before its runs were done.
         Terminated: SIGTERM came. Every run in training has written its checkpoint.
     """
+    if specs[0].processes > 1:
+        return group.run_job(specs, results, device, checkpoint_seconds=checkpoint_seconds)
     processes = at_once(specs, cores)
     if processes < 2 or runner.choose_device(device) != "cpu":
         return runner.run_job(specs, results, device, checkpoint_seconds=checkpoint_seconds)

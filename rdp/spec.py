@@ -52,6 +52,11 @@ class Recipe(Strict):
         None, pattern=r"^rand(-[a-z]+[0-9.]+)+$", description="of images that are streamed: timm's name for RandAugment"
     )
 
+    @property
+    def mixes(self) -> bool:
+        """Whether examples are mixed with one another."""
+        return self.mixup > 0 or self.cutmix > 0
+
 
 # Fields that came after runs were recorded. At their defaults they are no part of a digest, so that the runs that were
 # there before them keep their names.

@@ -176,9 +176,9 @@ class Study(Strict):
         recipe = Recipe(**(changes | ({"learning_rate": None} if tuning else {})))
         if recipe.learning_rate is None and tuning is None:
             raise ValueError("recipe.learning_rate: null, and the study does not tune it")
-        _check_sizes("recipe", recipe, dataset)
+        self._check_recipe("recipe", recipe, dataset)
         if tuning is not None:
-            _check_sizes("tune.recipe", tuning.recipe, dataset)
+            self._check_recipe("tune.recipe", tuning.recipe, dataset)
         specs = [
             RunSpec(
                 dataset=dataset,
@@ -195,6 +195,24 @@ class Study(Strict):
         ]
         return Cell(dataset, architecture, label, tuple(specs))
 
+    def _check_recipe(self, where: str, recipe: Recipe, dataset: str) -> None:
+        """Raise `ValueError` where a recipe cannot be followed on a dataset."""
+        info = data.info(dataset)
+        size, parts = info.sizes["train"], self.processes * recipe.accumulate
+        if (recipe.train_size or 0) > size:
+            reason = f"train_size {recipe.train_size} is more than {dataset} holds to train on, {size}"
+        elif recipe.batch_size > (recipe.train_size or size):
+            reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
+        elif recipe.batch_size % parts:
+            reason = f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts (processes x accumulate)"
+        elif recipe.mixes and info.kind != "image":
+            reason = f"mixup and cutmix are of images, and {dataset} holds {info.kind}s"
+        elif recipe.mixes and recipe.batch_size // parts % 2:
+            reason = f"mixup and cutmix pair examples, and parts of {recipe.batch_size // parts} are odd"
+        else:
+            return
+        raise ValueError(f"{where}: {reason}")
+
     def _tuning(self, grid: Grid, changes: dict[str, Any]) -> Tuning | None:
         if self.tune is None:
             return None
@@ -203,17 +221,6 @@ class Study(Strict):
             return None
         recipe = Recipe(**(changes | self.tune.recipe | {"learning_rate": None}))
         return Tuning(learning_rates=tuple(rates), seeds=tuple(self.tune.seeds), recipe=recipe)
-
-
-def _check_sizes(where: str, recipe: Recipe, dataset: str) -> None:
-    size = data.info(dataset).sizes["train"]
-    if (recipe.train_size or 0) > size:
-        reason = f"train_size {recipe.train_size} is more than {dataset} holds to train on, {size}"
-    elif recipe.batch_size > (recipe.train_size or size):
-        reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
-    else:
-        return
-    raise ValueError(f"{where}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,32 @@
 """The training loop. It reads top to bottom: make the network, then batch, forward, backward, step."""
 
 import hashlib
+import importlib
 import json
 import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from rdp import cost
-from rdp.data.batches import TrainingBatches
+from rdp import cost, data
+from rdp.averaging import Average
 from rdp.methods import FULL, Iteration
 from rdp.models import build
 from rdp.models.units import Units
-from rdp.optimizers import SGD, AdamW, Group, Optimizer
+from rdp.optimizers import learning_rate, make_optimizer
+from rdp.world import ALONE, World
 
 if TYPE_CHECKING:
     from rdp.checkpoint import Checkpoint
     from rdp.data.prepared import Prepared
-    from rdp.spec import Recipe, RunSpec
+    from rdp.spec import RunSpec
 
 _EVALUATION_BATCH = 500
 
@@ -43,34 +45,6 @@ def make_deterministic(threads: int) -> None:
     torch.set_flush_denormal(True)
 
 
-def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
-    """The learning rate of optimizer step ``step`` out of ``steps``: a pure function.
-
-    It rises linearly over the first ``warmup`` share of the steps; then ``cosine`` falls to 0 along half a
-    cosine, ``one_cycle`` falls to 0 linearly, and ``constant`` stays.
-    """
-    rise = round(recipe.warmup * steps)
-    if step < rise:
-        return recipe.learning_rate * (step + 1) / rise
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    done = (step - rise) / (steps - rise)
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-    return recipe.learning_rate * (1 - done)
-
-
-def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
-    """SGD or AdamW; weight decay on matrices and kernels alone; a parameter may scale its learning rate."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
-        factor = getattr(parameter, "learning_rate_factor", 1.0)
-        groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    how = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
-    return Optimizer(how, [Group(parameters, *key) for key, parameters in groups.items()])
-
-
 class Run:
     """One network in training: a `RunSpec` brought to life on a device.
 
@@ -79,6 +53,7 @@ class Run:
         data: its dataset.
         device: where.
         learning_rate: the rate that the spec's sweep chose; needed where the spec has one.
+        world: the processes that train it together.
 
     Attributes:
         step: optimizer steps done.
@@ -89,9 +64,14 @@ class Run:
     """
 
     def __init__(
-        self, spec: "RunSpec", data: "Prepared", device: torch.device, learning_rate: float | None = None
+        self,
+        spec: "RunSpec",
+        dataset: "Prepared",
+        device: torch.device,
+        learning_rate: float | None = None,
+        world: World = ALONE,
     ) -> None:
-        self.spec, self.data, self.device = spec, data, device
+        self.spec, self.data, self.device, self.world = spec, dataset, device, world
         self.recipe, self.method = spec.recipe, spec.instance
         if learning_rate is not None:
             self.recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
@@ -102,17 +82,27 @@ class Run:
             "path": self.method.path,
             "path_options": self.method.path_options(),
             "norm_gain": self.recipe.norm_gain,
-            "input_shape": data.info.shape,
-            "classes": data.info.classes,
+            "input_shape": dataset.info.shape,
+            "classes": dataset.info.classes,
         }
         self.network = build(**self._construction, seed=spec.seed).to(device)
-        if self.recipe.channels_last and data.info.kind == "image":
+        if self.recipe.channels_last and dataset.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
         self.units = Units(self.network, self.method.units_are)
         if self.method.drops_units:
             self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
-        self.batches = TrainingBatches(data, self.recipe, spec.seed, device)
+        self.average = Average(self.network, self.recipe.ema) if self.recipe.ema else None
+        self._forward = world.join(self.network, device, freezes=self.method.drops_units)
+        self._parts = world.parts(self.recipe.batch_size, self.recipe.accumulate)
+        # By name, so that no run's code digest holds what it does not use.
+        self.batches = importlib.import_module(data.loader(spec.dataset)).TrainingBatches(
+            dataset, self.recipe, spec.seed, device
+        )
+        self._mix, self._smoothing = None, self.recipe.label_smoothing
+        if self.recipe.mixes:
+            mixing = importlib.import_module("rdp.mixing")
+            self._mix, self._smoothing = mixing.Mixing(self.recipe, dataset.info.classes, spec.seed), 0.0
         self.steps = self._count_steps()
         self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -163,16 +153,36 @@ class Run:
     def train_step(self) -> None:
         """Do the step at which the run stands; `train` counts it."""
         iteration = self.iteration(self.step)
-        x, y = self.batches.batch(self.step if iteration.batch is None else iteration.batch)
-        self.units.apply(iteration, self.device)
-        with self._precision():
-            logits = self.network(x)
-            loss = F.cross_entropy(logits, y)
-        loss.backward()
+        found = [self._part(iteration, part, part is self._parts[-1]) for part in self._parts]
         self.optimizer.step(learning_rate(self.recipe, self.step, self.steps))
+        if self.average:
+            self.average.update()
         place = self.step % len(self._losses)
-        self._losses[place] = loss.detach()
-        self._correct[place] = (logits.detach().argmax(1) == y).sum()
+        losses, correct = zip(*found, strict=True)
+        self._losses[place] = self._mean(losses)
+        self._correct[place] = self.world.add(sum(correct))
+
+    def _part(self, iteration: Iteration, part: slice, last: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward and backward pass of a part of a mini-batch: its loss, and how many were right."""
+        x, y = self.batches.batch(self.step if iteration.batch is None else iteration.batch, part)
+        target = y
+        if self._mix:
+            x, target = self._mix(x, y, self.step, part)
+        self.units.apply(iteration.of(part), self.device)
+        with nullcontext() if last else self.world.alone(self._forward):
+            with self._precision():
+                logits = self._forward(x)
+                loss = F.cross_entropy(
+                    logits, target, label_smoothing=0.0 if self._mix else self.recipe.label_smoothing
+                )
+            (loss if len(self._parts) == 1 else loss / len(self._parts)).backward()
+        return loss.detach(), (logits.detach().argmax(1) == y).sum()
+
+    def _mean(self, losses: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Of the losses of all parts, in all processes."""
+        if len(losses) == self.world.size == 1:
+            return losses[0]
+        return self.world.add(torch.stack(losses).sum()) / (len(losses) * self.world.size)
 
     def _precision(self) -> torch.autocast:
         enabled = self.recipe.precision == "bfloat16"
@@ -205,19 +215,26 @@ class Run:
     def evaluate(self, split: str) -> dict[str, Any]:
         """Loss, accuracy and predicted classes, shape (n,), on a whole split; loss None if not finite."""
         started = time.perf_counter()
-        y = self.data.arrays[f"{split}_y"]
+        y = self.data.labels(split)
         self.units.release()
         self.network.eval()
-        predictions, loss = [], 0.0
-        for start in range(0, len(y), _EVALUATION_BATCH):
-            here = slice(start, start + _EVALUATION_BATCH)
-            with self._precision():
-                logits = self.network(self.examples(split, here)).float()
-            labels = torch.from_numpy(y[here]).to(self.device)
-            loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
-            predictions.append(logits.argmax(1).cpu().numpy())
+        # Running statistics, of which every process has its own, go by the first one's.
+        self.world.share(self.average.state.values() if self.average else self.network.buffers())
+        predictions, loss = torch.zeros(len(y), dtype=torch.int64), 0.0
+        with self.average.in_place() if self.average else nullcontext():
+            # Every process evaluates mini-batches of its own.
+            for start in range(self.world.rank * _EVALUATION_BATCH, len(y), self.world.size * _EVALUATION_BATCH):
+                here = slice(start, start + _EVALUATION_BATCH)
+                with self._precision():
+                    logits = self.network(self.examples(split, here)).float()
+                labels = torch.from_numpy(y[here]).to(self.device)
+                loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
+                predictions[here] = logits.argmax(1).cpu()
         self.network.train()
-        found = np.concatenate(predictions).astype(np.int16)
+        if self.world.size > 1:
+            predictions = self.world.add(predictions.to(self.device)).cpu()
+            loss = self.world.add(torch.tensor(loss, dtype=torch.float64, device=self.device)).item()
+        found = predictions.numpy().astype(np.int16)
         self.evaluate_seconds += time.perf_counter() - started
         mean = loss / len(y)
         return {
@@ -228,7 +245,7 @@ class Run:
 
     def examples(self, split: str, here: slice) -> torch.Tensor:
         """Some examples of a split, normalised but not augmented, shape (n, …), on the device."""
-        x = self.batches.normalise(torch.from_numpy(self.data.arrays[f"{split}_x"][here]).to(self.device))
+        x = self.batches.normalise(torch.from_numpy(self.data.examples(split, here)).to(self.device))
         if self.recipe.channels_last and x.dim() == 4:
             return x.contiguous(memory_format=torch.channels_last)
         return x
@@ -243,7 +260,8 @@ class Run:
             test = None if self.spec.sweep else self.evaluate("test")
             if (test["loss"] if test else self.history[-1]["validation_loss"]) is None:
                 self.diverged_step = self.steps
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        kept = self.average.state if self.average else self.network.state_dict()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
         numbers: dict[str, Any] = {
             "parameters": cost.parameters(self.network),
             "forward_flops": self.iteration_cost.forward_full,
@@ -280,6 +298,8 @@ class Run:
         tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
         tensors |= {f"optimizer/{name}": t for name, t in self.optimizer.state().items()}
         tensors |= {"losses": self._losses, "correct": self._correct}
+        if self.average:
+            tensors |= {f"average/{name}": t for name, t in self.average.state.items()}
         return tensors, {"history": self.history, "epoch_seconds": self.epoch_seconds}
 
     def restore(self, checkpoint: "Checkpoint") -> None:
@@ -290,6 +310,8 @@ class Run:
             of.setdefault(kind, {})[rest] = tensor
         self.network.load_state_dict(of["network"])
         self.optimizer.restore(of["optimizer"])
+        if self.average:
+            self.average.restore(of["average"])
         self._losses.copy_(checkpoint.tensors["losses"])
         self._correct.copy_(checkpoint.tensors["correct"])
         self.step = checkpoint.step

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from rdp import fingerprint, machine, rng, sealed
 from rdp.errors import UserError
+from rdp.optimizers import make_optimizer
 from rdp.runner import choose_device
 from rdp.spec import Recipe
 from rdp.store import timestamp
-from rdp.train import Run, make_deterministic, make_optimizer
+from rdp.train import Run, make_deterministic
 
 SHAPE, CLASSES = (3, 32, 32), 10
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and allocate

@@ -85,3 +85,6 @@ class TrainingBatches:
             layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
             x = x.contiguous(memory_format=layout)
         return x, self.y[index]
+
+    def close(self) -> None:
+        """Let go of what makes the mini-batches: nothing here."""

@@ -87,14 +87,19 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
     return target / "manifest.json"
 
 
+def ensure(name: str, results: Path) -> None:
+    """Prepare a dataset where it is absent, from files that are there."""
+    if not (folder(name, results) / "manifest.json").exists():
+        prepare(name, results, download=False)  # a job fetches nothing: it may run where there is no network
+
+
 def load(name: str, results: Path) -> Prepared:
     """Load a prepared dataset, verified against its checksum; prepare it first where it is absent."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     target = folder(name, results)
-    if not (target / "manifest.json").exists():
-        prepare(name, results, download=False)  # a job fetches nothing: it may run where there is no network
+    ensure(name, results)
     try:
         manifest = files.read_json(target / "manifest.json")
     except UserError as error:

@@ -1,6 +1,7 @@
 """Fashion-MNIST (also at half its resolution) and CIFAR-10, read by torchvision's own classes from files whose
 checksums were verified."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,24 @@ DATASETS = {
         origin="CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)",
         licence="none stated by its authors",
     ),
+    "cifar10_16": DatasetInfo(
+        kind="image",
+        shape=(3, 16, 16),
+        classes=10,
+        sizes={"train": 45000, "validation": _VALIDATION, "test": 10000},
+        origin="CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009), each 2x2 pixels "
+        "averaged",
+        licence="none stated by its authors",
+    ),
 }
 
-_CLASSES = {"fashion_mnist": "FashionMNIST", "fashion_mnist_14": "FashionMNIST", "cifar10": "CIFAR10"}
-_AVERAGED = {"fashion_mnist_14": 2}  # pixels a side that are averaged into one
+_CLASSES = {
+    "fashion_mnist": "FashionMNIST",
+    "fashion_mnist_14": "FashionMNIST",
+    "cifar10": "CIFAR10",
+    "cifar10_16": "CIFAR10",
+}
+_AVERAGED = {"fashion_mnist_14": 2, "cifar10_16": 2}  # pixels a side that are averaged into one
 
 # Fashion-MNIST's published checksums are of the compressed files, which torchvision checks when it downloads
 # and never again. These are of the uncompressed files it reads, taken from Debian's package of the dataset.
@@ -65,7 +80,7 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     train_x, train_y = _arrays(training, _AVERAGED.get(name, 1))
     test_x, test_y = _arrays(test, _AVERAGED.get(name, 1))
     # One split for all resolutions of a dataset.
-    order = rng.generator(0, f"split/{name.removesuffix('_14')}").permutation(len(train_y))
+    order = rng.generator(0, f"split/{re.sub(r'_[0-9]+$', '', name)}").permutation(len(train_y))
     train, validation = order[:-_VALIDATION], order[-_VALIDATION:]
     return {
         "train_x": train_x[train],

@@ -1,6 +1,6 @@
 """What one optimizer step computes and trains."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -33,6 +33,12 @@ class Iteration:
     rest_trained: bool = True
     frozen_norm: FrozenNorm = "update"
     batch: int | None = None
+
+    def of(self, part: slice) -> "Iteration":
+        """The iteration of a part of the mini-batch: masks of single examples are those of its examples."""
+        if self.active is None or self.active.ndim == 1:
+            return self
+        return replace(self, active=self.active[:, part])
 
 
 FULL = Iteration("full")

@@ -12,8 +12,8 @@ from rdp.methods.options import PnnhOptions
 from rdp.models.coder import Coder, Coders
 from rdp.models.mlp import ResidualLayer
 from rdp.models.paths import LAYERS, Parts, PnnhStack, SumLayer, layer, stack
+from rdp.optimizers import make_optimizer
 from rdp.spec import Recipe
-from rdp.train import make_optimizer
 
 
 def linear(width_in: int, width_out: int) -> nn.Linear:

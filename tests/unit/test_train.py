@@ -11,9 +11,8 @@ import torch
 from rdp import checkpoint
 from rdp.checkpoint import Checkpoint
 from rdp.models.coder import Coder
-from rdp.optimizers import SGD, AdamW
+from rdp.optimizers import SGD, AdamW, learning_rate, make_optimizer
 from rdp.spec import Recipe
-from rdp.train import learning_rate, make_optimizer
 
 SCHEDULES = ["cosine", "one_cycle", "constant"]
 METHODS = ["vanilla", "droppath", "droppath_batch", "random_freeze", "residual_droppath", "plain", "pnnh"]

@@ -1,0 +1,103 @@
+"""A job whose runs are trained by several processes together: torchrun's agent, within this process.
+
+The agent starts the processes, and where one of them dies, ends the others and starts all anew; they go on from the
+last checkpoint. Runs are trained one after another, each as its own `rdp.runner.run_job` by all processes.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from rdp import runner
+from rdp.errors import Terminated, UserError
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store
+
+RESTARTS = 3  # of all processes together, in one job; the workflow starts jobs again too
+_WAIT = timedelta(days=7)  # of processes for the first, which may wait for another job that trains the same run
+_LOOK_SECONDS = 1.0
+
+
+def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60) -> list[RunRecord]:
+    """Train runs as `rdp.runner.run_job` does, each by as many processes as its specification says.
+
+    Raises:
+        UserError: as there; or processes died more often than they are started anew, or fewer GPUs than processes.
+        Terminated: SIGTERM came. The run in training has written its checkpoint.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    processes, chosen = specs[0].processes, runner.choose_device(device)
+    _check_gpus(processes, chosen)
+    os.environ.setdefault("OMP_NUM_THREADS", str(specs[0].threads))  # which the agent would set, and say so
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+        monitor_interval=0.2,
+        start_method="spawn",  # torch's threads survive no fork
+        local_addr="localhost",
+    )
+    told = [spec.model_dump(mode="json") for spec in specs]
+    try:
+        elastic_launch(config, _work)(told, str(results), chosen, checkpoint_seconds)
+    except SignalException as error:
+        if error.sigval == signal.SIGTERM:
+            raise Terminated from None
+        raise KeyboardInterrupt from None
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        reason = str(failure.message).strip().splitlines()
+        raise UserError(
+            f"process {rank} of {processes} ended early (status {failure.exitcode}) {RESTARTS + 1} times"
+            + (f": {reason[-1]}" if reason else "")
+        ) from None
+    store = Store(results)
+    return [store.read(spec.run) for spec in specs]
+
+
+def _check_gpus(processes: int, device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if (there := torch.cuda.device_count()) < processes:
+            raise UserError(f"device: {processes} processes train a run, each on a GPU of its own; there are {there}")
+
+
+def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seconds: float) -> None:
+    """Be one of the processes."""
+    threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
+    import torch
+    from torch import distributed
+
+    from rdp.world import World
+
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_WAIT)
+    options = {"checkpoint_seconds": checkpoint_seconds, "bar": False, "world": World(rank, size)}
+    try:
+        runner.run_job([RunSpec(**content) for content in told], Path(results), device, **options)
+    except Terminated:
+        sys.exit(143)
+    distributed.destroy_process_group()
+
+
+def _end_with_agent(agent: int) -> None:
+    """End where the job was killed: nobody would wait for what is trained on."""
+    while os.getppid() == agent:
+        time.sleep(_LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
