@@ -1,7 +1,7 @@
 """What a job will need: time and memory, from what runs like its own used, or from the size of its network.
 
 Plans, ``rdp plan`` and the workflow's resources all go by this. Torch is not imported: work is estimated from the
-arguments of an architecture, to within a factor of two, and time from records wherever some are near.
+arguments of an architecture (`rdp.work`), and time from records wherever some are near.
 """
 
 import math
@@ -16,15 +16,14 @@ from rdp import data, models
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import Store
+from rdp.work import operations
 
 _ENOUGH = 5  # pieces of evidence of one kind
 _PACE = {"cpu": 4e-11, "cuda": 1e-12}  # seconds an operation where nothing was measured: small nets are far from peak
-_LAYER_STEP = 1e6  # operations that a layer's calls cost in time, however small it is
 _RUN_START = 0.5  # seconds of a run that do not grow with it: a network is built, its first calls are slow
 _START = 20.0  # seconds until a job trains: Python, torch, data
 _BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}  # of a process with torch, before any data
 _WORKFLOW_BYTES = 0.5e9  # of the Snakemake processes that a cluster counts as part of a job
-_EVALUATION_BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Need:
 
     Attributes:
         seconds: in training and evaluation, on one like the machines that the evidence is from.
-        bytes: of memory, at the peak of the process.
+        bytes: of memory, at the peak, in all processes that train a run together.
         basis: what the estimate rests on: ``this cell``, ``this network``, ``this family``, ``other runs`` or
             ``its size``.
     """
@@ -89,8 +88,8 @@ class Needs:
             else:
                 pace = _PACE["cuda" if self._device == "cuda" else "cpu"]
             measured = [found.bytes for found in used] if name in _NEAR else []
-            most = max([most, *measured] if measured else [most, self._size(spec)])
-            seconds += _RUN_START + pace * operations(spec)
+            most = max([most, *measured] if measured else [most, spec.processes * self._size(spec)])
+            seconds += _RUN_START + pace * operations(spec) / spec.processes
             basis = max(basis, name, key=_BASES.index)  # the weakest
         return Need(seconds, most, basis)
 
@@ -156,7 +155,8 @@ class Needs:
                 return None
             spec = spec or RunSpec(**self._store.read(run).spec)
             grows = max(float(used["seconds"]) - _RUN_START, 0.1 * float(used["seconds"]))
-            return _Used(grows / operations(spec), float(used["process_peak_bytes"] or 0))
+            peak = spec.processes * float(used["process_peak_bytes"] or 0)  # they hold as much each
+            return _Used(grows * spec.processes / operations(spec), peak)
         except (UserError, ValueError, TypeError, OSError):  # an estimate may do without it
             return None
 
@@ -170,39 +170,3 @@ class Needs:
 
 _BASES = ("this cell", "this network", "this family", "other runs", "its size")  # from near to far
 _NEAR = frozenset(_BASES[:2])
-
-
-def operations(spec: RunSpec) -> float:
-    """Floating-point operations that a run takes, evaluation and the cost of its many calls included, roughly."""
-    info, recipe = data.info(spec.dataset), spec.recipe
-    forward = forward_operations(spec.architecture, info.shape)
-    steps = recipe.epochs * ((recipe.train_size or info.sizes["train"]) // recipe.batch_size)
-    validated = math.ceil(recipe.epochs / recipe.validate_every) * info.sizes["validation"]
-    evaluated = validated + (0 if spec.sweep else info.sizes["test"])
-    calls = 3 * steps + evaluated / _EVALUATION_BATCH
-    depth = max(models.architecture(spec.architecture).depth, 1)
-    return forward * (3 * steps * recipe.batch_size + evaluated) + _LAYER_STEP / 3 * depth * calls
-
-
-def forward_operations(architecture: str, shape: tuple[int, ...]) -> float:
-    """Floating-point operations of a network's forward pass on one example, from its arguments alone.
-
-    Within a factor of two of what `rdp.cost` counts for the families there are; a network whose arguments tell
-    neither widths nor a width is taken for a large one.
-    """
-    arguments = models.architecture(architecture).arguments
-    pixels = math.prod(shape[1:]) if len(shape) == 3 else 1
-    if "widths" in arguments:
-        layers = arguments.get("layers") or [arguments["blocks"]] * len(arguments["widths"])
-        kernels = 17 if arguments.get("block") == "Bottleneck" else 18  # weights of a block, in widths squared
-        if "layers" in arguments:
-            pixels /= 16  # the stem's strides
-        stages = zip(layers, arguments["widths"], strict=True)
-        return sum(2 * kernels * n * w * w * max(pixels / 4**i, 1) for i, (n, w) in enumerate(stages))
-    width, depth = arguments.get("width"), arguments.get("depth")
-    if not width or not depth:
-        return 1e9
-    if "patch" not in arguments:
-        return 2 * depth * width**2
-    tokens = pixels / arguments["patch"] ** 2 + 1
-    return depth * 2 * tokens * width * ((4 + 2 * arguments.get("mlp_ratio", 4)) * width + 2 * tokens)

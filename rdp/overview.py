@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from rdp import data
+from rdp import data, work
 from rdp.needs import Needs
 from rdp.spec import RunSpec
 from rdp.states import DONE, states
@@ -35,10 +35,7 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
     table.caption = f"{runs}; {sum(map(_examples, left)):,} examples to train on"
     if any(spec.recipe.budget != "steps" for spec in specs.values()):
         table.caption += ", counted as if every budget were steps: what the others come to follows from the masks"
-    if left:
-        need = needs.of(left)
-        guessed = "" if need.near else " (~: from the size of networks, since none like them was measured here)"
-        table.caption += f"\nabout {duration(need.seconds)} of training left, one run after another{guessed}"
+    table.caption += f"\n{_left(plan, left, needs)}" if left else ""
     tables = [table]
     if plan.skipped:
         left_out = Table("left out", "why")
@@ -46,6 +43,24 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
             left_out.add_row(f"{skip.architecture}/{skip.dataset}/{skip.label}", skip.reason)
         tables.append(left_out)
     return [*tables, *_claims_table(plan)]
+
+
+def _left(plan: Plan, left: list[RunSpec], needs: Needs) -> str:
+    """What the runs that are left will take: time one after another, hours of GPUs or of cores, and disk."""
+    need = needs.of(left)
+    guessed = "" if need.near else " (~: from the size of networks, since none like them was measured here)"
+    width = left[0].processes if plan.device == "cuda" else left[0].cores
+    hours = f"{need.seconds * width / 3600:.3g} {'GPU' if plan.device == 'cuda' else 'core'}-hours"
+    datasets = {cell.dataset for cell in plan.cells}
+    kept = sum(map(work.kept_bytes, left)) + sum(map(work.data_bytes, datasets))
+    disk = f"about {_size(kept)} of disk, and {_size(max(map(work.checkpoint_bytes, left)))} for each run in training"
+    return f"about {duration(need.seconds)} of training left, one run after another: {hours}{guessed}\n{disk}"
+
+
+def _size(count: float) -> str:
+    """Bytes in words, to two figures or so."""
+    unit, size = ("GB", 1e9) if count >= 1e9 else ("MB", 1e6)
+    return f"{count / size:.2g} {unit}" if count < 10 * size else f"{count / size:,.0f} {unit}"
 
 
 def _claims_table(plan: Plan) -> list[Table]:

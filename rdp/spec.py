@@ -77,8 +77,8 @@ class Tuning(Strict):
 
 
 def at_once(specs: Sequence["RunSpec"], cores: int) -> int:
-    """How many of some runs of one thread count train side by side on so many cores; one at least."""
-    return max(1, min(cores // specs[0].threads, len(specs)))
+    """How many of some runs alike train side by side on so many cores; one at least."""
+    return max(1, min(cores // specs[0].cores, len(specs)))
 
 
 class RunSpec(Strict):
@@ -110,6 +110,11 @@ class RunSpec(Strict):
             for rate in self.tuning.learning_rates
             for seed in self.tuning.seeds
         ]
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that it keeps busy: its threads, in all its processes."""
+        return self.threads * self.processes
 
     @cached_property
     def instance(self) -> Method:

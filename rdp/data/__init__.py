@@ -46,3 +46,8 @@ def loader(name: str) -> str:
     """The module whose ``TrainingBatches`` makes the mini-batches of the dataset called ``name``."""
     module: str = getattr(source(name), "BATCHES", _RESIDENT)
     return module
+
+
+def is_streamed(name: str) -> bool:
+    """Whether the images of the dataset called ``name`` are read from their files as they are needed."""
+    return loader(name) != _RESIDENT

@@ -1,4 +1,4 @@
-"""Vision transformers for small images (arXiv 2010.11929), built from timm's ``VisionTransformer`` in every path.
+"""Vision transformers (arXiv 2010.11929) from timm's ``VisionTransformer``, for small images but for ``vit_small``.
 
 Pre-norm blocks of attention and MLP, a learned position for each patch, the mean over patches to the head. timm
 draws its own initial weights; here they come from `rdp.models.initial` as in every other family.
@@ -23,6 +23,7 @@ ARCHITECTURES = {
     "vit_micro12_same_flops": {"depth": 12, "width": 36, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro24_same_flops": {"depth": 24, "width": 36, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_tiny": {"depth": 12, "width": 192, "heads": 3, "mlp_ratio": 4, "patch": 4},
+    "vit_small": {"depth": 12, "width": 384, "heads": 6, "mlp_ratio": 4, "patch": 16},
 }
 
 

@@ -136,7 +136,7 @@ class TestCodeDigest:
         package.edit("train.py", '"""Train from where', '"""Go on from where')
         package.edit("train.py", "            self.train_step()\n", "\n            self.train_step()  # one\n\n")
         package.edit(
-            "train.py", "self.spec, self.data, self.device = spec,", "self.spec, self.data, self.device = \\\n spec,"
+            "train.py", "self.recipe, self.method = spec.recipe,", "self.recipe, self.method = \\\n spec.recipe,"
         )
         package.edit("methods/residual_droppath.py", '"""ResidualDroppath (arXiv', '"""Residual Droppath (arXiv')
         package.edit("models/resnet.py", '"""The two layers of a basic block, up to the second normalisation."""', "")
@@ -234,6 +234,7 @@ class TestClosure:
     def test_it_is_what_one_would_expect(self):
         always = {
             "rdp.train",
+            "rdp.averaging",
             "rdp.cost",
             "rdp.rng",
             "rdp.data.batches",
@@ -246,6 +247,7 @@ class TestClosure:
             "rdp.methods.options",
             "rdp.models.units",
             "rdp.optimizers",
+            "rdp.world",
         }
         shared = {"rdp.methods.dropping", "rdp.methods.masks"}
         paths = {"rdp.models.paths", "rdp.models.coder"}

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from rdp import cost, models
-from rdp.needs import Needs, forward_operations, operations
+from rdp.needs import Needs
 from rdp.store import RunRecord, Store
+from rdp.work import forward_operations, operations, parameters
 
 SHAPES = {"vector": (2,), "image": (3, 32, 32)}
 
@@ -43,6 +44,7 @@ def test_the_work_told_from_arguments_is_near_what_is_counted(name):
     network = models.build(name, path="residual", **options).to("meta")
     counted = cost.count(lambda: network(torch.zeros(2, *shape, device="meta")))
     assert 0.7 < forward_operations(name, shape) / counted < 1.4
+    assert 0.7 < parameters(name, shape) / cost.parameters(network) < 1.4
 
 
 def test_every_architecture_tells_its_work(make_spec):

@@ -285,6 +285,13 @@ OTHER_RECIPE = {
     "norm_gain": 0.5,
     "train_size": 100,
     "validate_every": 2,
+    "accumulate": 5,
+    "ema": 0.9,
+    "label_smoothing": 0.1,
+    "mixup": 0.2,
+    "cutmix": 1.0,
+    "resized_crop": 0.08,
+    "randaugment": "rand-m9-mstd0.5",
 }
 OTHER_SPEC = {
     "dataset": "digits",
@@ -292,6 +299,7 @@ OTHER_SPEC = {
     "method": "residual_droppath",
     "options": {"path": "residual", "rate": 0.3, "schedule": "linear"},
     "threads": 2,
+    "processes": 2,
     "seed": 1,
     "tuning": {"learning_rates": [0.1], "seeds": [1000], "recipe": {"learning_rate": None}},
     "sweep": True,

@@ -70,6 +70,11 @@ def gpus_of_job(wildcards):
     return int(DEVICE == "cuda" or (DEVICE == "auto" and counted))
 
 
+def gpus_of_run(wildcards):
+    """One for each of the processes that train a run together."""
+    return gpus_of_job(wildcards) * PLAN.study.processes
+
+
 def runs_of(seeds):
     """The runs with some seeds of a cell, as a function of the cell."""
     return lambda cell: [spec for spec in cell.specs if spec.seed in seeds]

@@ -16,11 +16,11 @@ rule tune_cell:
     priority: longest_first(sweep_runs)
     conda:
         "../../envs/rdp.yaml"
-    threads: PLAN.study.threads
+    threads: PLAN.study.threads * PLAN.study.processes
     resources:
         mem_mb=memory_for(sweep_runs),
         runtime=time_for(sweep_runs),
-        gpu=gpus_of_job,
+        gpu=gpus_of_run,
     params:
         code=code_of_cell,
     shell:
@@ -44,11 +44,11 @@ for number, seeds in enumerate(PLAN.seed_batches()):
         priority: longest_first(runs_of(seeds))
         conda:
             "../../envs/rdp.yaml"
-        threads: PLAN.study.threads
+        threads: PLAN.study.threads * PLAN.study.processes
         resources:
             mem_mb=memory_for(runs_of(seeds)),
             runtime=time_for(runs_of(seeds)),
-            gpu=gpus_of_job,
+            gpu=gpus_of_run,
         params:
             code=code_of_cell,
         shell:

@@ -1,0 +1,131 @@
+"""Several processes train a run together: the losses of one process, whoever of them is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+STUDY = """
+title: Together
+seeds: 1
+processes: {processes}
+recipe:
+  {{optimizer: adamw, learning_rate: 0.002, epochs: {epochs}, batch_size: 32, train_size: 512, ema: 0.9, mixup: 0.2,
+   accumulate: {parts}}}
+methods:
+  vanilla:
+  droppath: {{rate: 0.5}}
+  residual_droppath: {{rate: 0.5}}
+grids:
+  - {{datasets: [digits], architectures: [vit_micro]}}
+"""
+SECONDS = 180  # in which a thing has long happened
+pytestmark = pytest.mark.slow
+
+
+def start(folder: Path, processes: int, *, parts: int = 1, epochs: int = 4, cells: str = "") -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    (folder / "small.yaml").write_text(STUDY.format(processes=processes, parts=parts, epochs=epochs))
+    command = [sys.executable, "-m", "rdp.cli", "train", "small.yaml", *cells.split()]
+    given = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = os.environ | {"RDP_CHECKPOINT_SECONDS": "0"}
+    return subprocess.Popen(command, **given, env=environment, start_new_session=True)
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    said = process.communicate(timeout=SECONDS)[0]
+    return process.returncode, said
+
+
+def records(folder: Path) -> dict[str, dict]:
+    """The records by method."""
+    found = (json.loads(path.read_text()) for path in folder.glob("results/store/*/seed-*/record.json"))
+    return {record["spec"]["method"]: record for record in found}
+
+
+def workers(process: subprocess.Popen) -> list[int]:
+    """The processes that train, in the order of their start, the first of them first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = path.with_name("cmdline").read_text()
+        except OSError:
+            continue
+        if parent == process.pid and "spawn_main" in command:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end, "it did not come to it"
+        time.sleep(0.05)
+
+
+def in_training(folder: Path) -> bool:
+    return bool(list(folder.glob("results/store/*/attempts/*/checkpoint-*")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict[str, dict]:
+    """What two processes make of each method."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    code, said = finish(start(folder, 2))
+    assert code == 0, said
+    return records(folder)
+
+
+def test_two_processes_train_as_one_does_in_two_parts(undisturbed, tmp_path):
+    code, said = finish(start(tmp_path, 1, parts=2))
+    assert code == 0, said
+    alone = records(tmp_path)
+    assert alone.keys() == undisturbed.keys()
+    for method, record in undisturbed.items():
+        two, one = record["numbers"], alone[method]["numbers"]
+        for a, b in zip(two["history"], one["history"], strict=True):
+            assert a == pytest.approx(b, abs=1e-6), method
+        assert two["test_accuracy"] == pytest.approx(one["test_accuracy"], abs=1e-6)
+        assert record["identity"]["spec"] != alone[method]["identity"]["spec"]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_they_go_on_when_one_is_killed(rank, undisturbed, tmp_path):
+    process = start(tmp_path, 2, cells="vit_micro/digits/residual_droppath")
+    until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
+    os.kill(workers(process)[rank], signal.SIGKILL)
+    code, said = finish(process)
+    assert code == 0, said
+    record = records(tmp_path)["residual_droppath"]
+    assert record["telemetry"]["resumed_at"], said
+    assert record["digest"] == undisturbed["residual_droppath"]["digest"]
+
+
+def test_a_job_that_is_stopped_leaves_a_checkpoint_and_nobody_behind(undisturbed, tmp_path):
+    process = start(tmp_path, 2, cells="vit_micro/digits/residual_droppath")
+    until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
+    found = workers(process)
+    process.terminate()
+    code, said = finish(process)
+    assert code == 143, said
+    assert not any(Path(f"/proc/{pid}").exists() for pid in found)
+    assert in_training(tmp_path)
+    code, said = finish(start(tmp_path, 2, cells="vit_micro/digits/residual_droppath"))
+    assert (code, "goes on from step" in said) == (0, True), said
+    assert records(tmp_path)["residual_droppath"]["digest"] == undisturbed["residual_droppath"]["digest"]
+
+
+def test_a_job_that_is_killed_takes_its_processes_with_it(tmp_path):
+    process = start(tmp_path, 2, epochs=2000, cells="vit_micro/digits/vanilla")
+    until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
+    found = workers(process)
+    process.kill()
+    process.communicate(timeout=SECONDS)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
