@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from rdp import digest
-from rdp.data import prepared, torchvision_images
+from rdp.data import prepared, published, torchvision_images
 
 from .conftest import HARMLESS, NAMED, refusal
 
-IDX = sorted(torchvision_images._FASHION_MNIST_SHA256)
+IDX = sorted(published.FASHION_MNIST_SHA256)
 CIFAR = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 IMAGES = 20  # in a file that is made up
 slow = pytest.mark.slow  # torchvision takes seconds to load; the plainest of it is in tests/unit/test_data_images.py
@@ -61,7 +61,7 @@ def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shape = (IMAGES, 28, 28) if "images" in name else (IMAGES,)
         (raw / name).write_bytes(idx(draw.integers(0, 10, shape, dtype=np.uint8)))
     sums = {name: digest.of_file(raw / name) for name in IDX}
-    monkeypatch.setattr(torchvision_images, "_FASHION_MNIST_SHA256", sums)
+    monkeypatch.setattr(published, "FASHION_MNIST_SHA256", sums)
     return tmp_path
 
 

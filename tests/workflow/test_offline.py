@@ -48,7 +48,7 @@ def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
     done = fresh.run("rdp", "train", "fashion.yaml", "resnet20/fashion_mnist/vanilla", RDP_DATA="absent")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "fashion_mnist is needed: rdp data prepare fashion_mnist, with a network" in done.stderr
+    assert "fashion_mnist is needed: rdp data fetch fashion_mnist, with a network" in done.stderr
     assert not (fresh.root / "absent").exists()
 
 
