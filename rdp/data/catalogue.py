@@ -86,9 +86,9 @@ def _told(name: str, root: Path) -> str:
     source = data.source(name)
     if hasattr(source, "BUNDLED"):
         return f"{name}: no files needed: {source.BUNDLED}"
-    found = source.files(name, root) if hasattr(source, "files") else []
-    checked = "as published" if hasattr(source, "verify") else "there, of checksums that nobody published"
-    return f"{name}: {len(found)} files in {root}, {checked}" if found else f"{name}: its files in {root} are {checked}"
+    found = len(source.files(name, root)) if hasattr(source, "files") else 0
+    count = f"{found} file{'' if found == 1 else 's'}" if found else "its files"
+    return f"{name}: {count} in {root}, {'as published' if hasattr(source, 'verify') else 'not verified'}"
 
 
 def _files(name: str, root: Path) -> tuple[str, str]:

@@ -53,6 +53,22 @@ def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("offline", [True, False])
+def test_snakemake_says_which_data_are_absent_and_what_gets_them(offline: bool, fresh: Project) -> None:
+    """With ``RDP_OFFLINE`` set, and where there is no network at all."""
+    study = fresh.root / "fashion.yaml"
+    study.write_text(MINIATURE.replace("[digits]", "[fashion_mnist]"))
+    command = ["snakemake", "--cores", "2", "--until", "prepare_data", "--config", "study=fashion.yaml"]
+    environment = {"RDP_DATA": "absent"} | ({"RDP_OFFLINE": "1"} if offline else {})
+    done = fresh.run(*([] if offline else ALONE), *command, **environment)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("rdp: "))
+    assert line.startswith("rdp: absent/FashionMNIST/raw/train-images-idx3-ubyte")
+    assert "rdp data fetch fashion_mnist" in line
+    assert (fresh.root / "results" / "data" / "spiral" / "manifest.json").exists()
+
+
+@pytest.mark.slow
 def test_preparing_without_a_network_says_so_in_a_line(fresh: Project) -> None:
     done = fresh.run(*ALONE, "rdp", "data", "prepare", "fashion_mnist", RDP_DATA="absent")
     assert done.returncode == 2
