@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rdp import digest
 from rdp.data.download import Remote, download, same, unpack
-from rdp.errors import UserError
 
 _IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 _CIFAR10 = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
@@ -57,7 +56,7 @@ def problems(name: str, of: str, root: Path) -> Iterator[str]:
             yield f"{path}: no such file{alone}; {name} is needed: {mend}, with a network"
         elif wrong := _wrong(path, *expected):
             yield f"{path}: damaged or not {name}'s file: {wrong}; delete it and run: {mend}"
-        elif extracted and extracted.exists() and not same(path, extracted):
+        elif extracted and extracted.exists() and not (extracted.is_file() and same(path, extracted)):
             yield f"{extracted}: damaged: not what {path.name} holds; delete it"
 
 
@@ -94,7 +93,7 @@ def _wrong(path: Path, algorithm: str, published: str) -> str | None:
     try:
         found = digest.of_file(path, algorithm)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        return f"cannot be read ({error.strerror})"
     return None if found == published else f"{algorithm} {found}, published {published}"
 
 

@@ -111,6 +111,11 @@ class TestMnist:
         path.unlink()
         read(written)
 
+    def test_a_folder_in_place_of_an_extracted_file_is_named(self, written):
+        path = written.files[2].with_suffix("")
+        path.mkdir()
+        assert refusal(written).startswith(f"{path}: damaged")
+
     def test_an_extracted_file_alone_is_refused_with_what_to_do(self, written):
         read(written)
         written.files[0].unlink()
