@@ -30,6 +30,7 @@ app.add_typer(data_app, name="data")
 _UsageError = typer.BadParameter.__base__  # which typer keeps to itself, with the click in it
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="a dataset's name")]
 CheckpointSeconds = Annotated[
     float, typer.Option(min=0, max=1e6, envvar="RDP_CHECKPOINT_SECONDS", help="time between two checkpoints")
 ]
@@ -261,22 +262,40 @@ def schema(
 
 @data_app.command("list")
 def data_list() -> None:
-    """List the datasets, and which of them are prepared."""
-    from rdp import data
-    from rdp.data.prepared import folder
+    """List the datasets: what of them is there, their size, checksum and licence, and how to get them."""
+    from rdp.data import catalogue
 
-    table = Table("dataset", "kind", "classes", "train / validation / test", "prepared", "licence", "origin")
-    for name in data.available():
-        info = data.info(name)
-        ready = "yes" if (folder(name, places.results()) / "manifest.json").exists() else "no"
-        sizes = " / ".join(str(size) for size in info.sizes.values())
-        table.add_row(name, info.kind, str(info.classes), sizes, ready, info.licence, info.origin)
+    table = Table(*catalogue.COLUMNS)
+    for row in catalogue.rows(places.results()):
+        table.add_row(*row)
     _show(table)
+
+
+@data_app.command("fetch")
+def data_fetch(name: DatasetArgument) -> None:
+    """Download what is absent of a dataset's files to RDP_DATA, and verify them."""
+    from rdp.data import catalogue
+
+    print(catalogue.fetch(name))
+
+
+@data_app.command("verify")
+def data_verify(name: DatasetArgument) -> None:
+    """Verify a dataset's files against their published checksums, and its prepared form against its manifest."""
+    from rdp.data import catalogue
+
+    well, wrong = catalogue.verify(name, places.results())
+    for line in well:
+        print(line)
+    for line in wrong:
+        _tell(f"rdp: {UserError(line)}")
+    if wrong:
+        raise typer.Exit(2)
 
 
 @data_app.command("prepare")
 def data_prepare(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="a dataset's name")],
+    name: DatasetArgument,
     offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
 ) -> None:
     """Read a dataset from RDP_DATA (downloading it where absent), verify it, and keep it ready to train on."""

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written apart, flushed to disk, and renamed into place."""
 
+import fcntl
 import json
 import os
 import time
@@ -41,6 +42,36 @@ def whole(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # the folder itself may be what could not be made
             part.unlink()
     flush_folder(path.parent)
+
+
+@contextmanager
+def tended(folder: Path, *leftovers: str) -> Iterator[None]:
+    """Write in a folder while the block lasts, after removing what killed processes left half written there.
+
+    Every process in such a block holds a shared lock on the folder's file ``.lock``, and only one that could have
+    it alone removes anything: what another one writes, on whatever node, stays. Where locks are not supported,
+    so does everything.
+
+    Args:
+        folder: made where it is absent.
+        leftovers: patterns of the names of halves of files.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / ".lock").open("a")
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
+    with file:
+        with suppress(OSError):
+            with suppress(BlockingIOError):  # others write
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in [path for pattern in leftovers for path in folder.glob(pattern)]:
+                    path.unlink()
+            fcntl.flock(file, fcntl.LOCK_SH)  # waits no longer than another one takes to remove leftovers
+        yield
 
 
 def flush(path: Path) -> None:

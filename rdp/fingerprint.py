@@ -24,8 +24,10 @@ NEUTRAL = frozenset(
     for name in (
         "checkpoint",  # a resumed run is tested to be bitwise the undisturbed one
         "data",
+        "data.download",
         "data.info",
         "data.prepared",
+        "data.published",
         "digest",
         "errors",
         "files",

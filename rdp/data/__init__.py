@@ -3,6 +3,14 @@
 A source's file holds ``DATASETS`` (name -> `DatasetInfo`) and ``read(name, root, download)``, which returns
 the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits. To add a dataset, add a file.
 A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``.
+
+A source of which the files come from elsewhere may offer, for ``rdp data list``, ``fetch`` and ``verify``:
+
+- ``files(name, root)``: the paths of the files that `read` needs, there or not;
+- ``verify(name, root)``: one line for each file that is absent or damaged, naming it and what to do;
+- ``fetch(name, root)``: download what is absent, verified. Without it, ``DatasetInfo.get`` says how to get the data.
+
+One that needs no files says in ``BUNDLED`` why: "ships with scikit-learn".
 Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a source read, with its checksum.
 """
 
@@ -14,8 +22,8 @@ from types import ModuleType
 from rdp.data.info import DatasetInfo
 from rdp.errors import UserError, choices
 
-_NOT_SOURCES = {"batches", "info", "prepared"}
-_RESIDENT = "rdp.data.batches"
+_NOT_SOURCES = {"batches", "catalogue", "download", "info", "prepared", "published"}
+RESIDENT = "rdp.data.batches"
 
 
 @cache
@@ -44,7 +52,7 @@ def info(name: str) -> DatasetInfo:
 
 def loader(name: str) -> str:
     """The module whose ``TrainingBatches`` makes the mini-batches of the dataset called ``name``."""
-    module: str = getattr(source(name), "BATCHES", _RESIDENT)
+    module: str = getattr(source(name), "BATCHES", RESIDENT)
     return module
 
 

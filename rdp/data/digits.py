@@ -7,6 +7,7 @@ import numpy as np
 from rdp import rng
 from rdp.data.info import SPLITS, DatasetInfo
 
+BUNDLED = "ships with scikit-learn"
 DATASETS = {
     "digits": DatasetInfo(
         kind="image",

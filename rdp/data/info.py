@@ -17,6 +17,8 @@ class DatasetInfo:
         sizes: examples in each of train, validation and test.
         origin: where the data come from, with a citation.
         licence: the terms, as far as the origin states them.
+        get: how to get it, in words, where ``rdp data fetch`` cannot.
+        download_bytes: what a download takes; 0 where there is none, or nobody knows.
     """
 
     kind: Literal["image", "vector"]
@@ -25,6 +27,8 @@ class DatasetInfo:
     sizes: dict[str, int]
     origin: str
     licence: str
+    get: str = ""
+    download_bytes: int = 0
 
     @property
     def chance(self) -> float:

@@ -7,15 +7,17 @@ the network nor the source's own library.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rdp import data, digest, files, places
+from rdp.data.download import OFFLINE
 from rdp.data.info import SPLITS, DatasetInfo
 from rdp.errors import UserError
 
 SCHEMA = 1
-OFFLINE = "RDP_OFFLINE"
+_LEFTOVERS = (".*.part", ".tmp*")  # the second is safetensors' own
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,6 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
     train = arrays["train_x"].astype(np.float64)
     axes = (0, *range(2, train.ndim))
     target = folder(name, results)
-    with files.whole(target / "data.safetensors") as part:
-        save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
     manifest = {
         "schema": SCHEMA,
         "name": name,
@@ -83,7 +83,10 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         "std": train.std(axes).tolist(),
         "digest": digest.of_arrays(arrays),
     }
-    files.write_json(target / "manifest.json", digest.seal(manifest))
+    with files.tended(target, *_LEFTOVERS):
+        with files.whole(target / "data.safetensors") as part:
+            save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
+        files.write_json(target / "manifest.json", digest.seal(manifest))
     return target / "manifest.json"
 
 
@@ -100,13 +103,7 @@ def load(name: str, results: Path) -> Prepared:
 
     target = folder(name, results)
     ensure(name, results)
-    try:
-        manifest = files.read_json(target / "manifest.json")
-    except UserError as error:
-        raise UserError(f"{error}; run: rdp data prepare {name}") from None
-    whole = isinstance(manifest, dict) and digest.unseal(manifest)
-    if not whole or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
-        raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
+    manifest = _manifest(name, target)
     try:
         arrays = load_file(target / "data.safetensors")
     except (OSError, SafetensorError) as error:
@@ -116,6 +113,35 @@ def load(name: str, results: Path) -> Prepared:
         raise _damaged(name, target, f"its checksum is {found[:12]}, the manifest says {expected[:12]}")
     mean, std = (np.asarray(manifest[key], np.float32) for key in ("mean", "std"))
     return Prepared(name, data.info(name), arrays, mean, std, found)
+
+
+def standing(name: str, results: Path) -> tuple[str, str]:
+    """How a dataset stands at a glance: prepared ``yes``, ``no`` or ``damaged``, and its checksum.
+
+    Of the arrays only the presence is looked at; `load` verifies them.
+    """
+    target = folder(name, results)
+    if not os.path.lexists(target / "manifest.json"):
+        return "no", ""
+    try:
+        found = _manifest(name, target)["digest"]
+    except UserError:
+        return "damaged", ""
+    # Who brings mini-batches of its own may keep its images elsewhere.
+    gone = data.loader(name) == data.RESIDENT and not (target / "data.safetensors").is_file()
+    return ("damaged", "") if gone else ("yes", found)
+
+
+def _manifest(name: str, target: Path) -> dict[str, Any]:
+    """The manifest of a prepared dataset, found whole."""
+    try:
+        manifest = files.read_json(target / "manifest.json")
+    except UserError as error:
+        raise UserError(f"{error}; run: rdp data prepare {name}") from None
+    whole = isinstance(manifest, dict) and digest.unseal(manifest)
+    if not whole or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
+        raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
+    return manifest
 
 
 def _damaged(name: str, target: Path, what: str) -> UserError:

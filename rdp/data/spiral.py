@@ -10,6 +10,7 @@ from rdp.data.info import SPLITS, DatasetInfo
 _TURNS = 1.75  # as in TensorFlow Playground
 _NOISE = 0.1  # standard deviation of each coordinate; the arms' radius grows to 1
 
+BUNDLED = "generated"
 DATASETS = {
     "spiral": DatasetInfo(
         kind="vector",

@@ -1,69 +1,91 @@
-"""Fashion-MNIST (also at half its resolution) and CIFAR-10, read by torchvision's own classes from files whose
-checksums were verified."""
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, two of them also at half their resolution, read by torchvision's
+own classes from files whose checksums were verified."""
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from rdp import digest, rng
+from rdp import rng
+from rdp.data import published
 from rdp.data.info import DatasetInfo
 from rdp.errors import UserError
 
 _VALIDATION = 5000  # images of the published training set set aside for validation
 
+_FASHION_MNIST = DatasetInfo(
+    kind="image",
+    shape=(1, 28, 28),
+    classes=10,
+    sizes={"train": 55000, "validation": _VALIDATION, "test": 10000},
+    origin="Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747)",
+    licence="MIT",
+    download_bytes=30_878_645,
+)
+_CIFAR10 = DatasetInfo(
+    kind="image",
+    shape=(3, 32, 32),
+    classes=10,
+    sizes={"train": 45000, "validation": _VALIDATION, "test": 10000},
+    origin="CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)",
+    licence="none stated by its authors",
+    download_bytes=170_498_071,
+)
+_AVERAGED = ", each 2x2 pixels averaged"
+
 DATASETS = {
-    "fashion_mnist": DatasetInfo(
+    "mnist": DatasetInfo(
         kind="image",
         shape=(1, 28, 28),
         classes=10,
         sizes={"train": 55000, "validation": _VALIDATION, "test": 10000},
-        origin="Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747)",
-        licence="MIT",
+        origin="MNIST (Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-Based Learning Applied to Document "
+        "Recognition, Proc. IEEE 86, 1998)",
+        licence="commonly stated as CC BY-SA 3.0, copyright Y. LeCun and C. Cortes",
+        download_bytes=11_594_722,
     ),
-    "fashion_mnist_14": DatasetInfo(
-        kind="image",
-        shape=(1, 14, 14),
-        classes=10,
-        sizes={"train": 55000, "validation": _VALIDATION, "test": 10000},
-        origin="Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747), each 2x2 pixels averaged",
-        licence="MIT",
+    "fashion_mnist": _FASHION_MNIST,
+    "fashion_mnist_14": replace(_FASHION_MNIST, shape=(1, 14, 14), origin=_FASHION_MNIST.origin + _AVERAGED),
+    "cifar10": _CIFAR10,
+    "cifar10_16": replace(_CIFAR10, shape=(3, 16, 16), origin=_CIFAR10.origin + _AVERAGED),
+    "cifar100": replace(
+        _CIFAR10, classes=100, origin=_CIFAR10.origin.replace("CIFAR-10", "CIFAR-100"), download_bytes=169_001_437
     ),
-    "cifar10": DatasetInfo(
+    "svhn": DatasetInfo(
         kind="image",
         shape=(3, 32, 32),
         classes=10,
-        sizes={"train": 45000, "validation": _VALIDATION, "test": 10000},
-        origin="CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)",
-        licence="none stated by its authors",
-    ),
-    "cifar10_16": DatasetInfo(
-        kind="image",
-        shape=(3, 16, 16),
-        classes=10,
-        sizes={"train": 45000, "validation": _VALIDATION, "test": 10000},
-        origin="CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009), each 2x2 pixels "
-        "averaged",
-        licence="none stated by its authors",
+        sizes={"train": 68257, "validation": _VALIDATION, "test": 26032},  # its `extra` images are not used
+        origin="Street View House Numbers, cropped digits (Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu, "
+        "A. Y. Ng, Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011)",
+        licence="for non-commercial use only",
+        download_bytes=246_315_178,
     ),
 }
 
 _CLASSES = {
+    "mnist": "MNIST",
     "fashion_mnist": "FashionMNIST",
-    "fashion_mnist_14": "FashionMNIST",
     "cifar10": "CIFAR10",
-    "cifar10_16": "CIFAR10",
+    "cifar100": "CIFAR100",
+    "svhn": "SVHN",
 }
-_AVERAGED = {"fashion_mnist_14": 2, "cifar10_16": 2}  # pixels a side that are averaged into one
+_HALVES = {"fashion_mnist_14": "fashion_mnist", "cifar10_16": "cifar10"}
 
-# Fashion-MNIST's published checksums are of the compressed files, which torchvision checks when it downloads
-# and never again. These are of the uncompressed files it reads, taken from Debian's package of the dataset.
-_FASHION_MNIST_SHA256 = {
-    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-}
+
+def files(name: str, root: Path) -> list[Path]:
+    """The files that a dataset is read from, there or not."""
+    return published.paths(_CLASSES[_whole(name)], root)
+
+
+def verify(name: str, root: Path) -> list[str]:
+    """What is absent or damaged, in a line each."""
+    return list(published.problems(name, _CLASSES[_whole(name)], root))
+
+
+def fetch(name: str, root: Path) -> None:
+    """Download what is absent; raises `UserError` without a network."""
+    published.fetch(name, _CLASSES[_whole(name)], root)
 
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
@@ -72,15 +94,17 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     Raises:
         UserError: files that are absent, or whose checksum is not the published one.
     """
-    import torchvision.datasets
-
-    make = getattr(torchvision.datasets, _CLASSES[name])
-    _verify(name, make, root, download)
-    training, test = make(root, train=True), make(root, train=False)
-    train_x, train_y = _arrays(training, _AVERAGED.get(name, 1))
-    test_x, test_y = _arrays(test, _AVERAGED.get(name, 1))
+    if download:
+        fetch(name, root)
+    of = _CLASSES[_whole(name)]
+    for problem in published.problems(name, of, root):
+        raise UserError(problem)
+    published.extract(of, root)
+    averaged = 2 if name in _HALVES else 1
+    train_x, train_y = _arrays(_part(of, root, "train"), averaged)
+    test_x, test_y = _arrays(_part(of, root, "test"), averaged)
     # One split for all resolutions of a dataset.
-    order = rng.generator(0, f"split/{re.sub(r'_[0-9]+$', '', name)}").permutation(len(train_y))
+    order = rng.generator(0, f"split/{_whole(name)}").permutation(len(train_y))
     train, validation = order[:-_VALIDATION], order[-_VALIDATION:]
     return {
         "train_x": train_x[train],
@@ -92,37 +116,17 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     }
 
 
-def _verify(name: str, make: type, root: Path, download: bool) -> None:
-    """Check every file before a byte of it is decoded; fetch what is absent where that is allowed."""
-    files = _published(name, make, root)
-    if (processed := root / _CLASSES[name] / "processed").exists():
-        raise UserError(f"{processed}: torchvision reads this in place of files whose checksum is known; delete it")
-    absent = [path for path in files if not path.is_file()]
-    if absent and download:
-        try:
-            make(root, download=True)
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{root}: {name} is absent and could not be downloaded ({reason})") from None
-        absent = [path for path in files if not path.is_file()]
-    if absent:
-        raise UserError(f"{absent[0]}: no such file; {name} is needed: rdp data prepare {name}, with a network")
-    for path, (algorithm, expected) in files.items():
-        found = digest.of_file(path, algorithm)
-        if found != expected:
-            raise UserError(
-                f"{path}: damaged or not {name}'s file: {algorithm} {found}, published {expected}; "
-                f"delete it and run: rdp data prepare {name}"
-            )
+def _whole(name: str) -> str:
+    """The dataset at its full resolution."""
+    return _HALVES.get(name, name)
 
 
-def _published(name: str, make: type, root: Path) -> dict[Path, tuple[str, str]]:
-    """The files that torchvision reads, with algorithm and value of their checksums."""
-    if _CLASSES[name] == "FashionMNIST":
-        raw = root / "FashionMNIST" / "raw"
-        return {raw / file: ("sha256", sha256) for file, sha256 in _FASHION_MNIST_SHA256.items()}
-    listed = [*make.train_list, *make.test_list, [make.meta["filename"], make.meta["md5"]]]
-    return {root / make.base_folder / file: ("md5", md5) for file, md5 in listed}
+def _part(of: str, root: Path, part: str) -> object:
+    """The published training or test set as torchvision holds it."""
+    import torchvision.datasets
+
+    make = getattr(torchvision.datasets, of)
+    return make(root, split=part) if of == "SVHN" else make(root, train=part == "train")
 
 
 def _arrays(dataset: object, averaged: int) -> tuple[np.ndarray, np.ndarray]:
@@ -131,9 +135,13 @@ def _arrays(dataset: object, averaged: int) -> tuple[np.ndarray, np.ndarray]:
     Where ``averaged`` is above 1, squares of so many pixels a side become their mean, rounded to even at halves.
     """
     images = np.asarray(dataset.data)
-    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.shape[-1] == 3:  # CIFAR's; SVHN's channels come first already
+        images = images.transpose(0, 3, 1, 2)
     if averaged > 1:
         n, channels, height, width = images.shape
         squares = images.reshape(n, channels, height // averaged, averaged, width // averaged, averaged)
         images = np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
-    return np.ascontiguousarray(images), np.asarray(dataset.targets, dtype=np.int64)
+    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
+    return np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64)

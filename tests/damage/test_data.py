@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from rdp import digest
-from rdp.data import prepared, torchvision_images
+from rdp.data import prepared, published, torchvision_images
 
+from ..unit import sources
 from .conftest import HARMLESS, NAMED, refusal
 
-IDX = sorted(torchvision_images._FASHION_MNIST_SHA256)
+IDX = sorted(published.FASHION_MNIST_SHA256)
 CIFAR = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
 IMAGES = 20  # in a file that is made up
 slow = pytest.mark.slow  # torchvision takes seconds to load; the plainest of it is in tests/unit/test_data_images.py
@@ -47,11 +48,6 @@ def test_a_damaged_dataset_is_named_or_read_as_it_was(name: str, cases: int, spi
     try_damages(path, cases, look)
 
 
-def idx(array: np.ndarray) -> bytes:
-    """An array as Fashion-MNIST's files hold it."""
-    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">i4").tobytes() + array.tobytes()
-
-
 @pytest.fixture
 def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory with few images of noise in Fashion-MNIST's form, its checksums exchanged for theirs."""
@@ -59,9 +55,9 @@ def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     raw.mkdir(parents=True)
     for name in IDX:
         shape = (IMAGES, 28, 28) if "images" in name else (IMAGES,)
-        (raw / name).write_bytes(idx(draw.integers(0, 10, shape, dtype=np.uint8)))
+        (raw / name).write_bytes(sources.idx(draw.integers(0, 10, shape, dtype=np.uint8)))
     sums = {name: digest.of_file(raw / name) for name in IDX}
-    monkeypatch.setattr(torchvision_images, "_FASHION_MNIST_SHA256", sums)
+    monkeypatch.setattr(published, "FASHION_MNIST_SHA256", sums)
     return tmp_path
 
 
@@ -160,3 +156,45 @@ def test_a_pickle_that_would_do_something_and_is_not_the_published_one_does_noth
     assert not trace.exists()
     pickle.loads(path.read_bytes())
     assert trace.exists()  # so it would have
+
+
+FILES = [(name, i) for name, count in (("cifar100", 3), ("mnist", 4), ("svhn", 2)) for i in range(count)]
+
+
+@slow
+@pytest.mark.parametrize(("name", "number"), FILES)
+def test_a_damaged_file_of_another_dataset_is_named_before_it_is_read(
+    name: str, number: int, tmp_path: Path, try_damages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = sources.write(name, tmp_path, monkeypatch)
+    opened = []
+    part = torchvision_images._part
+    monkeypatch.setattr(torchvision_images, "_part", lambda *a: opened.append(a) or part(*a))
+    path = written.files[number]
+
+    def look() -> str:
+        said = refusal(torchvision_images.read, name, tmp_path, False)
+        assert said.startswith(f"{path}: damaged or not {name}'s file: md5 ")
+        return NAMED
+
+    try_damages(path, 10, look)
+    assert not opened
+    assert len(torchvision_images.read(name, tmp_path, False)["test_y"]) == sources.TEST
+    assert opened
+
+
+@slow
+@pytest.mark.parametrize("number", range(4))
+def test_a_damaged_extracted_file_is_not_read_in_place_of_what_is_published(
+    number: int, tmp_path: Path, try_damages: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MNIST's published checksums are of the compressed files."""
+    written = sources.write("mnist", tmp_path, monkeypatch)
+    torchvision_images.read("mnist", tmp_path, False)
+    path = written.files[number].with_suffix("")
+
+    def look() -> str:
+        assert refusal(torchvision_images.read, "mnist", tmp_path, False).startswith(f"{path}: damaged")
+        return NAMED
+
+    try_damages(path, 15, look)

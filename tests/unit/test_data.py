@@ -248,7 +248,7 @@ class TestPrepared:
         before = file.read_bytes(), manifest.read_bytes()
         prepared.prepare("spiral", results)
         assert (file.read_bytes(), manifest.read_bytes()) == before
-        assert sorted(p.name for p in file.parent.iterdir()) == ["data.safetensors", "manifest.json"]
+        assert sorted(p.name for p in file.parent.iterdir()) == [".lock", "data.safetensors", "manifest.json"]
 
     def test_an_absent_dataset_is_prepared_on_loading(self, tmp_path):
         prepared.load("spiral", tmp_path)

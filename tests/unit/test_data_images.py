@@ -2,13 +2,14 @@
 
 import gzip
 import pickle
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from rdp import data
+from rdp import data, places
 from rdp.data import prepared, torchvision_images
 from rdp.data.info import SPLITS
 from rdp.data.prepared import OFFLINE
@@ -95,6 +96,24 @@ class TestFashionMnist:
         assert half.mean == pytest.approx(full.mean, abs=0.1)
         assert half.std[0] < full.std[0]  # neighbours differ, so their means vary less
 
+    def test_compressed_files_that_were_put_there_by_hand_are_all_it_takes(self, tmp_path, monkeypatch):
+        """Compressed anew, as Debian's are, so that not even their checksums are the published ones."""
+        if not DEBIAN.is_dir():
+            pytest.skip(f"{DEBIAN} is absent (Debian package dataset-fashion-mnist)")
+        raw = tmp_path / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        for file in DEBIAN.glob("*.gz"):
+            shutil.copy(file, raw)
+        monkeypatch.setenv(OFFLINE, "1")
+        torchvision_images.fetch("fashion_mnist", tmp_path)
+        assert torchvision_images.verify("fashion_mnist", tmp_path) == []
+
+    def test_its_splits_are_fixed(self, fashion_files, tmp_path, monkeypatch):
+        monkeypatch.setenv("RDP_DATA", str(fashion_files))
+        monkeypatch.setenv(OFFLINE, "1")
+        found = prepared.load("fashion_mnist_14", tmp_path).digest
+        assert found == "bb2aafb043c8213f0c4a60b6772560642ed088562db71a9ecee2b12f15a9e138"
+
     @pytest.mark.parametrize(
         ("name", "damage"),
         [
@@ -109,7 +128,7 @@ class TestFashionMnist:
         file = damaged_fashion(name, damage)
         message = refused(tmp_path / "results", "fashion_mnist")
         assert str(file) in message
-        assert "rdp data prepare fashion_mnist" in message
+        assert "rdp data fetch fashion_mnist" in message
         assert not (tmp_path / "results").exists()
 
 
@@ -138,13 +157,13 @@ class TestAveraging:
         assert x.ravel().tolist() == image
 
 
-@pytest.mark.parametrize("name", ["fashion_mnist", "fashion_mnist_14", "cifar10"])
+@pytest.mark.parametrize("name", sorted(torchvision_images.DATASETS))
 def test_absent_files_are_named_when_nothing_may_be_downloaded(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RDP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv(OFFLINE, "1")
     message = refused(tmp_path / "results", name)
     assert str(tmp_path / "data") in message
-    assert f"rdp data prepare {name}" in message
+    assert f"rdp data fetch {name}" in message
     assert not (tmp_path / "results").exists()
 
 
@@ -162,6 +181,20 @@ CIFAR_FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches
 
 
 class TestCifar10:
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        ("name", "digest"),
+        [
+            ("cifar10", "5b1ab3db7e0b1795ef8760cd3770825b0093a7591db1b8c1fce12cdb7a807da9"),
+            ("cifar10_16", "61e4ef24c9f55bf8c03dc60933ba765e5721cff3191016379161e724efe8b6e9"),
+        ],
+    )
+    def test_the_splits_of_the_real_images_are_fixed(self, name, digest, tmp_path, monkeypatch):
+        if not all(path.exists() for path in torchvision_images.files(name, places.datasets())):
+            pytest.skip(f"CIFAR-10 is not in RDP_DATA ({places.datasets()})")
+        monkeypatch.setenv(OFFLINE, "1")
+        assert prepared.load(name, tmp_path).digest == digest
+
     def test_a_file_of_the_right_name_and_wrong_bytes_is_never_unpickled(self, tmp_path, monkeypatch):
         folder, trace = tmp_path / "cifar-10-batches-py", tmp_path / "unpickled"
         folder.mkdir()

@@ -141,7 +141,7 @@ def test_a_source_file_with_the_wrong_checksum(tmp_path: Path) -> None:
 def test_a_dataset_that_is_absent_and_may_not_be_fetched(dataset: str, tmp_path: Path) -> None:
     line = refusal(run(tmp_path, "rdp", "data", "prepare", dataset))
     assert "no such file" in line
-    assert f"rdp data prepare {dataset}" in line
+    assert f"rdp data fetch {dataset}" in line
     assert not (tmp_path / "results").exists()
 
 

@@ -48,8 +48,24 @@ def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
     done = fresh.run("rdp", "train", "fashion.yaml", "resnet20/fashion_mnist/vanilla", RDP_DATA="absent")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "fashion_mnist is needed: rdp data prepare fashion_mnist, with a network" in done.stderr
+    assert "fashion_mnist is needed: rdp data fetch fashion_mnist, with a network" in done.stderr
     assert not (fresh.root / "absent").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offline", [True, False])
+def test_snakemake_says_which_data_are_absent_and_what_gets_them(offline: bool, fresh: Project) -> None:
+    """With ``RDP_OFFLINE`` set, and where there is no network at all."""
+    study = fresh.root / "fashion.yaml"
+    study.write_text(MINIATURE.replace("[digits]", "[fashion_mnist]"))
+    command = ["snakemake", "--cores", "2", "--until", "prepare_data", "--config", "study=fashion.yaml"]
+    environment = {"RDP_DATA": "absent"} | ({"RDP_OFFLINE": "1"} if offline else {})
+    done = fresh.run(*([] if offline else ALONE), *command, **environment)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("rdp: "))
+    assert line.startswith("rdp: absent/FashionMNIST/raw/train-images-idx3-ubyte")
+    assert "rdp data fetch fashion_mnist" in line
+    assert (fresh.root / "results" / "data" / "spiral" / "manifest.json").exists()
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ rule prepare_data:
         "../../envs/rdp.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=6000,
         runtime=60,
     shell:
-        "rdp data prepare {wildcards.dataset} > {log:q} 2>&1"
+        # Which command gets absent data must not be found out from a log.
+        "rdp data prepare {wildcards.dataset} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 2; }}"
