@@ -135,6 +135,8 @@ def receipts(seeds):
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
 if BUNDLE:
     RECEIPTS = [f"{RESULTS}/{MARK}"]
+# A report of recorded results says whether this checkout would train them with the code that did.
+TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if BUNDLE else ""
 DATA = [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells]
 PROBES = [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes]
 SPEED = f"{HOME}/speed.parquet"
