@@ -15,7 +15,7 @@ def fresh(project: Project, tmp_path: Path) -> Project:
     """A project with the bundle of the finished study, and no result, no data and no study file of its own."""
     done = project.run("rdp", "record", "mini")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("results/recorded/mini: 12 files, ")
+    assert done.stdout.startswith("results/recorded/mini: 10 files, ")
     other = copy_project(tmp_path / "fresh")
     other.study.unlink()
     shutil.copytree(project.root / "results/recorded/mini", other.root / "results/recorded/mini")

@@ -3,7 +3,7 @@
 
 rule measure_probe:
     input:
-        rules.collect_records.output.records,
+        f"{HOME}/records.parquet",
     output:
         f"{HOME}/probes/{{probe}}.parquet",
     log:
