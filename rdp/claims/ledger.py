@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rdp import sealed
 from rdp.claims import model
+from rdp.errors import UserError
 from rdp.store import timestamp
 
 NEVER = "never"  # later than any time of day, as text too
@@ -40,6 +41,8 @@ def kept(results: Path) -> dict[str, str]:
 def keep(times: dict[str, str], results: Path) -> None:
     """Take over what `kept` told elsewhere, of runs that were trained there."""
     for name, seen in times.items():
+        if not _NAME.fullmatch(name):
+            raise UserError(f"{_path('', results)}: no name of a claim's text: {name}")
         sealed.write(_path(name, results), f"{seen} {sealed.BLANK}\n".encode(), _OF)
 
 

@@ -6,7 +6,7 @@
         manifest.json               machine, versions, commits, times; cells; the SHA-256 of every other file; a seal
         <study>.yaml                the study's file, as it was
         records.jsonl.xz            every record, one a line, those of sweeps first
-        predictions.xz              the runs' predictions.safetensors, in that order, masked with the labels
+        predictions.xz              the runs' predictions.safetensors, in that order
         labels/<dataset>.safetensors.xz    labels of the test split
         datasets/<dataset>.json     the manifest of the dataset
         sweeps.json.xz              what each sweep chose, where there are any
@@ -25,8 +25,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from rdp import digest, files, places, study
 from rdp.errors import UserError, choices
@@ -158,18 +156,6 @@ def write(folder: Path, manifest: dict[str, Any], contents: dict[str, bytes]) ->
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
     return load(folder)
-
-
-def masked(predictions: bytes, labels: np.ndarray) -> bytes:
-    """A predictions file, of which the int16 predictions that end it are XORed with the labels; done twice, itself.
-
-    Right predictions become zeros, which take a fifth of the room.
-    """
-    size = 2 * len(labels)
-    if len(predictions) < size:
-        return predictions
-    tail = np.frombuffer(predictions[len(predictions) - size :], "<i2") ^ labels.astype("<i2")
-    return predictions[: len(predictions) - size] + tail.tobytes()
 
 
 def cells(specs: Iterable[RunSpec]) -> dict[str, list[int]]:

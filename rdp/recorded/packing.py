@@ -19,6 +19,7 @@ from rdp.states import states
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
 
+PREDICTIONS = "predictions.safetensors"  # of a run
 _DONE = ("completed", "diverged")
 
 
@@ -91,12 +92,11 @@ def _records(
     lines, predictions = [], []
     for spec in bundle.runs(plan):
         content = b""
-        if "predictions.safetensors" in records[spec.run].files:
+        if PREDICTIONS in records[spec.run].files:
             found = store.arrays(spec.run, records[spec.run], "predictions")["test"]
             if not accuracy_fits(records[spec.run], found, labels[spec.dataset]):
                 raise UserError(f"{spec.run}: its predictions do not give the accuracy of its record")
-            raw = (store.folder(spec.run) / "predictions.safetensors").read_bytes()
-            content = bundle.masked(raw, labels[spec.dataset])
+            content = (store.folder(spec.run) / PREDICTIONS).read_bytes()
         record = files.read_json(store.folder(spec.run) / "record.json")
         lines.append(_json({"run": spec.run, "predictions": len(content), "record": record}, indent=None))
         predictions.append(content)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import load
 
 from rdp import digest, files, recorded
@@ -14,7 +15,7 @@ from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.recorded import bundle
 from rdp.recorded.bundle import Bundle
-from rdp.recorded.packing import accuracy_fits
+from rdp.recorded.packing import PREDICTIONS, accuracy_fits
 from rdp.spec import RunSpec
 from rdp.store import Store
 from rdp.study import Plan
@@ -43,9 +44,10 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
     recorded.mark(results, told, whole=False)  # first, so that what a killed job leaves is known to be its own
     for room in rooms:
         shutil.rmtree(room, ignore_errors=True)
-    told["labels"] = {name: _labels(found, name, results) for name in {cell.dataset: None for cell in plan.cells}}
+    labels = {name: _labels(found, name, results) for name in {cell.dataset: None for cell in plan.cells}}
+    told["labels"] = {name: digest.of_arrays(arrays) for name, arrays in labels.items()}
     for spec, line, predictions in _lines(found, plan):
-        _run(found, spec, line, predictions, results)
+        _run(found, spec, line, predictions, labels[spec.dataset]["test"], store)
     if plan.sweep:
         for cell, choice in json.loads(found.content(bundle.SWEEPS)).items():
             if cell in {spec.cell for spec in plan.specs}:
@@ -58,16 +60,16 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
     return recorded.mark(results, told, whole=True)
 
 
-def _labels(found: Bundle, name: str, results: Path) -> str:
-    """Unpack the labels of a dataset and its manifest; returns their digest."""
+def _labels(found: Bundle, name: str, results: Path) -> dict[str, np.ndarray]:
+    """Unpack the labels of a dataset, shape (m,), and its manifest."""
     _keep(prepared.folder(name, results) / "manifest.json", found.content(f"datasets/{name}.json"))
     content = found.content(f"labels/{name}.safetensors.xz")
     _keep(recorded.labels_file(name, results), content)
-    return digest.of_arrays(load(content))
+    return load(content)
 
 
 def _lines(found: Bundle, plan: Plan) -> Iterator[tuple[RunSpec, dict[str, Any], bytes]]:
-    """Each run of the study, its line among the records, and its predictions, masked."""
+    """Each run of the study, its line among the records, and its predictions' file."""
     lines = found.content(bundle.RECORDS).splitlines()
     predictions, at, runs = found.content(bundle.PREDICTIONS), 0, bundle.runs(plan)
     if len(lines) != len(runs):
@@ -79,19 +81,19 @@ def _lines(found: Bundle, plan: Plan) -> Iterator[tuple[RunSpec, dict[str, Any],
         at = end
 
 
-def _run(found: Bundle, spec: RunSpec, line: dict[str, Any], predictions: bytes, results: Path) -> None:
+def _run(
+    found: Bundle, spec: RunSpec, line: dict[str, Any], predictions: bytes, labels: np.ndarray, store: Store
+) -> None:
     """Unpack one run, and hold it to its own digests."""
-    store = Store(results)
+    folder = store.folder(spec.run)
     try:
         if line["run"] != spec.run or line["record"]["identity"]["spec"] != spec.spec_digest:
             raise UserError(f"the record of {line['run']} is in the place of {spec.run}")
-        files.write_json(store.folder(spec.run) / "record.json", line["record"])
+        files.write_json(folder / "record.json", line["record"])
         record = store.read(spec.run)
-        if predictions:
-            labels = load(found.content(f"labels/{spec.dataset}.safetensors.xz"))["test"]
-            _keep(store.folder(spec.run) / "predictions.safetensors", bundle.masked(predictions, labels))
-            there = store.arrays(spec.run, record, "predictions")["test"]
-            if not accuracy_fits(record, there, labels):
+        if PREDICTIONS in record.files:
+            _keep(folder / PREDICTIONS, predictions)
+            if not accuracy_fits(record, store.arrays(spec.run, record, "predictions")["test"], labels):
                 raise UserError(f"{spec.run}: its predictions do not give the accuracy of its record")
         store.write_receipt(spec.run, record)
     except UserError as error:

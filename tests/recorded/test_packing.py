@@ -74,16 +74,6 @@ def test_a_bundle_says_where_its_runs_were_trained(packed: Bundle, plan: Plan) -
     assert bundle.size(packed) < 100_000
 
 
-def test_right_predictions_are_zeros_and_all_come_back() -> None:
-    labels = np.arange(100) % 10
-    predictions = np.where(np.arange(100) < 90, labels, 3).astype("<i2")
-    whole = b"a header" + predictions.tobytes()
-    masked = bundle.masked(whole, labels)
-    assert masked[8 : 8 + 180] == bytes(180)
-    assert bundle.masked(masked, labels) == whole
-    assert bundle.masked(b"short", labels) == b"short"
-
-
 def test_recorded_results_are_told_in_sentences_and_others_are_not(
     packed: Bundle, plan: Plan, results: Path, rebuilt: Path
 ) -> None:

@@ -69,7 +69,8 @@ def test_a_bundle_in_the_place_of_another_is_named(
 
 def reseal(found: Bundle, name: str, change: Callable[[bytes], bytes]) -> Bundle:
     """What somebody makes who changes a file and knows how manifests are sealed."""
-    content = lzma.compress(change(found.content(name)))
+    content = change(found.content(name))
+    content = lzma.compress(content) if name.endswith(".xz") else content
     (found.folder / name).write_bytes(content)
     manifest = found.manifest
     manifest["files"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -85,7 +86,7 @@ def reseal(found: Bundle, name: str, change: Callable[[bytes], bytes]) -> Bundle
         (bundle.RECORDS, lambda c: b"".join(sorted(c.splitlines(True))), "is in the place of"),
         (bundle.RECORDS, lambda c: b"".join(c.splitlines(True)[1:]), "35 records of 36 runs"),
         (bundle.PREDICTIONS, lambda c: c[:-1] + bytes([c[-1] ^ 1]), "not the file its record was made with"),
-        ("labels/digits.safetensors.xz", lambda c: c[:-2] + bytes([c[-2] ^ 1]) + c[-1:], "not the file its record"),
+        ("labels/digits.safetensors.xz", lambda c: c[:-2] + bytes([c[-2] ^ 1]) + c[-1:], "do not give the accuracy"),
     ],
     ids=["number", "time", "order", "fewer", "prediction", "label"],
 )
@@ -103,6 +104,13 @@ def test_a_name_outside_the_bundle_is_refused(copy: Bundle) -> None:
         manifest = copy.manifest | {"files": {name: {"bytes": 0, "sha256": ""}}}
         (copy.folder / bundle.MANIFEST).write_text(json.dumps(digest.seal(manifest)))
         assert "names a file outside a bundle" in refusal(bundle.load, copy.folder)
+
+
+def test_a_claim_seen_at_a_place_outside_the_results_is_refused(copy: Bundle, plan: Plan, tmp_path: Path) -> None:
+    forged = reseal(copy, bundle.CLAIMS, lambda content: b'{"../../../outside": "2020-01-01T00:00:00Z"}')
+    said = refusal(unpacking.write, forged, plan, tmp_path / "rebuilt")
+    assert "no name of a claim's text: ../../../outside" in said
+    assert not (tmp_path / "outside").exists()
 
 
 def test_a_study_that_asks_for_other_runs_than_its_bundle_is_refused(copy: Bundle, plan: Plan, tmp_path: Path) -> None:
