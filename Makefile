@@ -46,4 +46,4 @@ lock: env
 		--upgrade --python-version 3.11 --group dev pyproject.toml --output-file envs/requirements.lock
 
 clean:
-	rm -rf .venv .snakemake results/quick results/store results/data results/logs
+	rm -rf .venv .snakemake results/quick results/store results/data results/logs results/rebuilt

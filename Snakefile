@@ -3,6 +3,7 @@
 #   snakemake --cores all                                     the quick study, on this machine
 #   snakemake --cores all --config study=NAME                 another one from config/studies/
 #   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
+#   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME, with nothing to train
 
 from snakemake.utils import min_version
 
@@ -13,15 +14,25 @@ container: "envs/rdp.sif"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
+
+
+if BUNDLE:
+
+    include: "workflow/rules/recorded.smk"
+
+else:
+
+    include: "workflow/rules/data.smk"
+    include: "workflow/rules/train.smk"
+    include: "workflow/rules/measure.smk"
+
+
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/report.smk"
 
 
 localrules:
     all,
-    prepare_data,
 
 
 rule all:

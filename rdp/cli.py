@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rdp import bench, leases, places, study
+from rdp import bench, leases, places, recorded, study
 from rdp.errors import Terminated, UserError, choices
 from rdp.spec import RunSpec
 
@@ -103,6 +103,7 @@ def train(
     """Train runs of a study, each unless its record is there already."""
     planned = study.load(name)
     specs = select(planned, runs or [])
+    recorded.refuse(places.results())
     from rdp.claims import ledger  # after what was asked for is known to be good: numpy and all that take seconds
     from rdp.side_by_side import run_job
 
@@ -130,6 +131,7 @@ def tune(
     chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
     if not chosen:
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
+    recorded.refuse(results)
     from rdp import tuning
     from rdp.claims import ledger
     from rdp.side_by_side import run_job
@@ -152,6 +154,7 @@ def retry(name: StudyArgument) -> None:
     from rdp.store import Store
 
     planned = study.load(name)
+    recorded.refuse(places.results())
     store = Store(places.results())
     failed = [
         spec for spec, state in states(planned, places.results(), verify=True) if state.status in {"failed", "damaged"}
@@ -194,15 +197,18 @@ def probe(
     cores: Annotated[int, typer.Option(min=1, help="to measure cells side by side on")] = 1,
 ) -> None:
     """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
+    planned = study.load(name)
+    recorded.refuse(places.results())
     from rdp import measure
 
-    measure.write(study.load(name), probe_name, places.results(), cores)
+    measure.write(planned, probe_name, places.results(), cores)
 
 
 @app.command()
 def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     """Measure the training throughput of a study's methods side by side: speed.parquet."""
     planned = study.load(name)
+    recorded.refuse(places.results())
     with leases.gpus(gpus, _tell):
         from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
 
@@ -234,9 +240,10 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
 
     if not from_tables:
         records.write(planned, results)
-        for measured in planned.study.probes:
+        measurable = not recorded.holds(results)  # else what was measured came with the records
+        for measured in planned.study.probes if measurable else ():
             measure.write(planned, measured, results)
-        if planned.study.speed_rounds:
+        if planned.study.speed_rounds and measurable:
             from rdp.bench import study as measurements
 
             measurements.write(planned, results)
@@ -246,6 +253,37 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         told.write(loaded)
     print(page.write(planned, results))
     print(paper.write(planned, results))
+
+
+@app.command()
+def record(
+    name: StudyArgument,
+    to: Annotated[str | None, typer.Option(metavar="DIR", help="by default results/recorded/STUDY")] = None,
+) -> None:
+    """Pack a study's results into a bundle small enough to be committed, from which its report is made again."""
+    planned = study.load(name)
+    folder = places.named(to) if to else Path("results") / "recorded" / planned.name
+    from rdp.recorded import bundle, packing
+
+    made = packing.write(planned, places.results(), folder)
+    print(f"{made.folder}: {len(made.files) + 1} files, {bundle.size(made) / 1000:,.1f} kB")
+
+
+@app.command()
+def unpack(
+    name: StudyArgument,
+    to: Annotated[
+        str | None, typer.Option(metavar="DIR", help="a results directory; by default results/rebuilt/STUDY")
+    ] = None,
+) -> None:
+    """Verify a study's recorded bundle, and unpack it into a results directory of its own."""
+    from rdp.recorded import bundle, unpacking
+
+    found = bundle.find(name)
+    planned = bundle.plan(found, name)
+    results = places.results(to or str(places.results() / "rebuilt" / planned.name))
+    unpacking.write(found, planned, results)
+    print(f"{results}: for its report, RDP_RESULTS={results} rdp report {planned.file}")
 
 
 @app.command()

@@ -42,6 +42,12 @@ def studies() -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
+def bundles() -> dict[str, Path]:
+    """Folders of recorded results by study: the project's own, and those in the working directory, which come first."""
+    folders = (ROOT / "results" / "recorded", Path("results") / "recorded")
+    return {path.name: path for f in folders for path in sorted(f.glob("*")) if path.is_dir() and path.name != "bench"}
+
+
 def claims() -> Path:
     """The file of claims: the working directory's own, or the project's."""
     own = Path("config") / "claims.yaml"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import data, fingerprint, models, sealed
+from rdp import data, fingerprint, models, recorded, sealed
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -179,7 +179,8 @@ def _examined(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None
     record, file_digest = found
     if record.identity["spec"] != spec.spec_digest:
         return None, "damaged: the record is of another run", None
-    if record.identity["code"] != fingerprint.code_of(spec):
+    # What is recorded was made by the code of some commit, and the report says whether that is this checkout's.
+    if record.identity["code"] != fingerprint.code_of(spec) and not recorded.holds(store.root.parent):
         return None, "made by other code than this checkout's; train it again, or check out its commit", None
     return record, None, file_digest
 
@@ -216,6 +217,8 @@ def _row(spec: RunSpec, record: RunRecord | None, problem: str | None, file_dige
     for name in ("data", "stack"):
         row[f"{name}_digest"] = record.identity[name] if record else None
     row["digest"] = record.digest if record else None
+    if record:
+        row["code_digest"] = record.identity["code"]
     return row
 
 

@@ -19,7 +19,8 @@ from rdp.spec import Recipe, RunSpec, Seed, Tuning
 from rdp.validation import Strict, check_names, read_mapping, validate
 
 VANILLA = "vanilla"  # the baseline of a study that names no other
-TAKEN = frozenset({"bench", "data", "logs", "store"})  # what else has a folder of its own under the results
+# What else has a folder of its own under the results.
+TAKEN = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "store"})
 _MOST = 100_000  # runs of a study, each of which is planned one by one
 
 Device = Literal["auto", "cpu", "cuda"]

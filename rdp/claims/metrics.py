@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from rdp import data, models, theory
+from rdp import data, models, recorded, theory
 from rdp.claims.model import Part
 from rdp.data import prepared
 from rdp.errors import UserError
@@ -178,7 +179,7 @@ class Records:
         spec = next(spec for spec in cell.specs if spec.seed == seed)
         if spec.run not in self._right:
             if cell.dataset not in self._labels:
-                self._labels[cell.dataset] = prepared.load(cell.dataset, self.tables.results).labels("test")
+                self._labels[cell.dataset] = _labels(cell.dataset, self.tables.results)
             labels = self._labels[cell.dataset]
             record, problem = readable(self.store, spec)
             if record is None:
@@ -205,6 +206,13 @@ class Records:
         effect = Measured(centre=centre, low=low, high=high, rounds=int(found["rounds"]))
         measured = found["measured"] if isinstance(found.get("measured"), str) else None
         return Evidence(effect, measured_on=(cell.specs[0].run, other.specs[0].run), measured_at=measured)
+
+
+def _labels(dataset: str, results: Path) -> np.ndarray:
+    """The labels of a dataset's test split, shape (m,); recorded results have no more of it."""
+    if recorded.holds(results):
+        return recorded.labels(dataset, results)
+    return prepared.load(dataset, results).labels("test")
 
 
 def _ring(n: int) -> float:

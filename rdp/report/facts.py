@@ -2,11 +2,14 @@
 
 import json
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from rdp.report.forms import DASH, ranges
+from rdp import fingerprint, recorded
+from rdp.claims.words import count
+from rdp.report.forms import DASH, listed, ranges
 from rdp.study import Plan
 
 _REASONS = 2  # of a cell's runs, that a table still tells one by one
@@ -21,6 +24,42 @@ def machines(table: pd.DataFrame) -> list[dict[str, Any]]:
         device = ", ".join(told_of.pop(name) for name in ("device", "instructions") if name in told_of)
         rows.append({"runs": runs, "device": device, "versions": ", ".join(f"{k} {v}" for k, v in told_of.items())})
     return rows
+
+
+def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
+    """In sentences, where results came from that were recorded and not trained here; none for those that were."""
+    if not recorded.holds(results):
+        return []
+    told = recorded.origin(results)
+    devices = "; ".join(
+        f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
+    )
+    swept = f", and {told['runs']['of sweeps']} of sweeps" if told["runs"]["of sweeps"] else ""
+    commits = f"commit {listed(told['commits'])}" if told["commits"] else "a commit that is not known"
+    when = f"from {told['started']} to {told['ended']}" if told["started"] and told["ended"] else "at unknown times"
+    packed = told["packed_on"]
+    memory = f"{packed['memory_bytes'] / 1e9:.0f} GB of memory"
+    return [
+        "Nothing was trained or measured to make this report. Its records are those of "
+        f"{count(len(table), 'run')}{swept}, trained {when} at {commits}: {devices}.",
+        f"They were packed on a machine with {count(packed['cores'], 'core')} and {memory} ({packed['system']}), at "
+        f"commit {packed['commit'] or 'unknown'}. Every file was verified by a manifest of which the seal begins with "
+        f"{told['seal_of_bundle'][:12]}.",
+        _code(plan, table),
+    ]
+
+
+def _code(plan: Plan, table: pd.DataFrame) -> str:
+    """Whether this checkout would train recorded runs with the code that did."""
+    digests = dict(zip(table["run"], table["code_digest"], strict=True))
+    other = sum(digests[spec.run] != fingerprint.code_of(spec) for spec in plan.specs)
+    if not other:
+        return "The training code of this checkout is the one that made them."
+    which = "any of them" if other == len(table) else f"{other} of the {count(len(table), 'run')}"
+    return (
+        f"The training code of this checkout is not the one that made {which}: their numbers are those of their "
+        "commit; tables, figures and verdicts are made from them by this checkout."
+    )
 
 
 def unfinished(plan: Plan, table: pd.DataFrame) -> list[dict[str, str]]:

@@ -26,7 +26,8 @@ def write(plan: Plan, results: Path) -> Path:
     efficient = list(efficiency.efficiencies(plan, table))
     sheets.write(folder / "tables", cells, efficient, claims)
     path = folder / "report" / "index.html"
-    text = render(plan, table, history, claims, cells, efficient, folder / "figures")
+    recording = facts.recording(plan, table, results)
+    text = render(plan, table, history, claims, cells, efficient, folder / "figures", recording)
     with files.whole(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
@@ -40,8 +41,12 @@ def render(
     cells: list[summary.CellSummary],
     efficient: list[efficiency.Efficiency],
     drawn: Path,
+    recording: list[str],
 ) -> str:
-    """The page as text. A name that the template uses and nothing fills stops it, by name."""
+    """The page as text; ``recording`` says of recorded results where they came from.
+
+    A name that the template uses and nothing fills stops it, by name.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(places.templates()),
         autoescape=True,
@@ -71,6 +76,7 @@ def render(
         comparisons=summary.comparisons(cells),
         efficient=efficient,
         figures=figures,
+        recording=recording,
         unfinished=facts.unfinished(plan, table),
         machines=facts.machines(table),
         commits=sorted(table["commit"].dropna().unique()),

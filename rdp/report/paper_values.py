@@ -72,6 +72,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "entries": _entries(plan),
         "shared": _recipes(plan)[0],
         "recipes": _recipes(plan)[1],
+        "recording": facts.recording(plan, table, results),
         "machines": facts.machines(table),
         "unfinished": facts.unfinished(plan, table),
         "largest": max((cell.parameters for cell in cells), default=float("nan")),

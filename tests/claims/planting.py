@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from rdp import data, digest, files, fingerprint, records, sealed, study, tables
+from rdp import data, digest, files, fingerprint, records, sealed, study, tables, tuning
 from rdp.claims.metrics import closed_form
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -98,11 +98,14 @@ def plant(plan: Plan, results: Path, world: World) -> tables.Tables:
     for cell in plan.cells:
         for spec in cell.specs:
             plant_run(store, cell, spec, world)
+        swept = []
         for spec in cell.specs[0].candidates():
             loss = world.value("loss", cell.label, spec.seed, 0.4)
             # The first rate of the sweep is the worse one.
             loss += 0.3 * (spec.recipe.learning_rate == 0.05)
-            _commit(store, spec, "completed", _numbers(spec, loss))
+            swept.append(_commit(store, spec, "completed", _numbers(spec, loss)))
+        if swept:
+            tuning.write(cell.specs[0], swept, results)
     for probe, rows in (
         ("feature_reuse", _feature_reuse),
         ("dissipating_inputs", _dissipating_inputs),
@@ -143,21 +146,24 @@ def plant_run(store: Store, cell: Cell, spec: RunSpec, world: World) -> None:
 
 def _numbers(spec: RunSpec, loss: float) -> dict[str, Any]:
     epoch = {"epoch": 1, "step": 9, "train_loss": loss * float(np.log(data.info(spec.dataset).classes))}
-    epoch |= {"train_accuracy": 0.5, "validation_loss": 1.0, "validation_accuracy": 0.5}
+    epoch |= {"train_accuracy": 0.5, "validation_loss": loss, "validation_accuracy": 0.5}
     return {"learning_rate": 0.1, "steps": 9, "examples": 450, "unit_updates": 9.0, "history": [epoch]}
 
 
 def _commit(
     store: Store, spec: RunSpec, status: str, numbers: dict[str, Any], predictions: dict[str, np.ndarray] | None = None
-) -> None:
-    identity = {"spec": spec.spec_digest, "data": "0" * 64, "code": fingerprint.code_of(spec), "stack": "0" * 64}
+) -> RunRecord:
+    trained_on = digest.of_arrays({"test_y": _labels()})
+    identity = {"spec": spec.spec_digest, "data": trained_on, "code": fingerprint.code_of(spec), "stack": "0" * 64}
     telemetry = {"started": "2020-01-01T00:00:00Z", "stack": {"device": "a machine"}}
     attempt = store.new_attempt(spec.run)
     if predictions:
         save_file(predictions, attempt / "predictions.safetensors")
     reason = None if status == "completed" else "planted"
     record = RunRecord(spec.model_dump(mode="json"), identity, status, reason, numbers, telemetry)
-    store.write_receipt(spec.run, store.commit(spec.run, attempt, record))
+    record = store.commit(spec.run, attempt, record)
+    store.write_receipt(spec.run, record)
+    return record
 
 
 def _labels() -> np.ndarray:

@@ -98,8 +98,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ["probe", "tiny.yaml", "--", "NAME"],
         ["plot", "tiny.yaml", "--", "NAME"],
         ["data", "prepare", "--", "NAME"],
+        ["unpack", "--", "NAME"],
     ],
-    ids=["study", "study to train", "run", "receipt", "probe", "figure", "dataset"],
+    ids=["study", "study to train", "run", "receipt", "probe", "figure", "dataset", "bundle"],
 )
 def test_a_name_of_nothing_is_refused_in_a_line_and_leaves_no_file(
     command: list[str], name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -260,4 +261,4 @@ def test_every_word_of_a_rule_that_comes_from_outside_is_quoted() -> None:
     for line in lines:
         words = set(re.findall(r"\{(.*?)\}", line))
         assert all(word.endswith(":q") or word in safe for word in words), line
-        assert set(re.findall(r"\$\w+|.\$\w+.", line)) <= {'"$RDP_STUDY"'}, line
+        assert set(re.findall(r"\$\w+|.\$\w+.", line)) <= {'"$RDP_STUDY"', '"$RDP_RESULTS"'}, line

@@ -26,58 +26,13 @@ rule collect_records:
         'rdp collect "$RDP_STUDY" > {log:q} 2>&1'
 
 
-rule measure_probe:
-    input:
-        rules.collect_records.output.records,
-    output:
-        f"{HOME}/probes/{{probe}}.parquet",
-    log:
-        f"{LOGS}/{PLAN.name}/measure_{{probe}}.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/measure_{{probe}}.tsv"
-    conda:
-        "../../envs/rdp.yaml"
-    threads: 4 * PLAN.study.threads
-    resources:
-        mem_mb=6000,
-        runtime=60,
-    params:
-        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}") + code_of("rdp.measure"),
-    shell:
-        'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
-
-
-rule measure_speed:
-    input:
-        [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells],
-        # Last, and alone: what trains beside it would share its caches.
-        RECEIPTS,
-    output:
-        f"{HOME}/speed.parquet",
-    log:
-        f"{LOGS}/{PLAN.name}/measure_speed.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/measure_speed.tsv"
-    conda:
-        "../../envs/rdp.yaml"
-    threads: workflow.resource_settings.cores or 1  # unknown to snakemake --report
-    resources:
-        mem_mb=3000,
-        runtime=60,
-        gpu=gpus_of_job,
-    params:
-        code=code_of("rdp.bench.study"),
-    shell:
-        'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'
-
-
 rule decide_claims:
     input:
         CLAIMS,
         rules.collect_records.output,
-        [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes],
-        rules.measure_speed.output if PLAN.study.speed_rounds else [],
-        [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells],
+        PROBES,
+        SPEED if PLAN.study.speed_rounds else [],
+        DATA,
     output:
         report(
             f"{HOME}/claims.json",
@@ -110,7 +65,7 @@ for source, figures in SHEETS.items():
         input:
             tables=rules.collect_records.output,
             probe=[f"{HOME}/probes/{source}.parquet"] if source in PLAN.study.probes else [],
-            speed=rules.measure_speed.output if source == "speed" else [],
+            speed=SPEED if source == "speed" else [],
             benchmarks=BENCHMARKS if source == "records" else [],
         output:
             [

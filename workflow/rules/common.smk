@@ -6,24 +6,32 @@ from pathlib import Path
 
 from rdp import bench, files, fingerprint, lock, needs, places, spec, study
 from rdp.errors import Terminated, UserError, choices
+from rdp.recorded import MARK, bundle
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
 
-KEYS = ("study", "results", "device")
+KEYS = ("study", "results", "device", "records")
 for key in config:
     if key not in KEYS:
         raise WorkflowError(f"--config {key}: unknown; {choices(key, KEYS)}")
 STUDY = str(config.get("study", "quick"))
+RECORDS = str(config.get("records", "trained"))
+if RECORDS not in ("trained", "recorded"):
+    raise WorkflowError(f"--config records={RECORDS}: {choices(RECORDS, ('trained', 'recorded'))}")
 if "device" in config:
     os.environ.update(RDP_DEVICE=str(config["device"]))
 
 try:
-    PLAN = study.load(STUDY)
+    BUNDLE = bundle.find(STUDY) if RECORDS == "recorded" else None
+    PLAN = bundle.plan(BUNDLE, STUDY) if BUNDLE else study.load(STUDY)
     DEVICE = PLAN.device
     RESULTS = str(places.results(str(config.get("results") or "")))
     if RESULTS == "." or RESULTS.startswith("-"):
         # Paths below would begin with a dot, which Snakemake strips or not, or like an option of `rdp`.
         RESULTS = os.path.abspath(RESULTS)
+    if BUNDLE:
+        # Apart from what was trained here, and from other bundles, which may have the same runs of another machine.
+        STUDY, RESULTS = str(PLAN.file), f"{RESULTS}/rebuilt/{PLAN.name}"
     for path in (RESULTS, str(PLAN.file)):
         if set(path) & set("{}"):
             raise UserError(f"{path}: Snakemake takes braces for wildcards; a path without them is needed")
@@ -128,7 +136,15 @@ def receipts(seeds):
     return [f"{RESULTS}/store/{{cell}}/seed-{seed:04d}.json" for seed in seeds]
 
 
+# What says that the records are there: a receipt a run, or the mark of those that were unpacked.
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
+if BUNDLE:
+    RECEIPTS = [f"{RESULTS}/{MARK}"]
+# A report of recorded results says whether this checkout would train them with the code that did.
+TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if BUNDLE else ""
+DATA = [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells]
+PROBES = [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes]
+SPEED = f"{HOME}/speed.parquet"
 
 
 onstart:

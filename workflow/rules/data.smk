@@ -1,6 +1,10 @@
 # Datasets: read, verified and kept once, on the machine that runs Snakemake, which may have a network.
 
 
+localrules:
+    prepare_data,
+
+
 rule prepare_data:
     output:
         # Not removed before the job starts: another study's snakemake may be about to read them.

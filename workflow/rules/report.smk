@@ -53,6 +53,6 @@ rule write_report:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.report.page") + code_of("rdp.report.paper"),
+        code=code_of("rdp.report.page") + code_of("rdp.report.paper") + TRAINING,
     shell:
         'rdp report "$RDP_STUDY" --from-tables > {log:q} 2>&1'

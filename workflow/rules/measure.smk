@@ -1,0 +1,46 @@
+# Measurements beside training: probes on networks, the methods' throughput side by side.
+
+
+rule measure_probe:
+    input:
+        f"{HOME}/records.parquet",
+    output:
+        f"{HOME}/probes/{{probe}}.parquet",
+    log:
+        f"{LOGS}/{PLAN.name}/measure_{{probe}}.log",
+    benchmark:
+        f"{LOGS}/{PLAN.name}/measure_{{probe}}.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    threads: 4 * PLAN.study.threads
+    resources:
+        mem_mb=6000,
+        runtime=60,
+    params:
+        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}") + code_of("rdp.measure"),
+    shell:
+        'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
+
+
+rule measure_speed:
+    input:
+        DATA,
+        # Last, and alone: what trains beside it would share its caches.
+        RECEIPTS,
+    output:
+        SPEED,
+    log:
+        f"{LOGS}/{PLAN.name}/measure_speed.log",
+    benchmark:
+        f"{LOGS}/{PLAN.name}/measure_speed.tsv"
+    conda:
+        "../../envs/rdp.yaml"
+    threads: workflow.resource_settings.cores or 1  # unknown to snakemake --report
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=gpus_of_job,
+    params:
+        code=code_of("rdp.bench.study"),
+    shell:
+        'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'
