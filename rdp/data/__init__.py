@@ -58,4 +58,4 @@ def loader(name: str) -> str:
 
 def is_streamed(name: str) -> bool:
     """Whether the images of the dataset called ``name`` are read from their files as they are needed."""
-    return loader(name) != _RESIDENT
+    return loader(name) != RESIDENT
