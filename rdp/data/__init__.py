@@ -2,7 +2,8 @@
 
 A source's file holds ``DATASETS`` (name -> `DatasetInfo`) and ``read(name, root, download)``, which returns
 the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits. To add a dataset, add a file.
-A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``.
+A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``: `image_folders`, which
+needs no file of its own for another folder of images, but a declaration in ``config/datasets/``.
 Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a source read, with its checksum.
 """
 
@@ -14,7 +15,7 @@ from types import ModuleType
 from rdp.data.info import DatasetInfo
 from rdp.errors import UserError, choices
 
-_NOT_SOURCES = {"batches", "info", "prepared"}
+_NOT_SOURCES = {"augment", "batches", "describe", "images", "index", "info", "prepared", "streaming", "workers"}
 _RESIDENT = "rdp.data.batches"
 
 
@@ -22,7 +23,12 @@ _RESIDENT = "rdp.data.batches"
 def _sources() -> dict[str, ModuleType]:
     names = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_SOURCES)
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return {dataset: module for module in modules for dataset in module.DATASETS}
+    found: dict[str, ModuleType] = {}
+    for module in modules:
+        for dataset in module.DATASETS:
+            if found.setdefault(dataset, module) is not module:
+                raise UserError(f"dataset {dataset}: {found[dataset].__name__} and {module.__name__} both have it")
+    return found
 
 
 def available() -> list[str]:
@@ -46,3 +52,8 @@ def loader(name: str) -> str:
     """The module whose ``TrainingBatches`` makes the mini-batches of the dataset called ``name``."""
     module: str = getattr(source(name), "BATCHES", _RESIDENT)
     return module
+
+
+def streamed(name: str) -> bool:
+    """Whether the images of the dataset called ``name`` are read from their files while training goes on."""
+    return loader(name) != _RESIDENT
