@@ -24,8 +24,11 @@ NEUTRAL = frozenset(
     for name in (
         "checkpoint",  # a resumed run is tested to be bitwise the undisturbed one
         "data",
+        "data.index",
         "data.info",
+        "data.listing",
         "data.prepared",
+        "data.workers",
         "digest",
         "errors",
         "files",
@@ -38,6 +41,8 @@ NEUTRAL = frozenset(
         "validation",
     )
 )
+# What a module imports whose version can change a number, and is no part of the stack; and how it is distributed.
+_LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "PIL": "pillow"}
 _PACKAGE = Path(__file__).parent
 
 
@@ -46,7 +51,8 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
     """Digest of the modules that determine the numbers of a cell with this method, architecture and dataset.
 
     Of a family's list of architectures only the one in question counts: a new entry retrains no other. Where a
-    family is built from timm's layers, timm's version counts.
+    family is built from timm's layers, timm's version counts; where images are streamed, so does that of what decodes
+    them.
 
     Args:
         method, architecture, dataset: their names.
@@ -55,8 +61,9 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
     arguments = models.architecture(architecture).arguments
     names = modules(method, architecture, dataset) | (_closure(["rdp.tuning"]) if tuned else set())
     found = [_modules_digest(tuple(sorted(names))), arguments]
-    if any("timm" in _third_parties(name) for name in names):
-        found.append(["timm", version("timm")])
+    for library, distribution in _LIBRARIES.items():
+        if any(library in _third_parties(name) for name in names):
+            found.append([library, version(distribution)])
     return digest.of(found)
 
 

@@ -211,6 +211,9 @@ def _check_sizes(where: str, recipe: Recipe, dataset: str) -> None:
         reason = f"train_size {recipe.train_size} is more than {dataset} holds to train on, {size}"
     elif recipe.batch_size > (recipe.train_size or size):
         reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
+    elif not data.streamed(dataset) and (recipe.resized_crop is not None or recipe.randaugment is not None):
+        key = "randaugment" if recipe.resized_crop is None else "resized_crop"
+        reason = f"{key} is for images that are streamed, and those of {dataset} are not"
     else:
         return
     raise ValueError(f"{where}: {reason}")

@@ -15,7 +15,18 @@ from types import ModuleType
 from rdp.data.info import DatasetInfo
 from rdp.errors import UserError, choices
 
-_NOT_SOURCES = {"augment", "batches", "describe", "images", "index", "info", "prepared", "streaming", "workers"}
+_NOT_SOURCES = {
+    "augment",
+    "batches",
+    "describe",
+    "images",
+    "index",
+    "info",
+    "listing",
+    "prepared",
+    "streaming",
+    "workers",
+}
 _RESIDENT = "rdp.data.batches"
 
 
