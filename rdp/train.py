@@ -1,6 +1,7 @@
 """The training loop. It reads top to bottom: make the network, then batch, forward, backward, step."""
 
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from rdp import cost
-from rdp.data.batches import TrainingBatches
+from rdp import data as datasets
 from rdp.methods import FULL, Iteration
 from rdp.models import build
 from rdp.models.units import Units
@@ -112,7 +113,8 @@ class Run:
         if self.method.drops_units:
             self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
-        self.batches = TrainingBatches(data, self.recipe, spec.seed, device)
+        loader = importlib.import_module(datasets.loader(spec.dataset))
+        self.batches = loader.TrainingBatches(data, self.recipe, spec.seed, device)
         self.steps = self._count_steps()
         self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -205,7 +207,7 @@ class Run:
     def evaluate(self, split: str) -> dict[str, Any]:
         """Loss, accuracy and predicted classes, shape (n,), on a whole split; loss None if not finite."""
         started = time.perf_counter()
-        y = self.data.arrays[f"{split}_y"]
+        y = self.data.labels(split)
         self.units.release()
         self.network.eval()
         predictions, loss = [], 0.0
@@ -228,7 +230,7 @@ class Run:
 
     def examples(self, split: str, here: slice) -> torch.Tensor:
         """Some examples of a split, normalised but not augmented, shape (n, …), on the device."""
-        x = self.batches.normalise(torch.from_numpy(self.data.arrays[f"{split}_x"][here]).to(self.device))
+        x = self.batches.normalise(torch.from_numpy(self.data.examples(split, here)).to(self.device))
         if self.recipe.channels_last and x.dim() == 4:
             return x.contiguous(memory_format=torch.channels_last)
         return x
