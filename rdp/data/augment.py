@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
 from rdp import rng
@@ -50,8 +51,7 @@ class Augmentation:
         if self.least is None:
             image = evaluated(image, self.size)
         else:
-            box = crop_box(*image.shape[1:], self.least, crop, top, left)
-            image = F.resized_crop(image, *box, [self.size, self.size], antialias=True)
+            image = _resized(F.crop(image, *crop_box(*image.shape[1:], self.least, crop, top, left)), self.size)
         if self.padding:
             image = F.pad(image, [self.padding] * 4)
             at = (int(share * (2 * self.padding + 1)) for share in (down, right))
@@ -85,6 +85,12 @@ def crop_box(
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+def _resized(image: torch.Tensor, size: int) -> torch.Tensor:
+    """To a square: torchvision's resize, bit for bit, in half its time since the channels of a pixel stay together."""
+    packed = image[None].contiguous(memory_format=torch.channels_last)
+    return interpolate(packed, [size, size], mode="bilinear", antialias=True)[0]
+
+
 @cache
 def rand_augment(name: str, size: int, mean: tuple[int, ...]) -> Callable[[Any], Any]:
     """timm's RandAugment called ``name``, from a Pillow image to another, with what timm's loader sets for it.
@@ -92,20 +98,32 @@ def rand_augment(name: str, size: int, mean: tuple[int, ...]) -> Callable[[Any],
     Raises:
         ValueError: timm knows no such one.
     """
+    from PIL import Image
     from timm.data import auto_augment
 
+    # Bilinear as the crop before it, which is what timm's loader makes of it too.
+    how = {"translate_const": int(size * 0.45), "img_mean": mean, "interpolation": Image.Resampling.BILINEAR}
     try:
-        policy = auto_augment.rand_augment_transform(name, {"translate_const": int(size * 0.45), "img_mean": mean})
+        policy = auto_augment.rand_augment_transform(name, how)
     except (AssertionError, ValueError, KeyError) as error:
         raise ValueError(f"randaugment: timm knows no '{name}' ({error})") from None
-    for operation in policy.ops:
-        if operation.aug_fn is auto_augment.posterize:
-            operation.aug_fn = _posterize
+    mend(policy)
     return policy
 
 
+def mend(policy: Any) -> None:
+    """Let timm's RandAugment ask for 0 bits of a colour, as it does at its greatest magnitudes.
+
+    That means black, and newer versions of Pillow take it for an error.
+    """
+    from timm.data import auto_augment
+
+    for operation in policy.ops:
+        if operation.aug_fn is auto_augment.posterize:
+            operation.aug_fn = _posterize
+
+
 def _posterize(image: Any, bits_to_keep: int, **options: Any) -> Any:
-    """timm's, which asks for 0 bits where it asks for most: black, and since Pillow 12 an error."""
     from PIL import ImageOps
 
     if bits_to_keep >= 8:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.io import ImageReadMode
 from torchvision.transforms.v2 import functional as F
 
 from rdp.errors import UserError
@@ -45,7 +45,10 @@ def decode(content: bytearray) -> torch.Tensor:
     try:
         if not content.startswith(_TORCHVISION):
             return _by_pillow(content)
-        found = decode_image(torch.frombuffer(content, dtype=torch.uint8), ImageReadMode.RGB)
+        # torchvision.io.decode_image without its warning, once a process, that torchvision means to drop it one day.
+        found = torch.ops.image.decode_image(
+            torch.frombuffer(content, dtype=torch.uint8), ImageReadMode.RGB.value, False
+        )
     except Exception as error:  # decoders tell of damage in ways of all kinds
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Unreadable(reason.rpartition("cpp:")[2].partition(", ")[2] or reason) from None
