@@ -342,6 +342,16 @@ def data_prepare(
     print(prepared.prepare(name, places.results(), download=False if offline else None))
 
 
+@data_app.command("describe")
+def data_describe(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="of class folders, or of train/ and val/ with them")],
+) -> None:
+    """Print a declaration of a folder of images; as config/datasets/NAME.yaml it makes the folder the dataset NAME."""
+    from rdp.data.describe import describe
+
+    print(describe(places.named(folder)), end="")
+
+
 @app.command("bench")
 def benchmarks(
     names: Annotated[

@@ -25,9 +25,12 @@ NEUTRAL = frozenset(
         "checkpoint",  # a resumed run is tested to be bitwise the undisturbed one
         "data",
         "data.download",
+        "data.index",
         "data.info",
+        "data.listing",
         "data.prepared",
         "data.published",
+        "data.workers",
         "digest",
         "errors",
         "files",
@@ -40,6 +43,8 @@ NEUTRAL = frozenset(
         "validation",
     )
 )
+# What a module imports whose version can change a number, and is no part of the stack; and how it is distributed.
+_LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "PIL": "pillow"}
 _PACKAGE = Path(__file__).parent
 
 
@@ -48,7 +53,8 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
     """Digest of the modules that determine the numbers of a cell with this method, architecture and dataset.
 
     Of a family's list of architectures only the one in question counts: a new entry retrains no other. Where a
-    family is built from timm's layers, timm's version counts.
+    family is built from timm's layers, timm's version counts; where images are streamed, so does that of what decodes
+    them.
 
     Args:
         method, architecture, dataset: their names.
@@ -59,8 +65,9 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
     more = [name for name, used in (("rdp.tuning", tuned), ("rdp.mixing", mixes)) if used]
     names = modules(method, architecture, dataset) | _closure(more)
     found = [_modules_digest(tuple(sorted(names))), arguments]
-    if any("timm" in _third_parties(name) for name in names):
-        found.append(["timm", version("timm")])
+    for library, distribution in _LIBRARIES.items():
+        if any(library in _third_parties(name) for name in names):
+            found.append([library, version(distribution)])
     return digest.of(found)
 
 

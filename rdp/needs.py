@@ -164,7 +164,8 @@ class Needs:
         """Bytes of a process that trains a network of which none was measured."""
         info = data.info(spec.dataset)
         width = 1 if info.kind == "image" else 4
-        arrays = sum(info.sizes.values()) * math.prod(info.shape) * width
+        examples = 0 if data.streamed(spec.dataset) else sum(info.sizes.values())
+        arrays = examples * math.prod(info.shape) * width
         return _BYTES["cuda" if self._device == "cuda" else "cpu"] + 3 * arrays
 
 

@@ -38,7 +38,16 @@ def _directory(name: str) -> Path:
 
 def studies() -> dict[str, Path]:
     """Study files by name: the project's own, and those in the working directory, which come first."""
-    folders = (ROOT / "config" / "studies", Path("config") / "studies")
+    return _configured("studies")
+
+
+def declarations() -> dict[str, Path]:
+    """Files that declare datasets, by name: the project's own, and those in the working directory, which come first."""
+    return _configured("datasets")
+
+
+def _configured(kind: str) -> dict[str, Path]:
+    folders = (ROOT / "config" / kind, Path("config") / kind)
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 

@@ -206,6 +206,9 @@ class Study(Strict):
             reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
         elif recipe.batch_size % parts:
             reason = f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts (processes x accumulate)"
+        elif not data.streamed(dataset) and (recipe.resized_crop is not None or recipe.randaugment is not None):
+            key = "randaugment" if recipe.resized_crop is None else "resized_crop"
+            reason = f"{key} is for images that are streamed, and those of {dataset} are not"
         elif recipe.mixes and info.kind != "image":
             reason = f"mixup and cutmix are of images, and {dataset} holds {info.kind}s"
         elif recipe.mixes and recipe.batch_size // parts % 2:

@@ -73,7 +73,7 @@ def checkpoint_bytes(spec: RunSpec) -> float:
 def data_bytes(dataset: str) -> float:
     """What a prepared dataset takes: its examples where they are kept whole, else its index."""
     info = data.info(dataset)
-    if data.is_streamed(dataset):
+    if data.streamed(dataset):
         return 120 * sum(info.sizes.values())
     return sum(info.sizes.values()) * (math.prod(info.shape) * (1 if info.kind == "image" else 4) + 8)
 

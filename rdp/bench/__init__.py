@@ -10,6 +10,7 @@ from rdp.errors import UserError, choices
 SUITE = {  # by name, the module that measures it
     "engine": "engine",
     "timm": "timm_loop",
+    "loader": "loader",
     "rdp": "pairs",
     "pnnh": "paths",
     "seeds": "seeds",

@@ -2,7 +2,8 @@
 
 A source's file holds ``DATASETS`` (name -> `DatasetInfo`) and ``read(name, root, download)``, which returns
 the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits. To add a dataset, add a file.
-A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``.
+A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``: `image_folders`, which
+needs no file of its own for another folder of images, but a declaration in ``config/datasets/``.
 
 A source of which the files come from elsewhere may offer, for ``rdp data list``, ``fetch`` and ``verify``:
 
@@ -22,7 +23,21 @@ from types import ModuleType
 from rdp.data.info import DatasetInfo
 from rdp.errors import UserError, choices
 
-_NOT_SOURCES = {"batches", "catalogue", "download", "info", "prepared", "published"}
+_NOT_SOURCES = {
+    "augment",
+    "batches",
+    "catalogue",
+    "describe",
+    "download",
+    "images",
+    "index",
+    "info",
+    "listing",
+    "prepared",
+    "published",
+    "streaming",
+    "workers",
+}
 RESIDENT = "rdp.data.batches"
 
 
@@ -30,7 +45,12 @@ RESIDENT = "rdp.data.batches"
 def _sources() -> dict[str, ModuleType]:
     names = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_SOURCES)
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
-    return {dataset: module for module in modules for dataset in module.DATASETS}
+    found: dict[str, ModuleType] = {}
+    for module in modules:
+        for dataset in module.DATASETS:
+            if found.setdefault(dataset, module) is not module:
+                raise UserError(f"dataset {dataset}: {found[dataset].__name__} and {module.__name__} both have it")
+    return found
 
 
 def available() -> list[str]:
@@ -56,6 +76,6 @@ def loader(name: str) -> str:
     return module
 
 
-def is_streamed(name: str) -> bool:
-    """Whether the images of the dataset called ``name`` are read from their files as they are needed."""
+def streamed(name: str) -> bool:
+    """Whether the images of the dataset called ``name`` are read from their files while training goes on."""
     return loader(name) != RESIDENT

@@ -1,11 +1,12 @@
 """Prepared datasets: what a source read, in one form, with its checksum.
 
 Preparing reads and verifies a source once, on a machine that may have a network; training then needs neither
-the network nor the source's own library.
+the network nor the source's own library. Of images that are streamed an index is kept, and they stay where they are.
 """
 
 import os
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +66,37 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
     """
     from safetensors.numpy import save_file
 
-    info = data.info(name)
-    allowed = not os.environ.get(OFFLINE) if download is None else download
-    arrays = data.source(name).read(name, places.datasets(), allowed)
-    _check(name, info, arrays)
-    # float64 sums: the mean of 45,000 images must not depend on the order of the additions.
-    train = arrays["train_x"].astype(np.float64)
-    axes = (0, *range(2, train.ndim))
+    info, unreadable = data.info(name), {}
+    if data.streamed(name):
+        from rdp.data import index
+
+        arrays, unreadable = index.make(name)
+        mean, std = arrays["mean"], arrays["std"]
+        for line in [f"{path}: cannot be decoded ({reason})" for path, reason in sorted(unreadable.items())]:
+            print(f"{name}: {UserError(line)}", file=sys.stderr)
+        if unreadable:
+            print(f"{name}: {len(unreadable)} images cannot be decoded, and are left out", file=sys.stderr, flush=True)
+    else:
+        allowed = not os.environ.get(OFFLINE) if download is None else download
+        arrays = data.source(name).read(name, places.datasets(), allowed)
+        _check(name, info, arrays)
+        # float64 sums: the mean of 45,000 images must not depend on the order of the additions.
+        train = arrays["train_x"].astype(np.float64)
+        axes = (0, *range(2, train.ndim))
+        mean, std = train.mean(axes), train.std(axes)
     target = folder(name, results)
     manifest = {
         "schema": SCHEMA,
         "name": name,
         "origin": info.origin,
         "licence": info.licence,
-        "sizes": info.sizes,
-        "mean": train.mean(axes).tolist(),
-        "std": train.std(axes).tolist(),
+        "sizes": {split: len(arrays[f"{split}_y"]) for split in SPLITS},
+        "mean": mean.tolist(),
+        "std": std.tolist(),
         "digest": digest.of_arrays(arrays),
     }
+    if data.streamed(name):
+        manifest["unreadable"] = unreadable
     with files.tended(target, *_LEFTOVERS):
         with files.whole(target / "data.safetensors") as part:
             save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
@@ -112,7 +126,13 @@ def load(name: str, results: Path) -> Prepared:
     if found != expected:
         raise _damaged(name, target, f"its checksum is {found[:12]}, the manifest says {expected[:12]}")
     mean, std = (np.asarray(manifest[key], np.float32) for key in ("mean", "std"))
-    return Prepared(name, data.info(name), arrays, mean, std, found)
+    info = data.info(name)
+    if data.streamed(name):
+        from rdp.data import image_folders, index
+
+        info = replace(info, sizes=manifest["sizes"])  # without what cannot be decoded
+        return index.Streamed(name, info, arrays, mean, std, found, image_folders.declaration(name).root)
+    return Prepared(name, info, arrays, mean, std, found)
 
 
 def standing(name: str, results: Path) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,14 @@ import torch
 import yaml
 from hypothesis import settings
 
-from rdp.data import prepared
+from rdp import data
+from rdp.data import image_folders, prepared
 from rdp.methods import method_class
 from rdp.models import build
 from rdp.spec import Recipe, RunSpec
 from rdp.train import Run, make_deterministic
+
+from . import folders
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -163,3 +166,17 @@ def flip_byte() -> Callable[..., None]:
         path.write_bytes(content)
 
     return flip
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of three classes of images, declared as the dataset ``small``: the working directory it is declared in,
+    which is RDP_DATA as well."""
+    folders.write_dataset(tmp_path / "small")
+    folders.declare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RDP_DATA", str(tmp_path))
+    data._sources.cache_clear()
+    image_folders._read.cache_clear()
+    yield tmp_path
+    data._sources.cache_clear()
