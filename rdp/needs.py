@@ -19,7 +19,7 @@ from rdp.store import Store
 from rdp.work import operations
 
 _ENOUGH = 5  # pieces of evidence of one kind
-_PACE = {"cpu": 4e-11, "cuda": 1e-12}  # seconds an operation where nothing was measured: small nets are far from peak
+_PACE = {"cpu": 4e-11, "cuda": 2e-14}  # seconds an operation where nothing was measured
 _RUN_START = 0.5  # seconds of a run that do not grow with it: a network is built, its first calls are slow
 _START = 20.0  # seconds until a job trains: Python, torch, data
 _BYTES = {"cpu": 1.0e9, "cuda": 4.0e9}  # of a process with torch, before any data
@@ -75,6 +75,7 @@ class Needs:
 
     def __init__(self, results: Path, device: str = "auto") -> None:
         self._store, self._device = Store(results), device
+        self._kind = "cuda" if device == "cuda" else "cpu"
         self._of_cell: dict[str, list[_Used]] = {}
         self._of_network: dict[tuple[str, str, str], tuple[str, list[_Used]]] = {}
 
@@ -86,10 +87,10 @@ class Needs:
             if used:
                 pace = statistics.median(found.pace for found in used)
             else:
-                pace = _PACE["cuda" if self._device == "cuda" else "cpu"]
+                pace = _PACE[self._kind]
             measured = [found.bytes for found in used] if name in _NEAR else []
             most = max([most, *measured] if measured else [most, spec.processes * self._size(spec)])
-            seconds += _RUN_START + pace * operations(spec) / spec.processes
+            seconds += _RUN_START + pace * operations(spec, self._kind) / spec.processes
             basis = max(basis, name, key=_BASES.index)  # the weakest
         return Need(seconds, most, basis)
 
@@ -156,7 +157,8 @@ class Needs:
             spec = spec or RunSpec(**self._store.read(run).spec)
             grows = max(float(used["seconds"]) - _RUN_START, 0.1 * float(used["seconds"]))
             peak = spec.processes * float(used["process_peak_bytes"] or 0)  # they hold as much each
-            return _Used(grows * spec.processes / operations(spec), peak)
+            kind = "cuda" if used.get("device") == "cuda" else "cpu"
+            return _Used(grows * spec.processes / operations(spec, kind), peak)
         except (UserError, ValueError, TypeError, OSError):  # an estimate may do without it
             return None
 
@@ -166,7 +168,7 @@ class Needs:
         width = 1 if info.kind == "image" else 4
         examples = 0 if data.streamed(spec.dataset) else sum(info.sizes.values())
         arrays = examples * math.prod(info.shape) * width
-        return _BYTES["cuda" if self._device == "cuda" else "cpu"] + 3 * arrays
+        return _BYTES[self._kind] + 3 * arrays
 
 
 _BASES = ("this cell", "this network", "this family", "other runs", "its size")  # from near to far

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from rdp import data, models
 from rdp.spec import Recipe, RunSpec
 
-_LAYER_STEP = 1e6  # operations that a layer's calls cost in time, however small it is
+# Operations that a layer's calls in a step cost in time, however small it is: on a GPU, kernels wait to be launched.
+_LAYER_STEP = {"cpu": 1e6, "cuda": 2.5e10}
 _EVALUATION_BATCH = 500
 _UNTOLD = 1e9  # operations of a network whose arguments tell neither widths nor a width: taken for a large one
 _RECORD_BYTES = 4e3, 4e2  # of a run's record, and for each epoch or tensor in it
@@ -22,8 +23,13 @@ class _Stage(NamedTuple):
     places: float
 
 
-def operations(spec: RunSpec) -> float:
-    """Floating-point operations that a run takes, evaluation and the cost of its many calls included, roughly."""
+def operations(spec: RunSpec, device: str = "cpu") -> float:
+    """Floating-point operations that a run takes, evaluation and the cost of its many calls included, roughly.
+
+    Args:
+        spec: the run.
+        device: ``cpu`` or ``cuda``, for what a call costs.
+    """
     info, recipe = data.info(spec.dataset), spec.recipe
     forward = forward_operations(spec.architecture, info.shape)
     steps = recipe.epochs * (_size(spec) // recipe.batch_size)
@@ -31,7 +37,7 @@ def operations(spec: RunSpec) -> float:
     evaluated = validated + (0 if spec.sweep else info.sizes["test"])
     calls = 3 * steps + evaluated / _EVALUATION_BATCH
     depth = max(models.architecture(spec.architecture).depth, 1)
-    return forward * (3 * steps * recipe.batch_size + evaluated) + _LAYER_STEP / 3 * depth * calls
+    return forward * (3 * steps * recipe.batch_size + evaluated) + _LAYER_STEP[device] / 3 * depth * calls
 
 
 def forward_operations(architecture: str, shape: tuple[int, ...]) -> float:

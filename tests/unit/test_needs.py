@@ -136,3 +136,29 @@ class TestLimits:
         assert gpu.seconds < cpu.seconds / 10
         assert gpu.bytes > 3e9
         assert math.isfinite(gpu.seconds)
+
+
+class TestDiskAndProcesses:
+    def test_a_run_keeps_weights_and_predictions_and_one_of_a_sweep_neither(self, make_spec):
+        spec = make_spec(architecture="resnet20", dataset="digits")
+        weights = 4 * cost.parameters(
+            models.build(
+                "resnet20", path="residual", path_options={}, norm_gain=1.0, input_shape=(1, 8, 8), classes=10, seed=0
+            )
+        )
+        swept = spec.model_copy(update={"sweep": True})
+        assert kept_bytes(spec) - kept_bytes(swept) == pytest.approx(weights, rel=0.1)
+
+    def test_checkpoints_hold_what_the_recipe_makes_an_optimizer_keep(self, make_spec):
+        sizes = [
+            checkpoint_bytes(make_spec(**recipe))
+            for recipe in ({"momentum": 0}, {}, {"optimizer": "adamw"}, {"optimizer": "adamw", "ema": 0.9})
+        ]
+        assert [size / sizes[0] for size in sizes] == [1, 2, 3, 4]
+
+    def test_processes_share_the_time_and_each_needs_its_memory(self, make_spec, store):
+        one = make_spec(epochs=1000)
+        two = one.model_copy(update={"processes": 2})
+        needs = [Needs(store.root.parent).of([spec]) for spec in (one, two)]
+        assert needs[1].seconds == pytest.approx(needs[0].seconds / 2, rel=0.05)
+        assert needs[1].bytes == 2 * needs[0].bytes
