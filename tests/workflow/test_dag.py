@@ -42,12 +42,12 @@ def test_other_cores_and_jobs_give_the_same_bits(
 
 def test_the_longest_jobs_come_first_and_ask_for_the_memory_of_what_they_train_at_once(project: Project) -> None:
     def jobs(*arguments: str) -> list[tuple[str, int, int]]:
-        """Each training job's network, priority and memory, by a dry run of the quick study."""
+        """Each training job's network, priority and memory, by a dry run of the quick study, in no order of its own."""
         done = project.run("snakemake", "-n", *arguments, "--config", "study=quick", "results=none")
         said = done.stdout + done.stderr
         found = re.findall(r"cell=(\w+)-.*\n +priority: (\d+)\n(?: +.*\n)*? +resources: .*mem_mb=(\d+)", said)
         assert len(found) == 15, said
-        return [(network, int(priority), int(memory)) for network, priority, memory in found]
+        return sorted((network, int(priority), int(memory)) for network, priority, memory in found)
 
     plain, wide = jobs(), jobs("--set-threads", "train_cell=4", "--cores", "8")
     of = {network: {priority for name, priority, _ in plain if name == network} for network, *_ in plain}
