@@ -84,10 +84,7 @@ class Needs:
         seconds, most, basis = 0.0, 0.0, "this cell"
         for spec in specs:
             name, used = self._evidence(spec)
-            if used:
-                pace = statistics.median(found.pace for found in used)
-            else:
-                pace = _PACE[self._kind]
+            pace = statistics.median(found.pace for found in used) if used else _PACE[self._kind]
             measured = [found.bytes for found in used] if name in _NEAR else []
             most = max([most, *measured] if measured else [most, spec.processes * self._size(spec)])
             seconds += _RUN_START + pace * operations(spec, self._kind) / spec.processes

@@ -9,7 +9,7 @@ import torch
 from rdp import cost, models
 from rdp.needs import Needs
 from rdp.store import RunRecord, Store
-from rdp.work import forward_operations, operations, parameters
+from rdp.work import checkpoint_bytes, forward_operations, kept_bytes, operations, parameters
 
 SHAPES = {"vector": (2,), "image": (3, 32, 32)}
 
