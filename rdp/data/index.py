@@ -7,6 +7,8 @@ bytes are not those that the index was made of.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -130,22 +132,24 @@ def _check(declared: Declaration, split: str, count: int, bad: dict[str, str]) -
         raise UserError(f"{where}: no image can be decoded")
 
 
-class _processes:
-    """Processes on all cores; called with a function and names, it gives the function's results for chunks of them."""
+@contextmanager
+def _processes() -> Iterator[Callable[..., Iterator[Any]]]:
+    """Processes on all cores: a function that maps another, by its name, over chunks of names of files."""
+    context = get_context("forkserver")  # torch's threads survive no fork
+    context.set_forkserver_preload(["rdp.train", "rdp.data.images"])
+    pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), context)
 
-    def __enter__(self) -> Callable[..., Iterator[Any]]:
-        context = get_context("forkserver")  # torch's threads survive no fork
-        context.set_forkserver_preload(["rdp.train", "rdp.data.images"])
-        self._pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), context)
-        return self._map
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def _map(self, function: Callable[..., list[Any]], root: Path, names: list[str], *rest: Any) -> Iterator[Any]:
+    def run(function: Callable[..., list[Any]], root: Path, names: list[str], *rest: Any) -> Iterator[Any]:
         chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-        tasks = [self._pool.submit(function, root, chunk, *rest) for chunk in chunks]
+        tasks = [pool.submit(function, root, chunk, *rest) for chunk in chunks]
         return (result for task in tasks for result in task.result())
+
+    try:
+        yield run
+    except BrokenProcessPool:  # killed, for want of memory as a rule
+        raise UserError("a process that reads images ended early") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _examine(root: Path, names: list[str]) -> list[tuple[bytes, str | None]]:

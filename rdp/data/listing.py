@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from rdp import places
 from rdp.errors import UserError, choices
 
 # As torchvision's ImageFolder has them.
@@ -26,7 +27,8 @@ def listing(root: Path, part: str, classes: list[str]) -> list[tuple[str, int]]:
         classes: the names of the class folders that it may have.
 
     Raises:
-        UserError: the folder is absent, has a class that is not among ``classes``, or holds no image.
+        UserError: the folder is absent, has a class that is not among ``classes``, holds no image, or one whose name is
+            not fit to be shown.
     """
     folder = root / part
     if not folder.is_dir():
@@ -52,7 +54,7 @@ def _label(where: Path, name: str, classes: list[str]) -> int:
 
 def _images(root: Path, folder: Path) -> list[str]:
     return [
-        os.path.relpath(Path(base, file), root)
+        os.fspath(places.named(os.path.relpath(Path(base, file), root)))
         for base, _, files in os.walk(folder, followlinks=True)
         for file in files
         if Path(file).suffix.lower() in SUFFIXES

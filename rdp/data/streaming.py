@@ -49,7 +49,8 @@ class TrainingBatches:
             _augmentation(*self._how)
         except ValueError as error:
             raise UserError(f"recipe.{error}") from None
-        self._order = lru_cache(2)(lambda epoch: rng.generator(seed, "order", epoch).permutation(self.size))
+        size = self.size  # not self, which would then be freed late, and with it the processes
+        self._order = lru_cache(2)(lambda epoch: rng.generator(seed, "order", epoch).permutation(size))
         self._pool: workers.Pool | None = None
         self._held: Key | None = None
         self._stride = 1  # from a step to the next that is asked for

@@ -18,7 +18,9 @@ import numpy as np
 from rdp.errors import UserError
 
 VARIABLE = "RDP_WORKERS"
-_AHEAD = 2  # arrays that a process makes before they are asked for, as many as torch's and timm's loaders have
+# Arrays that a process makes before they are asked for: two as in torch's loader, and one more as timm's has, without
+# which it would wait for a parent that does not get its turn on a busy machine.
+_AHEAD = 3
 
 Fill = Callable[[Any, np.ndarray], None]
 
