@@ -82,9 +82,12 @@ def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seco
     import torch
     from torch import distributed
 
+    from rdp.data import workers
     from rdp.world import World
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # Each has processes of its own that decode images that are streamed: together, one fewer than there are cores.
+    os.environ.setdefault(workers.VARIABLE, str(max(1, len(os.sched_getaffinity(0)) // size - 1)))
     if device == "cuda":
         torch.cuda.set_device(rank)
     distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_WAIT)

@@ -66,7 +66,11 @@ def verify(name: str, results: Path) -> tuple[list[str], list[str]]:
     try:
         if prepared.standing(name, results)[0] == "no":  # or it would be prepared now
             raise UserError(f"{kept / 'manifest.json'}: no such file; run: rdp data prepare {name}")
-        well.append(f"{name}: {kept} as its manifest says, checksum {prepared.load(name, results).digest[:12]}")
+        found = prepared.load(name, results)
+        changed = list(found.changed())
+        wrong += changed
+        if not changed:
+            well.append(f"{name}: {kept} as its manifest says, checksum {found.digest[:12]}")
     except UserError as error:
         wrong.append(str(error))
     return well, wrong
@@ -78,7 +82,7 @@ def _problems(name: str, root: Path) -> list[str]:
     if hasattr(source, "verify"):
         return list(source.verify(name, root))
     wanted = source.files(name, root) if hasattr(source, "files") else []
-    return [f"{path}: no such file; {name} is needed: {_get(name)}" for path in wanted if _bytes(path) is None]
+    return [f"{path}: nothing there; {name} is needed: {_get(name)}" for path in wanted if _bytes(path) is None]
 
 
 def _told(name: str, root: Path) -> str:
@@ -99,14 +103,16 @@ def _files(name: str, root: Path) -> tuple[str, str]:
     found = [_bytes(path) for path in source.files(name, root)] if hasattr(source, "files") else []
     there = [size for size in found if size is not None]
     if there and len(there) == len(found):
-        return "yes", _megabytes(sum(there))
+        return "yes", _megabytes(sum(there)) if sum(there) else ""
     size = f"{_megabytes(download)} to download" if download else ""
     return ("part" if there else "no") if found else "unknown", size
 
 
 def _bytes(path: Path) -> int | None:
-    """A file's size; None where there is none."""
+    """A file's size, or 0 of a folder with anything in it; None where there is none."""
     try:
+        if path.is_dir():
+            return 0 if any(path.iterdir()) else None
         found = path.stat()
     except OSError:
         return None

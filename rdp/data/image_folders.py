@@ -68,7 +68,14 @@ class Declaration(Strict):
     def info(self) -> DatasetInfo:
         """The facts that planning needs."""
         shape = (3, self.size, self.size)
-        return DatasetInfo("image", shape, self.classes, self.sizes.model_dump(), self.origin, self.licence)
+        known = {"origin": self.origin, "licence": self.licence, "get": self.get}
+        return DatasetInfo("image", shape, self.classes, self.sizes.model_dump(), **known)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The sub-folders that the images are in."""
+        named = (self.train, self.validation, self.test)
+        return [self.root / name for name in dict.fromkeys(named) if isinstance(name, str)]
 
 
 class _Declared(Mapping[str, DatasetInfo]):
@@ -85,6 +92,11 @@ class _Declared(Mapping[str, DatasetInfo]):
 
 
 DATASETS = _Declared()
+
+
+def files(name: str, root: Path) -> list[Path]:
+    """The folders that a dataset is read from, there or not."""
+    return declaration(name).folders
 
 
 def declaration(name: str) -> Declaration:

@@ -61,10 +61,28 @@ class Streamed(Prepared):
             images = threads.map(self._example, paths, [checksums[i : i + 32] for i in range(0, len(checksums), 32)])
             return np.stack(list(images)) if paths else np.empty((0, *self.info.shape), np.uint8)
 
+    def changed(self) -> Iterator[str]:
+        """A line for each image file that is absent, or not what it was when the index was made."""
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            for split in SPLITS:
+                paths, checksums = self.files(split, np.arange(len(self.labels(split))))
+                each = [checksums[i : i + 32] for i in range(0, len(checksums), 32)]
+                yield from (line for line in threads.map(_change, paths, each) if line)
+
     def _example(self, path: str, sha256: bytes) -> np.ndarray:
         from rdp.data import images
 
         return images.evaluated(images.decode(images.verified(path, sha256)), self.info.shape[1]).numpy()
+
+
+def _change(path: str, sha256: bytes) -> str | None:
+    from rdp.data import images
+
+    try:
+        images.verified(path, sha256)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -6,6 +6,7 @@ the network nor the source's own library. Of images that are streamed an index i
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,10 @@ class Prepared:
     def examples(self, split: str, here: slice) -> np.ndarray:
         """Some examples of a split, neither normalised nor augmented, shape (n, …)."""
         return self.arrays[f"{split}_x"][here]
+
+    def changed(self) -> Iterator[str]:
+        """A line for each file that examples are read from as they are needed and that is not what it was: none."""
+        yield from ()
 
 
 def folder(name: str, results: Path) -> Path:

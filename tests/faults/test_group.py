@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit import folders
+
 STUDY = """
 title: Together
 seeds: 1
@@ -25,16 +27,25 @@ methods:
 grids:
   - {{datasets: [digits], architectures: [vit_micro]}}
 """
+# Images that are streamed: kept in a folder, decoded and augmented in processes beside each of the two.
+STREAMED = STUDY.replace("train_size: 512", "resized_crop: 0.3, randaugment: rand-m9-mstd0.5").replace(
+    "datasets: [digits]", "datasets: [small]"
+)
 SECONDS = 180  # in which a thing has long happened
 pytestmark = pytest.mark.slow
 
 
-def start(folder: Path, processes: int, *, parts: int = 1, epochs: int = 4, cells: str = "") -> subprocess.Popen:
+def start(
+    folder: Path, processes: int, *, parts: int = 1, epochs: int = 4, cells: str = "", study: str = STUDY
+) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
-    (folder / "small.yaml").write_text(STUDY.format(processes=processes, parts=parts, epochs=epochs))
+    (folder / "small.yaml").write_text(study.format(processes=processes, parts=parts, epochs=epochs))
+    if study == STREAMED and not (folder / "small").exists():
+        folders.write_dataset(folder / "small", train=80)
+        folders.declare(folder, sizes={"train": 228, "validation": 12, "test": 12})
     command = [sys.executable, "-m", "rdp.cli", "train", "small.yaml", *cells.split()]
     given = {"cwd": folder, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = os.environ | {"RDP_CHECKPOINT_SECONDS": "0"}
+    environment = os.environ | {"RDP_CHECKPOINT_SECONDS": "0", "RDP_DATA": str(folder)}
     return subprocess.Popen(command, **given, env=environment, start_new_session=True)
 
 
@@ -97,7 +108,7 @@ def test_two_processes_train_as_one_does_in_two_parts(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_they_go_on_when_one_is_killed(rank, undisturbed, tmp_path):
+def test_they_go_on_when_one_of_them_is_killed(rank, undisturbed, tmp_path):
     process = start(tmp_path, 2, cells="vit_micro/digits/residual_droppath")
     until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
     os.kill(workers(process)[rank], signal.SIGKILL)
@@ -129,3 +140,22 @@ def test_a_job_that_is_killed_takes_its_processes_with_it(tmp_path):
     process.kill()
     process.communicate(timeout=SECONDS)
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
+
+
+def test_images_that_are_streamed_are_shared_among_them_and_found_again_when_one_is_killed(tmp_path):
+    method = "residual_droppath"
+    found = {}
+    for name, how in {"two": {"processes": 2}, "one": {"processes": 1, "parts": 2}}.items():
+        code, said = finish(start(tmp_path / name, **how, study=STREAMED, cells=f"vit_micro/small/{method}"))
+        assert code == 0, said
+        found[name] = records(tmp_path / name)[method]
+    pairs = zip(found["two"]["numbers"]["history"], found["one"]["numbers"]["history"], strict=True)
+    assert all(a == pytest.approx(b, abs=1e-6) for a, b in pairs)
+    process = start(tmp_path / "killed", 2, study=STREAMED, cells=f"vit_micro/small/{method}")
+    until(lambda: in_training(tmp_path / "killed") and len(workers(process)) == 2)
+    os.kill(workers(process)[1], signal.SIGKILL)
+    code, said = finish(process)
+    assert code == 0, said
+    killed = records(tmp_path / "killed")[method]
+    assert killed["telemetry"]["resumed_at"], said
+    assert killed["digest"] == found["two"]["digest"]

@@ -183,3 +183,28 @@ class TestSourceThatOffersLittle:
         (root / "shy.bin").write_bytes(b"1")
         assert row("shy", results)["files"] == "yes"
         assert catalogue.fetch("shy") == f"shy: 1 file in {root}, not verified"
+
+
+class TestFoldersOfImages:
+    def test_they_are_listed_as_there_or_not(self, small):
+        rows = {row[0]: dict(zip(catalogue.COLUMNS, row, strict=True)) for row in catalogue.rows(small / "results")}
+        assert (rows["small"]["files"], rows["small"]["prepared"]) == ("yes", "no")
+        assert rows["imagenet"]["files"] == "no"
+        assert "image-net.org" in rows["imagenet"]["how to get it"]
+
+    def test_a_changed_and_an_absent_image_are_named(self, small):
+        results = small / "results"
+        prepared.prepare("small", results)
+        assert catalogue.verify("small", results)[1] == []
+        changed, absent = sorted((small / "small" / "train").rglob("*.*"))[:2]
+        changed.write_bytes(changed.read_bytes() + b"x")
+        absent.unlink()
+        well, wrong = catalogue.verify("small", results)
+        assert len(wrong) == 2
+        assert any(line.startswith(f"{changed}: changed since") for line in wrong)
+        assert any(line.startswith(f"{absent}: cannot be read") for line in wrong)
+        assert not any("manifest" in line for line in well)
+
+    def test_what_no_command_gets_says_how(self, root):
+        with pytest.raises(UserError, match=r"no command downloads it; how to get it: register at image-net\.org"):
+            catalogue.fetch("imagenet")
