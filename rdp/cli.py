@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from rdp import bench, leases, places, recorded, study
+from rdp import bench, cli_data, leases, places, recorded, study
 from rdp.errors import Terminated, UserError, choices
 from rdp.spec import RunSpec
+from rdp.terminal import console, show, tell
 
 app = typer.Typer(
     help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
@@ -24,13 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(help="Datasets: what there is, and getting it ready.", no_args_is_help=True)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_data.app, name="data")
 
 _UsageError = typer.BadParameter.__base__  # which typer keeps to itself, with the click in it
 
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="a dataset's name")]
 CheckpointSeconds = Annotated[
     float, typer.Option(min=0, max=1e6, envvar="RDP_CHECKPOINT_SECONDS", help="time between two checkpoints")
 ]
@@ -45,27 +43,12 @@ FromTables = Annotated[
 ]
 
 
-def _console() -> Console:
-    # A log is read by machines and people later: never squeeze a table to the width of nobody's terminal.
-    return Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
-
-
-def _show(*tables: Table) -> None:
-    console = _console()
-    for table in tables:
-        console.print(table)
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 @app.command()
 def plan(name: StudyArgument) -> None:
     """Show a study's cells and runs, and what is done. Nothing is started."""
     from rdp.overview import plan_tables
 
-    _show(*plan_tables(study.load(name), places.results()))
+    show(*plan_tables(study.load(name), places.results()))
 
 
 @app.command()
@@ -80,9 +63,9 @@ def status(
     planned = study.load(name)
     if watch:
         with suppress(KeyboardInterrupt):
-            standing.watch(planned, places.results(), _console(), every)
+            standing.watch(planned, places.results(), console(), every)
     else:
-        _show(*standing.tables(standing.look(planned, places.results())))
+        show(*standing.tables(standing.look(planned, places.results())))
 
 
 @app.command()
@@ -109,7 +92,7 @@ def train(
 
     ledger.note(places.results())
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
-    with leases.gpus(gpus, _tell):
+    with leases.gpus(gpus, tell):
         records = run_job(specs, places.results(), planned.device, **options)
     failed = sum(record.status == "failed" for record in records)
     if failed:
@@ -139,7 +122,7 @@ def tune(
     ledger.note(results)
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     for spec in chosen.values():
-        with leases.gpus(gpus, _tell):
+        with leases.gpus(gpus, tell):
             records = run_job(spec.candidates(), results, planned.device, **options)
         tuning.write(spec, records, results)
         chosen_rate = tuning.choose(spec, records)
@@ -187,7 +170,7 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     shown = Table("claim", "says", "of", *told.KINDS, title=f"{name}: verdicts", title_justify="left")
     for row in told.rows(content):
         shown.add_row(*row)
-    _show(shown)
+    show(shown)
 
 
 @app.command()
@@ -209,7 +192,7 @@ def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     """Measure the training throughput of a study's methods side by side: speed.parquet."""
     planned = study.load(name)
     recorded.refuse(places.results())
-    with leases.gpus(gpus, _tell):
+    with leases.gpus(gpus, tell):
         from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
 
         print(measurements.write(planned, places.results()))
@@ -298,60 +281,6 @@ def schema(
     print(json.dumps(model.json_schema() if of_claims else study.json_schema(), indent=1))
 
 
-@data_app.command("list")
-def data_list() -> None:
-    """List the datasets: what of them is there, their size, checksum and licence, and how to get them."""
-    from rdp.data import catalogue
-
-    table = Table(*catalogue.COLUMNS)
-    for row in catalogue.rows(places.results()):
-        table.add_row(*row)
-    _show(table)
-
-
-@data_app.command("fetch")
-def data_fetch(name: DatasetArgument) -> None:
-    """Download what is absent of a dataset's files to RDP_DATA, and verify them."""
-    from rdp.data import catalogue
-
-    print(catalogue.fetch(name))
-
-
-@data_app.command("verify")
-def data_verify(name: DatasetArgument) -> None:
-    """Verify a dataset's files against their published checksums, and its prepared form against its manifest."""
-    from rdp.data import catalogue
-
-    well, wrong = catalogue.verify(name, places.results())
-    for line in well:
-        print(line)
-    for line in wrong:
-        _tell(f"rdp: {UserError(line)}")
-    if wrong:
-        raise typer.Exit(2)
-
-
-@data_app.command("prepare")
-def data_prepare(
-    name: DatasetArgument,
-    offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
-) -> None:
-    """Read a dataset from RDP_DATA (downloading it where absent), verify it, and keep it ready to train on."""
-    from rdp.data import prepared
-
-    print(prepared.prepare(name, places.results(), download=False if offline else None))
-
-
-@data_app.command("describe")
-def data_describe(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="of class folders, or of train/ and val/ with them")],
-) -> None:
-    """Print a declaration of a folder of images; as config/datasets/NAME.yaml it makes the folder the dataset NAME."""
-    from rdp.data.describe import describe
-
-    print(describe(places.named(folder)), end="")
-
-
 @app.command("bench")
 def benchmarks(
     names: Annotated[
@@ -379,9 +308,9 @@ def benchmarks(
         except UserError as error:
             if names:
                 raise
-            _tell(f"rdp bench {name}: left out: {error}")
+            tell(f"rdp bench {name}: left out: {error}")
             continue
-        _show(found.table)
+        show(found.table)
         if smoke:
             with TemporaryDirectory() as nowhere:
                 found.save(name, setting, Path(nowhere))
