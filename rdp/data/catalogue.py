@@ -82,7 +82,8 @@ def _problems(name: str, root: Path) -> list[str]:
     if hasattr(source, "verify"):
         return list(source.verify(name, root))
     wanted = source.files(name, root) if hasattr(source, "files") else []
-    return [f"{path}: nothing there; {name} is needed: {_get(name)}" for path in wanted if _bytes(path) is None]
+    absent = [path for path in wanted if _bytes(path) is None]
+    return [f"{path}: no such file or folder; {name} is needed: {_get(name)}" for path in absent]
 
 
 def _told(name: str, root: Path) -> str:

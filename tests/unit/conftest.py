@@ -16,7 +16,7 @@ from hypothesis import settings
 from rdp import data
 from rdp.data import image_folders, prepared
 from rdp.methods import method_class
-from rdp.models import build
+from rdp.models import architecture, build
 from rdp.spec import Recipe, RunSpec
 from rdp.train import Run, make_deterministic
 
@@ -81,6 +81,12 @@ def make_run(dataset: Callable[[str], prepared.Prepared]) -> Callable[[RunSpec],
     return lambda spec: Run(spec, dataset(spec.dataset), torch.device("cpu"))
 
 
+def _shape(name: str) -> tuple[int, ...]:
+    """Of an example that an architecture can read: a point, or an image of 8 x 8 pixels or of one large patch."""
+    side = max(8, architecture(name).arguments.get("patch", 1))
+    return (2,) if name.startswith("mlp") else (1, side, side)
+
+
 @pytest.fixture(scope="session")
 def make_network() -> Callable[..., torch.nn.Module]:
     """A network by name, for the images of digits or the points of the spiral."""
@@ -100,7 +106,7 @@ def make_network() -> Callable[..., torch.nn.Module]:
             path=path,
             path_options=path_options,
             norm_gain=norm_gain,
-            input_shape=input_shape or ((2,) if name.startswith("mlp") else (1, 8, 8)),
+            input_shape=input_shape or _shape(name),
             classes=classes,
             seed=seed,
         )
@@ -114,7 +120,7 @@ def make_batch() -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
 
     def make(name: str, size: int = 12, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(seed)
-        shape = (2,) if name.startswith("mlp") else (1, 8, 8)
+        shape = _shape(name)
         x = torch.randn(size, *shape, generator=generator)
         return x, torch.randint(0, 10, (size,), generator=generator)
 

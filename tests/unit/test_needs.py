@@ -132,7 +132,8 @@ class TestLimits:
         assert Needs(store.root.parent).of([make_spec()]).minutes() == 10
 
     def test_on_a_gpu_less_time_and_more_memory_is_expected(self, make_spec):
-        cpu, gpu = (Needs(Path("absent"), device).of([make_spec(epochs=100_000)]) for device in ("cpu", "cuda"))
+        large = make_spec(architecture="vit_tiny", dataset="cifar10")
+        cpu, gpu = (Needs(Path("absent"), device).of([large]) for device in ("cpu", "cuda"))
         assert gpu.seconds < cpu.seconds / 10
         assert gpu.bytes > 3e9
         assert math.isfinite(gpu.seconds)
@@ -160,5 +161,5 @@ class TestDiskAndProcesses:
         one = make_spec(epochs=1000)
         two = one.model_copy(update={"processes": 2})
         needs = [Needs(store.root.parent).of([spec]) for spec in (one, two)]
-        assert needs[1].seconds == pytest.approx(needs[0].seconds / 2, rel=0.05)
+        assert needs[1].seconds - 0.5 == pytest.approx((needs[0].seconds - 0.5) / 2)  # each takes a while to begin
         assert needs[1].bytes == 2 * needs[0].bytes

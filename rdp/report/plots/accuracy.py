@@ -69,6 +69,7 @@ def differences(tables: Tables) -> common.Drawing:
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
         axis.set_title(setting.title)
+        axis.xaxis.set_major_locator(MaxNLocator(6))
         axis.set_xlabel(f"test accuracy against {tables.baseline} (points)")
     style.note(figure, f"Paired by seed. What lies beyond an axis is in the data file. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
@@ -112,7 +113,7 @@ def training_curves(tables: Tables) -> common.Drawing:
             axis.set_ylabel(name)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if (epochs["train_loss"] > 0).any():
-            pair[0].set_yscale("log")
+            common.log_scale(pair[0])
         pair[0].set_title(setting.title)
         pair[1].set_xlabel("epoch")
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)

@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from rdp.report import style
 from rdp.stats import Estimate
@@ -82,6 +83,13 @@ def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str, factor:
     shape = {"marker": look.marker, "markevery": max(1, len(values) // 8), "markersize": 4}
     axis.plot(values.index, mean, color=look.colour, linestyle=look.dash, label=label, **shape)
     axis.fill_between(values.index, low, high, color=look.colour, alpha=0.12, linewidth=0)
+
+
+def log_scale(axis: Axes) -> None:
+    """A logarithmic scale upwards, with plain numbers: most of what is shown spans less than a decade."""
+    axis.set_yscale("log")
+    for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+        which(LogFormatter(labelOnlyBase=which == axis.yaxis.set_major_formatter, minor_thresholds=(1, 0.4)))
 
 
 def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:

@@ -42,7 +42,7 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
                     else:
                         axis.plot(by.index, by["mean"], color=looks[label].colour, linestyle=":", lw=1, alpha=0.6)
             if quantity == "rank":
-                axis.set_yscale("log")
+                common.log_scale(axis)
             elif quantity == "reconstruction":
                 axis.set_ylim(-0.1, 1.05)
         line[0].set_ylabel(setting.title.replace(" on ", "\non "))
