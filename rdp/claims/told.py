@@ -149,7 +149,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
         **c.setting.key,
         "setting": c.setting.title,
         "what": words.named(part),
-        **part.model_dump(include={"metric", "budget", "stage", "direction", "margin", "negligible"}),
+        **part.model_dump(include={"metric", "budget", "stage", "direction", "margin", "negligible", "condition"}),
         "unit": part.kind.unit,
         "relative": part.kind.relative,
         "method": c.label,
@@ -220,7 +220,8 @@ def _range(comparisons: list[Comparison]) -> str:
     sizes = sorted({effect.n for effect in known})
     noun = words.noun(part)
     seeds = count(sizes[0], noun) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {noun}s"
-    return f"{words.named(part)}: {ends}, claimed {words.bound(part, bare=True)} ({seeds})"
+    asked = "a condition" if part.condition else "claimed"
+    return f"{words.named(part)}: {ends}, {asked} {words.bound(part, bare=True)} ({seeds})"
 
 
 def _number(value: float) -> float | None:

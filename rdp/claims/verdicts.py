@@ -176,9 +176,18 @@ def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
 
 
 def by_setting(comparisons: Iterable[Comparison]) -> dict[Setting, Outcome]:
-    """What a claim's parts come to in each setting: all of them must hold there."""
+    """What a claim's parts come to in each setting: all of them must hold there.
+
+    Where a condition is not met, nothing that the others come to speaks for or against the claim.
+    """
     found: dict[Setting, set[Outcome]] = {}
+    unmet = set()
     for comparison in comparisons:
         found.setdefault(comparison.setting, set()).add(comparison.outcome)
+        if comparison.part.condition and comparison.outcome != "holds":
+            unmet.add(comparison.setting)
     order: tuple[Outcome, ...] = ("fails", "absent", "undecided", "holds")
-    return {setting: next(o for o in order if o in outcomes) for setting, outcomes in found.items()}
+    told = {setting: next(o for o in order if o in outcomes) for setting, outcomes in found.items()}
+    return told | {
+        setting: "absent" if "absent" in found[setting] else "undecided" for setting in found if setting in unmet
+    }

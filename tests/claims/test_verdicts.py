@@ -53,6 +53,22 @@ def test_too_few_seeds_leave_a_claim_open_however_clear_they_are(tmp_path):
         assert {c["reason"] for c in verdict["comparisons"]} == {"4 seeds, and 5 are needed"}
 
 
+@pytest.mark.parametrize("plain", [0.95, 0.2])
+def test_where_a_condition_is_not_met_a_setting_speaks_neither_for_nor_against(plain, tmp_path):
+    world = replace(AS_CLAIMED, loss={"vanilla": 0.65, "plain": plain})
+    content = told.write(plant(load(tmp_path), tmp_path, world))
+    verdict = claim_of(content, "PNNH-2")["verdicts"]["exploratory"]
+    vanilla = [c for c in verdict["comparisons"] if c["condition"]]
+    assert {c["outcome"] for c in vanilla} == {"fails"}
+    assert verdict["verdict"] == "inconclusive", verdict["line"]
+    assert "a condition below 0.500" in verdict["line"]
+
+
+def test_a_part_that_is_no_condition_has_the_digest_it_always_had():
+    claims = model.load()
+    assert claims.digest("PNNH-4")[:16] == "4641af3aa047b563"
+
+
 @pytest.fixture(scope="module", params=["diverged", "failed", "missing"])
 def one_bad_run(request, tmp_path_factory):
     """What became of one run, and the comparison that it is a part of."""
