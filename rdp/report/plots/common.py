@@ -85,11 +85,18 @@ def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str, factor:
     axis.fill_between(values.index, low, high, color=look.colour, alpha=0.12, linewidth=0)
 
 
+class _Plain(LogFormatter):
+    """Plain numbers at those marks that matplotlib would name: most of what is shown spans less than a decade."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:g}" if super().__call__(x, pos) else ""
+
+
 def log_scale(axis: Axes) -> None:
-    """A logarithmic scale upwards, with plain numbers: most of what is shown spans less than a decade."""
+    """A logarithmic scale upwards, with plain numbers."""
     axis.set_yscale("log")
-    for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-        which(LogFormatter(labelOnlyBase=which == axis.yaxis.set_major_formatter, minor_thresholds=(1, 0.4)))
+    axis.yaxis.set_major_formatter(_Plain())
+    axis.yaxis.set_minor_formatter(_Plain(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
 
 
 def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:
