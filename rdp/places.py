@@ -54,7 +54,8 @@ def _configured(kind: str) -> dict[str, Path]:
 def bundles() -> dict[str, Path]:
     """Folders of recorded results by study: the project's own, and those in the working directory, which come first."""
     folders = (ROOT / "results" / "recorded", Path("results") / "recorded")
-    return {path.name: path for f in folders for path in sorted(f.glob("*")) if path.is_dir() and path.name != "bench"}
+    found = (path for folder in folders for path in sorted(folder.glob("*")) if path.is_dir())
+    return {path.name: path for path in found if path.name not in {"bench", "reports"}}
 
 
 def claims() -> Path:

@@ -20,7 +20,7 @@ from rdp.validation import Strict, check_names, read_mapping, validate
 
 VANILLA = "vanilla"  # the baseline of a study that names no other
 # What else has a folder of its own under the results.
-TAKEN = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "store"})
+TAKEN = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "reports", "store"})
 _MOST = 100_000  # runs of a study, each of which is planned one by one
 
 Device = Literal["auto", "cpu", "cuda"]
