@@ -90,7 +90,11 @@ def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seco
     os.environ.setdefault(workers.VARIABLE, str(max(1, len(os.sched_getaffinity(0)) // size - 1)))
     if device == "cuda":
         torch.cuda.set_device(rank)
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_WAIT)
+    # The agent's store outlives those that died: without a prefix, processes would find where the dead ones listened.
+    agent = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    store = distributed.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent)
+    backend = "nccl" if device == "cuda" else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
     options = {"checkpoint_seconds": checkpoint_seconds, "bar": False, "world": World(rank, size)}
     try:
         runner.run_job([RunSpec(**content) for content in told], Path(results), device, **options)
