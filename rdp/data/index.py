@@ -127,17 +127,20 @@ def _splits(name: str, declared: Declaration) -> dict[str, list[tuple[str, int]]
     classes = classes_of(root / declared.train)
     if len(classes) != declared.classes:
         raise UserError(f"{root / declared.train}: {len(classes)} class folders, {name} has {declared.classes}")
-    rest = listing(root, declared.train, classes)
-    order = [int(place) for place in rng.generator(0, f"split/{name}").permutation(len(rest))]
+    # In an order drawn once, so that the first so many of a split are of all classes.
+    rest = _shuffled(listing(root, declared.train, classes), f"split/{name}")
     found: dict[str, list[tuple[str, int]]] = {}
     for split in ("validation", "test"):
         where = getattr(declared, split)
         if isinstance(where, int):
-            aside, order = order[-where:], order[:-where]
-            found[split] = [rest[place] for place in sorted(aside)]
+            found[split], rest = rest[-where:], rest[:-where]
         else:
-            found[split] = listing(root, where, classes)
-    return {"train": [rest[place] for place in sorted(order)]} | found
+            found[split] = _shuffled(listing(root, where, classes), f"split/{name}/{split}")
+    return {"train": rest} | found
+
+
+def _shuffled(files: list[tuple[str, int]], stream: str) -> list[tuple[str, int]]:
+    return [files[place] for place in rng.generator(0, stream).permutation(len(files))]
 
 
 def _check(declared: Declaration, split: str, count: int, bad: dict[str, str]) -> None:

@@ -286,3 +286,11 @@ def test_tiny_imagenets_20_classes_are_indexed_as_they_lie_there(tmp_path, monke
     assert train.tolist() == [500] * 20
     assert found.digest == digest.of_arrays(found.arrays)
     assert found.examples("validation", slice(0, 7)).shape == (7, 3, 64, 64)
+
+
+def test_the_first_images_of_a_split_are_not_those_of_its_first_class(small):
+    prepared.prepare("small", small / "results")
+    data = prepared.load("small", small / "results")
+    for split in ("train", "validation", "test"):
+        first = data.labels(split)[: len(data.labels(split)) // 3]  # sorted by path, they would be of one class
+        assert len(set(first.tolist())) > 1, split
