@@ -24,6 +24,7 @@ NEUTRAL = frozenset(
     for name in (
         "checkpoint",  # a resumed run is tested to be bitwise the undisturbed one
         "data",
+        "data.dataset",
         "data.download",
         "data.index",
         "data.info",

@@ -27,6 +27,7 @@ _NOT_SOURCES = {
     "augment",
     "batches",
     "catalogue",
+    "dataset",
     "describe",
     "download",
     "images",

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from rdp import rng
+from rdp.data.dataset import Prepared
 from rdp.data.image_folders import Declaration, declaration
 from rdp.data.info import SPLITS
 from rdp.data.listing import classes_of, listing
-from rdp.data.prepared import Prepared
 from rdp.errors import UserError
 
 _MOMENTS_OF = 10_000  # training images that mean and standard deviation are taken over

@@ -151,7 +151,7 @@ class TestCodeDigest:
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
-            ("train.py", "loss.backward()", "(2 * loss).backward()"),
+            ("train.py", "return loss.detach(), (logits", "return 2 * loss.detach(), (logits"),
             ("train.py", "_EVALUATION_BATCH = 500", "_EVALUATION_BATCH = 501"),
             ("rng.py", '"little"', '"big"'),
             ("data/batches.py", "flips = draw.random", "flips = 1 - draw.random"),
