@@ -92,7 +92,7 @@ def test_a_reworded_comment_does_nothing(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_changed_loop_trains_everything(project: Project) -> None:
-    project.edit("rdp/train.py", "loss.backward()", "(1 * loss).backward()")
+    project.edit("rdp/train.py", "return loss.detach(), (logits", "return 1 * loss.detach(), (logits")
     assert project.planned()["train_cell"] == CELLS
 
 
