@@ -7,8 +7,6 @@ last checkpoint. Runs are trained one after another, each as its own `rdp.runner
 import os
 import signal
 import sys
-import threading
-import time
 import uuid
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +19,6 @@ from rdp.store import RunRecord, Store
 
 RESTARTS = 3  # of all processes together, in one job; the workflow starts jobs again too
 _WAIT = timedelta(days=7)  # of processes for the first, which may wait for another job that trains the same run
-_LOOK_SECONDS = 1.0
 
 
 def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60) -> list[RunRecord]:
@@ -78,7 +75,7 @@ def _check_gpus(processes: int, device: str) -> None:
 
 def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seconds: float) -> None:
     """Be one of the processes."""
-    threading.Thread(target=_end_with_agent, args=(os.getppid(),), daemon=True).start()
+    runner.end_with_parent()
     import torch
     from torch import distributed
 
@@ -101,10 +98,3 @@ def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seco
     except Terminated:
         sys.exit(143)
     distributed.destroy_process_group()
-
-
-def _end_with_agent(agent: int) -> None:
-    """End where the job was killed: nobody would wait for what is trained on."""
-    while os.getppid() == agent:
-        time.sleep(_LOOK_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from rdp import data, work
+from rdp import work
 from rdp.needs import Needs
 from rdp.spec import RunSpec
 from rdp.states import DONE, states
@@ -79,6 +79,4 @@ def _claims_table(plan: Plan) -> list[Table]:
 
 def _examples(spec: RunSpec) -> int:
     """The examples that a run trains on, if its budget is steps."""
-    recipe = spec.recipe
-    size = recipe.train_size or data.info(spec.dataset).sizes["train"]
-    return recipe.epochs * (size // recipe.batch_size) * recipe.batch_size
+    return work.nominal_steps(spec) * spec.recipe.batch_size

@@ -1,12 +1,15 @@
 """One job: train the seeds of a cell in one process, and leave a record and a receipt for each."""
 
+import os
 import resource
 import signal
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -288,3 +291,15 @@ class Terminable:
 
 
 terminable = Terminable()
+
+
+def end_with_parent() -> None:
+    """Stop this process of a job in an orderly way where the job is killed: nobody would wait for what it trains."""
+
+    def wait() -> None:
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -4,12 +4,10 @@ Each process trains one run after another, each run with the threads that its sp
 processes there are changes no number.
 """
 
-import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +71,7 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
 def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:
     """Be one of the processes: take the next run, until none is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the job too, which ends its processes in order
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    runner.end_with_parent()
 
     def mine() -> Iterator[RunSpec]:
         while True:
@@ -90,11 +88,3 @@ def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:
     except UserError as error:
         print(f"rdp: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-
-
-def _end_with_parent() -> None:
-    """Stop in an orderly way where the job was killed: nobody would wait for what is trained on."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)

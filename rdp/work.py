@@ -7,7 +7,7 @@ import math
 from typing import NamedTuple
 
 from rdp import data, models
-from rdp.spec import Recipe, RunSpec
+from rdp.spec import RunSpec
 
 # Operations that a layer's calls in a step cost in time, however small it is: on a GPU, kernels wait to be launched.
 _LAYER_STEP = {"cpu": 1e6, "cuda": 2.5e10}
@@ -32,12 +32,19 @@ def operations(spec: RunSpec, device: str = "cpu") -> float:
     """
     info, recipe = data.info(spec.dataset), spec.recipe
     forward = forward_operations(spec.architecture, info.shape)
-    steps = recipe.epochs * (_size(spec) // recipe.batch_size)
+    steps = nominal_steps(spec)
     validated = math.ceil(recipe.epochs / recipe.validate_every) * info.sizes["validation"]
     evaluated = validated + (0 if spec.sweep else info.sizes["test"])
     calls = 3 * steps + evaluated / _EVALUATION_BATCH
     depth = max(models.architecture(spec.architecture).depth, 1)
     return forward * (3 * steps * recipe.batch_size + evaluated) + _LAYER_STEP[device] / 3 * depth * calls
+
+
+def nominal_steps(spec: RunSpec) -> int:
+    """Optimizer steps of a run, if its budget is steps."""
+    recipe = spec.recipe
+    size = recipe.train_size or data.info(spec.dataset).sizes["train"]
+    return recipe.epochs * (size // recipe.batch_size)
 
 
 def forward_operations(architecture: str, shape: tuple[int, ...]) -> float:
@@ -71,7 +78,7 @@ def kept_bytes(spec: RunSpec) -> float:
 
 def checkpoint_bytes(spec: RunSpec) -> float:
     """What the checkpoints of a run in training take, of which two are kept and a third is written."""
-    recipe: Recipe = spec.recipe
+    recipe = spec.recipe
     copies = 1 + (2 if recipe.optimizer == "adamw" else recipe.momentum > 0) + (recipe.ema is not None)
     return 3 * copies * 4 * parameters(spec.architecture, data.info(spec.dataset).shape)
 
@@ -82,10 +89,6 @@ def data_bytes(dataset: str) -> float:
     if data.streamed(dataset):
         return 120 * sum(info.sizes.values())
     return sum(info.sizes.values()) * (math.prod(info.shape) * (1 if info.kind == "image" else 4) + 8)
-
-
-def _size(spec: RunSpec) -> int:
-    return spec.recipe.train_size or data.info(spec.dataset).sizes["train"]
 
 
 def _tokens(patch: int, shape: tuple[int, ...]) -> float:

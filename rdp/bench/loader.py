@@ -22,7 +22,7 @@ from rdp.spec import Recipe
 DATASET = "tiny_imagenet_20"
 TRANSFORMS = {"crop, flip": None, "crop, flip, RandAugment": "rand-m9-mstd0.5-inc1"}
 _CROP = 0.08  # timm's default
-_STEPS = 60  # in a round: a worker makes two batches ahead, in the time of the other loader
+_STEPS = 60  # in a round: a worker makes some batches ahead, in the time of the other loader
 _BAR = 1.0
 
 
