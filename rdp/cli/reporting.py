@@ -1,0 +1,107 @@
+"""``rdp collect``, ``claims``, ``probe``, ``speed``, ``plot`` and ``report``: from records to figures and verdicts."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from rdp import leases, places, recorded, study
+from rdp.cli.arguments import Gpus, StudyArgument
+from rdp.terminal import show, tell
+
+app = typer.Typer()
+
+FromTables = Annotated[
+    bool, typer.Option("--from-tables", help="use tables, figures and verdicts as they are, as the workflow does")
+]
+
+
+@app.command()
+def collect(name: StudyArgument) -> None:
+    """Gather a study's records into records.parquet and history.parquet."""
+    from rdp import records
+
+    table = records.write(study.load(name), places.results())
+    counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
+    print(f"{len(table)} runs: {counts}")
+
+
+@app.command()
+def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
+    """Decide the claims of config/claims.yaml by a study's records: claims.json, and the verdicts."""
+    planned, results = study.load(name), places.results()
+    from rdp import records, tables
+    from rdp.claims import told
+
+    if not from_tables:
+        records.write(planned, results)
+    content = told.write(tables.load(planned, results))
+    shown = Table("claim", "says", "of", *told.KINDS, title=f"{name}: verdicts", title_justify="left")
+    for row in told.rows(content):
+        shown.add_row(*row)
+    show(shown)
+
+
+@app.command()
+def probe(
+    name: StudyArgument,
+    probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")],
+    cores: Annotated[int, typer.Option(min=1, help="to measure cells side by side on")] = 1,
+) -> None:
+    """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
+    planned = study.load(name)
+    recorded.refuse(places.results())
+    from rdp import measure
+
+    measure.write(planned, probe_name, places.results(), cores)
+
+
+@app.command()
+def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
+    """Measure the training throughput of a study's methods side by side: speed.parquet."""
+    planned = study.load(name)
+    recorded.refuse(places.results())
+    with leases.gpus(gpus, tell):
+        from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
+
+        print(measurements.write(planned, places.results()))
+
+
+@app.command()
+def plot(
+    name: StudyArgument, names: Annotated[list[str], typer.Argument(metavar="FIGURE...", help="figures' names")]
+) -> None:
+    """Draw figures of a study, each with its data and its caption: figures/FIGURE.{svg,pdf,png,csv,rst}."""
+    planned = study.load(name)
+    from rdp import tables
+    from rdp.report import figures  # after the study is known to be good: drawing libraries take seconds
+
+    loaded = tables.load(planned, places.results())
+    for figure in names:
+        figures.write(loaded, figure, places.results())
+
+
+@app.command()
+def report(name: StudyArgument, from_tables: FromTables = False) -> None:
+    """Write a study's report from the records there are, naming what is missing: report/index.html and paper.pdf."""
+    planned, results = study.load(name), places.results()
+    # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
+    from rdp import measure, records, tables
+    from rdp.claims import told
+    from rdp.report import contents, figures, page, paper
+
+    if not from_tables:
+        records.write(planned, results)
+        measurable = not recorded.holds(results)  # else what was measured came with the records
+        for measured in planned.study.probes if measurable else ():
+            measure.write(planned, measured, results)
+        if planned.study.speed_rounds and measurable:
+            from rdp.bench import study as measurements
+
+            measurements.write(planned, results)
+        loaded = tables.load(planned, results)
+        for figure in contents.figures(planned):
+            figures.write(loaded, figure, results)
+        told.write(loaded)
+    print(page.write(planned, results))
+    print(paper.write(planned, results))
