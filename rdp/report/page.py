@@ -12,7 +12,7 @@ import pandas as pd
 
 from rdp import data, files, places, settings, tables
 from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary
 from rdp.study import Plan
 
 
@@ -55,6 +55,7 @@ def render(
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
+    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours, "figures": knowing.figures}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (_text(name) for name in ("style.css", "explorer.js"))
@@ -75,6 +76,8 @@ def render(
         cells=cells,
         comparisons=summary.comparisons(cells),
         efficient=efficient,
+        knowing=knowing.rows(claims),
+        energies={kind: knowing.DEVICES[kind] for kind in knowing.told(claims)},
         figures=figures,
         recording=recording,
         unfinished=facts.unfinished(plan, table),
