@@ -30,11 +30,14 @@ HISTORY_COLUMNS = (
 )
 
 
-_MEASURED = (  # numbers of a record, and of its telemetry
+NUMBERS = (  # of a record, one a run
     *("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy", "diverged_step"),
     *("parameters", "forward_flops", "iteration_flops", "training_flops", "unit_updates", "learning_rate"),
-    *("units", "steps", "examples", "train_seconds", "seconds", "examples_per_second", "process_peak_bytes"),
-    *energy.KINDS,
+    *("units", "steps", "examples"),
+)
+_MEASURED = (  # its numbers, and those of its telemetry
+    *NUMBERS,
+    *("train_seconds", "seconds", "examples_per_second", "process_peak_bytes", *energy.KINDS),
 )
 _TOLD = ("host", "started", "commit", "system")
 _FROM = ("spec_digest", "code_digest", "file_digest", "collector")  # what a row is made from, and by
