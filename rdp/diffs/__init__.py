@@ -18,7 +18,7 @@ def compare(left: Side, right: Side) -> dict[str, Any]:
     """All that differs, as JSON.
 
     ``same`` is whether runs, verdicts, claims' texts and figures are; what made them (``identity``) may differ without.
-    Evidence in words follows the numbers, and has no say.
+    Evidence in words follows the numbers, and has no say; nor has time that was measured.
     """
     paired = pairs(left.records, right.records)
     found = {
@@ -101,7 +101,7 @@ def _differs(found: dict[str, Any]) -> bool:
         or found["specifications"]
         or any(of_claims[name] for name in ("verdicts", "texts", "only_left", "only_right"))
         or len(set(of_claims["decided"])) > 1
-        or any(row["status"] not in ("same", "rounding") for row in found["figures"])
+        or any(row["status"] in ("changed", "only left", "only right") for row in found["figures"])
     )
 
 
@@ -133,4 +133,6 @@ def _changes(found: dict[str, Any]) -> list[str]:
     for status in ("changed", "only left", "only right"):
         if changed := sum(row["status"] == status for row in found["figures"]):
             parts.append(f"{count(changed, 'figure')} {status}")
+    if changed := sum(row["status"] == "timing" for row in found["figures"]):
+        parts.append(f"other measured times in {count(changed, 'figure')}")
     return parts

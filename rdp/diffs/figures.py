@@ -1,22 +1,43 @@
-"""Figures of two studies, by the data behind them: the same, changed and where most, or in one alone."""
+"""Figures of two studies, by the data behind them: the same, changed and where most, or in one alone.
+
+Time that was measured is never the same twice, and is told apart.
+"""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from rdp.report.contents import TIMED
+
 _ROUNDING = 1e-9  # of the largest number in a column: what the order of a sum may change
 
 
 def compare(left: dict[str, pd.DataFrame], right: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Each figure of either; ``status`` is ``same``, ``rounding``, ``changed``, ``only left`` or ``only right``."""
+    """Each figure of either.
+
+    ``status`` is ``same``, ``rounding``, ``timing`` (no other numbers but measured time changed), ``changed``,
+    ``only left`` or ``only right``.
+    """
     rows = []
     for name in dict.fromkeys([*left, *right]):
         if name not in left or name not in right:
             rows.append({"figure": name, "status": "only left" if name in left else "only right"})
         else:
-            rows.append({"figure": name} | _compare(left[name], right[name]))
+            rows.append({"figure": name} | _without_time(name, left[name], right[name]))
     return rows
+
+
+def _without_time(name: str, left: pd.DataFrame, right: pd.DataFrame) -> dict[str, Any]:
+    """A figure by what is not measured time, or where that is the same, by all of it."""
+    found = _compare(left, right)
+    if found["status"] != "changed" or name not in TIMED:
+        return found
+    timed = TIMED[name]
+    if timed is None:
+        return found | {"status": "timing"}
+    others = _compare(*(table.drop(columns=[*timed], errors="ignore") for table in (left, right)))
+    return others if others["status"] == "changed" else found | {"status": "timing"}
 
 
 def _compare(left: pd.DataFrame, right: pd.DataFrame) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def _percent(value: float | None) -> str:
 
 
 def _points(value: float | None) -> str:
-    return _DASH if value is None else f"{value:+.3g}".replace("-", "\u2212")
+    return _DASH if value is None else "0" if value == 0 else f"{value:+.3g}".replace("-", "\u2212")
 
 
 def _number(value: Any, form: str = "{:.6g}") -> str:

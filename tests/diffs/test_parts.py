@@ -89,6 +89,20 @@ def test_columns_that_came_or_went_are_named():
     assert (found["status"], found["columns_left"], found["columns_right"]) == ("changed", ["n"], ["count"])
 
 
+def test_measured_time_is_told_apart_from_other_numbers():
+    cost = pd.DataFrame({"method": ["a", "b"], "counted": [1.0, 0.7], "measured": [1.0, 0.8]})
+    slower, other = cost.assign(measured=[1.0, 0.9]), cost.assign(measured=[1.0, 0.9], counted=[1.0, 0.71])
+
+    def status(name: str, right: pd.DataFrame) -> tuple[str, str]:
+        (found,) = figures.compare({name: cost}, {name: right})
+        return found["status"], found["largest"]["column"]
+
+    assert status("cost", slower) == ("timing", "measured")
+    assert status("cost", other) == ("changed", "counted")
+    assert status("accuracy", slower) == ("changed", "measured")
+    assert status("throughput", other) == ("timing", "measured")
+
+
 def test_a_figure_of_one_side_alone_is_named():
     found = figures.compare({"a": TABLE, "b": TABLE}, {"b": TABLE, "c": TABLE})
     assert {row["figure"]: row["status"] for row in found} == {"a": "only left", "b": "same", "c": "only right"}
