@@ -3,6 +3,7 @@
 from typing import Any
 
 from rdp import energy
+from rdp.errors import UserError
 from rdp.report.forms import DASH
 
 ALL = "the study, each run once"
@@ -12,7 +13,13 @@ DEVICES = {"gpu_joules": "GPUs", "cpu_package_joules": "processor packages"}
 
 
 def rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a claim, and a last one of the study."""
+    """A row a claim, and a last one of the study.
+
+    Raises:
+        UserError: verdicts of an earlier version, which tell no cost.
+    """
+    if "cost" not in content:
+        raise UserError(f"claims.json: of an earlier version, without costs; run: rdp claims {content['study']}")
     found = {claim["name"]: claim["cost"] for claim in content["claims"]} | {ALL: content["cost"]}
     return [{"claim": name, **cost} for name, cost in found.items()]
 

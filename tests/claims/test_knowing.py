@@ -9,6 +9,7 @@ from rdp import study
 from rdp.claims import model, told
 from rdp.claims.metrics import Records
 from rdp.claims.verdicts import decide
+from rdp.errors import UserError
 from rdp.report import knowing
 from rdp.report.forms import DASH
 from rdp.tables import Tables, load
@@ -134,3 +135,8 @@ def test_hours_of_either_kind_are_told_and_energy_in_its_unit():
     assert knowing.hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
     assert knowing.hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
     assert knowing.joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"
+
+
+def test_verdicts_of_an_earlier_version_are_named():
+    with pytest.raises(UserError, match=r"without costs; run: rdp claims quick"):
+        knowing.rows({"study": "quick", "claims": []})
