@@ -11,7 +11,7 @@ import pandas as pd
 
 from rdp import data, files, settings, tables
 from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary, templating
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
 from rdp.study import Plan
 
 
@@ -45,6 +45,7 @@ def render(
     """The page as text; ``recording`` says of recorded results where they came from."""
     environment = templating.html()
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
+    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours, "figures": knowing.figures}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
@@ -65,6 +66,8 @@ def render(
         cells=cells,
         comparisons=summary.comparisons(cells),
         efficient=efficient,
+        knowing=knowing.rows(claims),
+        energies={kind: knowing.DEVICES[kind] for kind in knowing.told(claims)},
         figures=figures,
         recording=recording,
         unfinished=facts.unfinished(plan, table),

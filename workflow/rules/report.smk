@@ -4,6 +4,7 @@ TABLES = {
     "claims": "Claims and verdicts",
     "comparisons": "Three fair comparisons",
     "cost": "Cost",
+    "cost_of_knowing": "What it took to know",
     "efficiency": "Parameters for equal accuracy",
 }
 
