@@ -56,6 +56,7 @@ def blocks(*pages: str) -> Iterator[Block]:
                 assert not line.lstrip().startswith("```"), f"{page}:{number}: a fence that no test would see"
             elif line == "```":
                 text = _SNIPPET.sub(lambda found: (ROOT / found[1]).read_text().rstrip(), "\n".join(lines))
+                assert title is None or text != "\n".join(lines), f"{page}:{start}: a file that is not included"
                 yield Block(page, start, opened, title, text + "\n")
                 opened = None
             else:

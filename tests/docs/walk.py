@@ -25,8 +25,9 @@ def run(command: str) -> int:
     return 0
 
 
-for place, command in json.loads(Path(sys.argv[1]).read_text()):
-    print(f"\n=== {place}: {command}", flush=True)
-    if status := run(command):
-        sys.exit(f"{place}: {command}: ended with {status}")
-    sys.stdout.flush()
+if __name__ == "__main__":  # processes that a command starts read this file too
+    for place, command in json.loads(Path(sys.argv[1]).read_text()):
+        print(f"\n=== {place}: {command}", flush=True)
+        if status := run(command):
+            sys.exit(f"{place}: {command}: ended with {status}")
+        sys.stdout.flush()
