@@ -6,21 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
+from playwright.sync_api import expect
 
 from .blocks import ROOT
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make docs` builds."""
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"})
-    assert done.returncode == 0, done.stderr
-    assert "WARNING" not in done.stdout + done.stderr
-    return folder
 
 
 def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
@@ -69,6 +58,22 @@ def test_a_link_that_leads_nowhere_fails(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert "claimz.yaml" in done.stderr
+
+
+def test_from_the_disk_it_is_searched_and_asks_for_nothing(site: Path, visit) -> None:
+    """`visit` fails a test whose page asks for anything but files, or complains."""
+    page = visit(site / "index.html")
+    page.locator(".md-search__input").click()
+    expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching", timeout=20_000)
+    page.keyboard.type("droppath")  # it looks at keys that go up
+    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
+
+
+def test_no_page_is_wider_than_a_phone(site: Path, visit) -> None:
+    for path in sorted(set(site.glob("*.html")) - {site / "404.html"}):  # a server's, with addresses from its root
+        page = visit(path, viewport={"width": 400, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path.name
+        page.close()
 
 
 def _configuration() -> dict:
