@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from rdp import files, places, sealed
+from rdp import files, sealed
 from rdp.audit.findings import Audit
+from rdp.report import templating
 from rdp.study import Plan
 
 
@@ -27,12 +26,5 @@ def read(study: str, results: Path) -> dict[str, Any]:
 
 def render(audit: Audit) -> str:
     """The page as text."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(places.templates()),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (places.templates() / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("audit.html.j2").render(audit=audit, about=audit.about, style=style)
+    style = templating.text("style.css")
+    return templating.html().get_template("audit.html.j2").render(audit=audit, about=audit.about, style=style)
