@@ -35,7 +35,9 @@ def walk(project: Project, *pages: str) -> str:
         elif block.language == "sh":
             commands += [(block.place, instead(command)) for command in block.commands if command not in ELSEWHERE]
     assert commands
-    (project.root / "commands.json").write_text(json.dumps(commands))
+    once = {command: [place, command] for place, command in reversed(commands)}  # where it stands first
+    told = json.dumps(list(reversed(once.values())))
+    (project.root / "commands.json").write_text(told)
     done = project.run(sys.executable, str(ROOT / "tests/docs/walk.py"), "commands.json")
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     return done.stdout
