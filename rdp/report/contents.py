@@ -16,6 +16,13 @@ MAPS = "activation_maps"
 FRONTIER = "frontier"
 SPEED = "throughput"
 BENCHMARKS = "benchmarks"
+TABLES = {
+    "accuracy": "Test accuracy",
+    "claims": "Claims and verdicts",
+    "comparisons": "Three fair comparisons",
+    "cost": "Cost",
+    "efficiency": "Parameters for equal accuracy",
+}
 OF_PROBE = {
     "surviving_neurons": ("surviving_neurons",),
     "dissipating_inputs": ("dissipation_untrained", "dissipation_trained"),

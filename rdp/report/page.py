@@ -1,18 +1,15 @@
 """The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
 
-import base64
-import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 
-from rdp import data, files, places, settings, tables
+from rdp import data, files, settings, tables
 from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, html, sheets, summary
 from rdp.study import Plan
 
 
@@ -43,26 +40,17 @@ def render(
     drawn: Path,
     recording: list[str],
 ) -> str:
-    """The page as text; ``recording`` says of recorded results where they came from.
-
-    A name that the template uses and nothing fills stops it, by name.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(places.templates()),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """The page as text; ``recording`` says of recorded results where they came from."""
+    environment = html.environment()
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
-    style, script = (_text(name) for name in ("style.css", "explorer.js"))
+    style, script = (html.text(name) for name in ("style.css", "explorer.js"))
     return environment.get_template("page.html.j2").render(
         plan=plan,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=html.policy(style, script),
         claims=claims,
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),
@@ -90,16 +78,6 @@ def render(
     )
 
 
-def _policy(style: str, script: str) -> str:
-    """The page's Content-Security-Policy: its own style and script, images that it holds, and nothing else."""
-    of = {
-        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for name, text in (("style-src", style), ("script-src", script))
-    }
-    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in of.items())
-    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
-
-
 def _rotated(plan: Plan) -> list[str]:
     """The methods that are residual networks in rotated coordinates: PNNH's sum with an orthogonal coder."""
     found = {cell.label: cell.specs[0].options for cell in plan.cells}
@@ -118,10 +96,6 @@ def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
         image = quote(contents.drawing(plan, name, drawn), safe=" /:;=,.'()-+*@!?[]{}|")
         found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml,{image}"})
     return found
-
-
-def _text(name: str) -> str:
-    return (places.templates() / name).read_text(encoding="utf-8")
 
 
 def _recipes(plan: Plan) -> list[dict[str, Any]]:

@@ -1,0 +1,34 @@
+"""What all HTML files of a report have in common: templates that stop at an absent value, and a policy."""
+
+import base64
+import hashlib
+
+import jinja2
+
+from rdp import places
+
+
+def environment() -> jinja2.Environment:
+    """Templates of ``report/``, in which a name that is used and that nothing fills stops the rendering, by name."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(places.templates()),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def text(name: str) -> str:
+    """A file of ``report/`` as it is."""
+    return (places.templates() / name).read_text(encoding="utf-8")
+
+
+def policy(style: str, script: str | None = None) -> str:
+    """A page's Content-Security-Policy: its own style and script, images that it holds, and nothing else."""
+    inline = {"style-src": style} | ({} if script is None else {"script-src": script})
+    digests = {
+        name: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for name, content in inline.items()
+    }
+    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in digests.items())
+    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
