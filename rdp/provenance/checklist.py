@@ -49,7 +49,7 @@ class Elsewhere:
         file, _, section = target.removeprefix("report/").partition("#")
         if target.startswith("data/"):
             return f"{target}/manifest.json"
-        return f"page, {section.replace('-', ' ')}" if section else file
+        return f"page: {section.replace('-', ' ')}" if section else file
 
 
 def write(plan: Plan, results: Path) -> Path:

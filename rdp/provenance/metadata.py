@@ -93,7 +93,7 @@ def describe(
     inputs = {**values, "study-file": [study], "claims-file": [claims], "data": by_kind["data"]}
     outputs = {kind: by_kind[kind] for kind in OUTPUTS if kind in by_kind}
     workflow = _workflow(crate, folder, citation, licence)
-    workflow["softwareRequirements"] = [files[products.LOCK], *_software(crate, runs)]
+    workflow["softwareRequirements"] = _single([files[products.LOCK], *_software(crate, runs)])
     workflow["hasPart"] = [files[path] for path in files if path.endswith(".smk")]
     workflow["input"] = [_formal(crate, f"#input-{name}", what, inputs[name]) for name, what in INPUTS.items()]
     workflow["output"] = [_formal(crate, f"#output-{name}", OUTPUTS[name], some) for name, some in outputs.items()]
