@@ -198,7 +198,7 @@ def test_every_product_has_a_format_and_a_kind() -> None:
 
 @pytest.mark.slow
 def test_the_validator_finds_no_requirement_and_no_other_recommendation_unmet(packed: Path, cache: Path) -> None:
-    found = validator.issues(packed, cache, "RECOMMENDED")
+    found = validator.validate(packed, cache, "RECOMMENDED")
     profiles = {"process-run-crate-0.5", "workflow-run-crate-0.5", "workflow-ro-crate-1.0", "ro-crate-1.1"}
     assert profiles <= set(found["statistics"]["profiles"])
     assert found["statistics"]["total_skipped_checks"] == 0
@@ -222,7 +222,7 @@ def test_the_validator_finds_a_fault(copy: Path, cache: Path, fault: str) -> Non
         (copy / "records.parquet").unlink()
     else:
         _without(copy, *{"licence": ("./", "license"), "instrument": ("#run", "instrument")}[fault])
-    found = validator.issues(copy, cache)
+    found = validator.validate(copy, cache)
     assert not found["passed"]
     said = " ".join(issue["message"] for issue in found["issues"])
     expected = {"file": "records.parquet", "licence": "license", "instrument": "instrument"}

@@ -23,15 +23,18 @@ def fill(cache: Path) -> Path:
     return cache
 
 
-def issues(crate: Path, cache: Path, severity: str = "REQUIRED") -> list[dict[str, Any]]:
-    """What the validator says against a research object by the profiles that it states, by their severity or above."""
+def validate(crate: Path, cache: Path, severity: str = "REQUIRED") -> dict[str, Any]:
+    """The validator's report on a research object, by the profiles that it states and those that they build on.
+
+    ``passed``, and ``issues`` of this severity or above; ``statistics`` tell what was checked.
+    """
     report = cache.with_name("report.json")
     command = [Path(sys.executable).with_name("rocrate-validator"), "--no-interactive", "validate", str(crate)]
     command += ["--offline", "--cache-path", str(cache), "--requirement-severity", severity, "--no-paging"]
     command += ["--output-format", "json", "--output-file", str(report)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert report.exists(), done.stdout + done.stderr
-    found = json.loads(report.read_text())
+    found: dict[str, Any] = json.loads(report.read_text())
     report.unlink()
     assert (done.returncode == 0) == found["passed"], done.stdout + done.stderr
     return found

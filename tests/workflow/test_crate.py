@@ -9,7 +9,6 @@ from .conftest import Project
 
 
 def test_a_research_object_is_made_where_it_is_asked_for(project: Project) -> None:
-    assert not project.planned()
     done = project.run("snakemake", "-n", "crate", "--config", "study=mini")
     said = done.stdout + done.stderr
     assert "rule write_crate:" in said
@@ -22,8 +21,8 @@ def test_it_is_valid_and_the_report_is_made_again_from_it(project: Project, tmp_
     assert done.returncode == 0, done.stdout + done.stderr
     packed = project.root / "results/mini/crate"
     before = {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()}
-    found = validator.issues(packed, validator.fill(tmp_path / "cache"))
-    assert (found["passed"], found["issues"] if "issues" in found else []) == (True, [])
+    found = validator.validate(packed, validator.fill(tmp_path / "cache"))
+    assert (found["passed"], found["issues"]) == (True, [])
     again = project.snakemake("crate")
     assert "Nothing to be done" in again.stdout + again.stderr
     by_hand = project.run("rdp", "crate", "mini")
