@@ -52,19 +52,24 @@ class Elsewhere:
         return f"page: {section.replace('-', ' ')}" if section else file
 
 
-def write(plan: Plan, results: Path) -> Path:
+def write(plan: Plan, results: Path, of: Path | None = None) -> Path:
     """Write ``report/checklist.html`` of a study from its tables and verdicts.
+
+    Args:
+        plan: the study.
+        results: its results.
+        of: the results directory that links are made for, where it is another one.
 
     Raises:
         UserError: tables or verdicts that are absent, damaged or of another study.
     """
-    path = results / plan.name / "report" / NAME
+    home, path = of or results, results / plan.name / "report" / NAME
 
     def near(file: Path) -> str:
-        return Path(os.path.relpath(file, path.parent)).as_posix()
+        return Path(os.path.relpath(file, home / plan.name / "report")).as_posix()
 
     datasets = dict.fromkeys(cell.dataset for cell in plan.cells)
-    manifests = {name: near(prepared.folder(name, results) / "manifest.json") for name in datasets}
+    manifests = {name: near(prepared.folder(name, home) / "manifest.json") for name in datasets}
     elsewhere = Elsewhere(near(plan.file), near(evidence.lock()), manifests)
     text = render(evidence.gather(plan, results), elsewhere)
     with files.whole(path) as part:
