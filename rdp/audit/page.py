@@ -5,7 +5,7 @@ from typing import Any
 
 from rdp import files, sealed
 from rdp.audit.findings import Audit
-from rdp.report import html
+from rdp.report import templating
 from rdp.study import Plan
 
 
@@ -26,6 +26,5 @@ def read(study: str, results: Path) -> dict[str, Any]:
 
 def render(audit: Audit) -> str:
     """The page as text."""
-    style = html.text("style.css")
-    template = html.environment().get_template("audit.html.j2")
-    return template.render(audit=audit, about=audit.about, style=style)
+    style = templating.text("style.css")
+    return templating.html().get_template("audit.html.j2").render(audit=audit, about=audit.about, style=style)

@@ -19,7 +19,7 @@ from rdp.provenance import checklist, evidence, metadata, products
 from rdp.provenance.checklist import Elsewhere
 from rdp.provenance.evidence import Evidence
 from rdp.recorded import bundle, packing
-from rdp.report import html
+from rdp.report import templating
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
 
@@ -72,13 +72,13 @@ def _fill(
     for name, source in products.sources(plan).items():
         _copy(source, part / name, "it is a file of the project")
         told[name] = ("workflow", f"{name} of the project")
-    manifests = {name: f"data/{name}/manifest.json" for name in found.datasets}
-    for name, path in manifests.items():
+    for name in found.datasets:
+        path = f"data/{name}/manifest.json"
         source = prepared.folder(name, results) / "manifest.json"
         _copy(source, part / path, f"run: rdp data prepare {name}")
         told[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
-    lies = {name: f"../{path}" for name, path in manifests.items()}
-    elsewhere = Elsewhere(f"../{products.STUDY}/{plan.name}.yaml", f"../{products.LOCK}", lies)
+    study = f"{plan.name}.yaml"
+    elsewhere = Elsewhere(f"../{products.STUDY}/{study}", f"../{products.LOCK}", "../data", study)
     (part / CHECKLIST).write_text(checklist.render(found, elsewhere), encoding="utf-8")
     told[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, as far as the records can answer it")
     _weights(part / WEIGHTS, runs)
@@ -86,7 +86,7 @@ def _fill(
     for path in _bundle(part / BUNDLE, plan, results, found):
         told[path.relative_to(part).as_posix()] = ("bundle", "Of all records, from which the report is made again")
     bundled = (part / BUNDLE).exists()
-    text = html.environment().get_template("crate.md.j2").render(found=found, plan=plan, bundled=bundled)
+    text = templating.html().get_template("crate.md.j2").render(found=found, plan=plan, bundled=bundled)
     (part / "README.md").write_text(text, encoding="utf-8")
     told["README.md"] = ("readme", "What is in this research object, and how to use it")
     return told

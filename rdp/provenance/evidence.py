@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import data, places, tables
+from rdp import data, tables
 from rdp.claims import told
 from rdp.claims.model import KINDS
 from rdp.data.info import DatasetInfo
@@ -138,8 +138,3 @@ def _seconds_of_sweeps(plan: Plan, results: Path) -> float | None:
             return None
         total += seconds
     return total
-
-
-def lock() -> Path:
-    """The file with the version and the checksum of every package."""
-    return places.ROOT / "envs" / "requirements.lock"

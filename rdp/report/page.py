@@ -9,7 +9,7 @@ import pandas as pd
 
 from rdp import data, files, settings, tables
 from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, html, sheets, summary
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary, templating
 from rdp.study import Plan
 
 
@@ -41,16 +41,16 @@ def render(
     recording: list[str],
 ) -> str:
     """The page as text; ``recording`` says of recorded results where they came from."""
-    environment = html.environment()
+    environment = templating.html()
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
-    style, script = (html.text(name) for name in ("style.css", "explorer.js"))
+    style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
     return environment.get_template("page.html.j2").render(
         plan=plan,
         style=style,
         script=script,
-        policy=html.policy(style, script),
+        policy=templating.policy(style, script),
         claims=claims,
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),

@@ -1,4 +1,4 @@
-"""What all HTML files of a report have in common: templates that stop at an absent value, and a policy."""
+"""Pages from the project's templates."""
 
 import base64
 import hashlib
@@ -8,8 +8,11 @@ import jinja2
 from rdp import places
 
 
-def environment() -> jinja2.Environment:
-    """Templates of ``report/``, in which a name that is used and that nothing fills stops the rendering, by name."""
+def html() -> jinja2.Environment:
+    """What HTML templates are rendered with: all that they show is escaped.
+
+    A name that a template uses and nothing fills stops it, by name.
+    """
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(places.templates()),
         autoescape=True,
@@ -20,7 +23,7 @@ def environment() -> jinja2.Environment:
 
 
 def text(name: str) -> str:
-    """A file of ``report/`` as it is."""
+    """One of the project's templates, or a style or script beside them, as it is."""
     return (places.templates() / name).read_text(encoding="utf-8")
 
 
