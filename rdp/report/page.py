@@ -1,7 +1,5 @@
 """The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
 
-import base64
-import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,7 +51,7 @@ def render(
         plan=plan,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=templating.policy(style, script),
         claims=claims,
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),
@@ -81,16 +79,6 @@ def render(
         rotated=_rotated(plan),
         halves=any(cell.specs[0].method == "residual_droppath" for cell in plan.cells),
     )
-
-
-def _policy(style: str, script: str) -> str:
-    """The page's Content-Security-Policy: its own style and script, images that it holds, and nothing else."""
-    of = {
-        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for name, text in (("style-src", style), ("script-src", script))
-    }
-    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in of.items())
-    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _rotated(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rdp import bench, files, fingerprint, lock, needs, places, spec, study
 from rdp.errors import Terminated, UserError, choices
+from rdp.provenance import products
 from rdp.recorded import MARK, bundle
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
