@@ -1,0 +1,179 @@
+"""``rdp adopt``: accept a change of the training code as harmless, once runs trained again came to the same bits.
+
+Runs that other code made are grouped by that code, this checkout's and the stack. Of each group some are trained again,
+from their first step; where all that falls under their records' digests is the same but for the code, an adoption is
+written (`rdp.adoptions`). The runs of sweeps come first, since others take their learning rates from them.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rdp import adoptions, data, digest, fingerprint, machine, recorded, repeating, runner
+from rdp.data import prepared
+from rdp.spec import RunSpec
+from rdp.states import states
+from rdp.store import RunRecord, Store, timestamp
+from rdp.study import Plan
+from rdp.work import operations
+
+_TOLD = 3  # differences of a run
+
+
+@dataclass
+class Group:
+    """Runs that one code made on one stack, of which this checkout has another.
+
+    Attributes:
+        old, new: digests of the code that made them, and of this checkout's.
+        stack: digest of the stack.
+        runs: with their records.
+        sample: those of them that are trained again.
+        wrong: why they are not adopted, a line each; none where they are.
+        adoption: the file that says so.
+    """
+
+    old: str
+    new: str
+    stack: str
+    runs: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)
+    sample: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    adoption: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """The group's cells in words."""
+        spec = self.runs[0][0]
+        kind = f"{spec.architecture}/{spec.dataset}/{spec.method}" + (" in sweeps" if spec.sweep else "")
+        cells = len({spec.cell for spec, _ in self.runs})
+        return kind + (f" and {cells - 1} more cells" if cells > 1 else "")
+
+
+def adopt(
+    plan: Plan, results: Path, *, retrain: int | None = None, cores: int = 1, say: Callable[[str], None] = print
+) -> list[Group]:
+    """Train some of a study's stale runs again, and write an adoption for each group that came to the same bits.
+
+    Args:
+        plan: the study.
+        results: where its runs are.
+        retrain: how many runs to train again in all; see `choose` for how few at least.
+        cores: to train on side by side.
+        say: told what is done.
+
+    Returns:
+        The groups, those that were adopted and those that were not.
+
+    Raises:
+        UserError: a record that is damaged; results that are recorded and not trained here.
+        Terminated: SIGTERM came.
+    """
+    recorded.refuse(results)
+    groups = _stale(plan, results)
+    stack = fingerprint.stack(runner.choose_device(plan.device)) if groups else {}
+    data_digest = cache(lambda name: prepared.load(name, results).digest)
+    for group in groups:
+        obstacles = {
+            spec.run: repeating.obstacle(record, stack, data_digest(spec.dataset)) for spec, record in group.runs
+        }
+        if all(obstacles.values()):
+            run, why = next(iter(obstacles.items()))
+            group.wrong.append(f"{run}: cannot be trained again to compare: {why}")
+        else:
+            group.sample = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
+    choose([group for group in groups if group.sample], retrain)
+    with repeating.place(results) as there:
+        for tuned in (False, True):
+            some = [group for group in groups if group.sample and (group.sample[0][0].tuning is not None) == tuned]
+            _await_sweeps(some, results)
+            some = [group for group in some if not group.wrong]
+            specs = [spec for group in some for spec, _ in group.sample]
+            if specs:
+                say(f"to train again{', at learning rates of sweeps' if tuned else ''}: {len(specs)}")
+                records = repeating.train(specs, results, there, plan.device, cores)
+                again = dict(zip((spec.run for spec in specs), records, strict=True))
+                for group in some:
+                    _judge(group, again, plan, results, stack)
+    return groups
+
+
+def _stale(plan: Plan, results: Path) -> list[Group]:
+    store, found = Store(results), {}
+    for spec, state in states(plan, results):
+        if state.status != "stale" or (record := store.received(spec.run)) is None:
+            continue
+        key = record.identity["code"], fingerprint.code_of(spec), record.identity["stack"]
+        found.setdefault(key, Group(*key)).runs.append((spec, record))
+    return list(found.values())
+
+
+def choose(groups: list[Group], retrain: int | None) -> None:
+    """Choose what is trained again, the cheapest first by counted operations, and of equals by name.
+
+    One run at least of each form in a group: code that branches on options of the method or of the recipe is one code
+    with one digest, and a run goes through one branch. What more there is to train goes to the groups in turn.
+    """
+    rest = []
+    for group in groups:
+        ordered = sorted(group.sample, key=lambda found: (operations(found[0]), found[0].run))
+        first = {form(spec): (spec, record) for spec, record in reversed(ordered)}
+        group.sample = sorted(first.values(), key=ordered.index)
+        rest.append([found for found in ordered if found not in group.sample])
+    left = (retrain or 0) - sum(len(group.sample) for group in groups)
+    while left > 0 and any(rest):
+        for group, more in zip(groups, rest, strict=True):
+            if more and left > 0:
+                group.sample.append(more.pop(0))
+                left -= 1
+
+
+def form(spec: RunSpec) -> str:
+    """What steers which code a run goes through: the options of its method and recipe, of numbers whether they are 0,
+    1 or another, and whether its examples are images."""
+    steers = {"options": spec.options, "recipe": spec.recipe.model_dump(mode="json"), "sweep": spec.sweep}
+    steers |= {"processes": spec.processes, "kind": data.info(spec.dataset).kind}
+    return digest.of(_steers(steers))
+
+
+def _steers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _steers(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_steers(part) for part in value]
+    return value if isinstance(value, bool | str | None) or value in (0, 1) else "another"
+
+
+def _await_sweeps(groups: list[Group], results: Path) -> None:
+    """Refuse groups whose learning rates follow from runs of sweeps that may not stand for this checkout's."""
+    store = Store(results)
+    for group in groups:
+        for spec, record in group.sample:
+            for candidate in spec.candidates():
+                who = record.identity | {"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+                if not group.wrong and store.find(candidate.run, who) is None:
+                    why = f"it takes its learning rate from {candidate.run}, which may not stand for this checkout's"
+                    group.wrong.append(f"{spec.run}: cannot be trained again to compare: {why}")
+
+
+def _judge(group: Group, again: dict[str, RunRecord], plan: Plan, results: Path, stack: dict[str, str]) -> None:
+    """Adopt a group where all that was trained again is the same; else say what differs."""
+    for spec, record in group.sample:
+        now = again[spec.run]
+        if record.bits != now.bits:
+            found = repeating.differences(record, now)
+            more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
+            group.wrong.append(f"{spec.run}: {'; '.join(found[:_TOLD])}{more}")
+    if group.wrong:
+        return
+    runs = [
+        {"run": spec.run, "digest": record.digest, "again": again[spec.run].digest, "bits": record.bits}
+        for spec, record in group.sample
+    ]
+    made_at = sorted({str(record.telemetry.get("commit")) for _, record in group.runs})
+    content = {"old": group.old, "new": group.new, "stack": stack, "runs": runs, "of": len(group.runs)}
+    content |= {"study": plan.name, "made_at": made_at, "commit": machine.commit(), "versions": machine.versions()}
+    group.adoption = adoptions.write(Store(results).root, content | {"when": timestamp(time.time())})
