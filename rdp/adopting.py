@@ -83,6 +83,10 @@ def adopt(
         if all(obstacles.values()):
             run, why = next(iter(obstacles.items()))
             group.wrong.append(f"{run}: cannot be trained again to compare: {why}")
+        elif all(record.status != "completed" for _, record in group.runs):
+            group.wrong.append(
+                f"{group.runs[0][0].run}: it and all like it diverged, and their numbers show too little"
+            )
         else:
             group.sample = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
     choose([group for group in groups if group.sample], retrain)
@@ -112,14 +116,15 @@ def _stale(plan: Plan, results: Path) -> list[Group]:
 
 
 def choose(groups: list[Group], retrain: int | None) -> None:
-    """Choose what is trained again, the cheapest first by counted operations, and of equals by name.
+    """Choose what is trained again: runs that completed before others, since those that diverged have few numbers, then
+    the cheapest by counted operations, and of equals by name.
 
     One run at least of each form in a group: code that branches on options of the method or of the recipe is one code
     with one digest, and a run goes through one branch. What more there is to train goes to the groups in turn.
     """
     rest = []
     for group in groups:
-        ordered = sorted(group.sample, key=lambda found: (operations(found[0]), found[0].run))
+        ordered = sorted(group.sample, key=_order)
         first = {form(spec): (spec, record) for spec, record in reversed(ordered)}
         group.sample = sorted(first.values(), key=ordered.index)
         rest.append([found for found in ordered if found not in group.sample])
@@ -129,6 +134,11 @@ def choose(groups: list[Group], retrain: int | None) -> None:
             if more and left > 0:
                 group.sample.append(more.pop(0))
                 left -= 1
+
+
+def _order(found: tuple[RunSpec, RunRecord]) -> tuple[bool, float, str]:
+    spec, record = found
+    return record.status != "completed", operations(spec), spec.run
 
 
 def form(spec: RunSpec) -> str:

@@ -20,7 +20,7 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        name: as messages call it.
+        name: as messages call it, with its article.
         schema: what this version writes.
         steps: by schema, how a content becomes one of the next; the second argument reads what the file was written
             beside, for a step that needs more than the file holds.
@@ -40,10 +40,10 @@ class Kind:
         """
         found = self.told_by(content)
         if type(found) is not int or found < min(self.steps, default=self.schema):
-            raise UserError(f"{path}: damaged: {found!r} is no schema of a {self.name}")
+            raise UserError(f"{path}: damaged: {found!r} is no schema of {self.name}")
         if found > self.schema:
             later = f"made by a later version of rdp; this one reads up to schema {self.schema}"
-            raise UserError(f"{path}: schema {found} of a {self.name}, {later}")
+            raise UserError(f"{path}: schema {found} of {self.name}, {later}")
         return found
 
     def present(self, path: Path, content: Content, beside: Callable[[], Content] | None = None) -> Content:
@@ -71,9 +71,9 @@ def _receipt_names_the_stack(content: Content, record: Callable[[], Content]) ->
 
 
 USED = ("seconds", "process_peak_bytes", "device", "host", "ended")  # of a record's telemetry, in its receipt too
-RECORD = Kind("record", 1)  # the first ones had no seal, and are like the others in all else
-RECEIPT = Kind("receipt", 2, {0: _receipt_tells_of_its_record, 1: _receipt_names_the_stack}, _told_by_receipt)
-BUNDLE = Kind("bundle", 1)
-DATASET = Kind("prepared dataset", 1)
-ADOPTION = Kind("adoption", 1)
-EXPORT = Kind("archive of runs", 1)
+RECORD = Kind("a record", 1)  # the first ones had no seal, and are like the others in all else
+RECEIPT = Kind("a receipt", 2, {0: _receipt_tells_of_its_record, 1: _receipt_names_the_stack}, _told_by_receipt)
+BUNDLE = Kind("a bundle", 1)
+DATASET = Kind("a prepared dataset", 1)
+ADOPTION = Kind("an adoption", 1)
+EXPORT = Kind("an archive of runs", 1)
