@@ -1,14 +1,16 @@
 """What nothing needs is shown, and goes when it is asked for; what is in use or might be wanted stays."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rdp import adoptions, lock, repeating
+from rdp import adoptions, fingerprint, lock, repeating
 from rdp.keeping import cleaning, contents
 from rdp.store import Store
 from rdp.study import Plan
@@ -95,8 +97,6 @@ def test_what_killed_processes_left_goes_and_nothing_else(store, plan, run):
 
 
 def test_a_failed_runs_checkpoints_stay(store, plan, run):
-    from dataclasses import replace
-
     record = store.read(run)
     folder = store.new_attempt(run)
     put(folder / "checkpoint-000000009.safetensors")
@@ -119,8 +119,6 @@ class TestInUse:
         assert len(clean(store, plan)) == 2
 
     def test_an_attempt_of_a_living_process_of_this_host_stays(self, store, plan, run):
-        import socket
-
         ours = attempt(store, run, "progress.json", host=socket.gethostname(), pid=os.getpid())
         assert removals(store, plan) == {}
         dead = ours.rename(ours.with_name(ours.name.replace(f"-{os.getpid()}-", "-99999999-")))
@@ -167,8 +165,6 @@ def test_runs_that_no_study_asks_for_go_where_that_is_asked_for(store, plan):
 
 
 def test_runs_of_other_code_go_where_that_is_asked_for(store, plan, run, monkeypatch):
-    from rdp import fingerprint
-
     before = fingerprint.code_of
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "f" * 64 if spec.run == run else before(spec))
     (cell,) = [c for c in contents.cells(store.root.parent, {plan.name: plan}) if c.name == plan.cells[0].id]
@@ -200,3 +196,6 @@ def test_the_list_says_how_runs_stand_and_who_wants_them(store, plan, run):
     assert by_name[plan.cells[0].id].statuses == {"unreceived": 1}
     assert by_name[plan.cells[1].id].statuses == {"damaged": 1, "begun": 1}
     assert len(by_name[plan.cells[1].id].unneeded) == 2
+    store.receipt(run).mkdir()  # which Snakemake takes for one
+    (kept,) = next(cell.runs for cell in contents.cells(store.root.parent, {}) if cell.name == plan.cells[0].id)
+    assert (kept.status, kept.reason) == ("damaged", f"{store.receipt(run)}: cannot be read (Is a directory)")
