@@ -90,6 +90,8 @@ def adopt(
         else:
             group.sample = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
     choose([group for group in groups if group.sample], retrain)
+    if not any(group.sample for group in groups):
+        return groups
     with repeating.place(results) as there:
         for tuned in (False, True):
             some = [group for group in groups if group.sample and (group.sample[0][0].tuning is not None) == tuned]

@@ -18,7 +18,7 @@ from rdp.errors import UserError
 from rdp.migrations import ADOPTION
 
 if TYPE_CHECKING:
-    from rdp.store import RunRecord
+    from rdp.run_record import RunRecord
 
 FOLDER = "adopted"
 _NEEDED = frozenset({"old", "new", "stack", "runs", "commit", "when"})

@@ -9,7 +9,7 @@ from rdp.errors import UserError
 from rdp.migrations import RECEIPT, USED
 
 if TYPE_CHECKING:
-    from rdp.store import RunRecord
+    from rdp.run_record import RunRecord
 
 STATUSES = frozenset({"completed", "diverged", "failed"})
 

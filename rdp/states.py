@@ -89,11 +89,12 @@ def _done(store: Store, spec: RunSpec, verify: bool) -> State | None:
         receipt = store.glance(spec.run)
         if verify and (record := store.received(spec.run)) is not None:
             store.check_files(spec.run, record)
+        why = None if receipt is None else stale(store, spec, receipt["code"], receipt["stack"])
     except UserError as error:
         return State("damaged", str(error))
     if receipt is None:
         return None
-    if (why := stale(store, spec, receipt["code"], receipt["stack"])) is not None:
+    if why is not None:
         return State("stale", why)
     return State(receipt["status"], receipt["reason"] or "")
 
@@ -122,7 +123,7 @@ def adopted(store: Store, spec: RunSpec, code: str, stack: str | None = None) ->
     wanted = fingerprint.code_of(spec)
     if code == wanted or not store.adoptions.all:
         return False
-    return store.adoptions.lead(code, wanted, stack or store.read(spec.run).identity["stack"])
+    return store.adoptions.lead(code, wanted, stack or str(store.read(spec.run).identity.get("stack")))
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:

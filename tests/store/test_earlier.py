@@ -11,8 +11,9 @@ from rdp import adoptions, digest, files, migrations, records, status
 from rdp.errors import UserError
 from rdp.migrations import Kind
 from rdp.recorded import bundle
+from rdp.run_record import EarlierRecord
 from rdp.states import states
-from rdp.store import EarlierRecord, Store
+from rdp.store import Store
 
 from .conftest import contents, refusal
 
@@ -112,7 +113,7 @@ def test_a_record_of_an_earlier_schema_keeps_the_digest_that_others_know_it_by(p
         return content | {"numbers": numbers, "schema": 2}
 
     monkeypatch.setattr(migrations, "RECORD", replace(migrations.RECORD, schema=2, steps={1: step}))
-    monkeypatch.setattr("rdp.store.SCHEMA", 2)
+    monkeypatch.setattr("rdp.run_record.SCHEMA", 2)
     record = store.received(spec.run)
     assert isinstance(record, EarlierRecord)
     assert record.digest == stated
