@@ -3,6 +3,7 @@
 #   snakemake --cores all                                     the quick study, on this machine
 #   snakemake --cores all --config study=NAME                 another one from config/studies/
 #   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
+#   snakemake --cores all audit --config study=NAME           check its results; retrain=N: and train N runs again
 #   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME, with nothing to train
 
 from snakemake.utils import min_version
@@ -29,6 +30,7 @@ else:
 
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/audit.smk"
 
 
 localrules:

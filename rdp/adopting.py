@@ -2,7 +2,7 @@
 
 Runs that other code made are grouped by that code, this checkout's and the stack. Of each group some are trained again,
 from their first step; where all that falls under their records' digests is the same but for the code, an adoption is
-written (`rdp.adoptions`). The runs of sweeps come first, since others take their learning rates from them.
+written (`rdp.adoptions`). Where a sweep chose a learning rate, the sweep must stand, and choose it still.
 """
 
 import time
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rdp import adoptions, data, digest, fingerprint, machine, recorded, repeating, runner
+from rdp import adoptions, data, digest, fingerprint, machine, recorded, retraining, runner, scratch, tuning
 from rdp.data import prepared
 from rdp.spec import RunSpec
 from rdp.states import states
@@ -20,7 +20,7 @@ from rdp.store import RunRecord, Store, timestamp
 from rdp.study import Plan
 from rdp.work import operations
 
-_TOLD = 3  # differences of a run
+_TOLD = 4  # differences of a run
 
 
 @dataclass
@@ -77,9 +77,7 @@ def adopt(
     stack = fingerprint.stack(runner.choose_device(plan.device)) if groups else {}
     data_digest = cache(lambda name: prepared.load(name, results).digest)
     for group in groups:
-        obstacles = {
-            spec.run: repeating.obstacle(record, stack, data_digest(spec.dataset)) for spec, record in group.runs
-        }
+        obstacles = {spec.run: obstacle(record, stack, data_digest(spec.dataset)) for spec, record in group.runs}
         if all(obstacles.values()):
             run, why = next(iter(obstacles.items()))
             group.wrong.append(f"{run}: cannot be trained again to compare: {why}")
@@ -92,18 +90,13 @@ def adopt(
     choose([group for group in groups if group.sample], retrain)
     if not any(group.sample for group in groups):
         return groups
-    with repeating.place(results) as there:
-        for tuned in (False, True):
-            some = [group for group in groups if group.sample and (group.sample[0][0].tuning is not None) == tuned]
-            _await_sweeps(some, results)
-            some = [group for group in some if not group.wrong]
-            specs = [spec for group in some for spec, _ in group.sample]
-            if specs:
-                say(f"to train again{', at learning rates of sweeps' if tuned else ''}: {len(specs)}")
-                records = repeating.train(specs, results, there, plan.device, cores)
-                again = dict(zip((spec.run for spec in specs), records, strict=True))
-                for group in some:
-                    _judge(group, again, plan, results, stack)
+    pairs = [pair for group in groups for pair in group.sample]
+    say(f"to train again: {len(pairs)}")
+    with scratch.place(Store(results), scratch.AGAIN) as there:
+        again = retraining.again(pairs, results, there, plan.device, cores)
+    records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
+    for group in sorted((group for group in groups if group.sample), key=lambda group: not group.sample[0][0].sweep):
+        _judge(group, records, plan, results, stack)
     return groups
 
 
@@ -115,6 +108,40 @@ def _stale(plan: Plan, results: Path) -> list[Group]:
         key = record.identity["code"], fingerprint.code_of(spec), record.identity["stack"]
         found.setdefault(key, Group(*key)).runs.append((spec, record))
     return list(found.values())
+
+
+def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str | None:
+    """Why a run cannot be trained here to the bits of its record; None where it can.
+
+    Args:
+        record: of the run.
+        stack: what would train it, see `rdp.fingerprint.stack`.
+        data_digest: of what it would be trained on.
+    """
+    if record.status == "failed":
+        return "it failed, and left no numbers"
+    if record.identity["stack"] != digest.of(stack):
+        theirs = record.telemetry.get("stack") or {}
+        other = [f"{n} {theirs.get(n)}, here {stack.get(n)}" for n in theirs | stack if theirs.get(n) != stack.get(n)]
+        return f"it was trained on another stack ({'; '.join(other)})"
+    if record.identity["data"] != data_digest:
+        return f"it was trained on other data (digest {record.identity['data'][:12]}, here {data_digest[:12]})"
+    return None
+
+
+def _chosen_otherwise(spec: RunSpec, record: RunRecord, results: Path) -> str | None:
+    """Why this checkout's code would not choose a run's learning rate, with which it was trained again; None where it
+    would, or where no sweep chooses it."""
+    store, found = Store(results), []
+    for candidate in spec.candidates():
+        who = record.identity | {"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+        if (swept := store.find(candidate.run, who)) is None:
+            return f"its learning rate follows from {candidate.run}, which may not stand for this checkout's"
+        found.append(swept)
+    chosen = tuning.choose(spec, found).learning_rate if found else None
+    if chosen != record.numbers["learning_rate"] and found:
+        return f"trained at learning rate {record.numbers['learning_rate']}, and its sweep now gives {chosen}"
+    return None
 
 
 def choose(groups: list[Group], retrain: int | None) -> None:
@@ -159,26 +186,16 @@ def _steers(value: Any) -> Any:
     return value if isinstance(value, bool | str | None) or value in (0, 1) else "another"
 
 
-def _await_sweeps(groups: list[Group], results: Path) -> None:
-    """Refuse groups whose learning rates follow from runs of sweeps that may not stand for this checkout's."""
-    store = Store(results)
-    for group in groups:
-        for spec, record in group.sample:
-            for candidate in spec.candidates():
-                who = record.identity | {"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
-                if not group.wrong and store.find(candidate.run, who) is None:
-                    why = f"it takes its learning rate from {candidate.run}, which may not stand for this checkout's"
-                    group.wrong.append(f"{spec.run}: cannot be trained again to compare: {why}")
-
-
 def _judge(group: Group, again: dict[str, RunRecord], plan: Plan, results: Path, stack: dict[str, str]) -> None:
     """Adopt a group where all that was trained again is the same; else say what differs."""
     for spec, record in group.sample:
         now = again[spec.run]
         if record.bits != now.bits:
-            found = repeating.differences(record, now)
+            found = retraining.differences(record, now) or ["other digests"]
             more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-            group.wrong.append(f"{spec.run}: {'; '.join(found[:_TOLD])}{more}")
+            group.wrong.append(f"{spec.run}: recorded and now: {'; '.join(found[:_TOLD])}{more}")
+        elif (why := _chosen_otherwise(spec, record, results)) is not None:
+            group.wrong.append(f"{spec.run}: {why}")
     if group.wrong:
         return
     runs = [

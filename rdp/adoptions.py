@@ -80,18 +80,26 @@ class Adoptions:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.damaged: list[str] = []
 
-    @cached_property
+    @property
     def all(self) -> list[dict[str, Any]]:
         """Every whole adoption."""
-        found = []
+        return self._found[0]
+
+    @property
+    def damaged(self) -> list[str]:
+        """A line about each that is not."""
+        return self._found[1]
+
+    @cached_property
+    def _found(self) -> tuple[list[dict[str, Any]], list[str]]:
+        found, damaged = [], []
         for path in sorted((self._root / FOLDER).glob("*.json")):
             try:
                 found.append(read(path))
             except UserError as error:
-                self.damaged.append(str(error))
-        return found
+                damaged.append(str(error))
+        return found, damaged
 
     def lead(self, made: str, wanted: str, stack: str) -> bool:
         """Whether what one code made on a stack may stand for what another would make, by one adoption or several.

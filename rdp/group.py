@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,14 @@ RESTARTS = 3  # of all processes together, in one job; the workflow starts jobs 
 _WAIT = timedelta(days=7)  # of processes for the first, which may wait for another job that trains the same run
 
 
-def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seconds: float = 60) -> list[RunRecord]:
+def run_job(
+    specs: list[RunSpec],
+    results: Path,
+    device: str,
+    *,
+    checkpoint_seconds: float = 60,
+    known_rates: Mapping[str, float] | None = None,
+) -> list[RunRecord]:
     """Train runs as `rdp.runner.run_job` does, each by as many processes as its specification says.
 
     Raises:
@@ -48,8 +56,9 @@ def run_job(specs: list[RunSpec], results: Path, device: str, *, checkpoint_seco
         local_addr="localhost",
     )
     told = [spec.model_dump(mode="json") for spec in specs]
+    options = {"checkpoint_seconds": checkpoint_seconds, "known_rates": known_rates}
     try:
-        elastic_launch(config, _work)(told, str(results), chosen, checkpoint_seconds)
+        elastic_launch(config, _work)(told, str(results), chosen, options)
     except SignalException as error:
         if error.sigval == signal.SIGTERM:
             raise Terminated from None
@@ -73,7 +82,7 @@ def _check_gpus(processes: int, device: str) -> None:
             raise UserError(f"device: {processes} processes train a run, each on a GPU of its own; there are {there}")
 
 
-def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seconds: float) -> None:
+def _work(told: list[dict[str, Any]], results: str, device: str, options: dict[str, Any]) -> None:
     """Be one of the processes."""
     runner.end_with_parent()
     import torch
@@ -92,9 +101,9 @@ def _work(told: list[dict[str, Any]], results: str, device: str, checkpoint_seco
     store = distributed.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent)
     backend = "nccl" if device == "cuda" else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
-    options = {"checkpoint_seconds": checkpoint_seconds, "bar": False, "world": World(rank, size)}
+    specs = [RunSpec(**content) for content in told]
     try:
-        runner.run_job([RunSpec(**content) for content in told], Path(results), device, **options)
+        runner.run_job(specs, Path(results), device, bar=False, world=World(rank, size), **options)
     except Terminated:
         sys.exit(143)
     distributed.destroy_process_group()

@@ -39,6 +39,12 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     return save(plan.name, name, results, pd.DataFrame(rows, columns=columns))
 
 
+def again(plan: Plan, cell: Cell, name: str, results: Path, runs: frozenset[str]) -> list[dict[str, Any]]:
+    """The rows of some of a cell's networks, as `write` has them."""
+    options = {"threads": plan.study.threads, "seeds": plan.study.probe_seeds, "only": runs}
+    return _cell(cell, name=name, results=results, **options)
+
+
 def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:
     """Write a probe's table."""
     path = _path(study, name, results)
@@ -55,8 +61,10 @@ def _path(study: str, name: str, results: Path) -> Path:
     return results / study / "probes" / f"{name}.parquet"
 
 
-def _cell(cell: Cell, *, name: str, results: Path, threads: int, seeds: int | None) -> list[dict[str, Any]]:
-    """The rows of one cell's networks."""
+def _cell(
+    cell: Cell, *, name: str, results: Path, threads: int, seeds: int | None, only: frozenset[str] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of one cell's networks; of some of its runs alone, where they are named."""
     import torch
 
     from rdp.train import make_deterministic
@@ -71,6 +79,8 @@ def _cell(cell: Cell, *, name: str, results: Path, threads: int, seeds: int | No
         done = [(spec, record) for spec, record in runs if stage == "initial" or record.status == "completed"]
         networks = [_network(spec, record, data, store, stage, first) for spec, record in done]
         for i, (spec, _) in enumerate(done):
+            if only is not None and spec.run not in only:
+                continue
             network, x = networks[i]
             other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
             found = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from multiprocessing import parent_process
 from pathlib import Path
@@ -56,6 +56,7 @@ def run_job(
     checkpoint_seconds: float = 60,
     bar: bool = True,
     world: "World | None" = None,
+    known_rates: Mapping[str, float] | None = None,
 ) -> list[RunRecord]:
     """Train runs that share a thread count, one after another, each unless its record is there already.
 
@@ -70,6 +71,7 @@ def run_job(
         checkpoint_seconds: time between checkpoints.
         bar: whether to draw a progress bar on a terminal.
         world: the processes that train together, all of which call this; None for this one alone.
+        known_rates: learning rates by cell that need no sweep, as those of records that are trained again.
 
     Raises:
         UserError: what concerns the whole job: data that are absent, a directory that cannot be written.
@@ -87,7 +89,7 @@ def run_job(
     stack = fingerprint.stack(chosen)
     store = Store(results)
     loaded: dict[str, prepared.Prepared] = {}
-    rates: dict[str, float] = {}
+    rates = dict(known_rates or {})
     with Reporter(bar and world.leads, silent=not world.leads) as reporter, terminable():
 
         def chosen_rate(spec: RunSpec) -> float:

@@ -6,7 +6,7 @@ processes there are changes no number.
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ _LOOK_SECONDS = 0.2
 
 
 def run_job(
-    specs: list[RunSpec], results: Path, device: str, *, cores: int, checkpoint_seconds: float = 60
+    specs: list[RunSpec],
+    results: Path,
+    device: str,
+    *,
+    cores: int,
+    checkpoint_seconds: float = 60,
+    known_rates: Mapping[str, float] | None = None,
 ) -> list[RunRecord]:
     """Train runs as `rdp.runner.run_job` does, so many at a time as there are cores for; on a GPU, one at a time.
 
@@ -30,13 +36,15 @@ def run_job(
         UserError: as there; or a process ended before its runs were done.
         Terminated: SIGTERM came. Every run in training has written its checkpoint.
     """
+    options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "known_rates": known_rates}
     if specs[0].processes > 1:
-        return group.run_job(specs, results, device, checkpoint_seconds=checkpoint_seconds)
+        return group.run_job(specs, results, device, **options)
     processes = at_once(specs, cores)
     if processes < 2 or runner.choose_device(device) != "cpu":
-        return runner.run_job(specs, results, device, checkpoint_seconds=checkpoint_seconds)
-    options = {"results": results, "checkpoint_seconds": checkpoint_seconds}
-    sweep = {candidate.run: candidate for spec in specs for candidate in spec.candidates()}
+        return runner.run_job(specs, results, device, **options)
+    options["results"] = results
+    unknown = [spec for spec in specs if spec.cell not in (known_rates or {})]
+    sweep = {candidate.run: candidate for spec in unknown for candidate in spec.candidates()}
     for batch in (list(sweep.values()), specs):  # every process would train the whole sweep otherwise, run by run
         _train(batch, processes, options)
     store = Store(results)

@@ -10,6 +10,7 @@ from rdp.errors import UserError
 from rdp.store import timestamp
 
 NEVER = "never"  # later than any time of day, as text too
+FOLDER = "logs/claims"  # in a results directory
 _OF = "claims"
 _NAME = re.compile("[0-9a-f]{32}")
 
@@ -47,4 +48,4 @@ def keep(times: dict[str, str], results: Path) -> None:
 
 
 def _path(digest: str, results: Path) -> Path:
-    return results / "logs" / "claims" / digest[:32]
+    return results / FOLDER / digest[:32]

@@ -46,7 +46,7 @@ def fetch(name: str) -> str:
         return f"{name}: nothing to fetch: {source.BUNDLED}"
     if hasattr(source, "fetch"):
         source.fetch(name, root)
-    wrong = _problems(name, root)
+    wrong = problems(name, root)
     if not hasattr(source, "fetch") and (wrong or not hasattr(source, "files")):
         raise UserError(f"{name}: no command downloads it; how to get it: {data.info(name).get}")
     if wrong:
@@ -61,7 +61,7 @@ def verify(name: str, results: Path) -> tuple[list[str], list[str]]:
         What is well, and what is absent or damaged, a line each.
     """
     root, kept = places.datasets(), prepared.folder(name, results)
-    wrong = _problems(name, root)
+    wrong = problems(name, root)
     well = [] if wrong else [_told(name, root)]
     try:
         if prepared.standing(name, results)[0] == "no":  # or it would be prepared now
@@ -76,7 +76,7 @@ def verify(name: str, results: Path) -> tuple[list[str], list[str]]:
     return well, wrong
 
 
-def _problems(name: str, root: Path) -> list[str]:
+def problems(name: str, root: Path) -> list[str]:
     """What is absent or damaged of a dataset's files, as far as its source can tell."""
     source = data.source(name)
     if hasattr(source, "verify"):

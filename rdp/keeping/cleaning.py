@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rdp import adoptions, leftovers, lock, recorded, repeating
+from rdp import adoptions, leftovers, lock, recorded, scratch
 from rdp.errors import UserError
-from rdp.keeping.contents import IMPORTING, Kept, KeptCell, size
+from rdp.keeping.contents import Kept, KeptCell, size
 from rdp.store import Store
 
 _FRESH_SECONDS = 120.0  # an attempt writes its progress every few seconds; a file is written in less
@@ -76,7 +76,7 @@ def found(
         for path in sorted((store.root / cell.name).glob("seed-*.lock")):
             yield Removal((path,), "a lock", size(path), f"{cell.name}/{path.stem}")
     yield from _halves(leftovers.of_cell(store.root / adoptions.FOLDER))
-    for room in (repeating.ROOM, IMPORTING):
+    for room in (scratch.AGAIN, scratch.ARRIVALS):
         for path in sorted((store.root / room).glob("*")):
             if not _in_use(path):
                 yield Removal((path,), "left by a process that was killed", size(path))
@@ -185,7 +185,7 @@ def _age(path: Path) -> float:
 def _in_use(place: Path) -> bool:
     """Whether a process holds the lock of a place of its own."""
     try:
-        with (place / repeating.LOCK).open("r+") as file:
+        with (place / scratch.LOCK).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -5,16 +5,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rdp import adoptions, places, repeating, study
+from rdp import adoptions, places, scratch, study
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.states import stale
 from rdp.store import Store
 from rdp.study import Plan
 
-IMPORTING = "importing"  # where archives are unpacked before they enter the store
 # Folders of the store that are no cells.
-ROOMS = frozenset({adoptions.FOLDER, repeating.ROOM, IMPORTING})
+ROOMS = frozenset({adoptions.FOLDER, scratch.AGAIN, scratch.ARRIVALS})
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,14 @@
 """``rdp store import``: runs that were carried from another site enter the store, each whole or not at all."""
 
-import fcntl
-import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rdp import adoptions, files, lock, recorded, repeating
+from rdp import adoptions, files, lock, recorded, scratch
 from rdp.claims import ledger
 from rdp.errors import UserError
 from rdp.keeping import archive
-from rdp.keeping.contents import IMPORTING
 from rdp.keeping.exporting import CLAIMS
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
@@ -46,7 +41,7 @@ def take(path: Path, results: Path) -> Arrival:
     """
     recorded.refuse(results)
     store = Store(results)
-    with _staged(store) as folder:
+    with scratch.place(store, scratch.ARRIVALS) as folder:
         manifest = archive.read(path, folder)
         staged = Store(folder)
         records = {run: _verified(path, staged, run, stated) for run, stated in manifest["runs"].items()}
@@ -61,26 +56,6 @@ def take(path: Path, results: Path) -> Arrival:
         for run, record in records.items():
             _enter(run, record, staged, store, arrival)
     return arrival
-
-
-@contextmanager
-def _staged(store: Store) -> Iterator[Path]:
-    """A folder of its own on the store's file system, which vanishes when the block ends."""
-    folder = store.root / IMPORTING / uuid.uuid4().hex[:12]
-    try:
-        folder.mkdir(parents=True)
-        file = (folder / repeating.LOCK).open("w")
-    except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
-    with file:
-        with suppress(OSError):  # where locks are not supported, its age tells
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # there are others
-                folder.parent.rmdir()
 
 
 def _verified(path: Path, staged: Store, run: str, stated: str) -> RunRecord:

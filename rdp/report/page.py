@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import pandas as pd
 
-from rdp import data, files, places, settings, tables
+from rdp import data, files, settings, tables
 from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary, templating
 from rdp.study import Plan
 
 
@@ -43,21 +42,12 @@ def render(
     drawn: Path,
     recording: list[str],
 ) -> str:
-    """The page as text; ``recording`` says of recorded results where they came from.
-
-    A name that the template uses and nothing fills stops it, by name.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(places.templates()),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """The page as text; ``recording`` says of recorded results where they came from."""
+    environment = templating.html()
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
-    style, script = (_text(name) for name in ("style.css", "explorer.js"))
+    style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
     return environment.get_template("page.html.j2").render(
         plan=plan,
         style=style,
@@ -119,10 +109,6 @@ def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
         image = quote(contents.drawing(plan, name, drawn), safe=" /:;=,.'()-+*@!?[]{}|")
         found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml,{image}"})
     return found
-
-
-def _text(name: str) -> str:
-    return (places.templates() / name).read_text(encoding="utf-8")
 
 
 def _recipes(plan: Plan) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rdp import adopting, adoptions, digest, fingerprint, records, repeating, runner, study, train
+from rdp import adopting, adoptions, digest, fingerprint, records, runner, scratch, study, train, tuning
 from rdp.adoptions import Adoptions
 from rdp.states import states
 from rdp.store import RunRecord, Store
@@ -50,7 +50,7 @@ class TestAdopting:
         assert [(len(group.runs), len(group.sample)) for group in (swept, tuned)] == [(2, 1), (1, 1)]
         assert all(group.adoption.is_file() and not group.wrong for group in (swept, tuned))
         assert "their numbers show too little" in diverged.wrong[0]
-        assert not (results / "store" / repeating.ROOM).exists()
+        assert not (results / "store" / scratch.AGAIN).exists()
         assert standing(plan, results) == {"completed": 3, "stale": 1}
         for spec, _ in (*tuned.runs, *swept.runs):
             Store(results).forget(spec.run)  # as Snakemake does before it starts a job
@@ -92,13 +92,33 @@ class TestAdopting:
         rate = train.learning_rate
         monkeypatch.setattr(train, "learning_rate", lambda *arguments: rate(*arguments) * 1.001)
         swept, diverged, tuned = by_kind(adopt(plan, results))
-        assert "history: epoch 1, step 10: train_loss: " in swept.wrong[0]
+        assert "history, epoch 1: train_loss: " in swept.wrong[0]
         assert f"{swept.sample[0][0].run}: " in swept.wrong[0]
-        assert "takes its learning rate from" in tuned.wrong[0]
+        assert f"{tuned.sample[0][0].run}: recorded and now: test_accuracy: 0.568 and " in tuned.wrong[0]
         assert diverged.adoption is None
         assert [group.adoption for group in (swept, tuned)] == [None, None]
         assert standing(plan, results) == {"stale": 4}
-        assert not (results / "store" / repeating.ROOM).exists()
+        assert not (results / "store" / scratch.AGAIN).exists()
+
+    def test_a_run_whose_sweep_is_not_there_is_refused(self, plan, results):
+        swept = next(iter(plan.sweep))
+        Store(results).forget(swept)
+        shutil.rmtree(Store(results).folder(swept))
+        _, _, tuned = by_kind(adopt(plan, results))
+        assert tuned.adoption is None
+        assert f"its learning rate follows from {swept}, which may not stand for this checkout's" in tuned.wrong[0]
+
+    def test_a_sweep_that_would_choose_another_rate_is_found(self, plan, results, monkeypatch):
+        found = tuning.choose
+
+        def choose(spec, runs):
+            return next(rate for rate in tuning.rates(spec, runs) if rate != found(spec, runs))
+
+        monkeypatch.setattr(tuning, "choose", choose)
+        swept, _, tuned = by_kind(adopt(plan, results))
+        assert swept.adoption
+        assert tuned.adoption is None
+        assert tuned.wrong[0].endswith(": trained at learning rate 0.02, and its sweep now gives 0.01")
 
     def test_another_stack_or_other_data_compare_nothing(self, plan, results, monkeypatch):
         stack = fingerprint.stack("cpu")
@@ -231,6 +251,6 @@ def test_snakemake_trains_nothing_of_an_adopted_study_and_all_of_a_refused_one(t
     refused = project.run("rdp", "adopt", "mini")
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert "not adopted" in refused.stderr
-    assert "history: epoch 1, step 10: train_loss" in refused.stderr
+    assert "history, epoch 1: train_loss" in refused.stderr
     assert "4" in project.run("rdp", "status", "mini").stdout.split("made by other code")[0]
     assert project.planned()["train_cell"] == 2

@@ -10,7 +10,7 @@ from rdp.recorded import MARK, bundle
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
 
-KEYS = ("study", "results", "device", "records")
+KEYS = ("study", "results", "device", "records", "retrain")
 for key in config:
     if key not in KEYS:
         raise WorkflowError(f"--config {key}: unknown; {choices(key, KEYS)}")
@@ -18,6 +18,9 @@ STUDY = str(config.get("study", "quick"))
 RECORDS = str(config.get("records", "trained"))
 if RECORDS not in ("trained", "recorded"):
     raise WorkflowError(f"--config records={RECORDS}: {choices(RECORDS, ('trained', 'recorded'))}")
+RETRAIN = config.get("retrain", 0)
+if isinstance(RETRAIN, bool) or not isinstance(RETRAIN, int) or RETRAIN < 0:
+    raise WorkflowError(f"--config retrain={RETRAIN}: a number of runs is needed")
 if "device" in config:
     os.environ.update(RDP_DEVICE=str(config["device"]))
 

@@ -1,0 +1,82 @@
+"""Checks of what is measured from outside: the data that runs are trained on, and what was measured beside training."""
+
+from pathlib import Path
+
+from rdp import data, measure, places, recorded, sealed
+from rdp.audit.findings import Check
+from rdp.data import catalogue, prepared
+from rdp.errors import UserError
+from rdp.recorded import bundle
+from rdp.study import Plan
+
+
+def check_data(plan: Plan, results: Path) -> Check:
+    """Datasets: their files as published, their prepared form as its manifest says."""
+    check = Check("data", "Every dataset is, to the last byte, the one that its manifest names.", "dataset")
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+        check.looked_at += 1
+        if recorded.holds(results):
+            if check.attempt(lambda name=name: recorded.labels(name, results)) is not None:
+                check.notes.append(f"{name}: recorded results hold the labels of the test split alone; these are whole")
+            continue
+        kept = prepared.folder(name, results)
+        if prepared.standing(name, results)[0] == "no":  # loading would prepare it now, and prove nothing
+            check.find(kept / "manifest.json", f"no such file; run: rdp data prepare {name}")
+            continue
+        found = check.attempt(lambda name=name: prepared.load(name, results))
+        for line in found.changed() if found is not None else ():
+            where, _, what = line.partition(": ")
+            check.find(where, what)
+        _check_source(name, check)
+    if recorded.holds(results):
+        _check_bundle(results, check)
+    return check
+
+
+def _check_source(name: str, check: Check) -> None:
+    """Hold a dataset's published files against their checksums, where they are here still."""
+    source, root = data.source(name), places.datasets()
+    if hasattr(source, "BUNDLED"):
+        check.notes.append(f"{name}: {source.BUNDLED}; it has no files to verify")
+        return
+    wanted = source.files(name, root) if hasattr(source, "files") else []
+    if not hasattr(source, "verify"):
+        check.notes.append(f"{name}: its files have no published checksums; the prepared form alone was verified")
+    elif not any(path.exists() for path in wanted):
+        check.notes.append(f"{name}: its files are not in {root}; the prepared form alone was verified")
+    else:
+        for line in catalogue.problems(name, root):
+            where, _, what = line.partition(": ")
+            check.find(where, what)
+
+
+def _check_bundle(results: Path, check: Check) -> None:
+    """Hold recorded results against the bundle that they were unpacked from, where this checkout has it."""
+    try:
+        told = recorded.origin(results)
+        found = bundle.find(told["study"])
+    except UserError as error:
+        where, _, what = str(error).partition(": ")
+        check.find(where, what)
+        return
+    check.looked_at += 1
+    if found.seal != told["seal_of_bundle"]:
+        check.find(results / recorded.MARK, f"unpacked from another bundle than {found.folder}")
+
+
+def check_measurements(plan: Plan, results: Path) -> Check:
+    """Probes' tables and throughput: whole, and of the study's runs."""
+    check = Check("measurements", "Every table of a probe or of speed is whole, and of this study's runs.", "table")
+    known = {spec.run for spec in plan.specs}
+    for name in plan.study.probes:
+        check.looked_at += 1
+        table = check.attempt(lambda name=name: measure.read(plan.name, name, results))
+        if table is not None and (others := sorted(set(table["run"]) - known)):
+            where = results / plan.name / "probes" / f"{name}.parquet"
+            check.find(where, f"of {len(others)} runs that are not the study's, first {others[0]}")
+    if plan.study.speed_rounds:
+        check.looked_at += 1
+        path = results / plan.name / "speed.parquet"
+        check.attempt(lambda: sealed.read_table(path, plan.name, f"run: rdp speed {plan.name}"))
+        check.notes.append("speed was measured on a clock: its table is whole, and cannot follow from anything")
+    return check

@@ -1,0 +1,148 @@
+"""Checks of what is made from records: all of it is made once more in a directory apart, and compared."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from rdp import fingerprint, recorded, records, tables
+from rdp.audit.comparing import COLLECTOR, compare
+from rdp.audit.findings import Check
+from rdp.claims import ledger, told
+from rdp.errors import UserError
+from rdp.report import contents, figures, page, paper
+from rdp.study import Plan
+
+_LENT = ("store", "data", "bench", recorded.MARK)  # what products are made from, beside probes and speed
+_DRAWN = (".svg", ".pdf", ".png")
+_DRAWN_BY = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
+
+
+def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
+    """Tables, claims, figures and report: each is what the records give.
+
+    Args:
+        plan: the study.
+        results: its results.
+        scratch: where all is made again; a directory that is not there yet.
+    """
+    _lend(plan, results, scratch)
+    there, again = results / plan.name, scratch / plan.name
+    made = _Made(there, again)
+
+    asks = "Every number of the tables of runs is the one that a record gives."
+    check = Check("tables", asks, "file")
+    made.make(check, lambda: records.write(plan, scratch))
+    collected = check.attempt(lambda: records.read(plan.name, results))
+    if collected is not None:
+        made.compare(check, [f"{name}.parquet" for name in records.TABLES])
+        if set(collected[0][COLLECTOR].dropna()) - {fingerprint.package_digest()}:
+            check.notes.append("collected by another version of this package than this checkout's")
+    yield check
+
+    check = Check("claims", "Every verdict, with every number beside it, follows from tables and measurements.", "file")
+    loaded = check.attempt(lambda: tables.load(plan, scratch)) if made.whole else None
+    made.make(check, lambda: told.write(loaded) if loaded else None)
+    if check.attempt(lambda: told.read(plan.name, results)) is not None:
+        made.compare(check, ["claims.json"])
+    check.notes += [
+        f"{name}: its text, as it now reads, is younger than runs that decide it, and the report says so"
+        for name in younger_claims(plan, results)
+    ]
+    yield check
+
+    asks = "Every figure, and the data behind it, is what this checkout draws of the same tables."
+    check = Check("figures", asks, "file")
+    names = list(contents.figures(plan))
+    for name in names:
+        made.make(check, lambda name=name: figures.write(loaded, name, scratch) if loaded else None)
+    for name in names:
+        check.attempt(lambda name=name: contents.drawing(plan, name, there / "figures"))
+    made.compare(check, [f"figures/{name}{kind}" for name in names for kind in (".csv", *_DRAWN, ".rst")])
+    made.look_for_others(check, "figures")
+    yield check
+
+    asks = "Page, paper and tables are what this checkout writes of the same tables, verdicts and figures."
+    check = Check("report", asks, "file")
+    made.take_drawings(names)
+    made.make(check, lambda: page.write(plan, scratch))
+    made.make(check, lambda: paper.write(plan, scratch))
+    sheets = sorted({path.name for folder in (there, again) for path in (folder / "tables").glob("*")})
+    made.compare(check, ["report/index.html", "report/paper.typ", "report/paper.pdf", *(f"tables/{n}" for n in sheets)])
+    yield check
+
+
+def younger_claims(plan: Plan, results: Path) -> list[str]:
+    """The claims whose present text was first seen after runs that decide them were begun."""
+    try:
+        return [claim["name"] for claim in told.read(plan.name, results)["claims"] if claim["runs_before_it"]]
+    except UserError:
+        return []
+
+
+def _lend(plan: Plan, results: Path, scratch: Path) -> None:
+    """A results directory that has what products are made from, and no products."""
+    (scratch / plan.name).mkdir(parents=True)
+    for name in (*_LENT, f"{plan.name}/probes", f"{plan.name}/speed.parquet"):
+        if (results / name).exists():
+            (scratch / name).symlink_to((results / name).resolve())
+    # A copy: deciding claims notes when it first saw their texts, and an audit is no first sight.
+    if (results / ledger.FOLDER).is_dir():
+        shutil.copytree(results / ledger.FOLDER, scratch / ledger.FOLDER)
+
+
+class _Made:
+    """A study's products as they are, and as they are made again."""
+
+    def __init__(self, there: Path, again: Path) -> None:
+        self._there, self._again = there, again
+        self.whole = True  # whether all could be made so far
+        self._other_drawings: set[str] = set()  # figures drawn by another Matplotlib than is installed
+
+    def make(self, check: Check, call: Callable[[], object]) -> None:
+        """Make something again; what cannot be made is a finding, and what is made from it is not tried."""
+        if self.whole:
+            before = len(check.findings)
+            check.attempt(call)
+            self.whole = len(check.findings) == before
+
+    def compare(self, check: Check, names: Iterable[str]) -> None:
+        """Compare files with what was made in their place."""
+        for name in names:
+            there, again = self._there / name, self._again / name
+            check.looked_at += 1
+            if not there.is_file():
+                check.find(there, "no such file, and this checkout makes one")
+            elif not again.is_file():
+                if self.whole:
+                    check.find(there, "this checkout makes no such file")
+            elif self._drawn_by_another(there, again):
+                self._other_drawings.add(there.stem)
+            else:
+                for line in compare(there, again):
+                    check.find(there, line)
+        if self._other_drawings and check.name == "figures":
+            which = ", ".join(sorted(self._other_drawings))
+            check.notes.append(
+                f"drawn by another Matplotlib than is installed, so that only their data were compared: {which}"
+            )
+
+    def look_for_others(self, check: Check, folder: str) -> None:
+        """Note files that this checkout does not make."""
+        ours = {path.name for path in (self._again / folder).glob("*")}
+        others = sorted(path.name for path in (self._there / folder).glob("*") if path.name not in ours)
+        if others and self.whole:
+            check.notes.append(f"{self._there / folder}: holds what this checkout does not make: {', '.join(others)}")
+
+    def take_drawings(self, names: Iterable[str]) -> None:
+        """Of figures drawn by another Matplotlib, let the report be made with those that are there."""
+        for name in self._other_drawings & set(names):
+            for kind in _DRAWN:
+                shutil.copyfile(self._there / f"figures/{name}{kind}", self._again / f"figures/{name}{kind}")
+
+    @staticmethod
+    def _drawn_by_another(there: Path, again: Path) -> bool:
+        if there.suffix not in _DRAWN:
+            return False
+        first, second = (_DRAWN_BY.search(path.read_bytes()) for path in (there, again))
+        return bool(first and second and first[1] != second[1])

@@ -1,0 +1,135 @@
+"""Checks of records: each is whole, is of its run, and agrees with itself."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rdp import digest, files, recorded, tuning
+from rdp.audit.findings import Check
+from rdp.claims.words import count
+from rdp.data import prepared
+from rdp.errors import UserError
+from rdp.recorded.packing import PREDICTIONS, accuracy_fits
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store
+from rdp.study import Plan
+
+Read = dict[str, tuple[RunSpec, RunRecord | None, str | None]]
+
+
+def read(plan: Plan, results: Path) -> Read:
+    """The records of a study's runs and of its sweeps', with the run's specification; where there is none, why."""
+    store, found = Store(results), {}
+    for spec in (*plan.sweep.values(), *plan.specs):
+        try:
+            record, problem = store.received(spec.run), None
+        except UserError as error:
+            record, problem = None, str(error)
+        found[spec.run] = (spec, record, problem)
+    return found
+
+
+def check_records(plan: Plan, results: Path, read: Read) -> Check:
+    """Records: whole, of their runs, on the data that are there, with predictions that give their accuracy."""
+    asks = "Every record is whole, is of its own run and of the data at hand, and its predictions give its accuracy."
+    check = Check("records", asks, "run")
+    store, labels, digests = Store(results), _labels(plan, results), _data_digests(plan, results)
+    for run, (spec, record, problem) in read.items():
+        check.looked_at += 1
+        if problem is not None:
+            where, _, what = problem.partition(": ")
+            check.find(where, what)
+        if record is None:
+            continue
+        path = store.folder(run) / "record.json"
+        of = _specification(record)
+        if of is None or {of.spec_digest, record.identity.get("spec")} != {spec.spec_digest}:
+            check.find(path, f"is the record of another run{f', {of.run}' if of else ''}, in the place of {run}")
+            continue
+        if digests.get(spec.dataset) not in (None, record.identity.get("data")):
+            check.find(path, f"was trained on other data than those prepared, {digests[spec.dataset][:12]}")
+        _check_files(check, store, run, spec, record, labels, whole=not recorded.holds(results))
+    for status, told in (("not trained", None), ("failed", "failed")):
+        of = [run for run, (_, r, problem) in read.items() if problem is None and (r.status if r else None) == told]
+        if of:
+            check.notes.append(f"{count(len(of), 'run')} {status}, which the report says too; first {of[0]}")
+    return check
+
+
+def _check_files(
+    check: Check,
+    store: Store,
+    run: str,
+    spec: RunSpec,
+    record: RunRecord,
+    labels: dict[str, np.ndarray],
+    *,
+    whole: bool,
+) -> None:
+    """Hold a record's files against their checksums, and its accuracy against predictions and labels."""
+    for name, expected in record.files.items():
+        path = store.folder(run) / name
+        if not whole and name != PREDICTIONS:  # recorded results have no weights
+            continue
+        if not path.is_file():
+            check.find(path, "no such file, and the record was made with it")
+        elif digest.of_file(path) != expected:
+            check.find(path, "damaged: not the file its record was made with")
+        elif name == PREDICTIONS and spec.dataset in labels:
+            found = store.arrays(run, record, "predictions")["test"]
+            if not accuracy_fits(record, found, labels[spec.dataset]):
+                stated = record.numbers["test_accuracy"]
+                check.find(store.folder(run) / "record.json", f"its predictions do not give its accuracy, {stated}")
+
+
+def check_sweeps(plan: Plan, results: Path, read: Read) -> Check:
+    """Chosen learning rates: those that the sweeps' records give."""
+    check = Check("sweeps", "Every learning rate that a sweep chose follows from the sweep's records.", "run")
+    for spec in plan.specs:
+        record = read[spec.run][1]
+        if spec.tuning is None or record is None or record.status == "failed":
+            continue
+        check.looked_at += 1
+        candidates = [read[candidate.run][1] for candidate in spec.candidates()]
+        path = Store(results).folder(spec.run) / "record.json"
+        if any(candidate is None for candidate in candidates):
+            check.find(path, "its learning rate was chosen by a sweep whose records are not all there")
+            continue
+        choice = check.attempt(lambda spec=spec, found=candidates: tuning.choose(spec, [r for r in found if r]))
+        stated = record.numbers["learning_rate"]
+        if choice is not None and choice.learning_rate != stated:
+            check.find(path, f"trained with the learning rate {stated}; its sweep gives {choice.learning_rate}")
+    return check
+
+
+def _specification(record: RunRecord) -> RunSpec | None:
+    """The run that a record says that it is of; None where it says nothing that makes sense."""
+    try:
+        return RunSpec(**record.spec)
+    except (TypeError, ValueError):
+        return None
+
+
+def _labels(plan: Plan, results: Path) -> dict[str, np.ndarray]:
+    """The test labels of the datasets that can be read; those that cannot are found by the check of data."""
+    found = {}
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+        try:
+            if recorded.holds(results):
+                found[name] = recorded.labels(name, results)
+            elif prepared.standing(name, results)[0] == "yes":
+                found[name] = prepared.load(name, results).labels("test")
+        except UserError:
+            continue
+    return found
+
+
+def _data_digests(plan: Plan, results: Path) -> dict[str, str]:
+    """The digests that the manifests of datasets state."""
+    found = {}
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+        try:
+            found[name] = str(files.read_json(prepared.folder(name, results) / "manifest.json")["digest"])
+        except (UserError, KeyError, TypeError):
+            continue
+    return found

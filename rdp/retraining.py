@@ -1,0 +1,107 @@
+"""Train recorded runs again from their first step, and hold what comes out against their records."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rdp import recorded, side_by_side
+from rdp.data import prepared
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store
+
+
+def again(
+    pairs: Sequence[tuple[RunSpec, RunRecord]], results: Path, scratch: Path, device: str, cores: int = 1
+) -> list[RunRecord]:
+    """Train runs of which there are records once more, as if nothing were there but the data.
+
+    A learning rate that a sweep chose is taken from the record, and the sweep is not repeated.
+
+    Args:
+        pairs: the runs, each with its record.
+        results: where they are recorded; nothing is written there.
+        scratch: an empty results directory for what comes out.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        cores: train so many threads' worth of runs side by side.
+
+    Raises:
+        UserError: data that are not there.
+    """
+    for name in sorted({spec.dataset for spec, _ in pairs}):
+        _lend(name, results, scratch)
+    rates = {spec.cell: record.numbers["learning_rate"] for spec, record in pairs if spec.tuning}
+    found: dict[str, RunRecord] = {}
+    groups: dict[tuple[int, int], list[RunSpec]] = {}  # a job's runs have one number of threads and of processes
+    for spec, _ in pairs:
+        groups.setdefault((spec.threads, spec.processes), []).append(spec)
+    for specs in groups.values():
+        records = side_by_side.run_job(specs, scratch, device, cores=cores, known_rates=rates)
+        found |= {spec.run: record for spec, record in zip(specs, records, strict=True)}
+    return [found[spec.run] for spec, _ in pairs]
+
+
+def _lend(dataset: str, results: Path, scratch: Path) -> None:
+    """Let the scratch directory have a prepared dataset. Of recorded results only labels are there: prepare it anew."""
+    there = prepared.folder(dataset, results)
+    if recorded.holds(results) or not (there / "manifest.json").exists():
+        return
+    target = prepared.folder(dataset, scratch)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(there.resolve())
+
+
+def differences(first: RunRecord, second: RunRecord) -> list[str]:
+    """What of two records' numbers and files is not the same to the last bit, a line each; of two of one run.
+
+    Status, numbers (history and checksums of weights among them) and the other files (predictions, weights) are
+    compared; identity and telemetry are not.
+    """
+    found = []
+    if first.status != second.status:
+        found.append(f"status: {first.status} and {second.status}")
+    found += _differences(first.numbers, second.numbers, "")
+    names = sorted({*first.files, *second.files})
+    other = [name for name in names if first.files.get(name) != second.files.get(name)]
+    return found + [f"{name}: other bytes" for name in other]
+
+
+def _differences(first: Any, second: Any, where: str) -> list[str]:
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        names = list(dict.fromkeys([*first, *second]))
+        parts = [_differences(first.get(name), second.get(name), _under(where, name)) for name in names]
+        if where == "weights":  # one line for all: a first tensor that differs makes the others differ
+            wrong = [name for name, part in zip(names, parts, strict=True) if part]
+            return [f"weights: {len(wrong)} of {len(names)} tensors, first {wrong[0]}"] if wrong else []
+        return [line for part in parts for line in part]
+    if isinstance(first, list) and isinstance(second, list):
+        if len(first) != len(second):
+            return [f"{where}: {len(first)} and {len(second)} entries"]
+        for place, (one, other) in enumerate(zip(first, second, strict=True), start=1):
+            if wrong := _differences(
+                one, other, f"{where}, epoch {place}" if where == "history" else f"{where} {place}"
+            ):
+                return wrong  # what comes after the first that differs follows from it
+        return []
+    return [] if _same(first, second) else [f"{where}: {_told(first)} and {_told(second)}"]
+
+
+def _under(where: str, name: str) -> str:
+    return f"{where}: {name}" if where else name
+
+
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, float) and isinstance(second, float):
+        return first == second or (math.isnan(first) and math.isnan(second))
+    return type(first) is type(second) and first == second
+
+
+def _told(value: Any) -> str:
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def records_of(specs: Sequence[RunSpec], results: Path) -> list[tuple[RunSpec, RunRecord]]:
+    """Runs with their records, verified, of those that completed or diverged."""
+    store = Store(results)
+    found = [(spec, store.received(spec.run)) for spec in specs]
+    return [(spec, record) for spec, record in found if record is not None and record.status != "failed"]

@@ -1,0 +1,258 @@
+"""Each kind of tampering is found, and named where it was done."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from rdp import digest, fingerprint, measure, records
+from rdp.audit import checkout
+from rdp.claims import told
+
+from .conftest import Case
+
+
+def test_an_untouched_study_passes(case: Case) -> None:
+    assert case.findings(retrain=3, sample="some", until="measuring again") == {}
+
+
+def test_a_changed_metric(case: Case) -> None:
+    run = case.runs[0]
+    path = case.store.folder(run) / "record.json"
+    accuracy = case.store.read(run).numbers["test_accuracy"]
+    path.write_text(path.read_text().replace(f'"test_accuracy": {accuracy}', '"test_accuracy": 0.999'))
+    found = case.findings(until="tables")
+    assert found["records"][0].startswith(f"{path}: damaged: its digest is ")
+    assert f"{run}, test_accuracy: {accuracy}; the records give nan" in "\n".join(found["tables"])
+
+
+def test_a_changed_metric_under_new_seals(case: Case) -> None:
+    def better(record: dict[str, Any]) -> None:
+        record["numbers"]["test_accuracy"] = 0.999
+
+    run = case.runs[0]
+    accuracy = case.store.read(run).numbers["test_accuracy"]
+    case.forge(run, better)
+    found = case.findings(until="tables")
+    path = case.store.folder(run) / "record.json"
+    assert found["records"] == [f"{path}: its predictions do not give its accuracy, 0.999"]
+    assert f"{run}, test_accuracy: {accuracy}; the records give 0.999" in "\n".join(found["tables"])
+
+
+@pytest.mark.slow
+def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case: Case) -> None:
+    def better(record: dict[str, Any]) -> None:
+        record["numbers"]["history"][0]["validation_accuracy"] = 0.875
+
+    run = case.runs[1]
+    was = case.store.read(run).numbers["history"][0]["validation_accuracy"]
+    case.forge(run, better)
+    case.rdp("report", str(case.plan.file))
+    found = case.findings(until="measuring again", retrain=100, sample="all")
+    assert found == {
+        "training again": [
+            f"{run}: recorded and trained again, it differs: history, epoch 1: validation_accuracy: 0.875 and {was!r}"
+        ]
+    }
+
+
+def test_a_swapped_record(case: Case) -> None:
+    first, second = (case.store.folder(run) for run in case.runs[:2])
+    for name in ("record.json", "predictions.safetensors", "weights.safetensors"):
+        (first / name).rename(first / "kept")
+        (second / name).rename(first / name)
+        (first / "kept").rename(second / name)
+    found = case.findings(until="records")["records"]
+    assert len(found) == 2, found
+    assert all("not the record that" in line for line in found)
+    for run in case.runs[:2]:
+        case.store.write_receipt(run, case.store.read(run))
+    found = case.findings(until="records")["records"]
+    assert found == [
+        f"{folder}/record.json: is the record of another run, {other}, in the place of {run}"
+        for folder, other, run in zip((first, second), (case.runs[1], case.runs[0]), case.runs[:2], strict=True)
+    ]
+
+
+def test_swapped_weights(case: Case) -> None:
+    first, second = (case.store.folder(run) / "weights.safetensors" for run in case.runs[:2])
+    shutil.copyfile(first, second)
+    assert case.findings(until="records")["records"] == [f"{second}: damaged: not the file its record was made with"]
+    second.unlink()
+    assert "no such file" in case.findings(until="records")["records"][0]
+
+
+def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
+    spec = next(spec for spec in case.plan.specs if spec.tuning)
+    chosen = case.store.read(spec.run).numbers["learning_rate"]
+    other = next(c for c in spec.candidates() if c.recipe.learning_rate != chosen)
+
+    def best(record: dict[str, Any]) -> None:
+        record["numbers"]["history"][-1]["validation_accuracy"] = 1.0
+
+    case.forge(other.run, best)
+    found = case.findings(until="sweeps")["sweeps"]
+    assert len(found) == 3  # of the cell's seeds
+    assert f"trained with the learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in found[0]
+
+
+def test_changed_data(case: Case) -> None:
+    path = case.results / "data" / "spiral" / "data.safetensors"
+    arrays = load_file(path)
+    arrays["test_y"] = 1 - arrays["test_y"]
+    save_file(arrays, path)
+    assert f"{path}: damaged: its checksum is" in case.findings(until="data")["data"][0]
+    manifest = case.results / "data" / "spiral" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["seal"]
+    manifest.write_text(json.dumps(digest.seal(content | {"digest": digest.of_arrays(arrays)})))
+    found = case.findings(until="records")
+    assert "data" not in found
+    assert "was trained on other data than those prepared" in found["records"][0]
+    assert "its predictions do not give its accuracy" in "\n".join(found["records"])
+
+
+def test_changed_code(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
+    found = case.findings(until="code")["code"]
+    assert len(found) == len({spec.cell for spec in (*case.plan.sweep.values(), *case.plan.specs)})
+    assert "made by other code than this checkout's" in found[0]
+
+
+def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def older(record: dict[str, Any]) -> None:
+        record["telemetry"]["versions"]["torch"] = "2.0.1"
+
+    pinned = checkout.locked(Path(checkout._ROOT) / checkout.LOCK)["torch"]
+    case.forge(case.runs[0], older)
+    assert case.findings(until="lock")["lock"] == [
+        f"torch: 1 run made with 2.0.1; envs/requirements.lock pins {' or '.join(pinned)}"
+    ]
+    lock = tmp_path / "envs" / "requirements.lock"
+    lock.parent.mkdir()
+    lock.write_text("numpy==1.0.0 \\\n    --hash=sha256:0\nno-such-package==3\n")
+    monkeypatch.setattr(checkout, "_ROOT", tmp_path)
+    found = case.findings(until="lock")["lock"]
+    assert [line.partition(";")[0].partition(": ")[0] for line in found] == ["numpy", "numpy"]
+    assert found[1] == f"numpy: installed is {np.__version__}; envs/requirements.lock pins 1.0.0"
+
+
+def test_a_stack_that_is_not_the_identity_s(case: Case) -> None:
+    def elsewhere(record: dict[str, Any]) -> None:
+        record["telemetry"]["stack"]["device"] = "a faster machine"
+
+    case.forge(case.runs[0], elsewhere)
+    assert "not the one of its identity" in case.findings(until="code")["code"][0]
+
+
+def test_an_edited_study(case: Case) -> None:
+    path = case.folder / "audited.yaml"
+    path.write_text(path.read_text().replace("seeds: 3", "seeds: 2"))
+    found = case.findings(until="study")["study"]
+    assert [f"has {run}, which {path} does not ask for" in line for run, line in zip(case.runs, found, strict=False)]
+    assert len(found) == 2
+    path.write_text(path.read_text().replace("seeds: 2", "seeds: 4"))
+    assert f"{path}: asks for " in case.findings(until="study")["study"][0]
+
+
+def test_edited_tables_under_new_seals(case: Case) -> None:
+    tables = [table.copy() for table in records.read("audited", case.results)]
+    tables[0].loc[1, "accuracy"] = 0.5
+    tables[1].loc[0, "train_loss"] = 0.25
+    tables[2].loc[0, "accuracy"] = 1.0
+    records.save("audited", case.results, *tables)
+    found = case.findings(until="tables")["tables"]
+    assert [line.partition(";")[0] for line in found] == [
+        f"{case.products}/records.parquet: {case.runs[1]}, accuracy: 0.5",
+        f"{case.products}/history.parquet: {tables[1].loc[0, 'run']}, train_loss: 0.25",
+        f"{case.products}/sweep.parquet: {tables[2].loc[0, 'run']}, accuracy: 1.0",
+    ]
+    path = case.products / "history.parquet"
+    path.write_bytes(path.read_bytes()[:-3])
+    assert f"{path}: damaged" in case.findings(until="tables")["tables"][0]
+
+
+def test_an_edited_verdict(case: Case) -> None:
+    content = told.read("audited", case.results)
+    content["claims"][3]["verdicts"]["exploratory"]["verdict"] = "supported"
+    was = case.audit(until="claims")["claims"]
+    assert was.findings == []
+    told.save("audited", case.results, content)
+    name = content["claims"][3]["name"]
+    found = case.findings(until="claims")["claims"]
+    path = case.products / "claims.json"
+    assert found == [f"{path}: {name}, verdicts, exploratory, verdict: supported; the records give not tested"]
+
+
+def test_an_edited_claim(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The margin of a claim is moved after it was decided: the verdicts there are not by the text there."""
+    own = case.folder / "config" / "claims.yaml"
+    own.parent.mkdir()
+    text = (Path(checkout._ROOT) / "config" / "claims.yaml").read_text()
+    own.write_text(
+        text.replace(
+            "against: vanilla, direction: above, margin: 0.0, negligible: 0.5}",
+            "against: vanilla, direction: above, margin: -2.0, negligible: 0.5}",
+        )
+    )
+    assert own.read_text() != text
+    monkeypatch.chdir(case.folder)
+    check = case.audit(until="claims")["claims"]
+    found = "\n".join(map(str, check.findings))
+    assert "RDP-3, digest: " in found
+    assert "RDP-3, parts 1, bound: " in found
+
+
+@pytest.fixture
+def _one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing all figures again takes seconds: two will do where one is edited."""
+    from rdp.report import contents
+
+    every = contents.figures
+    monkeypatch.setattr(contents, "figures", lambda plan: {n: p for n, p in every(plan).items() if n == "accuracy"})
+
+
+@pytest.mark.usefixtures("_one_figure")
+def test_an_edited_figure(case: Case) -> None:
+    path = case.products / "figures" / "accuracy.csv"
+    text = path.read_text()
+    value = text.splitlines()[1].split(",")[-1]
+    path.write_text(text.replace(value, "0.987654", 1))
+    png = path.with_suffix(".png")
+    png.write_bytes(png.read_bytes() + b"\0")
+    svg = path.with_suffix(".svg")
+    svg.write_text(svg.read_text().replace("<svg", "<svg ", 1))
+    found = case.findings(until="figures")["figures"]
+    assert f"{svg}: damaged" in found[0]
+    assert found[1].startswith(f"{path}: row 1, ")
+    assert "0.987654; the records give " in found[1]
+    assert f"{png}: not what is made of the same numbers" in found
+
+
+@pytest.mark.slow
+def test_an_edited_report(case: Case) -> None:
+    page, table = case.products / "report" / "index.html", case.products / "tables" / "accuracy.csv"
+    text = page.read_text()
+    at = text.index("% [")
+    page.write_text(text[: at - 2] + "9" + text[at - 1 :])
+    first = table.read_text().splitlines()[1]
+    table.write_text(table.read_text().replace(first, first.replace("0.", "0.1", 1)))
+    paper = case.products / "report" / "paper.pdf"
+    paper.write_bytes(paper.read_bytes()[:-10])
+    found = case.findings(until="report")
+    assert list(found) == ["report"]
+    assert [line.partition(": ")[0] for line in found["report"]] == [str(page), str(paper), str(table)]
+    assert "; the records give " in found["report"][0]
+
+
+def test_an_edited_probe_is_found_by_measuring_again(case: Case) -> None:
+    table = measure.read("audited", "surviving_neurons", case.results)
+    column = next(name for name in table if table[name].dtype == float)
+    table.loc[0, column] += 0.125
+    measure.save("audited", "surviving_neurons", case.results, table)
+    found = case.findings(until="measuring again", retrain=100, sample="all")
+    assert f"{table.loc[0, 'run']}, its row 1, {column}: {table.loc[0, column]}; " in found["measuring again"][0]

@@ -1,0 +1,47 @@
+"""The audit's page: readable by all, on a phone too, and what it quotes from outside stays text."""
+
+from pathlib import Path
+
+import pytest
+
+from rdp.audit import page
+from rdp.audit.findings import Audit, Check
+
+from .conftest import OUTSIDE
+from .test_access import PHONE, SERIOUS, violations
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with findings and notes."""
+    check = Check("records", "Every record is whole.", "run", looked_at=2)
+    check.find(f"results/store/{'a-long-cell-' * 8}/seed-0000/record.json", OUTSIDE)
+    check.notes.append(OUTSIDE)
+    about = {"study": "planted", "title": OUTSIDE, "audited": "2020-01-01T00:00:00Z", "recorded": True, "retrain": 2}
+    about |= {
+        "sample": OUTSIDE,
+        "checkout": "0123456789ab+",
+        "system": "a system",
+        "versions": {"rdp": "1", "torch": "2"},
+    }
+    path = tmp_path_factory.mktemp("audit") / "index.html"
+    path.write_text(page.render(Audit(about, [check, Check("data", "Every dataset is whole.", "dataset")])))
+    return path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(scheme: str, visit, written: Path) -> None:
+    found = [rule for rule in violations(visit(written, color_scheme=scheme)) if rule["impact"] in SERIOUS]
+    assert {rule["id"]: rule["nodes"][0]["html"] for rule in found} == {}
+
+
+def test_what_was_found_is_told_as_text(visit, written: Path) -> None:
+    shown = visit(written)
+    assert shown.locator("h1").inner_text() == "1 finding"
+    assert OUTSIDE in shown.locator("#findings").inner_text()
+    assert OUTSIDE in shown.locator("#notes").inner_text()
+    assert shown.evaluate("window.entered") is None
+
+
+def test_a_phone_never_scrolls_the_page(visit, written: Path) -> None:
+    assert visit(written, viewport=PHONE).evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
