@@ -78,15 +78,15 @@ def adopt(
     data_digest = cache(lambda name: prepared.load(name, results).digest)
     for group in groups:
         obstacles = {spec.run: obstacle(record, stack, data_digest(spec.dataset)) for spec, record in group.runs}
-        if all(obstacles.values()):
+        able = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
+        if any(record.status == "completed" for _, record in able):
+            group.sample = able
+        elif able:
+            run = able[0][0].run
+            group.wrong.append(f"{run}: it and all like it diverged, and their numbers show too little")
+        else:
             run, why = next(iter(obstacles.items()))
             group.wrong.append(f"{run}: cannot be trained again to compare: {why}")
-        elif all(record.status != "completed" for _, record in group.runs):
-            group.wrong.append(
-                f"{group.runs[0][0].run}: it and all like it diverged, and their numbers show too little"
-            )
-        else:
-            group.sample = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
     choose([group for group in groups if group.sample], retrain)
     if not any(group.sample for group in groups):
         return groups
@@ -95,7 +95,10 @@ def adopt(
     with scratch.place(Store(results), scratch.AGAIN) as there:
         again = retraining.again(pairs, results, there, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
-    for group in sorted((group for group in groups if group.sample), key=lambda group: not group.sample[0][0].sweep):
+    sampled = [group for group in groups if group.sample]
+    for group in sorted(
+        sampled, key=lambda group: group.sample[0][0].tuning is not None
+    ):  # sweeps before what they chose
         _judge(group, records, plan, results, stack)
     return groups
 
