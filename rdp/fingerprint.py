@@ -36,6 +36,7 @@ NEUTRAL = frozenset(
         "errors",
         "files",
         "fingerprint",
+        "migrations",
         "places",
         "progress",
         "spec",

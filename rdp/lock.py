@@ -52,6 +52,22 @@ def lock(store: Store, run: str, say: Callable[[str], None], look: Callable[[], 
             file.close()
 
 
+@contextmanager
+def free(store: Store, run: str) -> Iterator[bool]:
+    """Keep others from training a run while the block lasts, unless one does: then at once, with False."""
+    path = store.root / f"{run}.lock"
+    left = path.exists()  # by a job that was killed
+    file = _locked(path, store)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            with suppress(OSError):
+                if not left:
+                    path.unlink()  # before it is let go: see `_locked`
+            file.close()
+
+
 def _locked(path: Path, store: Store) -> IO[str] | None:
     """The file, locked, or open alone where locks are not supported; None while another process holds it."""
     while True:
@@ -97,20 +113,36 @@ def hold(names: Iterable[str], path: Path, say: Callable[[str], None]) -> None:
         UserError: the file cannot be made.
         Terminated: SIGTERM or Ctrl-C came while it waited.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    file = _shared(path)
     _held.append(file)
     told = False
     with _stoppable():
-        for place in sorted({int(digest.of(name)[:15], 16) for name in names}):  # in order: none waits in a circle
+        for place in sorted({_place(name) for name in names}):  # in order: none waits in a circle
             while not _locked_at(file, place):
                 if not told:
                     say(f"{path}: held by another process that makes the same, waiting for its end")
                     told = True
                 time.sleep(_LOOK_SECONDS)
+
+
+@contextmanager
+def free_name(name: str, path: Path) -> Iterator[bool]:
+    """Hold a name as `hold` does while the block lasts, unless another process does: then at once, with False."""
+    with _shared(path) as file:
+        yield _locked_at(file, _place(name))
+
+
+def _shared(path: Path) -> IO[str]:
+    """The file that stands for all names."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _place(name: str) -> int:
+    return int(digest.of(name)[:15], 16)
 
 
 def _locked_at(file: IO[str], place: int) -> bool:

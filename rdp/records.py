@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import data, digest, energy, fingerprint, models, recorded, sealed, settings
+from rdp import data, digest, energy, fingerprint, models, sealed, settings
 from rdp.errors import UserError
 from rdp.spec import RunSpec
+from rdp.states import adopted, stale
 from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan, is_baseline
 
@@ -43,10 +44,10 @@ _TOLD = ("host", "started", "commit", "system")
 _FROM = ("spec_digest", "code_digest", "file_digest", "collector")  # what a row is made from, and by
 _OF_RECORD = (
     *("status", "reason", "accuracy", *_MEASURED, *_TOLD, "device", "device_type", "stack"),
-    *("data_digest", "stack_digest", "digest", "numbers_digest", *_FROM),
+    *("data_digest", "stack_digest", "digest", "numbers_digest", "adopted", *_FROM),
 )
 _SPENT = ("seconds", *energy.KINDS)  # of a sweep's run
-_OF_SWEEP = ("status", "reason", "started", "train_loss", "accuracy", *_SPENT, "device_type", *_FROM)
+_OF_SWEEP = ("status", "reason", "started", "train_loss", "accuracy", *_SPENT, "device_type", "adopted", *_FROM)
 _HISTORY_KEY = ("run", "dataset", "architecture", "method", "seed")
 _WHOLE = ("parameters", "forward_flops", "iteration_flops", "units", "steps", "examples", "process_peak_bytes")
 
@@ -98,7 +99,7 @@ def collect(
             row = known.row(store, spec) if known else None
             if row is None:
                 record, problem, file_digest = _examined(store, spec)
-                row = _row(spec, record, problem, file_digest)
+                row = _row(store, spec, record, problem, file_digest)
                 epochs += [{"run": spec.run} | epoch for epoch in record.numbers.get("history", [])] if record else []
             else:
                 kept.append(spec.run)
@@ -132,7 +133,7 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame, last: pd.Dat
         for spec in cell.specs[0].candidates():
             found = known.row(store, spec) if known else None
             if found is None:
-                found = _sweep_row(spec, *_examined(store, spec))
+                found = _sweep_row(store, spec, *_examined(store, spec))
             rate = spec.recipe.learning_rate
             row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
@@ -188,9 +189,8 @@ def _examined(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None
     record, file_digest = found
     if record.identity["spec"] != spec.spec_digest:
         return None, "damaged: the record is of another run", None
-    # What is recorded was made by the code of some commit, and the report says whether that is this checkout's.
-    if record.identity["code"] != fingerprint.code_of(spec) and not recorded.holds(store.root.parent):
-        return None, "made by other code than this checkout's; train it again, or check out its commit", None
+    if (why := stale(store, spec, record.identity["code"], record.identity["stack"])) is not None:
+        return None, f"{why}; train it again, check out its commit, or adopt it (rdp adopt)", None
     return record, None, file_digest
 
 
@@ -213,14 +213,16 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _row(spec: RunSpec, record: RunRecord | None, problem: str | None, file_digest: str | None) -> dict[str, Any]:
+def _row(
+    store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None, file_digest: str | None
+) -> dict[str, Any]:
     """What a record tells, by `_OF_RECORD`."""
     numbers = record.numbers if record else {}
     telemetry = record.telemetry if record else {}
     stack = telemetry.get("stack", {})
     found = numbers | _last_epoch(record) | telemetry | _energy(telemetry)
     row = {name: found.get(name) for name in (*_MEASURED, *_TOLD)}
-    row |= _standing(spec, record, problem) | _made_from(spec, file_digest)
+    row |= _standing(record, problem) | _made_from(store, spec, record, file_digest)
     row["accuracy"] = data.info(spec.dataset).chance if row["status"] == "diverged" else row["test_accuracy"]
     row["device"], row["device_type"] = stack.get("device"), telemetry.get("device")
     row["stack"] = json.dumps(telemetry.get("versions", {}) | stack, sort_keys=True)
@@ -228,15 +230,15 @@ def _row(spec: RunSpec, record: RunRecord | None, problem: str | None, file_dige
         row[f"{name}_digest"] = record.identity[name] if record else None
     row["digest"] = record.digest if record else None
     row["numbers_digest"] = digest.of([record.status, numbers]) if record else None
-    if record:
-        row["code_digest"] = record.identity["code"]
     return row
 
 
-def _sweep_row(spec: RunSpec, record: RunRecord | None, problem: str | None, file_digest: str | None) -> dict[str, Any]:
+def _sweep_row(
+    store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None, file_digest: str | None
+) -> dict[str, Any]:
     """What the record of a sweep's run tells, by `_OF_SWEEP`."""
     last = _last_epoch(record)
-    row = _standing(spec, record, problem) | _made_from(spec, file_digest)
+    row = _standing(record, problem) | _made_from(store, spec, record, file_digest)
     diverged = row["status"] == "diverged"
     row["accuracy"] = data.info(spec.dataset).chance if diverged else last.get("validation_accuracy")
     row["train_loss"] = last.get("train_loss")
@@ -256,15 +258,18 @@ def _last_epoch(record: RunRecord | None) -> dict[str, Any]:
     return {name: last.get(name) for name in HISTORY_COLUMNS[2:]}
 
 
-def _standing(spec: RunSpec, record: RunRecord | None, problem: str | None) -> dict[str, Any]:
+def _standing(record: RunRecord | None, problem: str | None) -> dict[str, Any]:
     return {"status": record.status if record else "missing", "reason": record.reason if record else problem}
 
 
-def _made_from(spec: RunSpec, file_digest: str | None) -> dict[str, Any]:
-    """What a row follows from; nothing where there is no record, so that the next collecting looks again."""
-    if file_digest is None:
-        return dict.fromkeys(_FROM)
-    return _made_by(spec) | {"file_digest": file_digest}
+def _made_from(store: Store, spec: RunSpec, record: RunRecord | None, file_digest: str | None) -> dict[str, Any]:
+    """What a row follows from; nothing where there is no record, so that the next collecting looks again. It also does
+    where other code made the record: an adoption may come or go."""
+    if record is None or file_digest is None:
+        return dict.fromkeys(_FROM) | {"adopted": False}
+    made = record.identity["code"], record.identity["stack"]
+    known = {"code_digest": made[0], "file_digest": file_digest, "adopted": adopted(store, spec, *made)}
+    return _made_by(spec) | known
 
 
 def _made_by(spec: RunSpec) -> dict[str, Any]:

@@ -89,13 +89,41 @@ def _done(store: Store, spec: RunSpec, verify: bool) -> State | None:
         receipt = store.glance(spec.run)
         if verify and (record := store.received(spec.run)) is not None:
             store.check_files(spec.run, record)
+        why = None if receipt is None else stale(store, spec, receipt["code"], receipt["stack"])
     except UserError as error:
         return State("damaged", str(error))
     if receipt is None:
         return None
-    if receipt["code"] != fingerprint.code_of(spec) and not recorded.holds(store.root.parent):
-        return State("stale", "made by other code than this checkout's")
+    if why is not None:
+        return State("stale", why)
     return State(receipt["status"], receipt["reason"] or "")
+
+
+def stale(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> str | None:
+    """Why what a code made may not stand for a run; None where it may.
+
+    It may where it is the code of this checkout, or an adoption leads from it there, or results are recorded: those
+    were made by the code of some commit, and the report says whether that is this checkout's.
+
+    Args:
+        store, spec: which run.
+        code: digest of the code that made its record.
+        stack: digest of the stack it was made on; None for that of the record.
+    """
+    if code == fingerprint.code_of(spec) or recorded.holds(store.root.parent):
+        return None
+    if adopted(store, spec, code, stack):
+        return None
+    doubts = "".join(f" ({line}, so not believed)" for line in store.adoptions.damaged)
+    return f"made by other code than this checkout's{doubts}"
+
+
+def adopted(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> bool:
+    """Whether other code made a run, and an adoption leads from it to this checkout's (see `stale`)."""
+    wanted = fingerprint.code_of(spec)
+    if code == wanted or not store.adoptions.all:
+        return False
+    return store.adoptions.lead(code, wanted, stack or str(store.read(spec.run).identity.get("stack")))
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:

@@ -6,6 +6,8 @@
     results/store/<cell>/seed-0003/record.json   the record
                                    predictions.safetensors, weights.safetensors
     results/store/<cell>/attempts/seed-0003-…/   an attempt under way: progress, checkpoints
+    results/store/<cell>/tuned.json              what a sweep chose: what Snakemake waits for
+    results/store/adopted/                       which code may stand for which: `rdp.adoptions`
 
 An attempt writes in its own directory and is renamed into place when whole. Receipts are declared outputs,
 which Snakemake deletes before it starts a job; records and checkpoints are not, so a job that comes back finds
@@ -18,48 +20,17 @@ import socket
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
-from rdp import digest, files
+from rdp import digest, files, leftovers, receipts, run_record
+from rdp.adoptions import Adoptions
 from rdp.errors import UserError
-
-SCHEMA = 1
-Status = Literal["completed", "diverged", "failed"]
-USED = ("seconds", "process_peak_bytes", "device", "host", "ended")  # of a record's telemetry, in its receipt too
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """What a run leaves.
-
-    Attributes:
-        spec: the run's specification, as JSON.
-        identity: the four digests, and the stack's contents.
-        status: ``completed``; ``diverged`` (a loss that is not finite); ``failed`` (anything else).
-        reason: why it did not complete, or None.
-        numbers: what the identity determines to the last bit.
-        telemetry: timings, memory, host: what it does not.
-        files: SHA-256 of the record's other files, by name.
-    """
-
-    spec: dict[str, Any]
-    identity: dict[str, Any]
-    status: Status
-    reason: str | None
-    numbers: dict[str, Any]
-    telemetry: dict[str, Any]
-    files: dict[str, str] = field(default_factory=dict)
-    schema: int = SCHEMA
-
-    @property
-    def digest(self) -> str:
-        """Digest of all but telemetry: equal for two runs of one identity."""
-        content = {name: getattr(self, name) for name in ("spec", "identity", "status", "numbers", "files")}
-        return digest.of(content | {"schema": self.schema})
+from rdp.run_record import RunRecord as RunRecord
+from rdp.run_record import Status as Status
 
 
 def timestamp(seconds: float) -> str:
@@ -119,7 +90,7 @@ class Store:
         target = self.folder(run)
         earlier = self.find(run, record.identity)
         if earlier is not None:
-            if earlier.digest != record.digest and record.status != "failed":
+            if earlier.bits != record.bits and record.status != "failed":
                 raise UserError(
                     f"{target}: two attempts at one run differ ({earlier.digest[:12]}, {record.digest[:12]}): "
                     "this machine does not compute reproducibly"
@@ -142,9 +113,7 @@ class Store:
 
         A job that was killed between record and receipt left them.
         """
-        folder, receipt = self.folder(run), self.receipt(run)
-        left = [folder / "progress.json", *folder.glob("checkpoint-*"), *folder.glob(".*.part")]
-        for path in (*left, *receipt.parent.glob(f".{receipt.name}.*.part")):
+        for path in (*leftovers.of_run(self.folder(run)), *leftovers.of_receipt(self.receipt(run))):
             with suppress(OSError):
                 path.unlink()
         for path in self.attempts(run):
@@ -152,16 +121,7 @@ class Store:
 
     def write_receipt(self, run: str, record: RunRecord) -> None:
         """Say that a run is done, and which record is meant, with what plans and ``rdp status`` want to know of it."""
-        content = {
-            "run": run,
-            "status": record.status,
-            "reason": record.reason,
-            "digest": record.digest,
-            "record": digest.of_file(self.folder(run) / "record.json"),
-            "code": record.identity.get("code"),
-            "used": {name: record.telemetry.get(name) for name in USED},
-        }
-        files.write_json(self.receipt(run), digest.seal(content))
+        receipts.write(self.receipt(run), run, record, digest.of_file(self.folder(run) / "record.json"))
 
     def glance(self, run: str) -> dict[str, Any] | None:
         """A run's receipt, without a look at its record, which is a hundred times the size; None for one not done.
@@ -169,68 +129,37 @@ class Store:
         Raises:
             UserError: a damaged one.
         """
-        found = self._receipt(run)
-        if found is None:
-            return None
-        if not isinstance(found.get("used"), dict):  # of an earlier version
-            record = self.read(run)
-            used = {name: record.telemetry.get(name) for name in USED}
-            found |= {"reason": record.reason, "code": record.identity.get("code"), "used": used}
-        return found
-
-    def _receipt(self, run: str) -> dict[str, Any] | None:
-        """A run's receipt, whole; None where the run is not done."""
-        path = self.receipt(run)
-        try:
-            path.lstat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:  # of somebody else, or a folder that is a file
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        found = files.read_json(path)
-        try:
-            fits = digest.unseal(found)
-            # A receipt of an earlier version has no seal, nor what was used.
-            whole = fits or (fits is None and "used" not in found)
-            whole &= found["run"] == run and found["status"] in get_args(Status)
-        except (AttributeError, KeyError, TypeError):
-            whole = False
-        if not whole:
-            raise UserError(f"{path}: damaged: not the receipt of {run}")
-        return found
+        return receipts.read(self.receipt(run), run, lambda: vars(self.read(run)))
 
     def read(self, run: str) -> RunRecord:
         """The record of a run, checked against its own digest.
 
         Raises:
-            UserError: no such record, or a damaged one.
+            UserError: no such record, a damaged one, or one of a later version.
         """
-        path = self.folder(run) / "record.json"
-        content = files.read_json(path)
-        try:
-            # The seal is over telemetry too, which the digest leaves out. A record of an earlier version has none.
-            whole = digest.unseal(content) is not False
-            stated = content.pop("digest")
-            record = RunRecord(**content)
-            found = record.digest
-        except (KeyError, TypeError, AttributeError, ValueError):
-            raise UserError(f"{path}: damaged: not a record of schema {SCHEMA}") from None
-        if record.schema != SCHEMA:
-            raise UserError(f"{path}: schema {record.schema}; this version reads {SCHEMA}")
-        if found != stated:
-            raise UserError(f"{path}: damaged: its digest is {found[:12]}, it says {str(stated)[:12]}")
-        if not whole:
-            raise UserError(f"{path}: damaged: its seal does not fit")
-        return record
+        return run_record.read(self.folder(run) / "record.json")
 
     def find(self, run: str, identity: dict[str, Any]) -> RunRecord | None:
-        """The run's record if it may stand for this identity: whole, not failed, the same four digests."""
+        """The run's record if it may stand for this identity: whole, not failed, the same four digests, or with code
+        of which an adoption says that it comes to the same bits."""
         try:
             record = self.read(run)
             self.check_files(run, record)
         except UserError:
             return None
-        return record if record.status != "failed" and record.identity == identity else None
+        return record if record.status != "failed" and self._fits(record.identity, identity) else None
+
+    def _fits(self, made: dict[str, Any], wanted: dict[str, Any]) -> bool:
+        if made == wanted:
+            return True
+        if made | {"code": None} != wanted | {"code": None}:
+            return False
+        return self.adoptions.lead(str(made.get("code")), str(wanted.get("code")), str(made.get("stack")))
+
+    @cached_property
+    def adoptions(self) -> Adoptions:
+        """Which code may stand for which, as it was when first asked."""
+        return Adoptions(self.root)
 
     def check_files(self, run: str, record: RunRecord) -> None:
         """Raise `UserError` unless a record's other files are as they were sealed."""
@@ -246,7 +175,7 @@ class Store:
 
     def received_file(self, run: str) -> tuple[RunRecord, str] | None:
         """The same, with the checksum of its file."""
-        receipt = self._receipt(run)
+        receipt = self.glance(run)
         return None if receipt is None else (self.read(run), self._file_digest(run, receipt))
 
     def intact(self, run: str) -> str | None:
@@ -254,7 +183,7 @@ class Store:
 
         A file of a known checksum need not be read as JSON to know what is in it.
         """
-        receipt = self._receipt(run)
+        receipt = self.glance(run)
         return None if receipt is None else self._file_digest(run, receipt)
 
     def _file_digest(self, run: str, receipt: dict[str, Any]) -> str:

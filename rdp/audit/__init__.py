@@ -14,7 +14,7 @@ from typing import Any
 from rdp import machine, recorded
 from rdp.audit import checkout, inputs, products, repeating, runs
 from rdp.audit.findings import Audit, Check
-from rdp.store import timestamp
+from rdp.store import Store, timestamp
 from rdp.study import Plan
 
 
@@ -67,7 +67,7 @@ def checks(plan: Plan, results: Path, *, retrain: int = 0, sample: str = "", cor
         read = runs.read(plan, results)
         yield runs.check_records(plan, results, read)
         yield runs.check_sweeps(plan, results, read)
-        yield checkout.check_code(read)
+        yield checkout.check_code(read, Store(results))
         yield checkout.check_lock(read)
         yield checkout.check_study(plan, results)
         yield inputs.check_measurements(plan, results)

@@ -10,6 +10,8 @@ from rdp.audit.findings import Check
 from rdp.audit.runs import Read
 from rdp.claims.words import count
 from rdp.errors import UserError
+from rdp.states import adopted
+from rdp.store import Store
 from rdp.study import Plan
 
 LOCK = Path("envs") / "requirements.lock"
@@ -17,9 +19,10 @@ _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.M)
 _ROOT = places.ROOT
 
 
-def check_code(read: Read) -> Check:
-    """Code: each record was made by the modules that this checkout would train its run with."""
-    check = Check("code", "Every record was made by the code that this checkout would train it with.", "run")
+def check_code(read: Read, store: Store) -> Check:
+    """Code: each record was made by the modules that this checkout would train its run with, or by adopted ones."""
+    asks = "Every record was made by the code that this checkout would train it with, or by code that was adopted."
+    check, accepted = Check("code", asks, "run"), 0
     commits: Counter[str] = Counter()
     other: dict[str, list[str]] = {}
     for run, (spec, record, _) in read.items():
@@ -27,12 +30,19 @@ def check_code(read: Read) -> Check:
             continue
         check.looked_at += 1
         commits[str(record.telemetry.get("commit"))] += 1
-        if record.identity.get("code") != fingerprint.code_of(spec):
+        if adopted(store, spec, str(record.identity.get("code")), str(record.identity.get("stack"))):
+            accepted += 1
+        elif record.identity.get("code") != fingerprint.code_of(spec):
             other.setdefault(spec.cell, []).append(run)
         if digest.of(record.telemetry.get("stack")) != record.identity.get("stack"):
             check.find(run, "the stack that its telemetry describes is not the one of its identity")
     for runs in other.values():
         check.find(runs[0], f"made by other code than this checkout's ({count(len(runs), 'run')} of its cell)")
+    for line in store.adoptions.damaged:
+        where, _, what = line.partition(": ")
+        check.find(where, what)
+    if accepted:
+        check.notes.append(f"{count(accepted, 'run')} made by other code, and adopted (rdp adopt)")
     for commit, runs_of in sorted(commits.items()):
         dirty = ", with files that differed from it" if commit.endswith("+") else ""
         check.notes.append(f"{count(runs_of, 'run')} trained at commit {commit}{dirty}")

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from rdp import data, digest, files, places
+from rdp import data, digest, files, migrations, places
 from rdp.data.dataset import Prepared
 from rdp.data.download import OFFLINE
 from rdp.data.info import SPLITS, DatasetInfo
 from rdp.errors import UserError
 
-SCHEMA = 1
+SCHEMA = migrations.DATASET.schema
 _LEFTOVERS = (".*.part", ".tmp*")  # the second is safetensors' own
 
 
@@ -133,9 +133,9 @@ def _manifest(name: str, target: Path) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{error}; run: rdp data prepare {name}") from None
     whole = isinstance(manifest, dict) and digest.unseal(manifest)
-    if not whole or (manifest["name"], manifest["schema"]) != (name, SCHEMA):
+    if not whole or manifest["name"] != name:
         raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
-    return manifest
+    return migrations.DATASET.present(target / "manifest.json", manifest)
 
 
 def _damaged(name: str, target: Path, what: str) -> UserError:

@@ -10,6 +10,7 @@
         labels/<dataset>.safetensors.xz    labels of the test split
         datasets/<dataset>.json     the manifest of the dataset
         sweeps.json.xz              what each sweep chose, where there are any
+        adoptions.json              the adoptions of code that made records, where there are any
         claims.json                 when the text of each claim was first seen
         probes/<probe>.parquet.xz, speed.parquet.xz    what was measured on the weights, which a bundle does not hold
 
@@ -24,16 +25,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rdp import digest, files, places, study
+from rdp import digest, files, migrations, places, study
 from rdp.errors import UserError, choices
 from rdp.spec import RunSpec
 from rdp.study import Plan
 
-SCHEMA = 1
+SCHEMA = migrations.BUNDLE.schema
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl.xz"
 PREDICTIONS = "predictions.xz"
 SWEEPS = "sweeps.json.xz"
+ADOPTIONS = "adoptions.json"
 CLAIMS = "claims.json"
 SPEED = "speed.parquet.xz"
 _NAME = re.compile(r"([a-z]+/)?[a-z0-9_]+(\.[a-z]+)+")
@@ -103,8 +105,7 @@ def load(folder: Path) -> Bundle:
     seal = manifest.get("seal") if isinstance(manifest, dict) else None
     if not isinstance(manifest, dict) or not digest.unseal(manifest):
         raise UserError(f"{path}: damaged: its seal does not fit")
-    if manifest.get("schema") != SCHEMA:
-        raise UserError(f"{path}: schema {manifest.get('schema')}; this version reads {SCHEMA}")
+    manifest = migrations.BUNDLE.present(path, manifest)
     return Bundle(
         folder, manifest, str(seal), {name: _read(folder, name, of) for name, of in manifest["files"].items()}
     )

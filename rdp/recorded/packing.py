@@ -40,6 +40,8 @@ def write(plan: Plan, results: Path, folder: Path) -> Bundle:
     contents = {f"{plan.name}.yaml": plan.file.read_bytes()}
     contents[bundle.RECORDS], contents[bundle.PREDICTIONS] = _records(plan, records, labels, store)
     contents[bundle.CLAIMS] = _json(ledger.kept(results))
+    if adopted := store.adoptions.behind_any(records.values()):
+        contents[bundle.ADOPTIONS] = _json(adopted)
     for name, values in labels.items():
         contents[f"labels/{name}.safetensors.xz"] = save({"test": values.astype(np.int16)})
         contents[f"datasets/{name}.json"] = (prepared.folder(name, results) / "manifest.json").read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load
 
-from rdp import digest, files, recorded
+from rdp import adoptions, digest, files, recorded
 from rdp.claims import ledger
 from rdp.data import prepared
 from rdp.errors import UserError
@@ -56,6 +56,8 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
         _keep(results / plan.name / "probes" / f"{name}.parquet", found.content(f"probes/{name}.parquet.xz"))
     if plan.study.speed_rounds:
         _keep(results / plan.name / "speed.parquet", found.content(bundle.SPEED))
+    for adoption in json.loads(found.content(bundle.ADOPTIONS)) if bundle.ADOPTIONS in found.files else ():
+        adoptions.write(store.root, adoption)
     ledger.keep(json.loads(found.content(bundle.CLAIMS)), results)
     return recorded.mark(results, told, whole=True)
 

@@ -52,14 +52,30 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
 def _code(plan: Plan, table: pd.DataFrame) -> str:
     """Whether this checkout would train recorded runs with the code that did."""
     digests = dict(zip(table["run"], table["code_digest"], strict=True))
-    other = sum(digests[spec.run] != fingerprint.code_of(spec) for spec in plan.specs)
-    if not other:
+    accepted = set(table["run"][table["adopted"].astype(bool)])
+    different = {spec.run for spec in plan.specs if digests[spec.run] != fingerprint.code_of(spec)}
+    other = len(different - accepted)
+    if not different:
         return "The training code of this checkout is the one that made them."
+    if not other:
+        return " ".join(adopted(table))
     which = "any of them" if other == len(table) else f"{other} of the {count(len(table), 'run')}"
     return (
         f"The training code of this checkout is not the one that made {which}: their numbers are those of their "
         "commit; tables, figures and verdicts are made from them by this checkout."
     )
+
+
+def adopted(table: pd.DataFrame) -> list[str]:
+    """In a sentence, how many runs were made by other code that was adopted; none where none was."""
+    found = int(table["adopted"].astype(bool).sum())
+    if not found:
+        return []
+    were = f"{count(found, 'run')} of {len(table)} {'was' if found == 1 else 'were'}"
+    return [
+        f"{were} made by other training code than this checkout's, and adopted: some of those, trained again with "
+        "this checkout's, came to the same bits."
+    ]
 
 
 def unfinished(plan: Plan, table: pd.DataFrame) -> list[dict[str, str]]:

@@ -70,6 +70,7 @@ def render(
         recording=recording,
         unfinished=facts.unfinished(plan, table),
         machines=facts.machines(table),
+        adopted=facts.adopted(table),
         commits=sorted(table["commit"].dropna().unique()),
         recipes=_recipes(plan),
         datasets={name: data.info(name) for name in dict.fromkeys(cell.dataset for cell in plan.cells)},

@@ -76,6 +76,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "recipes": _recipes(plan)[1],
         "recording": facts.recording(plan, table, results),
         "machines": facts.machines(table),
+        "adopted": facts.adopted(table),
         "unfinished": facts.unfinished(plan, table),
         "largest": max((cell.parameters for cell in cells), default=float("nan")),
         "longest": max((cell.steps for cell in cells if cell.steps == cell.steps), default=float("nan")),

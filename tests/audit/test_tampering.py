@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rdp import digest, fingerprint, measure, records
+from rdp import adoptions, digest, fingerprint, measure, records
 from rdp.audit import checkout
 from rdp.claims import told
 
@@ -121,6 +121,21 @@ def test_changed_code(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     found = case.findings(until="code")["code"]
     assert len(found) == len({spec.cell for spec in (*case.plan.sweep.values(), *case.plan.specs)})
     assert "made by other code than this checkout's" in found[0]
+
+
+def test_code_that_was_adopted_is_noted_and_a_damaged_adoption_found(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = case.store.read(case.runs[0])
+    for code in {case.store.read(spec.run).identity["code"] for spec in (*case.plan.specs, *case.plan.sweep.values())}:
+        told = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": [{}]}
+        path = adoptions.write(case.store.root, told | {"commit": None, "when": ""})
+    monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
+    check = case.audit(until="code")["code"]
+    assert check.findings == []
+    assert f"{check.looked_at} runs made by other code, and adopted (rdp adopt)" in check.notes
+    path.write_text(path.read_text().replace("0000", "0001", 1))
+    assert str(path) in " ".join(case.findings(until="code")["code"])
 
 
 def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdp import measure, recorded, records, states, tables, tuning
+from rdp import adoptions, digest, fingerprint, measure, recorded, records, states, tables, tuning
 from rdp.claims import told
 from rdp.claims.metrics import Records
 from rdp.data import prepared
@@ -88,14 +88,14 @@ def test_recorded_results_are_told_in_sentences_and_others_are_not(
     assert facts.recording(plan, table, results) == []
 
 
-def made_by_other_code(results: Path, spec: RunSpec) -> None:
+def made_by_other_code(results: Path, spec: RunSpec, **digests: str) -> None:
     """Put a run's record in the store again, as the code of another commit would have left it."""
     store = Store(results)
     record = store.read(spec.run)
     attempt = store.new_attempt(spec.run)
     for name in record.files:
         shutil.copy2(store.folder(spec.run) / name, attempt)
-    other = replace(record, identity=record.identity | {"code": "f" * 64})
+    other = replace(record, identity=record.identity | {"code": "f" * 64} | digests)
     store.write_receipt(spec.run, store.commit(spec.run, attempt, other))
 
 
@@ -113,6 +113,22 @@ def test_records_of_other_code_are_read_where_they_are_recorded_and_nowhere_else
     assert table["status"].eq("completed").all()
     assert table["code_digest"].eq("f" * 64).tolist() == [True] + 11 * [False]
     assert standing() == "completed"
+
+
+def test_a_bundle_carries_the_adoptions_that_its_records_rest_on(plan: Plan, own: Path, tmp_path: Path) -> None:
+    spec, store, stack = plan.cells[0].specs[0], Store(own), {"device": "a machine"}
+    made_by_other_code(own, spec, stack=digest.of(stack))
+    told = {"old": "f" * 64, "new": fingerprint.code_of(spec), "runs": [{}], "commit": None, "when": ""}
+    path = adoptions.write(store.root, told | {"stack": stack})
+    adoptions.write(store.root, told | {"stack": stack, "old": "a" * 64})  # of no record
+    found = packing.write(plan, own, tmp_path / "bundle")
+    results = tmp_path / "rebuilt"
+    unpacking.write(found, plan, results)
+    (kept,) = (Store(results).root / adoptions.FOLDER).iterdir()
+    assert (kept.name, kept.read_bytes()) == (path.name, path.read_bytes())
+    table = records.write(plan, results)
+    assert table["adopted"].tolist() == [True] + 11 * [False]
+    assert facts.recording(plan, table, results)[-1].startswith("1 run of 12 was made by other training code")
 
 
 def test_the_test_sets_own_error_comes_from_the_bundle(plan: Plan, results: Path, rebuilt: Path) -> None:

@@ -190,7 +190,7 @@ class TestCodeDigest:
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
-            ("store.py", "SCHEMA = 1", "SCHEMA = 2"),
+            ("run_record.py", "SCHEMA = 1", "SCHEMA = 2"),
             ("lock.py", "_STALE_SECONDS = 120.0", "_STALE_SECONDS = 121.0"),
             ("runner.py", "import time", "import math\nimport time"),
             ("errors.py", "n=1", "n=2"),

@@ -116,7 +116,7 @@ class TestRoundTrip:
         record = attempt()
         folder, dead = store.folder(spec.run), store.new_attempt(spec.run)
         left = [folder / "checkpoint-000000009.safetensors", folder / "progress.json", dead / "progress.json"]
-        left += [store.receipt(spec.run).with_name(".seed-0003.json.1.part")]
+        left += [store.receipt(spec.run).with_name(".seed-0003.json.1.part"), folder / ".tmpAbC123"]
         for path in left:
             path.write_text("half")
         assert store.find(spec.run, IDENTITY) == record
