@@ -1,6 +1,6 @@
 # make        the environment from the lock, then the quick study from start to report
 # make test   the same environment, the fast tests
-.PHONY: all env wheelhouse quick test test-all check lock clean
+.PHONY: all env wheelhouse quick test test-all check docs lock clean
 
 # The Python below any virtual environment that is active, this project's own included.
 PYTHON := $(shell python3 -c "import sys; print(sys._base_executable)")
@@ -41,9 +41,14 @@ check: env
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
+# The theme says at every start that it will be succeeded; the variable keeps it to what is wrong.
+docs: env
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	@echo "The site: site/index.html"
+
 lock: env
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
 		--upgrade --python-version 3.11 --group dev pyproject.toml --output-file envs/requirements.lock
 
 clean:
-	rm -rf .venv .snakemake results/quick results/store results/data results/logs results/rebuilt
+	rm -rf .venv .snakemake site results/quick results/store results/data results/logs results/rebuilt

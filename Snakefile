@@ -5,6 +5,7 @@
 #   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
 #   snakemake --cores all audit --config study=NAME           check its results; retrain=N: and train N runs again
 #   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME, with nothing to train
+#   snakemake --cores all crate --config study=NAME           the same, packed as a research object
 
 from snakemake.utils import min_version
 
@@ -30,11 +31,13 @@ else:
 
 include: "workflow/rules/analyse.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/provenance.smk"
 include: "workflow/rules/audit.smk"
 
 
 localrules:
     all,
+    crate,
 
 
 rule all:
@@ -42,4 +45,10 @@ rule all:
     input:
         f"{HOME}/report/index.html",
         # Named here too: an absent input of a target that is up to date would not be made again.
+        RECEIPTS,
+
+
+rule crate:
+    input:
+        rules.write_crate.output,
         RECEIPTS,

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,31 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder itself may be what could not be made
             part.unlink()
+    flush_folder(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place when the block ends, and vanishes if it fails.
+
+    Raises:
+        UserError: the folder cannot be written. What ``path`` held stays.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for file in part.rglob("*"):
+            if file.is_file():
+                flush(file)
+        if path.exists():
+            path.rename(part.with_suffix(".old"))
+        part.rename(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
     flush_folder(path.parent)
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import data, fingerprint, models, sealed
+from rdp import data, digest, energy, fingerprint, models, sealed, settings
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.states import adopted, stale
 from rdp.store import RunRecord, Store
-from rdp.study import Cell, Plan
+from rdp.study import Cell, Plan, is_baseline
 
 TABLES = ("records", "history", "sweep")
 HISTORY_COLUMNS = (
@@ -31,18 +31,23 @@ HISTORY_COLUMNS = (
 )
 
 
-_MEASURED = (  # numbers of a record, and of its telemetry
+NUMBERS = (  # of a record, one a run
     *("test_accuracy", "test_loss", "validation_accuracy", "train_loss", "train_accuracy", "diverged_step"),
     *("parameters", "forward_flops", "iteration_flops", "training_flops", "unit_updates", "learning_rate"),
-    *("units", "steps", "examples", "train_seconds", "seconds", "examples_per_second", "process_peak_bytes"),
+    *("units", "steps", "examples"),
+)
+_MEASURED = (  # its numbers, and those of its telemetry
+    *NUMBERS,
+    *("train_seconds", "seconds", "examples_per_second", "process_peak_bytes", *energy.KINDS),
 )
 _TOLD = ("host", "started", "commit", "system")
 _FROM = ("spec_digest", "code_digest", "file_digest", "collector")  # what a row is made from, and by
 _OF_RECORD = (
-    *("status", "reason", "accuracy", *_MEASURED, *_TOLD, "device", "stack"),
-    *("data_digest", "stack_digest", "digest", "adopted", *_FROM),
+    *("status", "reason", "accuracy", *_MEASURED, *_TOLD, "device", "device_type", "stack"),
+    *("data_digest", "stack_digest", "digest", "numbers_digest", "adopted", *_FROM),
 )
-_OF_SWEEP = ("status", "reason", "started", "train_loss", "accuracy", "adopted", *_FROM)
+_SPENT = ("seconds", *energy.KINDS)  # of a sweep's run
+_OF_SWEEP = ("status", "reason", "started", "train_loss", "accuracy", *_SPENT, "device_type", "adopted", *_FROM)
 _HISTORY_KEY = ("run", "dataset", "architecture", "method", "seed")
 _WHOLE = ("parameters", "forward_flops", "iteration_flops", "units", "steps", "examples", "process_peak_bytes")
 
@@ -82,11 +87,13 @@ def collect(
     Returns:
         Records, one row a run in the study's order, and history, one row a run and epoch. In records,
         ``accuracy`` is what enters a mean: test accuracy after the last epoch, chance (1 / classes) for a
-        diverged run, and missing for a run that failed or is not there.
+        diverged run, and missing for a run that failed or is not there. ``setting`` is the recipe of its `Setting`,
+        ``baseline`` whether others are compared with it, ``numbers_digest`` a digest of its status and numbers alone.
     """
     store = Store(results)
     known = Last(last[0], "run", _OF_RECORD) if last else None
     rows, epochs, kept = [], [], []
+    found = settings.by_cell(plan)
     for cell in plan.cells:
         for spec in cell.specs:
             row = known.row(store, spec) if known else None
@@ -96,7 +103,8 @@ def collect(
                 epochs += [{"run": spec.run} | epoch for epoch in record.numbers.get("history", [])] if record else []
             else:
                 kept.append(spec.run)
-            rows.append(_key(cell, spec) | {name: row[name] for name in _OF_RECORD})
+            place = {"setting": found[cell.id].recipe, "baseline": is_baseline(plan.study, cell)}
+            rows.append(_key(cell, spec) | place | {name: row[name] for name in _OF_RECORD})
     records = _typed(pd.DataFrame(rows))
     history = pd.DataFrame(epochs, columns=["run", *HISTORY_COLUMNS])
     if last is not None and kept:
@@ -130,10 +138,11 @@ def collect_sweep(plan: Plan, results: Path, records: pd.DataFrame, last: pd.Dat
             row = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
             row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
             row |= {"depth": models.architecture(spec.architecture).depth, "chosen": rate in rates if rates else None}
+            row |= {"threads": spec.threads, "processes": spec.processes}
             rows.append(row | found)
     columns = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "chosen"]
-    table = pd.DataFrame(rows, columns=[*columns, *_OF_SWEEP])
-    return table.astype(dict.fromkeys(("learning_rate", "accuracy", "train_loss"), "float64"))
+    table = pd.DataFrame(rows, columns=[*columns, "threads", "processes", *_OF_SWEEP])
+    return table.astype(dict.fromkeys(("learning_rate", "accuracy", "train_loss", *_SPENT), "float64"))
 
 
 def write(plan: Plan, results: Path) -> pd.DataFrame:
@@ -199,6 +208,7 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
         "recipe": json.dumps(spec.recipe.model_dump(mode="json"), sort_keys=True),
         "seed": spec.seed,
         "threads": spec.threads,
+        "processes": spec.processes,
         "chance": data.info(spec.dataset).chance,
     }
 
@@ -210,15 +220,16 @@ def _row(
     numbers = record.numbers if record else {}
     telemetry = record.telemetry if record else {}
     stack = telemetry.get("stack", {})
-    found = numbers | _last_epoch(record) | telemetry
+    found = numbers | _last_epoch(record) | telemetry | _energy(telemetry)
     row = {name: found.get(name) for name in (*_MEASURED, *_TOLD)}
     row |= _standing(record, problem) | _made_from(store, spec, record, file_digest)
     row["accuracy"] = data.info(spec.dataset).chance if row["status"] == "diverged" else row["test_accuracy"]
-    row["device"] = stack.get("device")
+    row["device"], row["device_type"] = stack.get("device"), telemetry.get("device")
     row["stack"] = json.dumps(telemetry.get("versions", {}) | stack, sort_keys=True)
     for name in ("data", "stack"):
         row[f"{name}_digest"] = record.identity[name] if record else None
     row["digest"] = record.digest if record else None
+    row["numbers_digest"] = digest.of([record.status, numbers]) if record else None
     return row
 
 
@@ -231,8 +242,14 @@ def _sweep_row(
     diverged = row["status"] == "diverged"
     row["accuracy"] = data.info(spec.dataset).chance if diverged else last.get("validation_accuracy")
     row["train_loss"] = last.get("train_loss")
-    row["started"] = record.telemetry.get("started") if record else None
-    return row
+    telemetry = record.telemetry if record else {}
+    row |= {name: (telemetry | _energy(telemetry)).get(name) for name in ("started", *_SPENT)}
+    return row | {"device_type": telemetry.get("device")}
+
+
+def _energy(telemetry: dict[str, Any]) -> dict[str, float | None]:
+    """What the machine told of a run; nothing in records of before it was asked."""
+    return dict.fromkeys(energy.KINDS) | (telemetry.get("energy") or {})
 
 
 def _last_epoch(record: RunRecord | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdp import checkpoint, digest, files, fingerprint, machine, tuning
+from rdp import checkpoint, digest, energy, files, fingerprint, machine, tuning
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.lock import lock
@@ -152,6 +152,9 @@ class _Attempt:
         self.seconds_before = 0.0  # of the attempts it goes on from
         self.started = time.time()
         self.clock = time.perf_counter()
+        # The first of several processes reads the GPUs of all of them: they are of this machine.
+        gpus = range(world.size) if device.type == "cuda" and world.leads else ()
+        self.meter = energy.meter(gpus)
 
     def run(self, reporter: Reporter) -> RunRecord:
         """Train to the end, and commit the record."""
@@ -188,6 +191,7 @@ class _Attempt:
             run.restore(state)
             self.resumed_at = [*state.state["resumed_at"], state.step]
             self.seconds_before = state.state.get("seconds", 0.0)  # which earlier versions did not keep
+            self.meter.earlier = state.state.get("energy", {})
             reporter.say(f"{self.spec.run}: goes on from step {state.step}")
         last = time.monotonic()
 
@@ -198,6 +202,7 @@ class _Attempt:
                     self._checkpoint(run, reporter)
                 last = time.monotonic()
                 terminable.look()
+            self.meter.look()
             progress.update(run.step, run.steps, run.history)
 
         try:
@@ -226,7 +231,7 @@ class _Attempt:
     def _checkpoint(self, run: Any, reporter: Reporter) -> None:
         """Write a checkpoint; where that cannot be done, say so, and train on from the one there is."""
         tensors, state = run.state()
-        state |= {"resumed_at": self.resumed_at, "seconds": self._seconds()}
+        state |= {"resumed_at": self.resumed_at, "seconds": self._seconds(), "energy": self.meter.joules()}
         try:
             checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity, tensors, state))
         except UserError as error:
@@ -241,6 +246,7 @@ class _Attempt:
             "started": timestamp(self.started),
             "ended": timestamp(time.time()),
             "seconds": self._seconds(),
+            "energy": self.meter.joules(),
             "resumed_at": self.resumed_at,
             "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "host": socket.gethostname(),

@@ -10,6 +10,7 @@ from rdp.audit.comparing import COLLECTOR, compare
 from rdp.audit.findings import Check
 from rdp.claims import ledger, told
 from rdp.errors import UserError
+from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
 from rdp.study import Plan
 
@@ -62,13 +63,15 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
     made.look_for_others(check, "figures")
     yield check
 
-    asks = "Page, paper and tables are what this checkout writes of the same tables, verdicts and figures."
+    asks = "Page, paper, checklist and tables are what this checkout writes of the same tables, verdicts and figures."
     check = Check("report", asks, "file")
     made.take_drawings(names)
     made.make(check, lambda: page.write(plan, scratch))
     made.make(check, lambda: paper.write(plan, scratch))
+    made.make(check, lambda: checklist.write(plan, scratch))
     sheets = sorted({path.name for folder in (there, again) for path in (folder / "tables").glob("*")})
-    made.compare(check, ["report/index.html", "report/paper.typ", "report/paper.pdf", *(f"tables/{n}" for n in sheets)])
+    reports = [f"report/{name}" for name in ("index.html", "paper.typ", "paper.pdf", checklist.NAME)]
+    made.compare(check, [*reports, *(f"tables/{name}" for name in sheets)])
     yield check
 
 

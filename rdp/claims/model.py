@@ -161,11 +161,20 @@ class Claim(Strict):
         )
 
 
+Named = Annotated[dict[Annotated[str, Field(pattern=r"^[A-Z]+-\d+$")], Claim], Field(min_length=1)]
+
+
+class MoreClaims(Strict):
+    """A file in ``config/claims/``: claims beside those of ``config/claims.yaml``, which says what may confirm them."""
+
+    claims: Named
+
+
 class Claims(Strict):
     """The file."""
 
     confirmatory: list[str] = Field(description="datasets on which nothing was explored before; others are exploratory")
-    claims: dict[Annotated[str, Field(pattern=r"^[A-Z]+-\d+$")], Claim] = Field(min_length=1)
+    claims: Named
 
     def digest(self, name: str) -> str:
         """SHA-256 of all that was fixed of a claim: its content with defaults, what its metrics are, and which datasets
@@ -189,16 +198,26 @@ class Claims(Strict):
 
 
 def load(file: Path | None = None) -> Claims:
-    """Read ``config/claims.yaml``.
+    """Read ``config/claims.yaml``, and with it the files in ``config/claims/``; or one file alone.
 
     Raises:
         UserError: one line with the file, the key and what would be valid.
     """
-    file = file or places.claims()
+    found: Claims = _read(Claims, file or places.claims())
+    claims = dict(found.claims)
+    for more in places.more_claims().values() if file is None else ():
+        for name, claim in _read(MoreClaims, more).claims.items():
+            if name in claims:
+                raise UserError(f"{more}: claims.{name}: another file has a claim of this name")
+            claims[name] = claim
+    return found.model_copy(update={"claims": claims})
+
+
+def _read(kind: type[Strict], file: Path) -> Any:
     content = read_mapping(file, "claims are a mapping")
     try:
-        found = validate(Claims, content, "")
-        check_names("confirmatory", found.confirmatory, data.available())
+        found = validate(kind, content, "")
+        check_names("confirmatory", getattr(found, "confirmatory", []), data.available())
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
     return found

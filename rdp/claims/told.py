@@ -6,6 +6,7 @@ from typing import Any
 
 from rdp import sealed
 from rdp.claims import ledger, model, words
+from rdp.claims.knowing import Knowing
 from rdp.claims.metrics import Records
 from rdp.claims.model import KINDS, Claims, Part
 from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, decide
@@ -49,11 +50,16 @@ def as_json(claims: Claims, findings: list[Finding], tables: Tables) -> dict[str
     runs, sweep = tables.records, tables.sweep
     started = dict(zip(runs["run"], runs["started"], strict=True))
     started |= dict(zip(sweep["sweep_run"], sweep["started"], strict=True)) if "started" in sweep else {}
+    cost = Knowing(tables, findings)
     return {
         "study": tables.plan.name,
         "level": LEVEL,
         "confirmatory": claims.confirmatory,
-        "claims": [_claim(found, claims.digest(found.name), started, tables) for found in findings],
+        "cost": cost.of_study(),
+        "claims": [
+            _claim(found, claims.digest(found.name), started, tables) | {"cost": cost.of_claim(found.name)}
+            for found in findings
+        ],
     }
 
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from rdp.cli import auditing, bundles, data, machine, reporting, store, training
+from rdp.cli import auditing, bundles, comparing, data, machine, provenance, reporting, store, training
 from rdp.errors import Terminated, UserError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _group in (training, reporting, auditing, bundles, store, machine):
+for _group in (training, reporting, auditing, comparing, provenance, bundles, store, machine):
     app.add_typer(_group.app)
 app.add_typer(data.app, name="data")
 

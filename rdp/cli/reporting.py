@@ -83,11 +83,15 @@ def plot(
 
 @app.command()
 def report(name: StudyArgument, from_tables: FromTables = False) -> None:
-    """Write a study's report from the records there are, naming what is missing: report/index.html and paper.pdf."""
+    """Write a study's report from the records there are, naming what is missing.
+
+    report/index.html, paper.pdf and checklist.html.
+    """
     planned, results = study.load(name), places.results()
     # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
     from rdp import measure, records, tables
     from rdp.claims import told
+    from rdp.provenance import checklist
     from rdp.report import contents, figures, page, paper
 
     if not from_tables:
@@ -105,3 +109,4 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         told.write(loaded)
     print(page.write(planned, results))
     print(paper.write(planned, results))
+    print(checklist.write(planned, results))

@@ -20,8 +20,6 @@ Nothing here imports torch or pandas, so that the Snakefile may ask.
 import hashlib
 import lzma
 import re
-import shutil
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,21 +139,11 @@ def write(folder: Path, manifest: dict[str, Any], contents: dict[str, bytes]) ->
         for name, content in sorted(contents.items())
     }
     told = {name: {"bytes": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in packed.items()}
-    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
+    with files.whole_folder(folder) as part:
         for name, content in packed.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             (part / name).write_bytes(content)
-            files.flush(part / name)
         files.write_json(part / MANIFEST, digest.seal(manifest | {"files": told}))
-        if folder.exists():
-            folder.rename(part.with_suffix(".old"))
-        part.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
     return load(folder)
 
 

@@ -16,6 +16,16 @@ MAPS = "activation_maps"
 FRONTIER = "frontier"
 SPEED = "throughput"
 BENCHMARKS = "benchmarks"
+# Columns of the data behind figures that are time measured on a machine; None for all of them.
+TIMED: dict[str, tuple[str, ...] | None] = {"cost": ("measured", "measured_median"), SPEED: None, BENCHMARKS: None}
+TABLES = {
+    "accuracy": "Test accuracy",
+    "claims": "Claims and verdicts",
+    "comparisons": "Three fair comparisons",
+    "cost": "Cost",
+    "cost_of_knowing": "What it took to know",
+    "efficiency": "Parameters for equal accuracy",
+}
 OF_PROBE = {
     "surviving_neurons": ("surviving_neurons",),
     "dissipating_inputs": ("dissipation_untrained", "dissipation_trained"),

@@ -1,7 +1,5 @@
 """The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
 
-import base64
-import hashlib
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import pandas as pd
 
 from rdp import data, files, settings, tables
 from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, sheets, summary, templating
+from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
 from rdp.study import Plan
 
 
@@ -45,6 +43,7 @@ def render(
     """The page as text; ``recording`` says of recorded results where they came from."""
     environment = templating.html()
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
+    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours, "figures": knowing.figures}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
@@ -52,7 +51,7 @@ def render(
         plan=plan,
         style=style,
         script=script,
-        policy=_policy(style, script),
+        policy=templating.policy(style, script),
         claims=claims,
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),
@@ -65,6 +64,8 @@ def render(
         cells=cells,
         comparisons=summary.comparisons(cells),
         efficient=efficient,
+        knowing=knowing.rows(claims),
+        energies={kind: knowing.DEVICES[kind] for kind in knowing.told(claims)},
         figures=figures,
         recording=recording,
         unfinished=facts.unfinished(plan, table),
@@ -79,16 +80,6 @@ def render(
         rotated=_rotated(plan),
         halves=any(cell.specs[0].method == "residual_droppath" for cell in plan.cells),
     )
-
-
-def _policy(style: str, script: str) -> str:
-    """The page's Content-Security-Policy: its own style and script, images that it holds, and nothing else."""
-    of = {
-        name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for name, text in (("style-src", style), ("script-src", script))
-    }
-    own = "; ".join(f"{name} 'sha256-{digest}'" for name, digest in of.items())
-    return f"default-src 'none'; {own}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def _rotated(plan: Plan) -> list[str]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from rdp import files, places
 from rdp.claims.words import count
 from rdp.errors import UserError
-from rdp.report import forms, summary
+from rdp.report import forms, knowing, summary
 from rdp.report.paper_values import values
 from rdp.study import Plan
 
@@ -60,6 +60,8 @@ def render(content: dict[str, Any]) -> str:
         "percent": summary.percent,
         "points": summary.points,
         "times": forms.times,
+        "joules": knowing.joules,
+        "figures": knowing.figures,
         "interval": forms.interval,
         "bound": forms.bound,
         "p": forms.p,

@@ -14,7 +14,7 @@ from rdp.claims import told
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
-from rdp.report import contents, efficiency, facts, summary
+from rdp.report import contents, efficiency, facts, knowing, summary
 from rdp.report.claims_view import FIGURES
 from rdp.report.forms import DASH, listed
 from rdp.study import Plan
@@ -57,6 +57,8 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "sure_within": f"{100 * (1 - 2 * decided['level']):g} %",
         "level": f"{decided['level']:g}",
         "claims": claims,
+        "knowing": knowing.rows(decided),
+        "energies": {kind: knowing.DEVICES[kind] for kind in knowing.told(decided)},
         "tally": {kind: _tally(claims, kind) for kind in KINDS},
         "effects": [
             {"word": word, "kind": kind, "effects": found}

@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import files
+from rdp import energy, files
 from rdp.claims import told
-from rdp.report import efficiency, summary, tex
+from rdp.report import efficiency, knowing, summary, tex
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
 _COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
@@ -22,13 +22,15 @@ def write(
     efficient: Sequence[efficiency.Efficiency],
     claims: dict[str, Any],
 ) -> None:
-    """Write ``accuracy``, ``claims``, ``comparisons``, ``cost`` and ``efficiency`` as ``.csv`` and ``.tex``."""
+    """Write ``accuracy``, ``claims``, ``comparisons``, ``cost``, ``cost_of_knowing`` and ``efficiency`` as ``.csv`` and
+    ``.tex``."""
     # A study of one budget or of one width compares nothing there, and leaves a table of columns alone.
     tables = {
         "accuracy": pd.DataFrame(_accuracy_rows(cells)),
         "claims": pd.DataFrame(told.rows(claims), columns=["claim", "title", "of", *told.KINDS]),
         "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
         "cost": pd.DataFrame(_cost_rows(cells)),
+        "cost_of_knowing": pd.DataFrame(knowing.rows(claims)).astype(dict.fromkeys(energy.KINDS, "float64")),
         "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
     }
     for name, table in tables.items():

@@ -69,6 +69,40 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         model.load(tmp_path / "claims.yaml")
 
 
+def more(folder: Path, **content) -> Path:
+    """A file of claims beside those of the project, in a working directory."""
+    path = folder / "config" / "claims" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_files_of_further_claims_stand_beside_and_change_no_other(tmp_path, monkeypatch):
+    before, mine = model.load(), CONTENT["claims"]["PNNH-5"]
+    more(tmp_path, claims={"MINE-1": mine})
+    monkeypatch.chdir(tmp_path)
+    found = model.load()
+    assert list(found.claims) == [*before.claims, "MINE-1"]
+    assert {name: found.digest(name) for name in before.claims} == {n: before.digest(n) for n in before.claims}
+    assert found.digest("MINE-1") == before.digest("PNNH-5")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"claims": {"RDP-1": CONTENT["claims"]["RDP-1"]}}, "claims.RDP-1: another file has a claim of this name"),
+        ({"claims": CONTENT["claims"], "confirmatory": ["digits"]}, "confirmatory: unknown key"),
+        ({"claims": {}}, "claims: "),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_further_claims_is_said_with_its_place(content, message, tmp_path, monkeypatch):
+    more(tmp_path, **content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        model.load()
+    assert str(error.value).startswith(f"config/claims/mine.yaml: {message}")
+
+
 def test_the_schema_is_that_of_the_code():
     committed = json.loads((places.claims().parent / "claims.schema.json").read_text(encoding="utf-8"))
     assert committed == model.json_schema()

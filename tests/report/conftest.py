@@ -89,7 +89,7 @@ def make_tables(plan: Plan, folder: Path) -> Planted:
     table["learning_rate"] = [rate or CHOSEN[label] for rate, label in zip(given, table["method"], strict=True)]
     table["examples_per_second"] = speed * (3000.0 + 10 * table["seed"])
     table["seconds"] = 2.0
-    table["device"], table["commit"] = "a machine", "abcdef123456"
+    table["device"], table["device_type"], table["commit"] = "a machine", "cpu", "abcdef123456"
     table["stack"] = '{"device": "a machine", "torch": "9.9.9"}'
     for name in ("spec", "data", "code", "stack"):
         table[f"{name}_digest"] = "0123456789abcdef"

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from rdp import study
+from rdp import study, tables
 from rdp.claims import told
+from rdp.claims.knowing import Knowing
 from rdp.report import contents, page, summary
 from rdp.study import Plan
 
@@ -59,7 +60,8 @@ def build() -> Callable[[Plan, Path, Planted], str]:
         save(plan, results, planted)
         for name in contents.figures(plan):
             contents.save_drawing(plan, name, results / plan.name / "figures", "<svg/>")
-        told.save(plan.name, results, {"confirmatory": [], "level": 0.05, "claims": []})
+        cost = Knowing(tables.load(plan, results), []).of_study()
+        told.save(plan.name, results, {"confirmatory": [], "level": 0.05, "claims": [], "cost": cost})
         return page.write(plan, results).read_text()
 
     return write

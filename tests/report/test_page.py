@@ -58,6 +58,25 @@ def test_numbers_come_from_the_records_and_move_with_them(planted: Plan, tmp_pat
     assert written["mean"].round(6).tolist()[0] == 91.0
 
 
+def test_what_it_took_to_know_moves_with_the_records(planted: Plan, tmp_path: Path, build: Build) -> None:
+    made = make_tables(planted, tmp_path)
+    text = build(planted, tmp_path, made)
+    assert "Of energy the machines told nothing." in text
+    # 18 runs of 2 s, on a core each
+    assert '<th scope="row">the study, each run once</th><td class="n">18</td><td class="n">0</td>' in text
+    assert '<td class="n">0.01</td><td class="n">0</td></tr>' in text
+    made.records["gpu_joules"], made.records["device_type"] = 3.6e6, "cuda"
+    made.records.loc[0, "gpu_joules"] = float("nan")
+    text = build(planted, tmp_path, made)
+    assert '<td class="n">0</td><td class="n">0.01</td><td class="n">17 kWh (17 of 18 runs)</td></tr>' in text
+    assert "the counters of whole devices (GPUs)" in text
+    written = pd.read_csv(tmp_path / planted.name / "tables" / "cost_of_knowing.csv").set_index("claim")
+    last = written.loc["the study, each run once"]
+    assert (last["runs"], last["gpu_joules"], last["gpu_joules_of"]) == (18, 17 * 3.6e6, 17)
+    assert last["gpu_hours"] == pytest.approx(0.01)
+    assert written["cpu_package_joules"].isna().all()
+
+
 def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
     made = make_tables(planted, tmp_path)
     table = made.records

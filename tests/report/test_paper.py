@@ -94,6 +94,18 @@ def test_a_number_moves_with_its_record(tmp_path: Path, build: Build) -> None:
     assert text.count("96.0 % [93.5, 98.5]") == 2  # of the other architecture, in the text and in the appendix
 
 
+def test_what_it_took_to_know_is_there(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    made = make_tables(plan, tmp_path)
+    text = text_of(build(plan, made))
+    assert "Of energy the machines told nothing." in text
+    assert "the study, each run once 30 0 21 0.0167 0" in text  # 30 runs of 2 s
+    made.records["cpu_package_joules"] = 360.0
+    text = text_of(build(plan, made))
+    assert "whole devices (processor packages)" in text
+    assert "the study, each run once 30 0 21 0.0167 0 3 Wh" in text
+
+
 def test_every_claim_is_there_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     text = text_of(build(plan, make_tables(plan, tmp_path)))

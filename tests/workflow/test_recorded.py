@@ -68,6 +68,8 @@ def test_the_report_is_made_again_and_says_that_it_is_recorded(fresh: Project, f
     assert sorted(path.name for path in (fresh.root / "results").iterdir()) == ["rebuilt", "recorded"]
     again = fresh.run("snakemake", "--cores", "2", *RECORDED)
     assert "Nothing to be done" in again.stdout + again.stderr
+    audited = fresh.run("snakemake", "--cores", "2", "audit", *RECORDED)
+    assert audited.returncode == 0, audited.stdout + audited.stderr
 
     # A checkout whose methods are newer says so, and shows the recorded numbers.
     fresh.edit("rdp/methods/droppath.py", ">= rates[:, None]", "> rates[:, None]")

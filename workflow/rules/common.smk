@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rdp import bench, files, fingerprint, lock, needs, places, spec, study
 from rdp.errors import Terminated, UserError, choices
+from rdp.provenance import products
 from rdp.recorded import MARK, bundle
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
@@ -50,7 +51,7 @@ TEMPLATES = [
     os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
-CLAIMS = os.path.relpath(places.claims())
+CLAIMS = [os.path.relpath(path) for path in (places.claims(), *places.more_claims().values())]
 SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given

@@ -1,11 +1,4 @@
-# The report: the page, the paper and their tables, from tables, figures and verdicts alone.
-TABLES = {
-    "accuracy": "Test accuracy",
-    "claims": "Claims and verdicts",
-    "comparisons": "Three fair comparisons",
-    "cost": "Cost",
-    "efficiency": "Parameters for equal accuracy",
-}
+# The report: the page, the paper, the checklist and their tables, from tables, figures and verdicts alone.
 
 
 report: "../../report/workflow.rst"
@@ -32,6 +25,12 @@ rule write_report:
             labels={"what": "paper", "study": PLAN.name},
         ),
         source=f"{HOME}/report/paper.typ",
+        checklist=report(
+            f"{HOME}/report/checklist.html",
+            caption="../../report/checklist.rst",
+            category="Report",
+            labels={"what": "paper checklist", "study": PLAN.name},
+        ),
         tables=[
             report(
                 f"{HOME}/tables/{table}.csv",
@@ -39,9 +38,9 @@ rule write_report:
                 category="Tables",
                 labels={"table": title, "study": PLAN.name},
             )
-            for table, title in TABLES.items()
+            for table, title in contents.TABLES.items()
         ],
-        tex=[f"{HOME}/tables/{table}.tex" for table in TABLES],
+        tex=[f"{HOME}/tables/{table}.tex" for table in contents.TABLES],
     log:
         f"{LOGS}/{PLAN.name}/write_report.log",
     benchmark:
@@ -53,6 +52,6 @@ rule write_report:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.report.page") + code_of("rdp.report.paper") + TRAINING,
+        code="".join(map(code_of, ("rdp.report.page", "rdp.report.paper", "rdp.provenance.checklist"))) + TRAINING,
     shell:
         'rdp report "$RDP_STUDY" --from-tables > {log:q} 2>&1'

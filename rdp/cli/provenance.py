@@ -1,0 +1,26 @@
+"""``rdp checklist`` and ``crate``: what a finished study says of where it came from."""
+
+import typer
+
+from rdp import places, study
+from rdp.cli.arguments import StudyArgument
+
+app = typer.Typer()
+
+
+@app.command()
+def checklist(name: StudyArgument) -> None:
+    """Answer the NeurIPS paper checklist as far as a study's records can: report/checklist.html."""
+    planned = study.load(name)
+    from rdp.provenance import checklist
+
+    print(checklist.write(planned, places.results()))
+
+
+@app.command()
+def crate(name: StudyArgument) -> None:
+    """Pack a study's products into a research object that says where they came from, an RO-Crate: crate/."""
+    planned = study.load(name)
+    from rdp.provenance import crate
+
+    print(crate.write(planned, places.results()))

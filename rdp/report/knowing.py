@@ -1,0 +1,49 @@
+"""What it took to know each claim, as the page, the paper and the tables show it, from what `claims.json` holds."""
+
+from typing import Any
+
+from rdp import energy
+from rdp.errors import UserError
+from rdp.report.forms import DASH
+
+ALL = "the study, each run once"
+_KILO = 1000.0
+_WATT_HOUR = 3600.0  # joules
+DEVICES = {"gpu_joules": "GPUs", "cpu_package_joules": "processor packages"}
+
+
+def rows(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row a claim, and a last one of the study.
+
+    Raises:
+        UserError: verdicts of an earlier version, which tell no cost.
+    """
+    if "cost" not in content:
+        raise UserError(f"claims.json: of an earlier version, without costs; run: rdp claims {content['study']}")
+    found = {claim["name"]: claim["cost"] for claim in content["claims"]} | {ALL: content["cost"]}
+    return [{"claim": name, **cost} for name, cost in found.items()]
+
+
+def told(content: dict[str, Any]) -> list[str]:
+    """The kinds of energy that any run of the study tells of."""
+    return [kind for kind in energy.KINDS if content["cost"][f"{kind}_of"]]
+
+
+def joules(row: dict[str, Any], kind: str) -> str:
+    """``1.25 kWh``, with how many runs told it where not all did; a dash where none."""
+    if row[kind] is None:
+        return DASH
+    hours = row[kind] / _WATT_HOUR
+    amount = f"{figures(hours / _KILO)} kWh" if hours >= _KILO else f"{figures(hours)} Wh"
+    return amount + (f" ({row[f'{kind}_of']} of {row['runs']} runs)" if row[f"{kind}_of"] < row["runs"] else "")
+
+
+def hours(row: dict[str, Any]) -> str:
+    """``12.5 core-hours``, ``3 GPU-hours``, or both; a dash where no run tells its time."""
+    amounts = ((row["gpu_hours"], "GPU"), (row["core_hours"], "core"))
+    return " and ".join(f"{figures(value)} {of}-hours" for value, of in amounts if value) or DASH
+
+
+def figures(value: float) -> str:
+    """A number to three figures: ``0.0123``, ``1.25``, ``1,234``."""
+    return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.10g}"

@@ -1,0 +1,92 @@
+"""Every block of the documentation is run by a test, or says where it is."""
+
+import doctest
+import re
+import shlex
+from typing import Any
+
+import pytest
+import torch
+import typer
+import yaml
+
+from rdp import study
+from rdp.cli import app
+
+from .blocks import PAGES, ROOT, Block, blocks
+
+ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
+RUN = {"sh", "python", "pycon", "yaml"}  # by test_commands.py, and by this file
+COMMANDS = [(block.place, command) for block in blocks(*PAGES) if block.language == "sh" for command in block.commands]
+
+
+def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
+    before: Block | None = None
+    for block in blocks(*PAGES):
+        # A text is what the Python before it prints.
+        shown = block.language == "text" and before is not None and before.language == "python"
+        assert block.language in RUN or shown, f"{block.place}: no test runs '{block.language}'"
+        before = block
+    assert len(COMMANDS) > 40
+
+
+def test_what_is_run_elsewhere_is_run_there() -> None:
+    commands = {command for _, command in COMMANDS}
+    assert len({entry["command"] for entry in ELSEWHERE}) == len(ELSEWHERE) == 15  # few, and none in passing
+    for entry in ELSEWHERE:
+        assert entry["command"] in commands, f"{entry['command']}: no page has it any more"
+        assert entry["holds"] in (ROOT / entry["file"]).read_text(), f"{entry['command']}: not in {entry['file']}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "python" for b in blocks(page))])
+def test_python_runs_as_it_stands_and_prints_what_is_shown(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.set_num_threads(1)  # whoever tests beside this one has the other cores
+    names: dict[str, Any] = {"__name__": "__main__"}
+    printed = ""
+    for block in blocks(page):
+        if block.language == "text":
+            assert printed == block.text, block.place
+        elif block.language == "python" and block.title is None:
+            exec(compile("\n" * block.line + block.text, ROOT / page, "exec"), names)
+            printed = capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.language == "pycon" for b in blocks(page))])
+def test_sessions_answer_what_is_shown(page: str) -> None:
+    session = "".join(block.text for block in blocks(page) if block.language == "pycon")
+    test = doctest.DocTestParser().get_doctest(session, {}, page, page, 0)
+    assert len(test.examples) > 3
+    assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_studies_that_are_shown_are_studies(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = [block for block in blocks(*PAGES) if block.language == "yaml"]
+    for block in shown:
+        if block.title is None:
+            (tmp_path / "shown.yaml").write_text(block.text)
+            assert study.load("shown.yaml").cells, block.place
+    assert len(shown) > 3
+
+
+def in_prose() -> list[tuple[str, str]]:
+    """Commands of ``rdp`` between backticks."""
+    found = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
+        found += [(page, command) for command in re.findall(r"`(rdp [^`]+)`", text)]
+    return found
+
+
+def test_commands_in_prose_and_in_blocks_are_commands_with_such_options() -> None:
+    root = typer.main.get_command(app)
+    told = [*in_prose(), *((place, c) for place, c in COMMANDS if c.startswith("rdp "))]
+    assert len(told) > 40
+    for place, text in told:
+        words, command = shlex.split(text)[1:], root
+        while hasattr(command, "commands") and words and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"{place}: {text}"
+            command, words = command.commands[words[0]], words[1:]
+        options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+        for word in words:
+            assert not word.startswith("--") or word in options, f"{place}: {text}: no option {word}"

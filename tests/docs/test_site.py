@@ -1,0 +1,80 @@
+"""The site: built without a warning, whole, and asking for nothing outside it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from playwright.sync_api import expect
+
+from .blocks import ROOT
+
+
+def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
+    named = {page for entry in _configuration()["nav"] for page in entry.values()}
+    assert {f"{path.stem}.md" for path in ROOT.glob("docs/*.md")} < named
+    assert {path.name for path in site.glob("*.html")} == {page.replace(".md", ".html") for page in named} | {
+        "404.html"
+    }
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    pages = [path.read_text() for path in site.glob("*.html")]
+    assert len(pages) > 10
+    for text in pages:
+        loaded = re.findall(r"<(?:script|img|iframe)\b[^>]*\bsrc=\"([^\"]+)", text)
+        loaded += re.findall(r"<link\b[^>]*\bhref=\"([^\"]+)", text)
+        assert loaded
+        for address in loaded:
+            assert not re.match(r"(\w+:)?//", address), address
+    for sheet in site.glob("assets/stylesheets/*.css"):
+        assert not re.search(r"url\([\"']?(https?:)?//|@import", sheet.read_text())
+
+
+def test_what_the_papers_say_is_the_reports_table(site: Path) -> None:
+    page = (site / "choices.html").read_text()
+    rows = yaml.safe_load((ROOT / "report/choices.yaml").read_text())
+    assert len(rows) > 10
+    assert page.count("<tr>") == len(rows) + 1
+
+
+def test_links_out_of_the_site_are_names_of_files(site: Path) -> None:
+    page = (site / "statistics.html").read_text()
+    assert "<code>config/claims.yaml</code>" in page
+    assert 'href="studies.html#claims"' in page
+    assert "../" not in "".join(re.findall(r'href="([^"]*)"', page))
+
+
+def test_a_link_that_leads_nowhere_fails(tmp_path: Path) -> None:
+    for name in ("docs", "config", "profiles", "report", "results/recorded/README.md", "README.md", "mkdocs.yml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, tmp_path / name)
+    with (tmp_path / "docs/data.md").open("a") as page:
+        page.write("\n[nowhere](../config/claimz.yaml)\n")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "claimz.yaml" in done.stderr
+
+
+def test_from_the_disk_it_is_searched_and_asks_for_nothing(site: Path, visit) -> None:
+    """`visit` fails a test whose page asks for anything but files, or complains."""
+    page = visit(site / "index.html")
+    page.locator(".md-search__input").click()
+    expect(page.locator(".md-search-result__meta")).to_have_text("Type to start searching", timeout=20_000)
+    page.keyboard.type("droppath")  # it looks at keys that go up
+    expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
+
+
+def test_no_page_is_wider_than_a_phone(site: Path, visit) -> None:
+    for path in sorted(set(site.glob("*.html")) - {site / "404.html"}):  # a server's, with addresses from its root
+        page = visit(path, viewport={"width": 400, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, path.name
+        page.close()
+
+
+def _configuration() -> dict:
+    return yaml.safe_load((ROOT / "mkdocs.yml").read_text())

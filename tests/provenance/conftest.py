@@ -1,0 +1,54 @@
+"""A small study, planted to its verdicts and reported for real, which tests pack."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rdp import records, tables
+from rdp.claims import told
+from rdp.provenance import checklist
+from rdp.report import contents, figures, page, paper
+from rdp.study import Plan
+from rdp.tables import Tables
+
+from ..browser.planted import make_plan, make_records
+from ..claims.conftest import AS_CLAIMED
+from ..claims.planting import SHORT, load, plant
+from . import validator
+
+
+@pytest.fixture(scope="session")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """The study, with records, figures and report beside its file."""
+    folder = tmp_path_factory.mktemp("provenance")
+    found = load(folder, **SHORT | {"seeds": 2})
+    loaded = plant(found, folder, AS_CLAIMED)
+    told.write(loaded)
+    for name in contents.figures(found):
+        figures.write(loaded, name, folder)
+    page.write(found, folder)
+    paper.write(found, folder)
+    checklist.write(found, folder)
+    return found
+
+
+@pytest.fixture
+def results(plan: Plan, tmp_path: Path) -> Path:
+    """A copy of its results that a test may change."""
+    return Path(shutil.copytree(plan.file.parent, tmp_path / "results"))
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return validator.fill(tmp_path_factory.mktemp("validator") / "cache")
+
+
+@pytest.fixture
+def tabled(tmp_path: Path) -> Tables:
+    """A study of which there are tables alone, with every number that an answer rests on: 2 datasets, 8 seeds."""
+    made = make_plan(tmp_path, architectures="resnet20")
+    table = make_records(made, tmp_path)
+    table["process_peak_bytes"] = 2.5e9
+    records.save(made.name, tmp_path, table, table.iloc[:0], records.collect_sweep(made, tmp_path, table))
+    return tables.load(made, tmp_path)
