@@ -83,7 +83,10 @@ def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, bui
     table.loc[0, ["status", "accuracy", "reason"]] = ["failed", float("nan"), "RuntimeError: out of <memory>"]
     table.loc[1, ["status", "accuracy", "reason"]] = ["missing", float("nan"), "not trained yet"]
     table.loc[8, ["status", "accuracy", "reason"]] = ["diverged", 0.1, "the loss was not finite at step 7"]
+    assert "and adopted" not in build(planted, tmp_path, made)
+    table.loc[[2, 5], "adopted"] = True
     text = build(planted, tmp_path, made)
+    assert "2 runs of 18 were made by other training code than this checkout&#39;s, and adopted" in text
     assert "RuntimeError: out of &lt;memory&gt;" in text
     assert "not trained yet" in text
     assert "the loss was not finite at step 7" in text

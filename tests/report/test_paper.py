@@ -136,7 +136,9 @@ def test_what_went_wrong_is_named_and_counted(tmp_path: Path, build: Build) -> N
     made.records.loc[0, columns] = ["failed", float("nan"), "RuntimeError: #panic() of [memory]"]
     made.records.loc[1, columns] = ["missing", float("nan"), "not trained yet"]
     made.records.loc[8, columns] = ["diverged", 0.1, "the loss was not finite at step 7"]
+    made.records.loc[2, "adopted"] = True
     text = text_of(build(plan, made))
+    assert "1 run of 30 was made by other training code" in text
     assert "27 completed, 1 diverged, 1 failed and 1 is missing" in text
     assert "1 run diverged and counts at chance accuracy. 1 run failed and 1 is missing" in text
     assert "resnet20/digits/vanilla failed 1 0 RuntimeError: #panic() of [memory]" in text.replace("\u200b", "")
