@@ -38,6 +38,7 @@ test-all: env
 check: env
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
@@ -48,7 +49,7 @@ docs: env
 
 lock: env
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
-		--upgrade --python-version 3.11 --group dev pyproject.toml --output-file envs/requirements.lock
+		--upgrade --python-version 3.11 --all-extras --group dev pyproject.toml --output-file envs/requirements.lock
 
 clean:
 	rm -rf .venv .snakemake site results/quick results/store results/data results/logs results/rebuilt

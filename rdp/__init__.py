@@ -1,17 +1,62 @@
 """A reproducible benchmark suite and paper pipeline for two papers on residual learning.
 
 ResidualDroppath (arXiv 2411.09475) and the Plain Neural Net Hypothesis (arXiv 2402.08645).
+
+For a training loop of your own:
+
+    ResidualDropPath, Schedule, make_method, register_block     train a model by a method
+    set_path, fuse, create_model, list_models                   plain and PNNH networks
+    save_weights, load_model, start_from                        weights
+    probe, list_probes                                          measurements
+    UserError                                                   what bad input raises
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rdp.errors import UserError
+    from rdp.exported import load_model
     from rdp.models.blocks import register_block
-    from rdp.schedule import ResidualDropPath, Schedule
+    from rdp.models.convert import set_path
+    from rdp.models.folding import fuse
+    from rdp.networks import create_model, list_models
+    from rdp.probing import list_probes, probe
+    from rdp.schedule import ResidualDropPath, Schedule, make_method
+    from rdp.weights import save_weights, start_from
 
-__all__ = ["ResidualDropPath", "Schedule", "register_block"]
+__all__ = [
+    "ResidualDropPath",
+    "Schedule",
+    "UserError",
+    "create_model",
+    "fuse",
+    "list_models",
+    "list_probes",
+    "load_model",
+    "make_method",
+    "probe",
+    "register_block",
+    "save_weights",
+    "set_path",
+    "start_from",
+]
 
-_HOMES = {"ResidualDropPath": "rdp.schedule", "Schedule": "rdp.schedule", "register_block": "rdp.models.blocks"}
+_HOMES = {
+    "ResidualDropPath": "schedule",
+    "Schedule": "schedule",
+    "UserError": "errors",
+    "create_model": "networks",
+    "fuse": "models.folding",
+    "list_models": "networks",
+    "list_probes": "probing",
+    "load_model": "exported",
+    "make_method": "schedule",
+    "probe": "probing",
+    "register_block": "models.blocks",
+    "save_weights": "weights",
+    "set_path": "models.convert",
+    "start_from": "weights",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +65,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'rdp' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(f"rdp.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

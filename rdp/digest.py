@@ -31,7 +31,7 @@ def unseal(content: dict[str, Any]) -> bool | None:
         return None
     found = content.pop("seal")
     try:
-        return found == of(content)
+        return bool(found == of(content))
     except ValueError:  # NaN, which JSON does not have and Python reads
         return False
 

@@ -21,6 +21,8 @@ def versions() -> dict[str, str]:
 def commit() -> str | None:
     """The commit of this checkout, ``+`` where files differ from it; None outside a checkout."""
     describe = ["describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    if not (places.ROOT / ".git").exists():  # installed, and perhaps into somebody else's checkout
+        return None
     try:
         git = ["git", "-C", str(places.ROOT), *describe]
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

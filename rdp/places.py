@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rdp.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
+_PACKAGE = Path(__file__).resolve().parent
+# The checkout, or what a wheel holds of it (pyproject.toml: force-include).
+ROOT = found if (found := _PACKAGE / "project").is_dir() else _PACKAGE.parent
 _ROOM = Path("-" * 100, "-" * 100)  # as long as any name below a directory of ours
 
 
@@ -74,3 +76,8 @@ def more_claims() -> dict[str, Path]:
 def templates() -> Path:
     """The directory of report templates."""
     return ROOT / "report"
+
+
+def snakefile() -> Path:
+    """The workflow."""
+    return ROOT / "Snakefile"

@@ -51,13 +51,21 @@ class Schedule:
     Raises:
         UserError: a model without residual branches, one that drops paths itself, one that has a schedule already,
             or one in DistributedDataParallel without ``find_unused_parameters=True``.
+
+    >>> import rdp, timm
+    >>> model = timm.create_model("test_vit")
+    >>> with rdp.Schedule(model, rdp.make_method("random_freeze", rate=0.5)) as schedule:
+    ...     with schedule.iteration(0) as planned:
+    ...         planned.kind, schedule.units[0], bool(planned.trained.all())
+    ('freeze', 'blocks.0.drop_path1', False)
     """
 
     def __init__(self, model: nn.Module, method: Method, *, seed: int = 0, take_over: bool = False) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise UserError(f"seed: an integer greater than or equal to 0 is needed, found {seed!r}")
         self.model, self.method, self.seed = model, method, seed
-        inner, self._told = model, False
+        inner: Any = model
+        self._told = False
         while isinstance(inner, DistributedDataParallel) or hasattr(inner, "_orig_mod"):
             if isinstance(inner, DistributedDataParallel):
                 _check_distributed(inner)
@@ -192,6 +200,23 @@ class ResidualDropPath(Schedule):
         train_rest: train stem, down-sampling and head in recover iterations too.
         granularity: a unit is a ``branch`` or a whole ``block``.
         take_over: as in `Schedule`.
+
+    Raises:
+        UserError: as in `Schedule`, or an option that is wrong.
+
+    >>> import rdp, timm, torch
+    >>> model = timm.create_model("test_resnet", num_classes=10)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> schedule = rdp.ResidualDropPath(model, rate=0.5, seed=0)
+    >>> for step in range(2):
+    ...     with schedule.iteration(step) as planned:
+    ...         model(torch.randn(4, 3, 32, 32)).logsumexp(1).mean().backward()
+    ...     optimizer.step()
+    ...     optimizer.zero_grad(set_to_none=True)
+    ...     print(planned.kind)
+    drop
+    recover
+    >>> schedule.close()  # the model is a plain one again
     """
 
     def __init__(
@@ -222,7 +247,19 @@ class ResidualDropPath(Schedule):
 
 
 def make_method(name: str, **options: Any) -> Method:
-    """The method called ``name`` with these options; raises `UserError` with the first that is wrong."""
+    """A method for `Schedule`.
+
+    Args:
+        name: of a file in ``rdp/methods/``: ``droppath``, ``droppath_batch``, ``random_freeze``, ``residual_droppath``.
+        **options: of the method, as its class lists them: ``rate``, the deepest unit's, in [0, 1), and so on.
+
+    Raises:
+        UserError: an unknown name, or the first option that is wrong.
+
+    >>> import rdp
+    >>> rdp.make_method("droppath", rate=0.1).per_example  # so that schedule.iteration wants batch_size
+    True
+    """
     try:
         return validate(method_class(name), options, name)
     except ValueError as error:

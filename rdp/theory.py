@@ -222,7 +222,7 @@ def survival_behind_stem(layer: int) -> float:
     the distribution (Sparre Andersen, 1954). Survival is the rest, about 1 - 1 / sqrt(pi n): nearly all in the end.
     """
     steps = layer + 1
-    return 1 - math.comb(2 * steps, steps) / 4**steps
+    return 1 - math.comb(2 * steps, steps) / float(4**steps)
 
 
 def rectified_product(mean: float, variance: float, correlation: float) -> float:

@@ -5,7 +5,7 @@ import reprlib
 import typing
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,13 +17,16 @@ _brief = reprlib.Repr()  # of a value that may be of any size
 _brief.maxstring = _brief.maxother = _brief.maxlong = 200
 
 
+M = TypeVar("M", bound=BaseModel)
+
+
 class Strict(BaseModel):
     """A model that refuses keys it does not know and never changes once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
     """YAML's safe types alone, and no key twice: the last one would win in silence.
 
     Nor control characters, which a terminal obeys in place of showing them, nor integers of more than 64 bits.
@@ -46,7 +49,8 @@ class Loader(yaml.SafeLoader):
             if key in keys[:i]:
                 line = node.value[i][0].start_mark.line + 1
                 raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice, in line {line}")
-        return super().construct_mapping(node, deep)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def read_mapping(file: Path, what: str) -> dict[str, Any]:
@@ -75,7 +79,7 @@ def check_names(where: str, names: list[str], valid: Collection[str]) -> None:
             raise ValueError(f"{where}: unknown name '{name}'; {choices(name, valid)}")
 
 
-def validate(model: type[BaseModel], content: dict[str, Any], where: str, *, beside: Collection[str] = ()) -> Any:
+def validate(model: type[M], content: dict[str, Any], where: str, *, beside: Collection[str] = ()) -> M:
     """Make ``model`` of ``content``; the first error becomes ``key: what is wrong; what would be valid``.
 
     Args:

@@ -10,10 +10,11 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rdp import files, fingerprint, places, study
+from rdp import extras, files, fingerprint, places, study
 from rdp.bench import COMMANDS
 from rdp.bench.measuring import Benchmark, Setting, table
 from rdp.data import prepared
@@ -106,7 +107,7 @@ def _seconds(root: Path, command: str, *arguments: str) -> float:
     """What a command takes, from start to end."""
     words = [str(Path(sys.executable).with_name(command)), *arguments]
     if command == "snakemake":
-        words += ["--snakefile", str(places.ROOT / "Snakefile"), "--cores", _CORES, "--quiet", "all"]
+        words += ["--snakefile", str(places.snakefile()), "--cores", _CORES, "--quiet", "all"]
         words += ["--config", f"study={root / 'many.yaml'}"]
     environment = os.environ | {"RDP_RESULTS": str(root / "results"), "RDP_OFFLINE": "1"}
     started = time.perf_counter()
@@ -115,7 +116,9 @@ def _seconds(root: Path, command: str, *arguments: str) -> float:
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure `SIZES`, once each."""
+    """Measure `SIZES`, once each; raises `UserError` where Snakemake is not installed."""
+    if find_spec("snakemake") is None:
+        raise extras.absent("the benchmark", "workflow")
     found = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
     title = "By runs of a study, in seconds"
     shown = table(title, "runs", "cells", *COMMANDS.values())

@@ -5,7 +5,8 @@ import sys
 
 import typer
 
-from rdp.cli import auditing, bundles, comparing, data, machine, provenance, reporting, store, training
+from rdp import extras
+from rdp.cli import auditing, bundles, comparing, data, library, machine, provenance, reporting, store, training
 from rdp.errors import Terminated, UserError
 
 app = typer.Typer(
@@ -17,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _group in (training, reporting, auditing, comparing, provenance, bundles, store, machine):
+for _group in (training, reporting, auditing, comparing, provenance, bundles, store, library, machine):
     app.add_typer(_group.app)
 app.add_typer(data.app, name="data")
 
@@ -36,6 +37,11 @@ def main() -> None:
         sys.exit(2)
     except UserError as error:
         print(f"rdp: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (extra := extras.extra_of(error.name or "")) is None:
+            raise
+        print(f"rdp: {extras.absent(f'rdp {sys.argv[1]}', extra)}", file=sys.stderr)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -68,7 +68,8 @@ def source(name: str) -> ModuleType:
 
 def info(name: str) -> DatasetInfo:
     """The facts of the dataset called ``name``."""
-    return source(name).DATASETS[name]
+    found: DatasetInfo = source(name).DATASETS[name]
+    return found
 
 
 def loader(name: str) -> str:

@@ -39,6 +39,21 @@ def register_block(block: type[nn.Module], *ends: str) -> None:
         block: the class; blocks of its subclasses are found too.
         ends: names of the block's children. The output of each is a branch's, and ``forward`` adds it to a
             shortcut: ``register_block(MyBlock, "norm2")`` for one that returns ``relu(x + self.norm2(...))``.
+
+    Raises:
+        UserError: no class of modules, or no end.
+
+    >>> import rdp
+    >>> from torch import nn
+    >>> class Mixed(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.norm, self.linear = nn.LayerNorm(8), nn.Linear(8, 8)
+    ...     def forward(self, x):
+    ...         return x + self.linear(self.norm(x))
+    >>> rdp.register_block(Mixed, "linear")
+    >>> rdp.ResidualDropPath(nn.Sequential(Mixed(), Mixed()), rate=0.5).units
+    ['0', '1']
     """
     if not (isinstance(block, type) and issubclass(block, nn.Module)):
         raise UserError(f"register_block: a subclass of nn.Module is needed, found {block!r}")

@@ -55,6 +55,15 @@ def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int =
 
     Raises:
         UserError: a model, a block or a width that has no such form.
+
+    The weights of what stays (stem, head, a plain model's layers but for those gains) are kept; what a released
+    checkpoint can fill is filled by `rdp.start_from`. In pnnh, learners and coders (arXiv 2402.08645; this project's
+    reading, see `rdp.models.paths`) are new.
+
+    >>> import rdp, timm, torch
+    >>> model = rdp.set_path(timm.create_model("test_vit", img_size=32, num_classes=10), "pnnh", variant="sum")
+    >>> model(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     if path not in {"residual", "plain", "pnnh"}:
         raise UserError(f"unknown path '{path}'; valid: residual, plain, pnnh")

@@ -42,6 +42,13 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
 
     Returns:
         The copy, in evaluation mode, its parameters without gradients. It cannot be trained.
+
+    >>> import rdp, torch
+    >>> model = rdp.create_model("resnet20", path="pnnh", input_shape=(1, 8, 8)).eval()
+    >>> x = torch.randn(4, 1, 8, 8)
+    >>> fast = rdp.fuse(model)
+    >>> bool(torch.allclose(fast(x), model(x), atol=1e-5))
+    True
     """
     fused = copy.deepcopy(model).eval().requires_grad_(False)
     holder = nn.Sequential(fused)

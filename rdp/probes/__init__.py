@@ -1,8 +1,9 @@
 """Probes: measurements on a network, trained or at initialisation.
 
 One file a probe, which defines ``measure(subject) -> rows``, a mapping each, ``COLUMNS``, the keys of a row,
-``SEEDS`` where so many of a cell's seeds are enough, and ``EXAMPLES`` where it reads another number of examples than
-most. To add a probe, add a file; `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
+``SEEDS`` where so many of a cell's seeds are enough, ``EXAMPLES`` where it reads another number of examples than
+most, and ``MEASURES``, what it looks for in a network, which `rdp.probe` tells where there is none. To add a probe, add
+a file; `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
 """
 
 import importlib
@@ -32,6 +33,7 @@ class Subject:
         other: the network of another seed of the same cell at the same stage, trained independently; None where
             the cell has but one run.
         trained: whether the network is trained, or as it was initialised.
+        layers: names of the modules to measure, in place of those that the probe finds.
     """
 
     network: "nn.Module"
@@ -39,6 +41,7 @@ class Subject:
     y: "torch.Tensor"
     other: "nn.Module | None" = None
     trained: bool = True
+    layers: tuple[str, ...] | None = None
 
 
 @cache

@@ -12,6 +12,7 @@ from rdp.probes import Subject
 from rdp.probes.layers import layer_outputs
 
 SEEDS = 1  # maps are looked at, not averaged, and take a thousand rows a network
+MEASURES = "the layers of networks that read points of the plane, shape (n, 2)"
 COLUMNS = ("layer", "neuron", "low", "high", "map")
 GRID = 24  # points along each axis
 _DIGITS = 4  # significant ones of a value
@@ -36,7 +37,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         return []
     network = with_statistics_of(subject.network, subject.x)
     high = math.ceil(subject.x.abs().max().item() * 10) / 10
-    outputs = layer_outputs(network, grid(high).to(subject.x))
+    outputs = layer_outputs(network, grid(high).to(subject.x), layers=subject.layers)
     return [
         {"layer": layer, "neuron": neuron, "map": _rounded(values), "low": -high, "high": high}
         for layer, output in enumerate(outputs, start=1)
@@ -55,7 +56,7 @@ def grid(high: float) -> torch.Tensor:
 def with_statistics_of(network: nn.Module, x: torch.Tensor) -> nn.Module:
     """A copy in evaluation mode, the running statistics of its batch norms being those of ``x``, shape (n, …)."""
 
-    def fit(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def fit(norm: Any, inputs: tuple[torch.Tensor, ...]) -> None:
         z = inputs[0].transpose(0, 1).flatten(1)
         norm.running_mean.copy_(z.mean(1))
         # The variance that training normalises by. The unbiased one, which training keeps, is larger by

@@ -31,14 +31,15 @@ def minibatch_cka(features: list[torch.Tensor], others: list[torch.Tensor], batc
             f"{sorted(sizes)} in minibatches of {batch}"
         )
     (n,) = sizes
-    cross = own = own_other = 0.0
+    cross, own, own_other = (torch.zeros(()) for _ in range(3))
     for rows in torch.arange(n).tensor_split(max(1, n // batch)):
         here, there = (torch.stack([_centred_gram(z[rows]) for z in layers]) for layers in (features, others))
         scale = len(rows) * (len(rows) - 3)
-        cross += here @ there.T / scale
-        own += here.square().sum(1) / scale
-        own_other += there.square().sum(1) / scale
-    return (cross / (own.sqrt()[:, None] * own_other.sqrt())).cpu().numpy()
+        cross = cross + here @ there.T / scale
+        own = own + here.square().sum(1) / scale
+        own_other = own_other + there.square().sum(1) / scale
+    found: np.ndarray = (cross / (own.sqrt()[:, None] * own_other.sqrt())).cpu().numpy()
+    return found
 
 
 def _centred_gram(z: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from rdp.models.coder import Coder
 from rdp.probes import Subject
 
+MEASURES = "the coders of PNNH networks"
 COLUMNS = ("name", "layers", "rows", "distance", "spectral", "orthogonality")
 
 
@@ -38,4 +39,4 @@ def _row(name: str, coder: Coder) -> dict[str, Any]:
 
 def _from_identity(matrix: torch.Tensor) -> float:
     """The root mean square, over rows, of the distance to the identity's row."""
-    return (matrix - torch.eye(*matrix.shape).to(matrix)).norm().item() / math.sqrt(len(matrix))
+    return float((matrix - torch.eye(*matrix.shape).to(matrix)).norm()) / math.sqrt(len(matrix))

@@ -7,7 +7,6 @@ is to the input's, how alike different inputs have become, and over how many dir
 from typing import Any
 
 import torch
-from torch import nn
 
 from rdp import rng
 from rdp.probes import Subject
@@ -16,6 +15,7 @@ from rdp.probes.layers import visit_layers
 from rdp.probes.sources import sources
 
 EXAMPLES = 1024  # half of them must outnumber the features of a regression
+MEASURES = "residual, plain and PNNH layers, or the outputs of the modules that layers=[...] names"
 COLUMNS = ("layer", "source", "quantity", "value")
 FEATURES = 128  # of a regression, at most
 PENALTIES = tuple(10.0**power for power in range(-4, 5))  # over the mean eigenvalue of the features' covariance
@@ -46,12 +46,12 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
     return [
         {"layer": layer, "source": source, "quantity": quantity, "value": value}
         for source, x in sources(subject.x).items()
-        for layer, quantities in enumerate(_by_layer(subject.network, x))
+        for layer, quantities in enumerate(_by_layer(subject, x))
         for quantity, value in quantities.items()
     ]
 
 
-def _by_layer(network: nn.Module, x: torch.Tensor) -> list[dict[str, float]]:
+def _by_layer(subject: Subject, x: torch.Tensor) -> list[dict[str, float]]:
     """The quantities of the input and of each layer; nothing for a network without layers."""
     pixels = x.flatten(1).double()
     found: list[dict[str, float]] = []
@@ -68,7 +68,7 @@ def _by_layer(network: nn.Module, x: torch.Tensor) -> list[dict[str, float]]:
         )
 
     look(x)
-    visit_layers(network, x, look, training=True)
+    visit_layers(subject.network, x, look, training=True, layers=subject.layers)
     return found if len(found) > 1 else []
 
 
@@ -112,7 +112,7 @@ def reconstruction(features: torch.Tensor, targets: torch.Tensor) -> float:
 
     def error(z: torch.Tensor, y: torch.Tensor, penalty: float) -> float:
         weights = vectors @ (moments / (eigenvalues.clamp(min=0) + penalty * unit)[:, None])
-        return (y - z @ weights).square().sum().item()
+        return float((y - z @ weights).square().sum())
 
     penalty = min(PENALTIES, key=lambda penalty: error(chooser, choice, penalty))
     total = truth.square().sum().item()
@@ -125,8 +125,8 @@ def correlation(z: torch.Tensor) -> float:
     Pairs with an example whose features are all equal have none; nan if no pair has one.
     """
     z = z - z.mean(1, keepdim=True)
-    one, other = z[: len(z) // 2 * 2].unflatten(0, (-1, 2)).unbind(1)
-    return ((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))).nanmean().item()
+    one, other = z[: len(z) // 2 * 2].view(-1, 2, z.shape[1]).unbind(1)
+    return float(((one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))).nanmean())
 
 
 def participation_ratio(z: torch.Tensor) -> float:

@@ -5,7 +5,7 @@ here is unbiased linear CKA; its reference is the same layers of an independentl
 the examples would be none: against it any two layers of one network are similar.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +19,9 @@ from rdp.methods.iteration import Iteration
 from rdp.models.units import Units
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
-from rdp.probes.layers import unjoined_branches
+from rdp.probes.layers import copied, unjoined_branches
 
+MEASURES = "residual branches, plain blocks and PNNH learners, or the outputs of the modules that layers=[...] names"
 COLUMNS = ("quantity", "layer", "other", "value")
 APART = 2  # neighbours are left out of the redundancy: each reads the other's output all but unchanged
 LESIONS = 12  # at most so many numbers of last units are deleted
@@ -64,15 +65,15 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         UserError: a block into which no gates can be put.
         ValueError: fewer than 4 examples.
     """
-    branches = branch_outputs(subject.network, subject.x)
+    branches = branch_outputs(subject.network, subject.x, subject.layers)
     if not branches:
         return []
     features = _features(branches)
     cka = minibatch_cka(features, features)
-    rows = [_row("cka", i + 1, j + 1, cka[i, j]) for i, j in zip(*np.triu_indices(len(cka), 1), strict=True)]
+    rows = [_row("cka", int(i) + 1, int(j) + 1, cka[i, j]) for i, j in zip(*np.triu_indices(len(cka), 1), strict=True)]
     rows.append(_row("redundancy", 0, 0, _redundancy(cka)))
     if subject.other is not None:
-        across = minibatch_cka(features, _features(branch_outputs(subject.other, subject.x)))
+        across = minibatch_cka(features, _features(branch_outputs(subject.other, subject.x, subject.layers)))
         rows += [_row("cka_independent", i + 1, j + 1, value) for (i, j), value in np.ndenumerate(across)]
         rows.append(_row("redundancy_independent", 0, 0, _redundancy(across)))
     for i, branch in enumerate(branches):
@@ -83,7 +84,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 
 
 @torch.no_grad()
-def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
+def branch_outputs(network: nn.Module, x: torch.Tensor, layers: Sequence[str] | None = None) -> list[BranchOutput]:
     """The outputs of a network's branches, in the order of its forward pass.
 
     A branch is that of a residual unit, else one of `unjoined_branches`. Normalisation uses the statistics of
@@ -92,6 +93,7 @@ def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
     Args:
         network: any that `Units` takes, or a plain or PNNH one of this project.
         x: examples, shape (n, …).
+        layers: the names of the modules whose outputs are meant, in place of those that are found.
 
     Returns:
         Nothing for a network without branches.
@@ -110,11 +112,15 @@ def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
     def keep(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         found.append(BranchOutput(output.clone()))  # a rectifier behind it may overwrite it
 
-    network = deepcopy(network).train()  # a forward pass in training mode moves running statistics
-    units = Units(network, take_over=True)
-    for gate in [gate for gates in units.gates for gate in gates]:
-        gate.instead = join
-    for module in [] if len(units) else unjoined_branches(network):
+    network = copied(network, batch_statistics=True)
+    if layers is None:
+        units = Units(network, take_over=True)
+        for gate in [gate for gates in units.gates for gate in gates]:
+            gate.instead = join
+        ends = [] if len(units) else unjoined_branches(network)
+    else:
+        ends = [network.get_submodule(name) for name in layers]
+    for module in ends:
         module.register_forward_hook(keep)
     network(x)
     return found
@@ -122,7 +128,8 @@ def branch_outputs(network: nn.Module, x: torch.Tensor) -> list[BranchOutput]:
 
 def _norms(z: torch.Tensor) -> torch.Tensor:
     """The Euclidean norm of each example's part of ``z``, shape (n,)."""
-    return z.flatten(1).double().norm(dim=1)
+    norms: torch.Tensor = torch.linalg.vector_norm(z.flatten(1).double(), dim=1)
+    return norms
 
 
 def _features(branches: list[BranchOutput]) -> list[torch.Tensor]:
@@ -137,7 +144,7 @@ def _redundancy(cka: np.ndarray) -> float:
     """The mean similarity of branches at least `APART` apart, of those that have one; nan if there are none."""
     i, j = np.indices(cka.shape)
     apart = cka[(abs(i - j) >= APART) & ~np.isnan(cka)]
-    return apart.mean() if apart.size else np.nan
+    return float(apart.mean()) if apart.size else np.nan
 
 
 def _lesions(subject: Subject) -> list[dict[str, Any]]:
@@ -148,14 +155,14 @@ def _lesions(subject: Subject) -> list[dict[str, Any]]:
 
     def accuracy(active: np.ndarray) -> float:
         units.apply(Iteration("lesion", active=active))
-        return (network(subject.x).argmax(1) == subject.y).double().mean().item()
+        return float((network(subject.x).argmax(1) == subject.y).double().mean())
 
     if not count:
         return []
     places = np.arange(count)
     numbers = np.unique(np.linspace(0, count, LESIONS).round().astype(int))
-    rows = [_row("lesion", i + 1, 0, accuracy(places != i)) for i in places]
-    return rows + [_row("lesion_last", k, 0, accuracy(places < count - k)) for k in numbers]
+    rows = [_row("lesion", i + 1, 0, accuracy(places != i)) for i in range(count)]
+    return rows + [_row("lesion_last", int(k), 0, accuracy(places < count - k)) for k in numbers]
 
 
 def _row(quantity: str, layer: int, other: int, value: Any) -> dict[str, Any]:

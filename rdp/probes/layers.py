@@ -4,12 +4,13 @@ A layer is a residual branch with its shortcut, a plain block (two in a transfor
 or the layer that changes the width between PNNH layers. Stem and head are none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from rdp.models import blocks
 from rdp.models.convert import PlainSequence
@@ -21,7 +22,12 @@ from rdp.models.units import Units
 
 @torch.no_grad()
 def visit_layers(
-    network: nn.Module, x: torch.Tensor, look: Callable[[torch.Tensor], Any], *, training: bool = False
+    network: nn.Module,
+    x: torch.Tensor,
+    look: Callable[[torch.Tensor], Any],
+    *,
+    training: bool = False,
+    layers: Sequence[str] | None = None,
 ) -> None:
     """Call ``look`` with the output of each layer as the next one reads it, in the order of the forward pass.
 
@@ -33,11 +39,12 @@ def visit_layers(
         look: called with a tensor of shape (n, …), which the network may overwrite afterwards; nothing is kept, so a
             deep network's outputs need not all fit in memory.
         training: whether normalisation uses the statistics of ``x``, as in training.
+        layers: the names of the modules whose outputs are meant, in place of those that are found.
 
     Raises:
         UserError: a block into which no gates can be put.
     """
-    network = deepcopy(network).train(training)  # a forward pass in training mode moves running statistics
+    network = copied(network, batch_statistics=training)
 
     def after(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         look(output)
@@ -47,8 +54,8 @@ def visit_layers(
         look(joined)
         return joined
 
-    ends = _ends(network)
-    for block in Units(network, take_over=True).blocks:
+    ends = _ends(network) if layers is None else [network.get_submodule(name) for name in layers]
+    for block in Units(network, take_over=True).blocks if layers is None else ():
         branches = [] if isinstance(block, GatedBranch) else blocks.gate(block)
         if len(branches) > 1:
             for branch in branches:
@@ -60,10 +67,27 @@ def visit_layers(
     network(x)
 
 
-def layer_outputs(network: nn.Module, x: torch.Tensor, *, training: bool = False) -> list[torch.Tensor]:
+def copied(network: nn.Module, *, batch_statistics: bool) -> nn.Module:
+    """A copy in evaluation mode, to be measured in the network's place.
+
+    Args:
+        network: dropout and droppath of its own are off in the copy.
+        batch_statistics: whether batch norms use the statistics of what they read, as in training. That moves the
+            running ones, of the copy alone.
+    """
+    made = deepcopy(network).eval()
+    for norm in made.modules():
+        if isinstance(norm, _NormBase):
+            norm.train(batch_statistics)
+    return made
+
+
+def layer_outputs(
+    network: nn.Module, x: torch.Tensor, *, training: bool = False, layers: Sequence[str] | None = None
+) -> list[torch.Tensor]:
     """The output of each layer as the next one reads it, (n, …) each; see `visit_layers`."""
     found: list[torch.Tensor] = []
-    visit_layers(network, x, lambda output: found.append(output.clone()), training=training)
+    visit_layers(network, x, lambda output: found.append(output.clone()), training=training, layers=layers)
     return found
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from rdp import files, places
 from rdp.provenance import answers, evidence, products
-from rdp.provenance.answers import Answer
+from rdp.provenance.answer import Answer
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
 from rdp.study import Plan

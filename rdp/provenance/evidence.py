@@ -11,10 +11,8 @@ from rdp import data, tables
 from rdp.claims import told
 from rdp.claims.model import KINDS
 from rdp.data.info import DatasetInfo
-from rdp.errors import UserError
 from rdp.report import contents, facts, summary
 from rdp.report.summary import CellSummary
-from rdp.store import Store
 from rdp.study import Plan
 
 NOT_TESTED = "not tested"
@@ -112,7 +110,7 @@ def gather(plan: Plan, results: Path) -> Evidence:
         by_hand={name: datasets[name].get or "nobody has told how" for name, way in ways.items() if not way},
         unfinished=facts.unfinished(plan, loaded.records),
         machines=facts.machines(loaded.records),
-        swept=_seconds_of_sweeps(plan, results),
+        swept=_seconds(loaded.sweep),
         recording=facts.recording(plan, loaded.records, results),
     )
 
@@ -125,16 +123,7 @@ def _got_by(dataset: str) -> str | None:
     return f"downloaded and verified by rdp data fetch {dataset}" if hasattr(source, "fetch") else None
 
 
-def _seconds_of_sweeps(plan: Plan, results: Path) -> float | None:
-    """What the sweeps' runs took together, by their receipts."""
-    store, total = Store(results), 0.0
-    for run in plan.sweep:
-        try:
-            receipt = store.glance(run)
-        except UserError:
-            return None
-        seconds = receipt["used"]["seconds"] if receipt else None
-        if seconds is None:
-            return None
-        total += seconds
-    return total
+def _seconds(sweep: pd.DataFrame) -> float | None:
+    """What the runs of sweeps took together."""
+    seconds = sweep.drop_duplicates("sweep_run")["seconds"]
+    return float(seconds.sum()) if seconds.notna().all() else None

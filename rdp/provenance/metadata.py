@@ -4,19 +4,16 @@ Nobody is named who is not in CITATION.cff, and nothing is dated but by the reco
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
-from rdp import digest
 from rdp.claims.words import count
 from rdp.errors import UserError
-from rdp.provenance import products
+from rdp.provenance import entities, products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
 
@@ -26,19 +23,10 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
-BIOSCHEMAS = "https://bioschemas.org/profiles/{}/1.0-RELEASE"
 TERMS = {  # of the profile, and not in RO-Crate 1.1
     name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "resourceUsage")
 }
 LICENCE = ("https://spdx.org/licenses/Apache-2.0", "Apache License 2.0")
-HOMES = {  # of what records name with its version
-    "python": "https://www.python.org",
-    "numpy": "https://numpy.org",
-    "pydantic": "https://docs.pydantic.dev",
-    "safetensors": "https://github.com/huggingface/safetensors",
-    "timm": "https://github.com/huggingface/pytorch-image-models",
-    "torch": "https://pytorch.org",
-}
 INPUTS = {
     "study": "Which study is run: --config study=NAME",
     "device": "Where it trains, cpu, cuda or auto: --config device=NAME",
@@ -78,27 +66,29 @@ def describe(
     """
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_terms.update(TERMS)
-    licence = _context(crate, LICENCE[0], "CreativeWork", name=LICENCE[1])
+    licence = entities.context(crate, LICENCE[0], "CreativeWork", name=LICENCE[1])
     citation = yaml.safe_load((folder / "CITATION.cff").read_text(encoding="utf-8"))
     begun, ended = _times(runs)
-    files = {path: _file(crate, folder, path, what) for path, (_, what) in told.items() if path != "Snakefile"}
+    files = {path: entities.file(crate, folder, path, what) for path, (_, what) in told.items() if path != "Snakefile"}
     by_kind: dict[str, list[Entity]] = {}
     for path, entity in files.items():
         by_kind.setdefault(told[path][0], []).append(entity)
     values = {
-        name: [_context(crate, f"#value-{name}", "PropertyValue", name=name, value=value)]
+        name: [entities.context(crate, f"#value-{name}", "PropertyValue", name=name, value=value)]
         for name, value in asked.items()
     }
     study, claims = files[f"{products.STUDY}/{found.plan.name}.yaml"], files[products.CLAIMS]
     inputs = {**values, "study-file": [study], "claims-file": [claims], "data": by_kind["data"]}
     outputs = {kind: by_kind[kind] for kind in OUTPUTS if kind in by_kind}
     workflow = _workflow(crate, folder, citation, licence)
-    workflow["softwareRequirements"] = _single([files[products.LOCK], *_software(crate, runs)])
+    workflow["softwareRequirements"] = entities.single([files[products.LOCK], *entities.software(crate, runs)])
     workflow["hasPart"] = [files[path] for path in files if path.endswith(".smk")]
-    workflow["input"] = [_formal(crate, f"#input-{name}", what, inputs[name]) for name, what in INPUTS.items()]
-    workflow["output"] = [_formal(crate, f"#output-{name}", OUTPUTS[name], some) for name, some in outputs.items()]
-    datasets = [_dataset(crate, files[f"data/{name}/manifest.json"], name, found) for name in found.datasets]
-    action = _context(
+    workflow["input"] = [entities.formal(crate, f"#input-{name}", what, inputs[name]) for name, what in INPUTS.items()]
+    workflow["output"] = [
+        entities.formal(crate, f"#output-{name}", OUTPUTS[name], some) for name, some in outputs.items()
+    ]
+    datasets = [entities.dataset(crate, files[f"data/{name}/manifest.json"], name, found) for name in found.datasets]
+    action = entities.context(
         crate,
         _ACTION,
         "CreateAction",
@@ -109,39 +99,13 @@ def describe(
         endTime=ended,
         object=[*(entity for some in inputs.values() for entity in some), *datasets],
         result=[entity for some in outputs.values() for entity in some],
-        resourceUsage=_usage(crate, found),
+        resourceUsage=entities.usage(crate, found),
         **_status(found),
     )
     _root(crate, found, citation, licence, action, ended)
     if "README.md" in files:
         files["README.md"]["about"] = crate.root_dataset
     return crate
-
-
-def _context(crate: ROCrate, at: str, kind: str, /, **properties: Any) -> Entity:
-    """An entity that is no file; without what is None."""
-    known = {name: value for name, value in properties.items() if value is not None and value != []}
-    entity = crate.add(ContextEntity(crate, at, properties={"@type": kind}))
-    for name, value in known.items():
-        entity[name] = _single(value)
-    return entity
-
-
-def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _file(crate: ROCrate, folder: Path, path: str, what: str) -> Entity:
-    return crate.add_file(folder / path, path, properties=_content(folder / path, path) | {"description": what})
-
-
-def _content(source: Path, path: str) -> dict[str, Any]:
-    return {
-        "name": path,
-        "encodingFormat": products.encoding(path),
-        "contentSize": str(source.stat().st_size),
-        "sha256": digest.of_file(source),
-    }
 
 
 def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: Entity) -> Entity:
@@ -153,98 +117,23 @@ def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: E
         main=True,
         lang="snakemake",
         lang_version=locked and locked[1],
-        properties=_content(source, "Snakefile"),
+        properties=entities.content(source, "Snakefile"),
     )
-    conforms = BIOSCHEMAS.format("ComputationalWorkflow")
+    conforms = entities.BIOSCHEMAS.format("ComputationalWorkflow")
     workflow["name"] = citation["title"]
     workflow["description"] = "From a study's file to its records, verdicts, figures, tables and report"
     workflow["version"] = citation["version"]
     workflow["license"] = licence
-    workflow["conformsTo"] = _context(crate, conforms, "CreativeWork", name="Bioschemas ComputationalWorkflow")
-    workflow["author"] = _single(
+    workflow["conformsTo"] = entities.context(crate, conforms, "CreativeWork", name="Bioschemas ComputationalWorkflow")
+    workflow["author"] = entities.single(
         [
-            _context(crate, f"#author-{i}", "Organization" if "name" in author else "Person", name=_name(author))
+            entities.context(
+                crate, f"#author-{i}", "Organization" if "name" in author else "Person", name=entities.name_of(author)
+            )
             for i, author in enumerate(citation["authors"], 1)
         ]
     )
     return workflow
-
-
-def _name(author: dict[str, str]) -> str:
-    return author.get("name") or " ".join(filter(None, (author.get("given-names"), author.get("family-names"))))
-
-
-def _software(crate: ROCrate, runs: Iterable[RunRecord]) -> list[Entity]:
-    """What records name with its version, each version once."""
-    seen = {(name, version) for run in runs for name, version in run.telemetry.get("versions", {}).items()}
-    return [
-        _context(
-            crate,
-            f"{HOMES[name]}#{version}" if name in HOMES else f"#{name}-{version}",
-            "SoftwareApplication",
-            name=name,
-            softwareVersion=version,
-            url=HOMES.get(name),
-        )
-        for name, version in sorted(seen)
-    ]
-
-
-def _formal(crate: ROCrate, at: str, what: str, examples: list[Entity]) -> Entity:
-    """An input or output of the workflow, with the values or files that it had."""
-    formal = _context(
-        crate,
-        at,
-        "FormalParameter",
-        name=at.partition("-")[2],
-        description=what,
-        additionalType="Text" if examples[0].type == "PropertyValue" else "File",
-        conformsTo=_context(
-            crate, BIOSCHEMAS.format("FormalParameter"), "CreativeWork", name="Bioschemas FormalParameter"
-        ),
-        workExample=examples,
-    )
-    for example in examples:
-        example["exampleOfWork"] = formal
-    return formal
-
-
-def _dataset(crate: ROCrate, manifest: Entity, name: str, found: Evidence) -> Entity:
-    """A dataset, which is not in the research object: its origin, its licence, and the checksum that runs name."""
-    info, runs = found.datasets[name], found.done
-    licence = _context(crate, f"#licence-{name}", "CreativeWork", name=info.licence or "not known")
-    digests = sorted(runs[runs["dataset"] == name]["data_digest"].dropna().unique())
-    entity = _context(
-        crate,
-        f"#data-{name}",
-        "CreativeWork",
-        additionalType="Dataset",
-        name=name,
-        description=info.origin,
-        license=licence,
-        identifier=[f"sha256:{value}" for value in digests],
-        subjectOf=manifest,
-    )
-    manifest["about"] = entity
-    return entity
-
-
-def _usage(crate: ROCrate, found: Evidence) -> list[Entity]:
-    """Machines, time and memory, as the records tell them."""
-    done = found.done
-    told = [
-        ("machine", f"{count(row['runs'], 'run')} on {row['device']}: {row['versions']}", None)
-        for row in found.machines
-    ]
-    told.append(("seconds of all runs together", round(float(done["seconds"].sum()), 3), "SEC"))
-    if found.plan.sweep and found.swept is not None:
-        told.append(("seconds of the runs of sweeps together", round(found.swept, 3), "SEC"))
-    most = done["process_peak_bytes"].max()
-    told += [("most bytes of memory that a process took", int(most), "AD")] if most == most else []
-    return [
-        _context(crate, f"#usage-{i}", "PropertyValue", name=name, value=value, unitCode=unit)
-        for i, (name, value, unit) in enumerate(told, 1)
-    ]
 
 
 def _status(found: Evidence) -> dict[str, str]:
@@ -282,17 +171,19 @@ def _root(
     root["license"] = licence
     root["mentions"] = action
     root["conformsTo"] = [
-        _context(crate, url, "CreativeWork", name=name, version=version) for url, (name, version) in PROFILES.items()
+        entities.context(crate, url, "CreativeWork", name=name, version=version)
+        for url, (name, version) in PROFILES.items()
     ]
     root["keywords"] = ", ".join(sorted({cell.dataset for cell in found.plan.cells}))
     root["citation"] = [
-        _context(
+        entities.context(
             crate,
             "https://arxiv.org/abs/" + reference["identifiers"][0]["value"].removeprefix("arXiv:"),
             "ScholarlyArticle",
             name=reference["title"],
             author=[
-                _context(crate, f"#{_name(a).replace(' ', '-')}", "Person", name=_name(a)) for a in reference["authors"]
+                entities.context(crate, f"#{entities.name_of(a).replace(' ', '-')}", "Person", name=entities.name_of(a))
+                for a in reference["authors"]
             ],
             datePublished=str(reference["year"]),
         )

@@ -29,7 +29,8 @@ def probability_of_improvement(
 
     def share(drawn: list[np.ndarray]) -> np.ndarray:
         pairs = zip(drawn[: len(first)], drawn[len(first) :], strict=True)
-        return np.mean([(np.sign(a[:, :, None] - b[:, None]).mean((1, 2)) + 1) / 2 for a, b in pairs], axis=0)
+        shares = [(np.sign(a[:, :, None] - b[:, None]).mean((1, 2)) + 1) / 2 for a, b in pairs]
+        return np.asarray(np.mean(shares, axis=0))
 
     return _bootstrap([*first, *second], share, level)
 

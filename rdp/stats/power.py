@@ -63,4 +63,4 @@ def within(n: int, spread: float, level: float = LEVEL, power: float = POWER) ->
 def _errors(n: int) -> np.ndarray:
     """Equally likely values of a sample's standard error, as multiples of the true one."""
     shares = (np.arange(2000) + 0.5) / 2000
-    return np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1))
+    return np.asarray(np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1)))

@@ -12,7 +12,7 @@ import pytest
 
 from rdp import data, records
 from rdp.provenance import answers, checklist, crate, evidence
-from rdp.provenance.answers import NA, NO, UNPROVABLE, YES, Answer
+from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.study import Plan
 from rdp.tables import Tables
 

@@ -1,0 +1,102 @@
+"""The built wheel in a clean environment: the library without Snakemake's weight, then what the extras add."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import blocks
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"snakemake", "seaborn", "matplotlib", "pandas", "pyarrow", "typst"}
+pytestmark = pytest.mark.slow
+
+
+class Clean:
+    """A virtual environment with nothing but what its wheel asks for, in the lock's versions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.bin = folder, folder / "venv/bin"
+        self.wheel = self._build()
+        self._uv("venv", "--python", sys._base_executable, folder / "venv")
+
+    def _build(self) -> Path:
+        words = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", self.folder / "dist"]
+        subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+        (wheel,) = (self.folder / "dist").glob("*.whl")
+        return wheel
+
+    def _uv(self, *words: str | Path) -> str:
+        done = subprocess.run([sys.executable, "-m", "uv", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def install(self, extra: str = "") -> set[str]:
+        """Install the wheel, and tell what is there then."""
+        python = ("--python", self.bin / "python")
+        constraint = ("--constraint", ROOT / "envs/requirements.lock")
+        self._uv("pip", "install", *python, *constraint, f"{self.wheel}{extra}")
+        return {line.split("==")[0] for line in self._uv("pip", "list", "--format", "freeze", *python).splitlines()}
+
+    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess:
+        """A program of the environment, in an empty folder far from the checkout."""
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        bare = {name: value for name, value in os.environ.items() if not name.startswith(("RDP_", "PYTHON"))}
+        environment = bare | {"PATH": f"{self.bin}:{os.environ['PATH']}"} | env
+        program = [str(self.bin / words[0]), *words[1:]]
+        return subprocess.run(program, cwd=home, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory) -> Clean:
+    """With core dependencies alone."""
+    made = Clean(tmp_path_factory.mktemp("clean"))
+    assert not made.install() & HEAVY
+    return made
+
+
+@pytest.mark.parametrize("page", ["docs/loop.md", "docs/pnnh.md", "docs/library.md"])
+def test_the_examples_for_practitioners_run_with_nothing_more(clean, page):
+    """As they stand, one after another; what they print is compared by tests/docs."""
+    code = "\n".join(block.text for block in blocks(page) if block.language == "python")
+    assert "rdp" in code
+    done = clean.run("python", "-W", "error", "-c", f"import torch\ntorch.set_num_threads(1)\n{code}\nprint('walked')")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("walked\n")
+
+
+def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
+    planned = clean.run("rdp", "plan", "quick")
+    assert planned.returncode == 0, planned.stderr
+    assert "mlp32/spiral/vanilla" in planned.stdout
+    run = "mlp32/spiral/residual_droppath/seed-0000"
+    trained = clean.run("rdp", "train", "quick", run)
+    assert trained.returncode == 0, trained.stderr
+    assert "completed test accuracy" in trained.stderr
+    written = clean.run("rdp", "weights", "quick", run, "--to", "spiral.safetensors")
+    assert written.returncode == 0, written.stderr
+    loaded = clean.run("python", "-c", written.stdout + "import torch; print(*model(torch.zeros(3, 2)).shape)")
+    assert loaded.stdout == "3 2\n", loaded.stderr
+
+
+@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "unpack cifar_cpu"])
+def test_what_needs_an_extra_says_which(clean, command):
+    done = clean.run("rdp", *command.split())
+    name = command.split()[0]
+    told = f"rdp: rdp {name} needs the packages of rdp[report]: pip install 'rdp[report]'\n"
+    assert (done.returncode, done.stderr) == (2, told)
+
+
+def test_with_all_extras_the_workflow_rebuilds_a_recorded_report(clean):
+    """Last: it adds to the environment."""
+    assert clean.install("[workflow]") >= HEAVY
+    snakefile = clean.run("rdp", "snakefile").stdout.strip()
+    assert str(clean.bin.parent) in snakefile
+    words = ["snakemake", "--snakefile", snakefile, "--cores", "2", "--config", "study=cifar_cpu", "records=recorded"]
+    done = clean.run(*words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = clean.folder / "home/results/rebuilt/cifar_cpu/cifar_cpu/report/index.html"
+    assert "PNNH-4" in page.read_text()
