@@ -56,6 +56,8 @@ def _folder(name: str) -> Path:
         return folder if folder.name not in ("", "..") else folder.resolve()
     if "/" in name:
         raise UserError(f"{name}: no such folder; a study's name, or a folder of its products is needed")
+    if name in places.studies():
+        raise UserError(f"{folder}: no products yet; first: snakemake --cores all --config study={name}")
     there = [path.parent.name for path in places.results().glob("*/records.parquet")]
     raise UserError(f"{folder}: no such folder; {choices(name, there)}, or a folder such as results/rebuilt/NAME/NAME")
 

@@ -288,3 +288,6 @@ def test_the_command_ends_as_diff_does(rdp, left, other, tmp_path):
     status, said, errors = rdp("planter", left)
     assert (status, said) == (2, "")
     assert "planter: no such folder; did you mean 'planted'?" in errors
+    status, said, errors = rdp("cifar", left)
+    assert (status, said) == (2, "")
+    assert "cifar: no products yet; first: snakemake --cores all --config study=cifar" in errors
