@@ -47,7 +47,7 @@ def export(spec: RunSpec, results: Path, path: Path) -> Exported:
     store = Store(results)
     record = store.received(spec.run)
     if record is None:
-        raise UserError(f"{spec.run}: not trained yet; run: rdp train")
+        raise UserError(f"{spec.run}: not trained yet; run: rdp train STUDY {spec.run}")
     if record.status != "completed":
         raise UserError(f"{spec.run}: {record.status}, so that there are no trained weights")
     arrays = store.arrays(spec.run, record, "weights")

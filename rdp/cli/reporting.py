@@ -53,7 +53,7 @@ def probe(
     recorded.refuse(places.results())
     from rdp import measure
 
-    measure.write(planned, probe_name, places.results(), cores)
+    print(measure.write(planned, probe_name, places.results(), cores))
 
 
 @app.command()

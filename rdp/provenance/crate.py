@@ -39,10 +39,12 @@ def write(plan: Plan, results: Path) -> Path:
     target = results / plan.name / "crate"
     if target.exists() and not (target / METADATA).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: holds something else than a research object; move it away")
-    found = evidence.gather(plan, results)
     runs = _records(plan, results)
     if not any(spec.run in runs for spec in plan.specs):
-        raise UserError(f"{plan.name}: no run has left a record yet: there is nothing to tell where it came from")
+        raise UserError(
+            f"{plan.name}: no run has left a record yet; first: snakemake --cores all --config study={plan.name}"
+        )
+    found = evidence.gather(plan, results)
     with files.whole_folder(target) as part:
         told = _fill(part, plan, results, found, runs)
         metadata.describe(part, told, found, list(runs.values()), _asked(plan, results)).write(part)

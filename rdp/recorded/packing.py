@@ -70,7 +70,11 @@ def _refuse_unfinished(plan: Plan, results: Path) -> None:
     spec, state = bad[0]
     why = f" ({state.reason})" if state.reason else ""
     runs = len(bundle.runs(plan))
-    raise UserError(f"{plan.name}: {len(bad)} of {count(runs, 'run')} cannot be recorded: {told}; {spec.run}{why}")
+    retry = f"rdp retry {plan.name}, then " if "failed" in found else ""
+    mend = f"run: {retry}snakemake --cores all --config study={plan.name}"
+    raise UserError(
+        f"{plan.name}: {len(bad)} of {count(runs, 'run')} cannot be recorded: {told}; {spec.run}{why}; {mend}"
+    )
 
 
 def _datasets(plan: Plan) -> list[str]:

@@ -116,7 +116,7 @@ def test_every_network_of_timms_is_the_one_that_timm_makes(name):
 class TestBadInput:
     def test_a_run_that_is_not_trained_is_told(self, trained, tmp_path):
         spec = next(iter(trained.plan.specs))
-        with pytest.raises(UserError, match="not trained yet"):
+        with pytest.raises(UserError, match="not trained yet; run: rdp train STUDY vit_micro-"):
             exported.export(spec, tmp_path, tmp_path / "mine.safetensors")
 
     def test_weights_that_were_changed_are_refused(self, trained, tmp_path):

@@ -185,7 +185,7 @@ def test_without_a_record_there_is_nothing_to_pack(plan: Plan, results: Path) ->
     shutil.rmtree(results / "store")
     records.write(plan, results)
     told.write(tables.load(plan, results))
-    with pytest.raises(UserError, match="planted: no run has left a record yet"):
+    with pytest.raises(UserError, match="planted: no run has left a record yet; first: snakemake --cores all"):
         crate.write(plan, results)
 
 

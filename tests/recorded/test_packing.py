@@ -147,13 +147,15 @@ def test_a_run_that_is_missing_or_failed_is_named(plan: Plan, own: Path, tmp_pat
     first, second = cell.specs
     Store(own).forget(first.run)
     assert refusal(packing.write, plan, own, to) == (
-        f"{plan.name}: 1 of 36 runs cannot be recorded: 1 missing; {first.run}"
+        f"{plan.name}: 1 of 36 runs cannot be recorded: 1 missing; {first.run}; "
+        f"run: snakemake --cores all --config study={plan.name}"
     )
     shutil.rmtree(Store(own).folder(second.run))
     world = replace(AS_CLAIMED, status={(cell.label, second.seed): "failed"})
     plant_run(Store(own), cell, second, world)
     said = refusal(packing.write, plan, own, to)
     assert "2 of 36 runs cannot be recorded: 1 missing, 1 failed; " in said
+    assert said.endswith(f"; run: rdp retry {plan.name}, then snakemake --cores all --config study={plan.name}")
     assert not to.exists()
 
 
@@ -174,7 +176,7 @@ def test_runs_of_other_code_are_named(plan: Plan, own: Path, tmp_path: Path) -> 
     made_by_other_code(own, spec)
     said = refusal(packing.write, plan, own, tmp_path / "bundle")
     told_of = f"1 of 36 runs cannot be recorded: 1 stale; {spec.run} (made by other code than this checkout's)"
-    assert said == f"{plan.name}: {told_of}"
+    assert said == f"{plan.name}: {told_of}; run: snakemake --cores all --config study={plan.name}"
 
 
 @pytest.mark.parametrize(
