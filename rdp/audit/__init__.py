@@ -11,9 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rdp import machine, recorded
+from rdp import machine, places, recorded
 from rdp.audit import checkout, inputs, products, repeating, runs
 from rdp.audit.findings import Audit, Check
+from rdp.errors import UserError
 from rdp.store import Store, timestamp
 from rdp.study import Plan
 
@@ -38,7 +39,11 @@ def audit(
         sample: a text that the draw follows from; by default one that nobody knew before, which the audit tells.
         cores: to train side by side on.
         say: told what came of each check.
+
+    Raises:
+        UserError: there is nothing to audit, neither a product nor a run.
     """
+    _refuse_nothing(plan, results)
     sample = sample or secrets.token_hex(4)
     if retrain:
         say(f"runs to train again are drawn by: {sample}")
@@ -58,6 +63,18 @@ def audit(
         "system": machine.system(),
     }
     return Audit(about, found)
+
+
+def _refuse_nothing(plan: Plan, results: Path) -> None:
+    store, specs = Store(results), (*plan.sweep.values(), *plan.specs)
+    if (results / plan.name).exists() or any(store.folder(spec.run).exists() for spec in specs):
+        return
+    first = f"snakemake --cores all --config study={plan.name}"
+    if plan.name in places.bundles() and not recorded.holds(results):
+        first += (
+            f", or for its recorded results: snakemake --cores all audit --config study={plan.name} records=recorded"
+        )
+    raise UserError(f"{results / plan.name}: nothing to audit, no run of the study is trained yet; first: {first}")
 
 
 def checks(plan: Plan, results: Path, *, retrain: int = 0, sample: str = "", cores: int = 1) -> Iterator[Check]:

@@ -59,9 +59,10 @@ def _check_bundle(results: Path, check: Check) -> None:
         where, _, what = str(error).partition(": ")
         check.find(where, what)
         return
-    check.looked_at += 1
     if found.seal != told["seal_of_bundle"]:
         check.find(results / recorded.MARK, f"unpacked from another bundle than {found.folder}")
+    else:
+        check.notes.append(f"unpacked from the bundle {found.folder}, whole as well")
 
 
 def check_measurements(plan: Plan, results: Path) -> Check:

@@ -33,6 +33,9 @@ def audit_study(
     for check in found.checks:
         shown.add_row(check.name, f"{check.looked_at:,}", str(len(check.findings) or "nothing"))
     show(shown)
+    for check in found.checks:
+        for note in check.notes:
+            print(f"to know ({check.name}): {note}")
     for finding in found.findings:
         print(finding)
     print(f"{page.write(planned, results, found)}: {found.verdict}")

@@ -93,10 +93,10 @@ def reproducibility(e: Evidence) -> Answer:
         )
         because.append("Study file, lock and commit are all that it takes to train them again.")
     because += e.recording[-1:]  # whether this checkout has the code that made recorded runs
-    because.append(
-        "That training again gives the same numbers is shown by doing it "
-        f"(rdp audit {e.plan.name} --retrain 3), not by these records."
-    )
+    doing = f"rdp audit {e.plan.name} --retrain 3"
+    if e.recording:
+        doing = f"snakemake --cores all audit --config study={e.plan.name} records=recorded retrain=3"
+    because.append(f"That training again gives the same numbers is shown by doing it ({doing}), not by these records.")
     see = ["records.parquet", "study", "lock", "report/index.html#missing", "report/index.html#run-with"]
     return Answer(NO if wrong or not len(e.done) else YES, [*wrong, *because], see)
 

@@ -1,14 +1,16 @@
 """What an audit leaves, how it ends, and how it goes on another stack and from recorded results."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from rdp import digest
+from rdp import audit, digest, study
 from rdp.audit import page, repeating, runs
 from rdp.cli import app
+from rdp.errors import UserError
 from rdp.recorded import bundle, packing, unpacking
 
 from .conftest import Case
@@ -22,6 +24,7 @@ def test_the_command_tells_and_keeps_what_it_found(case: Case, capsys: pytest.Ca
     told = capsys.readouterr().out
     line = f"{path}: damaged: not the file its record was made with"
     assert line in told
+    assert "to know (data): spiral: generated; it has no files to verify" in told
     assert told.splitlines()[-1] == f"{case.products}/audit/index.html: 1 finding"
     kept = page.read("audited", case.results)
     assert kept["findings"] == 1
@@ -128,8 +131,26 @@ def test_a_study_of_which_nothing_is_trained_says_so(case: Case) -> None:
     shutil.rmtree(case.results / "store")
     check = case.audit(until="records")["records"]
     assert check.findings == []
+    assert check.looked_at == 0
     first = next(iter(case.plan.sweep))
     assert check.notes == [f"{len(case.runs) + 4} runs not trained, which the report says too; first {first}"]
+
+
+def test_where_there_is_nothing_an_audit_says_what_to_do_first(case: Case, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    first = "no run of the study is trained yet; first: snakemake --cores all --config study="
+    with pytest.raises(UserError, match=f"{empty}/audited: nothing to audit, {first}audited$"):
+        audit.audit(case.plan, empty, now=0)
+    with pytest.raises(UserError, match=f"{first}cifar_cpu, or for its recorded .* study=cifar_cpu records=recorded$"):
+        audit.audit(study.load("cifar_cpu"), empty, now=0)
+    assert not empty.exists()
+
+
+def test_the_page_tells_how_runs_are_trained_again(case: Case) -> None:
+    found = audit.audit(case.plan, case.results, now=0)
+    assert "<code>rdp audit audited --retrain 3</code>" in page.render(found)
+    found.about["recorded"] = True
+    assert "audit --config study=audited records=recorded retrain=3</code>" in page.render(found)
 
 
 def test_bad_input_is_one_line(case: Case) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rdp import data, records
-from rdp.provenance import answers, checklist, crate, evidence
+from rdp.provenance import answers, checklist, crate, evidence, experiments
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.study import Plan
 from rdp.tables import Tables
@@ -132,6 +132,13 @@ def test_code_that_nobody_can_get_is_not_reproducible(ask: Ask, commit: str | No
     answer = ask(lambda table: table.__setitem__("commit", commit))["Reproducibility of the experiments"]
     assert answer.word == NO
     assert told in said(answer)
+
+
+def test_it_says_how_to_train_again_what_is_recorded(ask: Ask, tabled: Tables) -> None:
+    assert "(rdp audit planted --retrain 3)" in said(ask()["Reproducibility of the experiments"])
+    found = replace(evidence.gather(tabled.plan, tabled.results), recording=["Recorded."])
+    told = said(experiments.reproducibility(found))
+    assert "audit --config study=planted records=recorded retrain=3)" in told
 
 
 def test_a_run_that_told_no_time_leaves_the_cost_open(ask: Ask) -> None:
