@@ -9,6 +9,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from rdp import study
+from rdp.provenance import products
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCK = (ROOT / "envs/requirements.lock").read_text()
@@ -33,6 +36,13 @@ def test_the_lock_satisfies_what_pyproject_asks_for() -> None:
         assert versions, f"{requirement.name} is not in envs/requirements.lock; run: make lock"
         for version in versions:
             assert requirement.specifier.contains(version), f"{text}: the lock has {version}; run: make lock"
+
+
+def test_the_wheel_has_what_a_research_object_packs() -> None:
+    inside = {str(path.resolve().relative_to(ROOT)) for path in products.sources(study.load("quick")).values()}
+    assert {"Snakefile", "LICENSE", "CITATION.cff"} < inside
+    packed = tuple(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"])
+    assert [path for path in inside if not any(f"{path}/".startswith(f"{whole}/") for whole in packed)] == []
 
 
 def test_every_locked_package_has_a_hash_and_none_an_address() -> None:
