@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rdp import adoptions, digest, files, measure, records, sealed
+from rdp import adoptions, digest, files, measure, recorded, records, sealed
 from rdp.audit import checkout, comparing
 from rdp.claims import told
 from rdp.report import contents
@@ -62,7 +62,8 @@ def test_a_bad_run_said_to_have_failed_or_diverged(case: Case) -> None:
 
 
 def test_what_cannot_be_made_again_is_named_where_it_lies(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contents, "figures", lambda plan, made=contents.figures: dict(list(made(plan).items())[-1:]))
+    name = "surviving_neurons"
+    monkeypatch.setattr(contents, "figures", lambda plan, made=contents.figures: {name: made(plan)[name]})
     path = case.products / "probes" / "surviving_neurons.parquet"
     path.write_bytes(b"garbage")
     checks = case.audit(until="report")
@@ -83,7 +84,7 @@ def test_garbage_under_a_new_checksum(case: Case, name: str) -> None:
     path = case.store.folder(case.runs[1]) / f"{name}.safetensors"
     path.write_bytes(b"garbage")
     case.forge(case.runs[1], lambda record: record["files"].update({path.name: digest.of_file(path)}))
-    assert case.findings(until="records")["records"][0].startswith(f"{path}: cannot be used: SafetensorError")
+    assert case.findings(until="records")["records"][0].startswith(f"{path}: its checksum fits, and it")
 
 
 @pytest.mark.parametrize(
@@ -199,3 +200,10 @@ def test_what_is_missing_true_or_a_list_is_equal_to_no_number() -> None:
     assert not comparing.same([1, 2], 1)
     assert not comparing.same(np.array([1, 2]), np.array([1, 2]))
     assert comparing.compare_tables(pd.DataFrame({"a": [[1]]}), pd.DataFrame({"a": [1]}))
+
+
+@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
+def test_a_mark_of_recorded_results_that_says_nothing(case: Case, change: dict[str, Any]) -> None:
+    told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
+    mark = recorded.mark(case.results, told | change, whole=True)
+    assert f"{mark}: damaged: it does not say what was unpacked" in " ".join(case.findings(until="records")["data"])
