@@ -95,10 +95,9 @@ def adopt(
     with scratch.place(Store(results), scratch.AGAIN) as there:
         again = retraining.again(pairs, results, there, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
-    sampled = [group for group in groups if group.sample]
-    for group in sorted(
-        sampled, key=lambda group: group.sample[0][0].tuning is not None
-    ):  # sweeps before what they chose
+    # Sweeps before the runs that they chose rates for.
+    sampled = sorted((group for group in groups if group.sample), key=lambda group: bool(group.sample[0][0].tuning))
+    for group in sampled:
         _judge(group, records, plan, results, stack)
     return groups
 

@@ -272,6 +272,7 @@ def test_an_edited_report(case: Case) -> None:
     assert "; the records give " in found["report"][0]
 
 
+@pytest.mark.slow
 def test_an_edited_probe_is_found_by_measuring_again(case: Case) -> None:
     table = measure.read("audited", "surviving_neurons", case.results)
     column = next(name for name in table if table[name].dtype == float)

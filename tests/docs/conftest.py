@@ -1,4 +1,4 @@
-"""The finished miniature study, for commands that speak of one; a browser, and the site to open in it."""
+"""The finished miniature study, for commands that speak of one, and the site."""
 
 import subprocess
 import sys
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.conftest import browser, visit  # noqa: F401 (fixtures)
 from tests.workflow.conftest import finished, project  # noqa: F401 (fixtures)
 
 from .blocks import ROOT

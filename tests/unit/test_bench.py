@@ -248,6 +248,7 @@ def test_a_start_is_told_stage_by_stage():
     assert 1e8 < found.peak_bytes < 1e10
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_are_told_beside_one_alone():
     found = seeds.packing("resnet20", 2, setting())
     assert found.seeds == 2

@@ -40,6 +40,7 @@ def test_other_cores_and_jobs_give_the_same_bits(
     assert after.items() <= before.items()
 
 
+@pytest.mark.slow
 def test_the_longest_jobs_come_first_and_ask_for_the_memory_of_what_they_train_at_once(project: Project) -> None:
     def jobs(*arguments: str) -> list[tuple[str, int, int]]:
         """Each training job's network, priority and memory, by a dry run of the quick study, in no order of its own."""

@@ -22,6 +22,7 @@ def fresh(project: Project, tmp_path: Path) -> Project:
     return other
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_measured_or_fetched(fresh: Project) -> None:
     done = fresh.run("snakemake", "-n", *RECORDED)
     assert done.returncode == 0, done.stderr

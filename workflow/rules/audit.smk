@@ -18,4 +18,4 @@ rule audit:
         retrain=RETRAIN,
     shell:
         # What was found must not have to be looked for in a log.
-        'rdp audit "$RDP_STUDY" --retrain {params.retrain} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}'
+        'rdp audit "$RDP_STUDY" --retrain {params.retrain:q} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}'
