@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
-Joules = Mapping[str, float | None]
 KINDS = ("gpu_joules", "cpu_package_joules")
 _LOOK_SECONDS = 30.0  # a package's counter begins again at 0, of some machines after three minutes at full power
 

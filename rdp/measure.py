@@ -28,7 +28,6 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     each, which changes no number.
     """
     processes = cores // plan.study.threads
-    columns = ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
     measured = partial(_cell, name=name, results=results, threads=plan.study.threads, seeds=plan.study.probe_seeds)
     with ExitStack() as stack:
         each: Callable[..., Iterator[list[dict[str, Any]]]] = map
@@ -36,7 +35,18 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
             pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads survive no fork
             each = stack.enter_context(pool).map
         rows = [row for found in each(measured, plan.cells) for row in found]
-    return save(plan.name, name, results, pd.DataFrame(rows, columns=columns))
+    return save(plan.name, name, results, pd.DataFrame(rows, columns=columns(name)))
+
+
+def columns(name: str) -> list[str]:
+    """The columns of a probe's table."""
+    return ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
+
+
+def wanted(plan: Plan, name: str, results: Path) -> set[str]:
+    """The runs of whose networks a probe's table has rows."""
+    store, seeds = Store(results), probes.seeds(probes.probe(name), plan.study.probe_seeds)
+    return {spec.run for cell in plan.cells for spec, _ in _runs(cell, store, seeds)}
 
 
 def again(plan: Plan, cell: Cell, name: str, results: Path, runs: frozenset[str]) -> list[dict[str, Any]]:

@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 STATUSES = frozenset({"completed", "diverged", "failed"})
 
 
-def write(path: Path, run: str, record: "RunRecord", checksum: str) -> None:
-    """Say that a run is done, and which record is meant.
+def content(run: str, record: "RunRecord", checksum: str) -> dict[str, Any]:
+    """What a receipt says of a run.
 
     Args:
-        path: of the receipt.
         run: the run's name in the store.
         record: its record.
         checksum: SHA-256 of the record's file.
     """
-    content = {
+    return {
         "schema": RECEIPT.schema,
         "run": run,
         "status": record.status,
@@ -34,7 +33,11 @@ def write(path: Path, run: str, record: "RunRecord", checksum: str) -> None:
         "stack": record.identity.get("stack"),
         "used": {name: record.telemetry.get(name) for name in USED},
     }
-    files.write_json(path, digest.seal(content))
+
+
+def write(path: Path, run: str, record: "RunRecord", checksum: str) -> None:
+    """Say that a run is done, and which record is meant (see `content`)."""
+    files.write_json(path, digest.seal(content(run, record, checksum)))
 
 
 def read(path: Path, run: str, record: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:

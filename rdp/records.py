@@ -187,7 +187,7 @@ def _examined(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None
     if found is None:
         return None, "not trained yet", None
     record, file_digest = found
-    if record.identity["spec"] != spec.spec_digest:
+    if record.identity.get("spec") != spec.spec_digest:
         return None, "damaged: the record is of another run", None
     if (why := stale(store, spec, record.identity["code"], record.identity["stack"])) is not None:
         return None, f"{why}; train it again, check out its commit, or adopt it (rdp adopt)", None

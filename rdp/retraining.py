@@ -8,7 +8,7 @@ from typing import Any
 from rdp import recorded, side_by_side
 from rdp.data import prepared
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord
 
 
 def again(
@@ -98,10 +98,3 @@ def _same(first: Any, second: Any) -> bool:
 
 def _told(value: Any) -> str:
     return repr(value) if isinstance(value, float) else str(value)
-
-
-def records_of(specs: Sequence[RunSpec], results: Path) -> list[tuple[RunSpec, RunRecord]]:
-    """Runs with their records, verified, of those that completed or diverged."""
-    store = Store(results)
-    found = [(spec, store.received(spec.run)) for spec in specs]
-    return [(spec, record) for spec, record in found if record is not None and record.status != "failed"]

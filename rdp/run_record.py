@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rdp import digest, files, migrations
+from rdp import digest, files, migrations, record_shape
 from rdp.errors import UserError
 
 SCHEMA = 1
@@ -78,10 +78,13 @@ def read(path: Path) -> RunRecord:
         found = digest.of({name: content[name] for name in _UNDER})
         present = migrations.RECORD.present(path, content)
         record = RunRecord(**present) if schema == SCHEMA else EarlierRecord(**present, stated=stated)
+        wrong = record_shape.wrong(present)
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path}: damaged: not a record of schema {SCHEMA}") from None
     if found != stated:
         raise UserError(f"{path}: damaged: its digest is {found[:12]}, it says {str(stated)[:12]}")
     if not whole:
         raise UserError(f"{path}: damaged: its seal does not fit")
+    if wrong:
+        raise UserError(f"{path}: damaged: {wrong}")
     return record

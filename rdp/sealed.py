@@ -76,7 +76,10 @@ def read_table(path: Path, of: str, remedy: str) -> tuple["pd.DataFrame", str]:
     import pandas as pd
 
     content, seal = read(path, of, remedy)
-    return pd.read_parquet(io.BytesIO(content)), seal
+    try:
+        return pd.read_parquet(io.BytesIO(content)), seal
+    except (ValueError, OSError):  # sealed by somebody, and not by `write_table`
+        raise UserError(f"{path}: damaged (its seal fits, and it is no table); {remedy}") from None
 
 
 def write_json(path: Path, value: dict[str, Any], of: str) -> str:
@@ -87,8 +90,12 @@ def write_json(path: Path, value: dict[str, Any], of: str) -> str:
 
 def read_json(path: Path, of: str, remedy: str) -> dict[str, Any]:
     """The object that `write_json` left, without the seal."""
-    value: dict[str, Any] = json.loads(read(path, of, remedy)[0])
-    del value["seal"]
+    content = read(path, of, remedy)[0]
+    try:
+        value: dict[str, Any] = json.loads(content)
+        del value["seal"]
+    except (ValueError, TypeError, KeyError, RecursionError):  # sealed by somebody, and not by `write_json`
+        raise UserError(f"{path}: damaged (its seal fits, and it is no JSON object); {remedy}") from None
     return value
 
 

@@ -195,12 +195,16 @@ class Store:
 
     def arrays(self, run: str, record: RunRecord, name: str) -> dict[str, np.ndarray]:
         """The arrays of one of a record's files (``predictions`` or ``weights``), verified."""
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
         path = self.folder(run) / f"{name}.safetensors"
         if not path.is_file() or digest.of_file(path) != record.files.get(path.name):
             raise UserError(f"{path}: absent, damaged or not the file its record was made with")
-        return load_file(path)
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path}: its checksum fits, and it holds no arrays ({error})") from None
 
     def forget(self, run: str) -> None:
         """Remove a run's receipt, so that the next job trains it again unless its record may be reused.

@@ -83,7 +83,7 @@ def checks(plan: Plan, results: Path, *, retrain: int = 0, sample: str = "", cor
         yield inputs.check_data(plan, results)
         read = runs.read(plan, results)
         yield runs.check_records(plan, results, read)
-        yield runs.check_sweeps(plan, results, read)
+        yield runs.check_sweeps(plan, results, read, Path(scratch) / "choices")
         yield checkout.check_code(read, Store(results))
         yield checkout.check_lock(read)
         yield checkout.check_study(plan, results)

@@ -4,8 +4,9 @@ import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from rdp import digest, fingerprint, places, records
+from rdp import adoptions, digest, fingerprint, places, records
 from rdp.audit.findings import Check
 from rdp.audit.runs import Read
 from rdp.claims.words import count
@@ -38,9 +39,11 @@ def check_code(read: Read, store: Store) -> Check:
             check.find(run, "the stack that its telemetry describes is not the one of its identity")
     for runs in other.values():
         check.find(runs[0], f"made by other code than this checkout's ({count(len(runs), 'run')} of its cell)")
+    for adoption in store.adoptions.behind_any(record for _, record, _ in read.values() if record is not None):
+        for line in _doubts(adoption, store):
+            check.find(store.root / adoptions.FOLDER / adoptions.name(adoption), line)
     for line in store.adoptions.damaged:
-        where, _, what = line.partition(": ")
-        check.find(where, what)
+        check.find_line(line)
     if accepted:
         check.notes.append(f"{count(accepted, 'run')} made by other code, and adopted (rdp adopt)")
     for commit, runs_of in sorted(commits.items()):
@@ -49,13 +52,37 @@ def check_code(read: Read, store: Store) -> Check:
     return check
 
 
+def _doubts(adoption: dict[str, Any], store: Store) -> list[str]:
+    """What speaks against an adoption in what it says of the runs that showed it, as far as the store has them still.
+
+    Their records, and those that training again left, share all but the code: of the one follows the other's digest.
+    """
+    found = []
+    for told in adoption["runs"]:
+        if not isinstance(told, dict) or not {"run", "digest", "again", "bits"} <= told.keys():
+            return ["names no runs that were trained again"]
+        try:
+            record = store.received(str(told["run"]))
+        except UserError:  # which the check of records finds
+            continue
+        if record is None or record.digest != told["digest"]:  # cleaned away since, or trained again
+            continue
+        if record.identity.get("code") != adoption["old"] or record.bits != told["bits"]:
+            found.append(f"says of {told['run']} what its record does not")
+    return found
+
+
 def check_lock(read: Read) -> Check:
     """Versions: what records were made with, and what is installed, are what the lock pins."""
     check = Check("lock", f"Versions in records, and those installed, are the ones that {LOCK} pins.", "version")
     if not (_ROOT / LOCK).is_file():
         check.notes.append(f"there is no {LOCK} here to hold versions against")
         return check
-    pinned = locked(_ROOT / LOCK)
+    pinned = check.attempt(lambda: locked(_ROOT / LOCK), LOCK)
+    if not pinned:
+        if pinned is not None:
+            check.find(LOCK, "pins nothing")
+        return check
     said = Counter(
         (name, str(found))
         for _, record, _ in read.values()
@@ -101,10 +128,9 @@ def check_study(plan: Plan, results: Path) -> Check:
     asked = [spec.run for spec in plan.specs]
     check.looked_at = len(asked)
     try:
-        table = records.read(plan.name, results)[0]
-    except UserError:  # which the check of tables finds
+        found = records.read(plan.name, results)[0]["run"].tolist()
+    except (UserError, KeyError):  # which the check of tables finds
         return check
-    found = table["run"].tolist()
     for run in [run for run in asked if run not in set(found)][:20]:
         check.find(plan.file, f"asks for {run}, of which the tables know nothing; run: rdp collect {plan.name}")
     for run in [run for run in found if run not in set(asked)][:20]:

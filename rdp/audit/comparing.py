@@ -6,10 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 COLLECTOR = "collector"  # the column of the tables of runs that tells by which version of this package they are
 _MOST = 5  # differences of one file that are told one by one
+_TRUTHS = (bool, np.bool_)
 _CONTEXT = 40  # signs on either side of what differs in a line
 
 
@@ -18,10 +20,10 @@ def compare(there: Path, again: Path) -> list[str]:
 
     Of a sealed file the seal must have been verified.
     """
-    if there.read_bytes() == again.read_bytes():
-        return []
     kind, both = there.suffix, (there, again)
     try:
+        if there.read_bytes() == again.read_bytes():
+            return []
         if kind == ".csv":
             found = _tables(*map(_read_csv, both))
         elif kind == ".json":
@@ -31,7 +33,7 @@ def compare(there: Path, again: Path) -> list[str]:
             found = ["not what is made of the same numbers"]
         else:
             found = _texts(*(path.read_text(encoding="utf-8") for path in both))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         return [f"cannot be read: {error}"]
     return _most(found) or ["other bytes, and the same content: not written by this checkout"]
 
@@ -39,6 +41,11 @@ def compare(there: Path, again: Path) -> list[str]:
 def compare_tables(there: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     """The values in which two tables of runs differ, but for who collected them: that is no number."""
     return _most(_tables(*(table.drop(columns=COLLECTOR, errors="ignore") for table in (there, again))))
+
+
+def values(there: Any, again: Any) -> list[str]:
+    """The values in which two contents of a JSON file differ."""
+    return _most(_values(there, again, ""))
 
 
 def _most(found: list[str]) -> list[str]:
@@ -102,10 +109,14 @@ def _line(there: list[str], again: list[str], number: int) -> str:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal to the last bit; what is missing is equal to what is missing."""
+    """Whether two values are equal to the last bit; what is missing is equal to what is missing.
+
+    What is no single value, as a list in a cell of a table, is equal to nothing.
+    """
     if _missing(one) or _missing(other):
         return _missing(one) and _missing(other)
-    return bool(one == other)
+    alike = isinstance(one, _TRUTHS) == isinstance(other, _TRUTHS)  # true is not 1
+    return np.ndim(one) == np.ndim(other) == 0 and alike and bool(one == other)
 
 
 def _missing(value: Any) -> bool:

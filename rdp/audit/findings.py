@@ -50,14 +50,25 @@ class Check:
         """Add a finding."""
         self.findings.append(Finding(str(where), what))
 
-    def attempt(self, call: Callable[[], _T]) -> _T | None:
-        """What a call returns; None, and a finding, where it is refused."""
+    def find_line(self, line: object) -> None:
+        """Add a finding that one line tells: where, a colon, and what."""
+        where, _, what = str(line).partition(": ")
+        self.find(where, what or "cannot be read")
+
+    def attempt(self, call: Callable[[], _T], where: object = None) -> _T | None:
+        """What a call returns; None, and a finding, where it is refused, or fails on what it reads.
+
+        Args:
+            call: reads something that anybody may have written and sealed.
+            where: what it reads, for what fails without a word of that.
+        """
         try:
             return call()
         except UserError as error:
-            where, _, what = str(error).partition(": ")
-            self.find(where, what or "cannot be read")
-            return None
+            self.find_line(error)
+        except Exception as error:  # an audit ends with findings, whatever it is given
+            self.find(where or self.name, f"cannot be used: {type(error).__name__}: {error}")
+        return None
 
     @property
     def outcome(self) -> str:

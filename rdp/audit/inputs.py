@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rdp import data, measure, places, recorded, sealed
 from rdp.audit.findings import Check
+from rdp.claims.words import count
 from rdp.data import catalogue, prepared
 from rdp.errors import UserError
 from rdp.recorded import bundle
@@ -23,10 +24,11 @@ def check_data(plan: Plan, results: Path) -> Check:
         if prepared.standing(name, results)[0] == "no":  # loading would prepare it now, and prove nothing
             check.find(kept / "manifest.json", f"no such file; run: rdp data prepare {name}")
             continue
-        found = check.attempt(lambda name=name: prepared.load(name, results))
+        found = check.attempt(lambda name=name: prepared.load(name, results), kept / "data.safetensors")
+        for line in prepared.contradictions(found) if found is not None and not data.streamed(name) else ():
+            check.find(kept / "manifest.json", line)
         for line in found.changed() if found is not None else ():
-            where, _, what = line.partition(": ")
-            check.find(where, what)
+            check.find_line(line)
         _check_source(name, check)
     if recorded.holds(results):
         _check_bundle(results, check)
@@ -46,8 +48,7 @@ def _check_source(name: str, check: Check) -> None:
         check.notes.append(f"{name}: its files are not in {root}; the prepared form alone was verified")
     else:
         for line in catalogue.problems(name, root):
-            where, _, what = line.partition(": ")
-            check.find(where, what)
+            check.find_line(line)
 
 
 def _check_bundle(results: Path, check: Check) -> None:
@@ -56,8 +57,7 @@ def _check_bundle(results: Path, check: Check) -> None:
         told = recorded.origin(results)
         found = bundle.find(told["study"])
     except UserError as error:
-        where, _, what = str(error).partition(": ")
-        check.find(where, what)
+        check.find_line(error)
         return
     if found.seal != told["seal_of_bundle"]:
         check.find(results / recorded.MARK, f"unpacked from another bundle than {found.folder}")
@@ -72,9 +72,17 @@ def check_measurements(plan: Plan, results: Path) -> Check:
     for name in plan.study.probes:
         check.looked_at += 1
         table = check.attempt(lambda name=name: measure.read(plan.name, name, results))
-        if table is not None and (others := sorted(set(table["run"]) - known)):
-            where = results / plan.name / "probes" / f"{name}.parquet"
+        if table is None:
+            continue
+        where = results / plan.name / "probes" / f"{name}.parquet"
+        if absent := [column for column in measure.columns(name) if column not in table]:
+            check.find(where, f"has no {', '.join(absent)}")
+        elif others := sorted(map(str, set(table["run"]) - known)):
             check.find(where, f"of {len(others)} runs that are not the study's, first {others[0]}")
+        elif gone := sorted(measure.wanted(plan, name, results) - set(table["run"])):
+            check.find(
+                where, f"has no row of {count(len(gone), 'run')}, first {gone[0]}; run: rdp probe {plan.name} {name}"
+            )
     if plan.study.speed_rounds:
         check.looked_at += 1
         path = results / plan.name / "speed.parquet"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rdp import fingerprint, recorded, records, tables
 from rdp.audit.comparing import COLLECTOR, compare, compare_tables
-from rdp.audit.findings import Check
+from rdp.audit.findings import Check, Finding
 from rdp.claims import ledger, told
 from rdp.errors import UserError
 from rdp.provenance import checklist
@@ -27,21 +27,22 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
         results: its results.
         scratch: where all is made again; a directory that is not there yet.
     """
-    _lend(plan, results, scratch)
     there, again = results / plan.name, scratch / plan.name
     made = _Made(there, again)
 
     asks = "Every number of the tables of runs is the one that a record gives."
     check = Check("tables", asks, "file")
+    made.make(check, lambda: _lend(plan, results, scratch))
     made.make(check, lambda: records.write(plan, scratch))
     collected = check.attempt(lambda: records.read(plan.name, results))
-    remade = records.read(plan.name, scratch) if made.whole else None
+    remade = check.attempt(lambda: records.read(plan.name, scratch)) if made.whole else None
     if collected is not None and remade is not None:
         for name, one, other in zip(records.TABLES, collected, remade, strict=True):
             check.looked_at += 1
-            for line in compare_tables(one, other):
-                check.find(there / f"{name}.parquet", line)
-        if set(collected[0][COLLECTOR].dropna()) - {fingerprint.package_digest()}:
+            path = there / f"{name}.parquet"
+            for line in check.attempt(lambda one=one, other=other: compare_tables(one, other), path) or ():
+                check.find(path, line)
+        if COLLECTOR in collected[0] and set(collected[0][COLLECTOR].dropna()) - {fingerprint.package_digest()}:
             check.notes.append("collected by another version of this package than this checkout's")
     yield check
 
@@ -52,7 +53,7 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
         made.compare(check, ["claims.json"])
     check.notes += [
         f"{name}: its text, as it now reads, is younger than runs that decide it, and the report says so"
-        for name in younger_claims(plan, results)
+        for name in (younger_claims(plan, scratch) if made.whole else ())
     ]
     yield check
 
@@ -95,7 +96,7 @@ def _lend(plan: Plan, results: Path, scratch: Path) -> None:
             (scratch / name).symlink_to((results / name).resolve())
     # A copy: deciding claims notes when it first saw their texts, and an audit is no first sight.
     if (results / ledger.FOLDER).is_dir():
-        shutil.copytree(results / ledger.FOLDER, scratch / ledger.FOLDER)
+        shutil.copytree(results / ledger.FOLDER, scratch / ledger.FOLDER, ignore_dangling_symlinks=True)
 
 
 class _Made:
@@ -110,24 +111,34 @@ class _Made:
         """Make something again; what cannot be made is a finding, and what is made from it is not tried."""
         if self.whole:
             before = len(check.findings)
-            check.attempt(call)
+            check.attempt(call, self._there)
             self.whole = len(check.findings) == before
+            apart, real = str(self._again.parent), str(self._there.parent)  # what is lent is named where it is
+            check.findings[before:] = [
+                Finding(found.where.replace(apart, real), found.what.replace(apart, real))
+                for found in check.findings[before:]
+            ]
 
     def compare(self, check: Check, names: Iterable[str]) -> None:
         """Compare files with what was made in their place."""
+        unmade = []
         for name in names:
             there, again = self._there / name, self._again / name
             check.looked_at += 1
-            if not there.is_file():
-                check.find(there, "no such file, and this checkout makes one")
+            if not again.is_file() and (self.whole or not there.is_file()):
+                check.find(there, "this checkout makes no such file" if self.whole else "no such file")
             elif not again.is_file():
-                if self.whole:
-                    check.find(there, "this checkout makes no such file")
-            elif self._drawn_by_another(there, again):
+                unmade.append(name)
+            elif not there.is_file():
+                check.find(there, "no such file, and this checkout makes one")
+            elif check.attempt(lambda there=there, again=again: self._drawn_by_another(there, again), there):
                 self._other_drawings.add(there.stem)
             else:
                 for line in compare(there, again):
                     check.find(there, line)
+        if unmade:
+            which = f"{unmade[0]} and {len(unmade) - 1} more" if len(unmade) > 1 else unmade[0]
+            check.notes.append(f"not compared with anything, since it could not be made again: {which}")
         if self._other_drawings and check.name == "figures":
             which = ", ".join(sorted(self._other_drawings))
             check.notes.append(

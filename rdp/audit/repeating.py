@@ -161,7 +161,9 @@ def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell
         table = measure.read(plan.name, name, results)
         rows = measure.again(plan, cell, name, results, frozenset(runs))
     except UserError as error:
-        check.find(where, str(error))
+        check.find_line(error)
+        return
+    if not set(measure.columns(name)) <= set(table):  # which the check of measurements finds
         return
     for run in runs:
         told = table[table["run"] == run].to_dict("records")

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp import digest, files, recorded, tuning
+from rdp import files, recorded, tuning
+from rdp.audit.comparing import values
 from rdp.audit.findings import Check
+from rdp.audit.run_files import check_files, check_numbers, check_receipt
 from rdp.claims.words import count
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.recorded.packing import PREDICTIONS, accuracy_fits
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
@@ -37,8 +38,7 @@ def check_records(plan: Plan, results: Path, read: Read) -> Check:
     for run, (spec, record, problem) in read.items():
         check.looked_at += record is not None or problem is not None
         if problem is not None:
-            where, _, what = problem.partition(": ")
-            check.find(where, what)
+            check.find_line(problem)
         if record is None:
             continue
         path = store.folder(run) / "record.json"
@@ -48,7 +48,11 @@ def check_records(plan: Plan, results: Path, read: Read) -> Check:
             continue
         if digests.get(spec.dataset) not in (None, record.identity.get("data")):
             check.find(path, f"was trained on other data than those prepared, {digests[spec.dataset][:12]}")
-        _check_files(check, store, run, spec, record, labels, whole=not recorded.holds(results))
+        check_receipt(check, store, run, record)
+        if check_numbers(check, path, spec, record):
+            check_files(check, store, run, record, labels.get(spec.dataset), whole=not recorded.holds(results))
+        else:
+            read[run] = (spec, None, "it lacks what a run leaves")  # so that nothing is held against it
     for status, told in (("not trained", None), ("failed", "failed")):
         of = [run for run, (_, r, problem) in read.items() if problem is None and (r.status if r else None) == told]
         if of:
@@ -56,35 +60,15 @@ def check_records(plan: Plan, results: Path, read: Read) -> Check:
     return check
 
 
-def _check_files(
-    check: Check,
-    store: Store,
-    run: str,
-    spec: RunSpec,
-    record: RunRecord,
-    labels: dict[str, np.ndarray],
-    *,
-    whole: bool,
-) -> None:
-    """Hold a record's files against their checksums, and its accuracy against predictions and labels."""
-    for name, expected in record.files.items():
-        path = store.folder(run) / name
-        if not whole and name != PREDICTIONS:  # recorded results have no weights
-            continue
-        if not path.is_file():
-            check.find(path, "no such file, and the record was made with it")
-        elif digest.of_file(path) != expected:
-            check.find(path, "damaged: not the file its record was made with")
-        elif name == PREDICTIONS and spec.dataset in labels:
-            found = store.arrays(run, record, "predictions")["test"]
-            if not accuracy_fits(record, found, labels[spec.dataset]):
-                stated = record.numbers["test_accuracy"]
-                check.find(store.folder(run) / "record.json", f"its predictions do not give its accuracy, {stated}")
+def check_sweeps(plan: Plan, results: Path, read: Read, scratch: Path) -> Check:
+    """Chosen learning rates: those that the sweeps' records give, in ``tuned.json`` and in the runs' records.
 
-
-def check_sweeps(plan: Plan, results: Path, read: Read) -> Check:
-    """Chosen learning rates: those that the sweeps' records give."""
+    Args:
+        plan, results, read: the study, its results and the records there.
+        scratch: an empty results directory, where choices are written again.
+    """
     check = Check("sweeps", "Every learning rate that a sweep chose follows from the sweep's records.", "run")
+    seen: set[Path] = set()
     for spec in plan.specs:
         record = read[spec.run][1]
         if spec.tuning is None or record is None or record.status == "failed":
@@ -95,10 +79,18 @@ def check_sweeps(plan: Plan, results: Path, read: Read) -> Check:
         if any(candidate is None for candidate in candidates):
             check.find(path, "its learning rate was chosen by a sweep whose records are not all there")
             continue
-        choice = check.attempt(lambda spec=spec, found=candidates: tuning.choose(spec, [r for r in found if r]))
+        swept = [candidate for candidate in candidates if candidate is not None]
+        choice = check.attempt(lambda spec=spec, swept=swept: tuning.choose(spec, swept), path)
         stated = record.numbers["learning_rate"]
         if choice is not None and choice.learning_rate != stated:
             check.find(path, f"trained with the learning rate {stated}; its sweep gives {choice.learning_rate}")
+        there = path.parents[1] / "tuned.json"
+        if choice is not None and there not in seen and there.exists():  # runs that sweep by themselves write none
+            seen.add(there)
+            again = tuning.write(spec, swept, scratch)
+            wrong = check.attempt(lambda there=there, again=again: values(*map(files.read_json, (there, again))), there)
+            if wrong:
+                check.find(there, f"not what its sweep's records give: {'; '.join(wrong)}")
     return check
 
 
@@ -119,7 +111,7 @@ def _labels(plan: Plan, results: Path) -> dict[str, np.ndarray]:
                 found[name] = recorded.labels(name, results)
             elif prepared.standing(name, results)[0] == "yes":
                 found[name] = prepared.load(name, results).labels("test")
-        except UserError:
+        except (UserError, KeyError):
             continue
     return found
 

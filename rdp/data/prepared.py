@@ -54,10 +54,7 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         allowed = not os.environ.get(OFFLINE) if download is None else download
         arrays = data.source(name).read(name, places.datasets(), allowed)
         _check(name, info, arrays)
-        # float64 sums: the mean of 45,000 images must not depend on the order of the additions.
-        train = arrays["train_x"].astype(np.float64)
-        axes = (0, *range(2, train.ndim))
-        mean, std = train.mean(axes), train.std(axes)
+        mean, std = _moments(arrays)
     target = folder(name, results)
     manifest = {
         "schema": SCHEMA,
@@ -76,6 +73,29 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
             save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
         files.write_json(target / "manifest.json", digest.seal(manifest))
     return target / "manifest.json"
+
+
+def _moments(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the training examples, per channel or feature."""
+    # float64 sums: the mean of 45,000 images must not depend on the order of the additions.
+    train = arrays["train_x"].astype(np.float64)
+    axes = (0, *range(2, train.ndim))
+    return train.mean(axes), train.std(axes)
+
+
+def contradictions(found: Prepared) -> list[str]:
+    """What of a loaded dataset does not follow from its arrays, whose checksum says nothing of it, a line each."""
+    try:
+        _check(found.name, found.info, found.arrays)
+    except KeyError as error:
+        return [f"it holds no {error}"]
+    except UserError as error:
+        return [str(error)]
+    wrong = []
+    for name, stated, given in zip(("mean", "std"), (found.mean, found.std), _moments(found.arrays), strict=True):
+        if stated.shape != given.shape or not np.allclose(stated, given, rtol=1e-5):
+            wrong.append(f"{name} is {stated.tolist()}; the training examples give {given.tolist()}")
+    return wrong
 
 
 def ensure(name: str, results: Path) -> None:
@@ -132,10 +152,18 @@ def _manifest(name: str, target: Path) -> dict[str, Any]:
         manifest = files.read_json(target / "manifest.json")
     except UserError as error:
         raise UserError(f"{error}; run: rdp data prepare {name}") from None
-    whole = isinstance(manifest, dict) and digest.unseal(manifest)
+    whole = isinstance(manifest, dict) and digest.unseal(manifest) and _shaped(manifest)
     if not whole or manifest["name"] != name:
         raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
     return migrations.DATASET.present(target / "manifest.json", manifest)
+
+
+def _shaped(manifest: dict[str, Any]) -> bool:
+    """Whether what is read of a manifest is of its type."""
+    sizes = manifest.get("sizes")
+    parts = [manifest.get("mean"), manifest.get("std"), list(sizes.values()) if isinstance(sizes, dict) else None]
+    numbers = all(isinstance(part, list) and all(isinstance(n, float | int) for n in part) for part in parts)
+    return numbers and all(isinstance(manifest.get(name), str) for name in ("name", "digest"))
 
 
 def _damaged(name: str, target: Path, what: str) -> UserError:

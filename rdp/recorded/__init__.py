@@ -14,6 +14,7 @@ from rdp.errors import UserError
 
 MARK = "recorded.json"
 _OF = "recorded"
+_TOLD = {"study": str, "seal_of_bundle": str, "labels": dict}
 
 
 def holds(results: Path) -> bool:
@@ -35,8 +36,10 @@ def origin(results: Path) -> dict[str, Any]:
     """
     remedy = "unpack the bundle again: rdp unpack STUDY"
     told = sealed.read_json(results / MARK, _OF, remedy)
-    if not told.pop("whole"):
+    if not told.pop("whole", None):
         raise UserError(f"{results / MARK}: not all of the bundle was unpacked; {remedy}")
+    if any(not isinstance(told.get(name), kind) for name, kind in _TOLD.items()):
+        raise UserError(f"{results / MARK}: damaged: it does not say what was unpacked; {remedy}")
     return told
 
 

@@ -98,8 +98,9 @@ def _run(
             if not accuracy_fits(record, store.arrays(spec.run, record, "predictions")["test"], labels):
                 raise UserError(f"{spec.run}: its predictions do not give the accuracy of its record")
         store.write_receipt(spec.run, record)
-    except UserError as error:
-        raise UserError(f"{found.folder / bundle.RECORDS}: damaged, or made up: {error}") from None
+    except (UserError, KeyError, TypeError) as error:
+        why = error if isinstance(error, UserError) else f"in the place of {spec.run} is no record"
+        raise UserError(f"{found.folder / bundle.RECORDS}: damaged, or made up: {why}") from None
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -58,6 +58,11 @@ class Case:
     def runs(self) -> list[str]:
         return [spec.run for spec in self.plan.specs]
 
+    @property
+    def trained(self) -> list[str]:
+        """The runs, with those of sweeps."""
+        return [spec.run for spec in (*self.plan.sweep.values(), *self.plan.specs)]
+
     def audit(self, until: str = "report", **options: Any) -> dict[str, Check]:
         """The checks up to the one that is named."""
         found = {}

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from rdp import adoptions, digest, fingerprint, measure, records
 from rdp.audit import checkout
 from rdp.claims import told
+from rdp.spec import RunSpec
 
 from .conftest import Case
 
@@ -96,8 +97,10 @@ def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
 
     case.forge(other.run, best)
     found = case.findings(until="sweeps")["sweeps"]
-    assert len(found) == 3  # of the cell's seeds
-    assert f"trained with the learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in found[0]
+    told, *seeds = sorted(found, key=lambda line: "tuned.json" not in line)
+    assert f"{spec.cell}/tuned.json: not what its sweep's records give: learning_rate: {chosen}; " in told
+    assert len(seeds) == 3  # of the cell
+    assert f"trained with the learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
 
 
 def test_changed_data(case: Case) -> None:
@@ -127,8 +130,10 @@ def test_code_that_was_adopted_is_noted_and_a_damaged_adoption_found(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = case.store.read(case.runs[0])
-    for code in {case.store.read(spec.run).identity["code"] for spec in (*case.plan.specs, *case.plan.sweep.values())}:
-        told = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": [{}]}
+    for code in {case.store.read(run).identity["code"] for run in case.trained}:
+        of = next(found for found in map(case.store.read, case.trained) if found.identity["code"] == code)
+        runs = [{"run": RunSpec(**of.spec).run, "digest": of.digest, "again": "0" * 64, "bits": of.bits}]
+        told = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": runs}
         path = adoptions.write(case.store.root, told | {"commit": None, "when": ""})
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
     check = case.audit(until="code")["code"]
