@@ -36,6 +36,7 @@ def test_the_command_tells_and_keeps_what_it_found(case: Case, capsys: pytest.Ca
     assert f"<code>{path}</code>: damaged: not the file its record was made with" in shown
 
 
+@pytest.mark.slow
 def test_an_audit_changes_nothing_but_itself(case: Case) -> None:
     def content() -> dict[str, bytes]:
         files = (path for path in case.results.rglob("*") if path.is_file() and "audit" not in path.parts)
@@ -147,6 +148,7 @@ def test_where_there_is_nothing_an_audit_says_what_to_do_first(case: Case, tmp_p
     assert not empty.exists()
 
 
+@pytest.mark.slow
 def test_the_page_tells_how_runs_are_trained_again(case: Case) -> None:
     found = audit.audit(case.plan, case.results, now=0)
     assert "<code>rdp audit audited --retrain 3</code>" in page.render(found)

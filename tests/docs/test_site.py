@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from playwright.sync_api import expect
 
@@ -47,6 +48,7 @@ def test_links_out_of_the_site_are_names_of_files(site: Path) -> None:
     assert "../" not in "".join(re.findall(r'href="([^"]*)"', page))
 
 
+@pytest.mark.slow
 def test_a_link_that_leads_nowhere_fails(tmp_path: Path) -> None:
     for name in ("docs", "config", "profiles", "report", "results/recorded/README.md", "README.md", "mkdocs.yml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -69,6 +71,7 @@ def test_from_the_disk_it_is_searched_and_asks_for_nothing(site: Path, visit) ->
     expect(page.locator(".md-search-result__link").first).to_be_visible(timeout=20_000)
 
 
+@pytest.mark.slow
 def test_no_page_is_wider_than_a_phone(site: Path, visit) -> None:
     for path in sorted(set(site.glob("*.html")) - {site / "404.html"}):  # a server's, with addresses from its root
         page = visit(path, viewport={"width": 400, "height": 800})

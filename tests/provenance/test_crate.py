@@ -109,11 +109,13 @@ def test_weights_are_named_and_not_there(packed: Path, plan: Plan) -> None:
     assert not list(packed.rglob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(plan: Plan, packed: Path, results: Path) -> None:
     assert files_of(crate.write(plan, results).parent) == files_of(packed)
     assert files_of(crate.write(plan, results).parent) == files_of(packed)  # in the place of the first
 
 
+@pytest.mark.slow
 def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Path) -> None:
     """As its README says, with the verdicts and tables that it has."""
     found = bundle.find(str(packed / "recorded/planted.yaml"))
@@ -126,6 +128,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
     assert f"rdp unpack recorded/{again.name}.yaml" in (packed / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path) -> None:
     lost = list(plan.specs)[1]
     Store(results).forget(lost.run)
@@ -140,6 +143,7 @@ def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path
     assert lost.run not in (packed / crate.WEIGHTS).read_text()
 
 
+@pytest.mark.slow
 def test_recorded_results_carry_the_bundle_that_they_came_from(plan: Plan, results: Path, tmp_path: Path) -> None:
     made = packing.write(plan, plan.file.parent, tmp_path / "recorded" / plan.name)
     rebuilt = tmp_path / "rebuilt"

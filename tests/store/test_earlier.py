@@ -32,7 +32,7 @@ def first_form(results: Path) -> None:
         files.write_json(path, {name: content[name] for name in ("run", "status", "digest", "record")})
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["issue 9's start", "the first"])
+@pytest.mark.parametrize("first", [False, True], ids=["the last before receipts had a schema", "the first"])
 def test_tables_come_out_of_an_earlier_store_which_stays_as_it_is(first, plan, before, monkeypatch):
     if first:
         first_form(before)

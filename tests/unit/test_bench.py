@@ -240,6 +240,7 @@ class TestLoops:
             timm_loop.dataset(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_start_is_told_stage_by_stage():
     found = start.start("resnet20", setting(rounds=1))
     assert list(found.seconds) == list(start.STAGES)

@@ -241,6 +241,7 @@ class TestProcesses:
         assert not multiprocessing.active_children()
 
     @pytest.mark.parametrize("end", ["", "; os.kill(os.getpid(), 9)"])
+    @pytest.mark.slow
     def test_an_interpreter_that_ends_leaves_none_and_says_nothing(self, end, small, source, run_python):
         script = (
             "import multiprocessing, os, torch\nfrom pathlib import Path\n"

@@ -97,6 +97,7 @@ def test_a_command_that_is_none_is_refused_in_a_line(
     assert said.err.startswith(f"rdp: {told}")
 
 
+@pytest.mark.slow
 def test_a_results_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD)
     (tmp_path / "taken").write_text("a file, where a directory is wanted\n")

@@ -8,6 +8,7 @@ from ..provenance import validator
 from .conftest import Project
 
 
+@pytest.mark.slow
 def test_a_research_object_is_made_where_it_is_asked_for(project: Project) -> None:
     done = project.run("snakemake", "-n", "crate", "--config", "study=mini")
     said = done.stdout + done.stderr

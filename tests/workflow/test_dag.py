@@ -75,6 +75,7 @@ def test_a_new_seed_trains_that_seed_alone(project: Project) -> None:
     assert {path: after[path] for path in before} == before
 
 
+@pytest.mark.slow
 def test_a_new_title_or_caption_trains_nothing(project: Project) -> None:
     project.edit("config/studies/mini.yaml", "title: Miniature", "title: Another title")
     captions = project.root / "report/captions.yaml"
@@ -97,6 +98,7 @@ def test_a_changed_loop_trains_everything(project: Project) -> None:
     assert project.planned()["train_cell"] == CELLS
 
 
+@pytest.mark.slow
 def test_a_changed_method_trains_its_own_cells_alone(project: Project) -> None:
     project.edit("rdp/methods/droppath.py", ">= rates[:, None]", "> rates[:, None]")
     assert project.planned()["train_cell"] == 1

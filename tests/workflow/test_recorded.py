@@ -43,6 +43,7 @@ def test_nothing_is_trained_measured_or_fetched(fresh: Project) -> None:
     assert not (fresh.root / "results/rebuilt").exists()
 
 
+@pytest.mark.slow
 def test_records_of_a_kind_that_there_is_not_are_refused(fresh: Project) -> None:
     done = fresh.run("snakemake", "-n", "--config", "study=mini", "records=record")
     assert done.returncode != 0
