@@ -41,7 +41,7 @@ def test_snakemakes_own_report_has_every_figure_and_table(finished: Project) -> 
     assert found == {
         "Figures": {f"{figure}.svg" for figure in figures},
         "Data behind the figures": {f"{figure}.csv" for figure in figures},
-        "Report": {"index.html", "paper.pdf"},
+        "Report": {"index.html", "paper.pdf", "checklist.html"},
         "Claims": {"claims.json"},
         "Tables": tables,
     }
