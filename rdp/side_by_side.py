@@ -7,8 +7,10 @@ processes there are changes no number.
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rdp import group, runner
@@ -57,12 +59,12 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
     context.set_forkserver_preload(["rdp.train"])
     taken = context.Value("i", 0)
     workers = [context.Process(target=_work, args=(specs, taken, options)) for _ in range(min(processes, len(specs)))]
-    with runner.terminable():
+    with runner.terminable(), _interruptible() as interrupted:
         try:
             for worker in workers:
                 worker.start()
             for worker in workers:
-                while worker.is_alive() and not runner.terminable.asked:
+                while worker.is_alive() and not (runner.terminable.asked or interrupted.asked):
                     worker.join(_LOOK_SECONDS)
         finally:
             for worker in workers:
@@ -71,9 +73,23 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
             for worker in workers:
                 worker.join()
         runner.terminable.look()
+    if interrupted.asked:
+        raise KeyboardInterrupt
     bad = [worker.exitcode for worker in workers if worker.exitcode]
     if bad:
         raise UserError(f"{len(bad)} of {len(workers)} processes ended early (status {bad[0]}), see above")
+
+
+@contextmanager
+def _interruptible() -> Iterator[SimpleNamespace]:
+    """``asked`` turns true where Ctrl-C came. An exception that it raised wherever the process is could be one that Python drops, as in
+    a callback, and the job would train on."""
+    interrupted = SimpleNamespace(asked=False)
+    before = signal.signal(signal.SIGINT, lambda number, frame: setattr(interrupted, "asked", True))
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:

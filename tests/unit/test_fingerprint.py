@@ -158,7 +158,7 @@ class TestCodeDigest:
             ("models/initial.py", "2.0 if", "2.5 if"),
             ("models/gates.py", "shortcut + output * factor", "shortcut + factor * output"),
             ("models/units.py", "if p.requires_grad]", "if True]"),
-            ("models/blocks.py", "__init__", "__begin__"),
+            ("models/blocks.py", "def __init__(self, end: str", "def __init__(self, /, end: str"),
             ("cost.py", "_EXAMPLES = 2", "_EXAMPLES = 3"),
             ("methods/__init__.py", "return FULL", "return Iteration('full')"),
             ("methods/iteration.py", "rest_trained: bool = True", "rest_trained: bool = False"),
@@ -212,7 +212,7 @@ class TestModuleDigest:
             ("report/plots/reuse.py", 'cmap="viridis"', 'cmap="magma"', True),
             ("report/plots/common.py", "alpha=0.12", "alpha=0.13", True),
             ("tables.py", "Not drawn", "Left out", True),
-            ("report/page.py", "StrictUndefined", "Undefined", False),
+            ("report/templating.py", "StrictUndefined", "Undefined", False),
             ("tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy", False),
         ],
     )
