@@ -82,8 +82,10 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
 
 @contextmanager
 def _interruptible() -> Iterator[SimpleNamespace]:
-    """``asked`` turns true where Ctrl-C came. An exception that it raised wherever the process is could be one that Python drops, as in
-    a callback, and the job would train on."""
+    """``asked`` turns true where Ctrl-C came.
+
+    An exception in its place could be raised where Python drops it, as in a callback, and the job would train on.
+    """
     interrupted = SimpleNamespace(asked=False)
     before = signal.signal(signal.SIGINT, lambda number, frame: setattr(interrupted, "asked", True))
     try:
