@@ -80,9 +80,10 @@ def _refuse_nothing(plan: Plan, results: Path) -> None:
 def checks(plan: Plan, results: Path, *, retrain: int = 0, sample: str = "", cores: int = 1) -> Iterator[Check]:
     """The checks of `audit`, one after another."""
     with TemporaryDirectory(prefix="rdp-audit-") as scratch:
-        yield inputs.check_data(plan, results)
+        data, labels = inputs.check_data(plan, results)
+        yield data
         read = runs.read(plan, results)
-        yield runs.check_records(plan, results, read)
+        yield runs.check_records(plan, results, read, labels)
         yield runs.check_sweeps(plan, results, read, Path(scratch) / "choices")
         yield checkout.check_code(read, Store(results))
         yield checkout.check_lock(read)

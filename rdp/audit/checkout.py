@@ -1,6 +1,5 @@
 """Checks of what a checkout has against what records say: code, versions, study."""
 
-import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,12 +10,11 @@ from rdp.audit.findings import Check
 from rdp.audit.runs import Read
 from rdp.claims.words import count
 from rdp.errors import UserError
+from rdp.pinned import LOCK, locked
 from rdp.states import adopted
 from rdp.store import Store
 from rdp.study import Plan
 
-LOCK = Path("envs") / "requirements.lock"
-_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.M)
 _ROOT = places.ROOT
 
 
@@ -105,14 +103,6 @@ def check_lock(read: Read) -> Check:
     if python:
         check.notes.append(f"Python is no part of the lock; records were made with {', '.join(python)}")
     return check
-
-
-def locked(path: Path) -> dict[str, set[str]]:
-    """The versions that a lock pins, by the package's name; several where they depend on the platform."""
-    found: dict[str, set[str]] = {}
-    for name, pinned in _PINNED.findall(path.read_text(encoding="utf-8")):
-        found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), set()).add(pinned)
-    return found
 
 
 def _public(found: str) -> str:

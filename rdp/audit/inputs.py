@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from rdp import data, measure, places, recorded, sealed
 from rdp.audit.findings import Check
 from rdp.claims.words import count
@@ -11,13 +13,20 @@ from rdp.recorded import bundle
 from rdp.study import Plan
 
 
-def check_data(plan: Plan, results: Path) -> Check:
-    """Datasets: their files as published, their prepared form as its manifest says."""
+def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]:
+    """Datasets: their files as published, their prepared form as its manifest says.
+
+    Returns:
+        The check, and the int64 labels of the test splits that could be read, shape (n,), by dataset.
+    """
+    labels: dict[str, np.ndarray] = {}
     check = Check("data", "Every dataset is, to the last byte, the one that its manifest names.", "dataset")
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         check.looked_at += 1
         if recorded.holds(results):
-            if check.attempt(lambda name=name: recorded.labels(name, results)) is not None:
+            kept_labels = check.attempt(lambda name=name: recorded.labels(name, results))
+            if kept_labels is not None:
+                labels[name] = kept_labels
                 check.notes.append(f"{name}: recorded results hold the labels of the test split alone; these are whole")
             continue
         kept = prepared.folder(name, results)
@@ -25,6 +34,8 @@ def check_data(plan: Plan, results: Path) -> Check:
             check.find(kept / "manifest.json", f"no such file; run: rdp data prepare {name}")
             continue
         found = check.attempt(lambda name=name: prepared.load(name, results), kept / "data.safetensors")
+        if found is not None and "test_y" in found.arrays:
+            labels[name] = found.labels("test")
         for line in prepared.contradictions(found) if found is not None and not data.streamed(name) else ():
             check.find(kept / "manifest.json", line)
         for line in found.changed() if found is not None else ():
@@ -32,7 +43,7 @@ def check_data(plan: Plan, results: Path) -> Check:
         _check_source(name, check)
     if recorded.holds(results):
         _check_bundle(results, check)
-    return check
+    return check, labels
 
 
 def _check_source(name: str, check: Check) -> None:

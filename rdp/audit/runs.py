@@ -30,11 +30,16 @@ def read(plan: Plan, results: Path) -> Read:
     return found
 
 
-def check_records(plan: Plan, results: Path, read: Read) -> Check:
-    """Records: whole, of their runs, on the data that are there, with predictions that give their accuracy."""
+def check_records(plan: Plan, results: Path, read: Read, labels: dict[str, np.ndarray]) -> Check:
+    """Records: whole, of their runs, on the data that are there, with predictions that give their accuracy.
+
+    Args:
+        plan, results, read: the study, its results and the records there.
+        labels: of the test splits that could be read, by dataset; see `rdp.audit.inputs.check_data`.
+    """
     asks = "Every record is whole, is of its own run and of the data at hand, and its predictions give its accuracy."
     check = Check("records", asks, "run")
-    store, labels, digests = Store(results), _labels(plan, results), _data_digests(plan, results)
+    store, digests = Store(results), _data_digests(plan, results)
     for run, (spec, record, problem) in read.items():
         check.looked_at += record is not None or problem is not None
         if problem is not None:
@@ -100,20 +105,6 @@ def _specification(record: RunRecord) -> RunSpec | None:
         return RunSpec(**record.spec)
     except (TypeError, ValueError):
         return None
-
-
-def _labels(plan: Plan, results: Path) -> dict[str, np.ndarray]:
-    """The test labels of the datasets that can be read; those that cannot are found by the check of data."""
-    found = {}
-    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
-        try:
-            if recorded.holds(results):
-                found[name] = recorded.labels(name, results)
-            elif prepared.standing(name, results)[0] == "yes":
-                found[name] = prepared.load(name, results).labels("test")
-        except (UserError, KeyError):
-            continue
-    return found
 
 
 def _data_digests(plan: Plan, results: Path) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from rdp import files, places
-from rdp.provenance import answers, evidence, products
+from rdp.pinned import LOCK
+from rdp.provenance import answers, evidence
 from rdp.provenance.answer import Answer
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
@@ -38,7 +39,7 @@ class Elsewhere:
         if target == "study":
             return {"label": self.name, "href": self.study}
         if target == "lock":
-            return {"label": products.LOCK, "href": self.lock}
+            return {"label": LOCK, "href": self.lock}
         if target.startswith("data/"):
             file = f"{target.removeprefix('data/')}/manifest.json"
             return {"label": f"data/{file}", "href": f"{self.data}/{file}"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from rdp import files, recorded, records, sealed
 from rdp.data import prepared
 from rdp.errors import UserError
+from rdp.pinned import LOCK
 from rdp.provenance import checklist, evidence, metadata, products
 from rdp.provenance.checklist import Elsewhere
 from rdp.provenance.evidence import Evidence
@@ -80,7 +81,7 @@ def _fill(
         _copy(source, part / path, f"run: rdp data prepare {name}")
         told[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
     study = f"{plan.name}.yaml"
-    elsewhere = Elsewhere(f"../{products.STUDY}/{study}", f"../{products.LOCK}", "../data", study)
+    elsewhere = Elsewhere(f"../{products.STUDY}/{study}", f"../{LOCK}", "../data", study)
     (part / CHECKLIST).write_text(checklist.render(found, elsewhere), encoding="utf-8")
     told[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, as far as the records can answer it")
     _weights(part / WEIGHTS, runs)

@@ -13,6 +13,7 @@ from rocrate.rocrate import ROCrate
 
 from rdp.claims.words import count
 from rdp.errors import UserError
+from rdp.pinned import LOCK, locked
 from rdp.provenance import entities, products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
@@ -81,7 +82,7 @@ def describe(
     inputs = {**values, "study-file": [study], "claims-file": [claims], "data": by_kind["data"]}
     outputs = {kind: by_kind[kind] for kind in OUTPUTS if kind in by_kind}
     workflow = _workflow(crate, folder, citation, licence)
-    workflow["softwareRequirements"] = entities.single([files[products.LOCK], *entities.software(crate, runs)])
+    workflow["softwareRequirements"] = entities.single([files[LOCK], *entities.software(crate, runs)])
     workflow["hasPart"] = [files[path] for path in files if path.endswith(".smk")]
     workflow["input"] = [entities.formal(crate, f"#input-{name}", what, inputs[name]) for name, what in INPUTS.items()]
     workflow["output"] = [
@@ -109,14 +110,13 @@ def describe(
 
 
 def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: Entity) -> Entity:
-    locked = re.search(r"^snakemake==(\S+)", (folder / products.LOCK).read_text(encoding="utf-8"), re.M)
     source = folder / "Snakefile"
     workflow = crate.add_workflow(
         source,
         "Snakefile",
         main=True,
         lang="snakemake",
-        lang_version=locked and locked[1],
+        lang_version=max(locked(folder / LOCK).get("snakemake", ()), default=None),
         properties=entities.content(source, "Snakefile"),
     )
     conforms = entities.BIOSCHEMAS.format("ComputationalWorkflow")

@@ -5,6 +5,7 @@ from pathlib import Path
 from rdp import data, places
 from rdp.data import image_folders
 from rdp.errors import UserError
+from rdp.pinned import LOCK
 from rdp.report import contents
 from rdp.study import Plan
 
@@ -32,7 +33,7 @@ TABLES = {
     "history": "Losses and accuracies, a row a run and epoch",
     "sweep": "The runs of sweeps of learning rates, a row each",
 }
-STUDY, CLAIMS, LOCK = "config/studies", "config/claims.yaml", "envs/requirements.lock"
+STUDY, CLAIMS = "config/studies", "config/claims.yaml"
 
 
 def products(plan: Plan) -> dict[str, tuple[str, str]]:
