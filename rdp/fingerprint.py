@@ -80,7 +80,7 @@ def code_of(spec: "RunSpec") -> str:
 
 
 def module_digest(module: str) -> str:
-    """Digest of one module and those it imports."""
+    """Digest of one module and those it imports: the workflow makes what they make again when it changes."""
     return _modules_digest(tuple(sorted(_closure([module]))))
 
 

@@ -21,7 +21,7 @@ rule collect_records:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.records"),
+        code=module_digest("rdp.records"),
     shell:
         'rdp collect "$RDP_STUDY" > {log:q} 2>&1'
 
@@ -51,7 +51,7 @@ rule decide_claims:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.claims.told"),
+        code=module_digest("rdp.claims.told"),
     shell:
         'rdp claims "$RDP_STUDY" --from-tables > {log:q} 2>&1'
 
@@ -90,7 +90,7 @@ for source, figures in SHEETS.items():
             mem_mb=2000,
             runtime=30,
         params:
-            code=code_of("rdp.report.figures"),
+            code=module_digest("rdp.report.figures"),
             figures=figures,  # the shell line is read when the job runs, long after this loop
             captions=[contents.caption(figure)["caption"] for figure in figures],
         shell:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rdp import bench, files, fingerprint, lock, needs, places, spec, study
 from rdp.errors import Terminated, UserError, choices
+from rdp.fingerprint import module_digest
 from rdp.provenance import products
 from rdp.recorded import MARK, bundle
 from rdp.report import contents
@@ -44,6 +45,7 @@ except UserError as error:
 
 LOGS = f"{RESULTS}/logs"
 HOME = f"{RESULTS}/{PLAN.name}"
+MANIFEST = f"{RESULTS}/data/{{dataset}}/manifest.json"
 NEEDS = needs.Needs(Path(RESULTS), DEVICE)
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
@@ -68,11 +70,6 @@ wildcard_constraints:
     cell=r"[a-z0-9_]+-[a-z0-9_]+-[a-z0-9_]+-[0-9a-f]{12}",
     dataset=r"[a-z0-9_]+",
     probe=r"[a-z0-9_]+",
-
-
-def code_of(module):
-    """Digest of a module and what it imports: tables and figures are made again when it changes."""
-    return fingerprint.module_digest(module)
 
 
 def gpus_of_job(wildcards):
@@ -126,7 +123,7 @@ def code_of_cell(wildcards):
 
 def data_of_cell(wildcards):
     """The manifest of the dataset that a cell trains on."""
-    return f"{RESULTS}/data/{CELLS[wildcards.cell].dataset}/manifest.json"
+    return MANIFEST.format(dataset=CELLS[wildcards.cell].dataset)
 
 
 def sweep_of_cell(wildcards):
@@ -146,7 +143,7 @@ if BUNDLE:
     RECEIPTS = [f"{RESULTS}/{MARK}"]
 # A report of recorded results says whether this checkout would train them with the code that did.
 TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if BUNDLE else ""
-DATA = [f"{RESULTS}/data/{cell.dataset}/manifest.json" for cell in PLAN.cells]
+DATA = list(dict.fromkeys(MANIFEST.format(dataset=cell.dataset) for cell in PLAN.cells))
 PROBES = [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes]
 SPEED = f"{HOME}/speed.parquet"
 

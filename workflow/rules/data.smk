@@ -9,7 +9,7 @@ rule prepare_data:
     output:
         # Not removed before the job starts: another study's snakemake may be about to read them.
         arrays=update(f"{RESULTS}/data/{{dataset}}/data.safetensors"),
-        manifest=update(f"{RESULTS}/data/{{dataset}}/manifest.json"),
+        manifest=update(MANIFEST),
     log:
         f"{LOGS}/prepare_data/{{dataset}}.log",
     conda:

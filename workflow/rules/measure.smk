@@ -17,7 +17,7 @@ rule measure_probe:
         mem_mb=6000,
         runtime=60,
     params:
-        code=lambda wildcards: code_of(f"rdp.probes.{wildcards.probe}") + code_of("rdp.measure"),
+        code=lambda wildcards: module_digest(f"rdp.probes.{wildcards.probe}") + module_digest("rdp.measure"),
     shell:
         'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
 
@@ -41,6 +41,6 @@ rule measure_speed:
         runtime=60,
         gpu=gpus_of_job,
     params:
-        code=code_of("rdp.bench.study"),
+        code=module_digest("rdp.bench.study"),
     shell:
         'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'

@@ -25,6 +25,6 @@ rule write_crate:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.provenance.crate"),
+        code=module_digest("rdp.provenance.crate"),
     shell:
         'rdp crate "$RDP_STUDY" > {log:q} 2>&1'

@@ -7,7 +7,7 @@ rule unpack_recorded:
     output:
         # Not removed before the job starts: it says that what lies there may be replaced.
         update(RECEIPTS[0]),
-        set(DATA),
+        DATA,
         PROBES,
         [SPEED] if PLAN.study.speed_rounds else [],
     log:
@@ -21,6 +21,6 @@ rule unpack_recorded:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.recorded.unpacking"),
+        code=module_digest("rdp.recorded.unpacking"),
     shell:
         'rdp unpack "$RDP_STUDY" --to "$RDP_RESULTS" > {log:q} 2>&1'

@@ -52,6 +52,6 @@ rule write_report:
         mem_mb=2000,
         runtime=30,
     params:
-        code="".join(map(code_of, ("rdp.report.page", "rdp.report.paper", "rdp.provenance.checklist"))) + TRAINING,
+        code="".join(map(module_digest, ("rdp.report.page", "rdp.report.paper", "rdp.provenance.checklist"))) + TRAINING,
     shell:
         'rdp report "$RDP_STUDY" --from-tables > {log:q} 2>&1'
