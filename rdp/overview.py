@@ -8,8 +8,8 @@ from rdp import work
 from rdp.needs import Needs
 from rdp.spec import RunSpec
 from rdp.states import DONE, states
-from rdp.status import duration
 from rdp.study import Plan
+from rdp.words import duration, size
 
 
 def plan_tables(plan: Plan, results: Path) -> list[Table]:
@@ -25,7 +25,7 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
         examples = _examples(cell.specs[0])
         counts = str(len(cell.specs)), str(finished), swept, str(recipe.epochs), recipe.budget, f"{examples:,}"
         need = needs.of(cell.specs[:1])
-        takes = f"{'' if need.near else '~'}{duration(need.seconds)}", f"{need.bytes / 1e9:.1f} GB"
+        takes = f"{'' if need.near else '~'}{duration(need.seconds)}", size(need.bytes)
         table.add_row(cell.title, *counts, *takes, cell.id)
     specs = {spec.run: spec for spec in (*plan.sweep.values(), *plan.specs)}
     left = [spec for run, spec in specs.items() if run not in done]
@@ -53,14 +53,8 @@ def _left(plan: Plan, left: list[RunSpec], needs: Needs) -> str:
     hours = f"{need.seconds * width / 3600:.3g} {'GPU' if plan.device == 'cuda' else 'core'}-hours"
     datasets = {cell.dataset for cell in plan.cells}
     kept = sum(map(work.kept_bytes, left)) + sum(map(work.data_bytes, datasets))
-    disk = f"about {_size(kept)} of disk, and {_size(max(map(work.checkpoint_bytes, left)))} for each run in training"
+    disk = f"about {size(kept)} of disk, and {size(max(map(work.checkpoint_bytes, left)))} for each run in training"
     return f"about {duration(need.seconds)} of training left, one run after another: {hours}{guessed}\n{disk}"
-
-
-def _size(count: float) -> str:
-    """Bytes in words, to two figures or so."""
-    unit, size = ("GB", 1e9) if count >= 1e9 else ("MB", 1e6)
-    return f"{count / size:.2g} {unit}" if count < 10 * size else f"{count / size:,.0f} {unit}"
 
 
 def _claims_table(plan: Plan) -> list[Table]:

@@ -16,6 +16,7 @@ from rdp.needs import Needs
 from rdp.spec import RunSpec
 from rdp.states import DONE, WORDS, State, states
 from rdp.study import Plan
+from rdp.words import duration
 
 _TAIL_BYTES, _TAIL_LINES = 4096, 4
 _TROUBLE = ("failed", "damaged", "stopped")
@@ -164,19 +165,6 @@ def tail(path: Path) -> list[str]:
     except OSError:
         return []
     return [line for line in lines if line.strip()][-_TAIL_LINES:]
-
-
-def duration(seconds: float) -> str:
-    """A time in words, to two figures or so: ``40 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{hours / 24:.0f} days"
 
 
 def _clock(moment: float) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rdp import places, study
+from rdp import places, study, words
 from rdp.cli.arguments import StudyArgument
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ def record(
     from rdp.recorded import bundle, packing
 
     made = packing.write(planned, places.results(), folder)
-    print(f"{made.folder}: {len(made.files) + 1} files, {bundle.size(made) / 1000:,.1f} kB")
+    print(f"{made.folder}: {len(made.files) + 1} files, {words.size(bundle.size(made))}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from rdp.cli.arguments import Gpus, StudyArgument
 from rdp.errors import UserError
 from rdp.store import Store
 from rdp.terminal import show, tell
+from rdp.words import size
 
 app = typer.Typer()
 store = typer.Typer(help="What is kept of runs: list it, clean it, carry it elsewhere.", no_args_is_help=True)
@@ -61,9 +62,9 @@ def ls(more: More = None) -> None:
     for cell in cells:
         stand = ", ".join(f"{n} {status}" for status, n in sorted(cell.statuses.items()))
         without = str(len(cell.unneeded) or "")
-        table.add_row(cell.name, str(len(cell.runs)), amount(cell.bytes), stand, ", ".join(cell.wanted), without)
+        table.add_row(cell.name, str(len(cell.runs)), size(cell.bytes), stand, ", ".join(cell.wanted), without)
     adopted = Store(results).adoptions
-    told = f"{len(cells)} cells, {sum(len(cell.runs) for cell in cells)} runs, {amount(sum(c.bytes for c in cells))}"
+    told = f"{len(cells)} cells, {sum(len(cell.runs) for cell in cells)} runs, {size(sum(c.bytes for c in cells))}"
     table.caption = f"{told}; {len(adopted.all)} adoptions"
     show(table)
     reasons = (f"{kept.run}: {kept.reason}" for cell in cells for kept in cell.runs if kept.status == "damaged")
@@ -107,8 +108,8 @@ def clean(
             continue
         total += removal.bytes
         what = removal.run if removal.whole else str(removal.paths[0].relative_to(Store(results).root))
-        table.add_row(what, removal.why, amount(removal.bytes))
-    table.caption = f"{amount(total)} {'removed' if yes else 'to be removed: rdp store clean --yes'}"
+        table.add_row(what, removal.why, size(removal.bytes))
+    table.caption = f"{size(total)} {'removed' if yes else 'to be removed: rdp store clean --yes'}"
     if table.row_count:
         show(table)
     else:
@@ -131,7 +132,7 @@ def export(
     told, left_out = exporting.export(names, places.results(), path)
     for line in left_out:
         tell(f"rdp: left out: {line}")
-    print(f"{path}: {len(told['runs'])} runs, {amount(path.stat().st_size)}")
+    print(f"{path}: {len(told['runs'])} runs, {size(path.stat().st_size)}")
 
 
 @store.command("import")
@@ -145,13 +146,3 @@ def import_runs(archive: Annotated[str, typer.Argument(metavar="FILE.tar", help=
     print(f"{len(arrival.entered)} runs entered, {len(arrival.kept)} were there, {len(arrival.refused)} kept out")
     if arrival.refused:
         raise typer.Exit(1)
-
-
-def amount(size: int) -> str:
-    """Bytes in words: ``12 B``, ``3.4 kB``, ``56 MB``."""
-    value, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from rdp import data, places
+from rdp import data, places, words
 from rdp.data import prepared
 from rdp.errors import UserError
 
@@ -104,8 +104,8 @@ def _files(name: str, root: Path) -> tuple[str, str]:
     found = [_bytes(path) for path in source.files(name, root)] if hasattr(source, "files") else []
     there = [size for size in found if size is not None]
     if there and len(there) == len(found):
-        return "yes", _megabytes(sum(there)) if sum(there) else ""
-    size = f"{_megabytes(download)} to download" if download else ""
+        return "yes", words.size(sum(there)) if sum(there) else ""
+    size = f"{words.size(download)} to download" if download else ""
     return ("part" if there else "no") if found else "unknown", size
 
 
@@ -118,10 +118,6 @@ def _bytes(path: Path) -> int | None:
     except OSError:
         return None
     return found.st_size if stat.S_ISREG(found.st_mode) else None
-
-
-def _megabytes(size: int) -> str:
-    return f"{max(size / 1e6, 0.1):.{0 if size > 1e7 else 1}f} MB"
 
 
 def _get(name: str) -> str:

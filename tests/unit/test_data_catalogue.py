@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rdp import data
+from rdp import data, words
 from rdp.data import catalogue, prepared, torchvision_images
 from rdp.data.download import OFFLINE
 from rdp.data.info import SPLITS, DatasetInfo
@@ -55,7 +55,7 @@ class TestList:
     def test_files_are_there_in_part_or_all_of_them(self, root, results, monkeypatch):
         written = write("svhn", root, monkeypatch)
         size = sum(path.stat().st_size for path in written.files)
-        assert (row("svhn", results)["files"], row("svhn", results)["size"]) == ("yes", f"{size / 1e6:.1f} MB")
+        assert (row("svhn", results)["files"], row("svhn", results)["size"]) == ("yes", words.size(size))
         written.files[0].unlink()
         written.files[0].mkdir()  # no file
         assert (row("svhn", results)["files"], row("svhn", results)["size"]) == ("part", "246 MB to download")

@@ -209,19 +209,3 @@ def test_watching_ends_when_all_is_done(plan, store, done, capsys):
         done(spec)
     status.watch(plan, store.root.parent, Console(), 0.5)
     assert "4" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.4, "0 s"),
-        (99, "99 s"),
-        (125, "2 min"),
-        (5940, "99 min"),
-        (6000, "1 h 40 min"),
-        (7200, "2 h"),
-        (4e5, "5 days"),
-    ],
-)
-def test_durations_in_words(seconds, words):
-    assert status.duration(seconds) == words

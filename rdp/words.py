@@ -1,0 +1,23 @@
+"""Amounts in words, as commands print them."""
+
+
+def size(count: float) -> str:
+    """Bytes, to two figures or more: ``12 B``, ``3.4 kB``, ``56 MB``, ``170 MB``."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while count >= 999.5 and len(units) > 1:
+        count, units = count / 1000, units[1:]
+    digits = 1 if units[0] != "B" and count < 9.95 else 0
+    return f"{count:.{digits}f} {units[0]}"
+
+
+def duration(seconds: float) -> str:
+    """A time, to two figures or so: ``40 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, rest = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{hours / 24:.0f} days"
