@@ -18,6 +18,17 @@ from rdp.errors import UserError
 # The user's permissions for a new file: what safetensors writes, nobody else could read.
 _MODE = 0o666 & ~(_umask := os.umask(0))
 os.umask(_umask)
+HALVES = (".*.part", ".tmp*")  # what killed processes leave of files, by patterns; the second is safetensors' own
+
+
+def halves_of(name: str) -> str:
+    """The pattern of what killed processes leave of a file of this name."""
+    return f".{name}.*.part"
+
+
+def _half(path: Path) -> Path:
+    """What a file or folder is called until it is whole."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two hosts may have processes of one number
 
 
 @contextmanager
@@ -27,7 +38,7 @@ def whole(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the file cannot be written: a full disk, a folder that is a file. What ``path`` held stays.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two hosts may have processes of one number
+    part = _half(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
@@ -52,7 +63,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be written. What ``path`` held stays.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    part = _half(path)
     try:
         part.mkdir(parents=True)
         yield part

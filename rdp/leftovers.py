@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-_HALVES = (".*.part", ".tmp*")  # the second is safetensors' own
+from rdp.files import HALVES, halves_of
 
 
 def of_run(folder: Path) -> Iterator[Path]:
     """In the directory of a run that is done: checkpoints, what told of its progress, halves of files."""
-    for pattern in ("progress.json", "checkpoint-*", *_HALVES):
+    for pattern in ("progress.json", "checkpoint-*", *HALVES):
         yield from folder.glob(pattern)
 
 
 def of_receipt(receipt: Path) -> Iterator[Path]:
     """Halves of a run's receipt."""
-    yield from receipt.parent.glob(f".{receipt.name}.*.part")
+    yield from receipt.parent.glob(halves_of(receipt.name))
 
 
 def of_cell(folder: Path) -> Iterator[Path]:
     """Halves of files beside a cell's runs."""
-    for pattern in _HALVES:
+    for pattern in HALVES:
         yield from folder.glob(pattern)

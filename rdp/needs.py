@@ -12,11 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rdp import data, models
+from rdp import models
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import Store
-from rdp.work import operations
+from rdp.work import data_bytes, operations
 
 _ENOUGH = 5  # pieces of evidence of one kind
 _PACE = {"cpu": 4e-11, "cuda": 2e-14}  # seconds an operation where nothing was measured
@@ -161,11 +161,7 @@ class Needs:
 
     def _size(self, spec: RunSpec) -> float:
         """Bytes of a process that trains a network of which none was measured."""
-        info = data.info(spec.dataset)
-        width = 1 if info.kind == "image" else 4
-        examples = 0 if data.streamed(spec.dataset) else sum(info.sizes.values())
-        arrays = examples * math.prod(info.shape) * width
-        return _BYTES[self._kind] + 3 * arrays
+        return _BYTES[self._kind] + 3 * data_bytes(spec.dataset)
 
 
 _BASES = ("this cell", "this network", "this family", "other runs", "its size")  # from near to far

@@ -19,7 +19,6 @@ from rdp.data.info import SPLITS, DatasetInfo
 from rdp.errors import UserError
 
 SCHEMA = migrations.DATASET.schema
-_LEFTOVERS = (".*.part", ".tmp*")  # the second is safetensors' own
 
 
 def folder(name: str, results: Path) -> Path:
@@ -68,7 +67,7 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
     }
     if data.streamed(name):
         manifest["unreadable"] = unreadable
-    with files.tended(target, *_LEFTOVERS):
+    with files.tended(target, *files.HALVES):
         with files.whole(target / "data.safetensors") as part:
             save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
         files.write_json(target / "manifest.json", digest.seal(manifest))
