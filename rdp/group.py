@@ -16,6 +16,7 @@ from typing import Any
 from rdp import runner
 from rdp.errors import Terminated, UserError
 from rdp.spec import RunSpec
+from rdp.stopping import end_with_parent
 from rdp.store import RunRecord, Store
 
 RESTARTS = 3  # of all processes together, in one job; the workflow starts jobs again too
@@ -84,7 +85,7 @@ def _check_gpus(processes: int, device: str) -> None:
 
 def _work(told: list[dict[str, Any]], results: str, device: str, options: dict[str, Any]) -> None:
     """Be one of the processes."""
-    runner.end_with_parent()
+    end_with_parent()
     import torch
     from torch import distributed
 

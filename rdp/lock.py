@@ -5,15 +5,15 @@ One job at a time trains a run, and of Snakemakes that make the same files one a
 
 import fcntl
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from rdp import digest
-from rdp.errors import Terminated, UserError
+from rdp.errors import UserError
+from rdp.stopping import stoppable
 from rdp.store import Store
 
 _STALE_SECONDS = 120.0  # a holder that shows no progress for so long is taken for dead
@@ -116,7 +116,7 @@ def hold(names: Iterable[str], path: Path, say: Callable[[str], None]) -> None:
     file = _shared(path)
     _held.append(file)
     told = False
-    with _stoppable():
+    with stoppable():
         for place in sorted({_place(name) for name in names}):  # in order: none waits in a circle
             while not _locked_at(file, place):
                 if not told:
@@ -154,18 +154,3 @@ def _locked_at(file: IO[str], place: int) -> bool:
     except OSError:
         pass
     return True
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C raise `Terminated`. Snakemake's own handler would wait for jobs to end."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise Terminated
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,15 +1,11 @@
 """One job: train the seeds of a cell in one process, and leave a record and a receipt for each."""
 
-import os
 import resource
-import signal
 import socket
-import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from multiprocessing import parent_process
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +15,7 @@ from rdp.errors import Terminated, UserError
 from rdp.lock import lock
 from rdp.progress import Reporter, RunProgress
 from rdp.spec import RunSpec
+from rdp.stopping import terminable
 from rdp.store import RunRecord, Store, timestamp
 
 if TYPE_CHECKING:
@@ -273,41 +270,3 @@ def _throughput(epoch_seconds: list[float], run: Any) -> float | None:
     steps = [min(size, run.steps - start) for start in range(0, run.steps, size)]
     rates = [count * run.recipe.batch_size / s for count, s in zip(steps, epoch_seconds, strict=False)]
     return sorted(rates)[(len(rates) - 1) // 2] if rates else None
-
-
-class Terminable:
-    """Turns SIGTERM into a checkpoint and an orderly end after the current step."""
-
-    asked = False
-
-    def look(self) -> None:
-        """Raise `Terminated` if SIGTERM came."""
-        if self.asked:
-            raise Terminated
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        def ask(number: int, frame: Any) -> None:
-            self.asked = True
-
-        before = signal.signal(signal.SIGTERM, ask)
-        try:
-            yield
-        finally:
-            self.asked = False
-            signal.signal(signal.SIGTERM, before)
-
-
-terminable = Terminable()
-
-
-def end_with_parent() -> None:
-    """Stop this process of a job in an orderly way where the job is killed: nobody would wait for what it trains."""
-
-    def wait() -> None:
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()

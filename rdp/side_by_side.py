@@ -7,15 +7,14 @@ processes there are changes no number.
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from rdp import group, runner
 from rdp.errors import Terminated, UserError
 from rdp.spec import RunSpec, at_once
+from rdp.stopping import end_with_parent, interruptible, terminable
 from rdp.store import RunRecord, Store
 
 _LOOK_SECONDS = 0.2
@@ -59,12 +58,12 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
     context.set_forkserver_preload(["rdp.train"])
     taken = context.Value("i", 0)
     workers = [context.Process(target=_work, args=(specs, taken, options)) for _ in range(min(processes, len(specs)))]
-    with runner.terminable(), _interruptible() as interrupted:
+    with terminable(), interruptible() as interrupted:
         try:
             for worker in workers:
                 worker.start()
             for worker in workers:
-                while worker.is_alive() and not (runner.terminable.asked or interrupted.asked):
+                while worker.is_alive() and not (terminable.asked or interrupted.asked):
                     worker.join(_LOOK_SECONDS)
         finally:
             for worker in workers:
@@ -72,7 +71,7 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
                     worker.terminate()
             for worker in workers:
                 worker.join()
-        runner.terminable.look()
+        terminable.look()
     if interrupted.asked:
         raise KeyboardInterrupt
     bad = [worker.exitcode for worker in workers if worker.exitcode]
@@ -80,24 +79,10 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
         raise UserError(f"{len(bad)} of {len(workers)} processes ended early (status {bad[0]}), see above")
 
 
-@contextmanager
-def _interruptible() -> Iterator[SimpleNamespace]:
-    """``asked`` turns true where Ctrl-C came.
-
-    An exception in its place could be raised where Python drops it, as in a callback, and the job would train on.
-    """
-    interrupted = SimpleNamespace(asked=False)
-    before = signal.signal(signal.SIGINT, lambda number, frame: setattr(interrupted, "asked", True))
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:
     """Be one of the processes: take the next run, until none is left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the job too, which ends its processes in order
-    runner.end_with_parent()
+    end_with_parent()
 
     def mine() -> Iterator[RunSpec]:
         while True:
