@@ -42,6 +42,7 @@ NEUTRAL = frozenset(
         "spec",
         "store",
         "study",
+        "study_file",
         "validation",
     )
 )

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from rdp import data, models, places
 from rdp.errors import UserError
 from rdp.methods import available
-from rdp.study import Name
+from rdp.study_file import Name
 from rdp.validation import Strict, check_names, read_mapping, validate
 
 MINIMUM_SEEDS = 5  # of a claim that says no other number

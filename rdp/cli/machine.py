@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rdp import bench, places, study
+from rdp import bench, places, study_file
 from rdp.errors import UserError
 from rdp.terminal import show, tell
 
@@ -22,7 +22,7 @@ def schema(
 
     from rdp.claims import model
 
-    print(json.dumps(model.json_schema() if of_claims else study.json_schema(), indent=1))
+    print(json.dumps(model.json_schema() if of_claims else study_file.json_schema(), indent=1))
 
 
 @app.command("bench")

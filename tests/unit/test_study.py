@@ -14,7 +14,8 @@ import yaml
 from rdp import places, study
 from rdp.errors import UserError
 from rdp.spec import Recipe, RunSpec
-from rdp.study import json_schema, load
+from rdp.study import load
+from rdp.study_file import json_schema
 
 
 def changed(content: dict, path: str, value: object) -> dict:
