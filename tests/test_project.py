@@ -73,6 +73,16 @@ def test_conda_and_container_install_the_lock() -> None:
         assert not re.search(r"[a-z]==\d", text), f"{recipe}: versions belong in the lock alone"
 
 
+def test_the_container_has_what_a_wheel_has() -> None:
+    section = (ROOT / "envs/rdp.def").read_text().partition("%files")[2].partition("\n\n")[0]
+    placed = dict(line.split() for line in section.strip().splitlines())  # Apptainer takes a source and a place a line
+    assert placed == {source: f"/opt/rdp/{source}" for source in placed}
+    packed = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    # One by one, since the image itself lies beside them.
+    envs = {f"envs/{path.name}" for path in (ROOT / "envs").iterdir() if path.suffix != ".sif"}
+    assert set(placed) == {*packed, "rdp", "pyproject.toml", PYPROJECT["project"]["readme"], *envs} - {"envs"}
+
+
 def test_rules_name_the_environment() -> None:
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         rules = re.findall(r"^ *rule\b.*?(?=^ *rule\b|\Z)", path.read_text(), re.M | re.S)
