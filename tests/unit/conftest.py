@@ -17,10 +17,12 @@ from rdp import data
 from rdp.data import image_folders, prepared
 from rdp.methods import method_class
 from rdp.models import architecture, build
+from rdp.probes import Subject
 from rdp.spec import Recipe, RunSpec
 from rdp.train import Run, make_deterministic
 
 from . import folders
+from .reuse import warmed_up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -186,3 +188,17 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     image_folders._read.cache_clear()
     yield tmp_path
     data._sources.cache_clear()
+
+
+@pytest.fixture
+def subject(make_network, make_batch):
+    """A network that has seen examples, with labels that are its own answers for about half of them."""
+
+    def make(name: str, path: str = "residual", size: int = 64, **options) -> Subject:
+        x, y = make_batch(name, size)
+        network = warmed_up(make_network(name, path, **options), x)
+        with torch.no_grad():
+            y = torch.where(torch.arange(size) % 2 == 0, network(x).argmax(1), y)
+        return Subject(network, x, y)
+
+    return make

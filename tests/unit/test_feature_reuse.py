@@ -1,4 +1,4 @@
-"""Feature reuse: branches against hooks, lesions against networks cut by hand."""
+"""Feature reuse: which branches are compared, and with what."""
 
 import copy
 
@@ -10,12 +10,13 @@ from torch.nn import functional as F
 
 from rdp.models.gates import GatedBranch
 from rdp.models.mlp import Layer, ResidualLayer
-from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
 from rdp.probes import Subject, available, probe
 from rdp.probes.cka import minibatch_cka
 from rdp.probes.feature_reuse import branch_outputs, measure
-from tests.unit.tiny import gaussian
+
+from .reuse import values
+from .tiny import gaussian
 
 NETWORKS = [
     ("mlp8", "residual", {}),
@@ -35,18 +36,6 @@ small_networks = pytest.mark.parametrize(
     ("name", "path", "options"),
     [("mlp8", "residual", {}), ("resnet20", "plain", {}), ("mlp8", "pnnh", {"variant": "sum"})],
 )
-residual_networks = pytest.mark.parametrize("name", ["mlp8", "resnet20", "vit_micro"])
-
-
-class Muted(nn.Module):
-    """A branch that adds nothing."""
-
-    def __init__(self, branch: nn.Module) -> None:
-        super().__init__()
-        self.branch = branch
-
-    def forward(self, x, **options):
-        return 0 * self.branch(x, **options)
 
 
 def layer() -> ResidualLayer:
@@ -63,146 +52,6 @@ def state(network: nn.Module) -> list:
     gates = [vars(m.gate).copy() for m in network.modules() if isinstance(m, GatedBranch)]
     modules = [(type(m), m.training, len(m._forward_hooks), getattr(m, "inplace", None)) for m in network.modules()]
     return [gates, modules, [p.requires_grad for p in network.parameters()], [p.grad for p in network.parameters()]]
-
-
-def warmed_up(network: nn.Module, x: torch.Tensor) -> nn.Module:
-    """With running statistics that are not those of ``x``, in evaluation mode."""
-    with torch.no_grad():
-        for scale in (0.7, 1.5, 1.1):
-            network.train()(scale * x + 0.2)
-    return network.eval()
-
-
-def hooked(network: nn.Module, modules: list[nn.Module], x: torch.Tensor) -> tuple[list, list]:
-    """The first inputs and the outputs of modules of a network, in the order of its forward pass in training mode."""
-    inputs, outputs = [], []
-
-    def look(module, given, output):
-        inputs.append(given[0].clone())
-        outputs.append(output.clone())
-
-    for module in modules:
-        module.register_forward_hook(look)
-    with torch.no_grad():
-        network.train()(x)
-    return inputs, outputs
-
-
-def values(rows: list[dict], quantity: str) -> dict[tuple[int, int], float]:
-    return {(row["layer"], row["other"]): row["value"] for row in rows if row["quantity"] == quantity}
-
-
-def accuracy(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    with torch.no_grad():
-        return (network.eval()(x).argmax(1) == y).double().mean().item()
-
-
-@pytest.fixture
-def subject(make_network, make_batch):
-    """A network that has seen examples, with labels that are its own answers for about half of them."""
-
-    def make(name: str, path: str = "residual", size: int = 64, **options) -> Subject:
-        x, y = make_batch(name, size)
-        network = warmed_up(make_network(name, path, **options), x)
-        with torch.no_grad():
-            y = torch.where(torch.arange(size) % 2 == 0, network(x).argmax(1), y)
-        return Subject(network, x, y)
-
-    return make
-
-
-class TestBranchOutputs:
-    @pytest.mark.parametrize(("name", "last"), [("mlp8", "branch.relu"), ("resnet20", "branch.norm2")])
-    @pytest.mark.parametrize("path", ["residual", "plain"])
-    def test_are_those_of_the_branches(self, name, path, last, make_network, make_batch):
-        x = make_batch(name)[0]
-        network = make_network(name, path)
-        found = branch_outputs(network, x)
-        blocks = [m for m in network.modules() if hasattr(m, "branch")]
-        inputs, _ = hooked(copied := copy.deepcopy(network), [m for m in copied.modules() if hasattr(m, "branch")], x)
-        _, outputs = hooked(network, [block.get_submodule(last) for block in blocks], x)
-        assert len(found) == len(outputs) == (8 if name == "mlp8" else 9)
-        for branch, block, shortcut, output in zip(found, blocks, inputs, outputs, strict=True):
-            assert torch.equal(branch.output, output)
-            if path == "plain":
-                assert branch.share is None
-                continue
-            if getattr(block, "stride", 1) == 2:
-                shortcut = shortcut[:, :, ::2, ::2]
-            expected = output.flatten(1).norm(dim=1) / shortcut.flatten(1).norm(dim=1)
-            torch.testing.assert_close(branch.share, expected.double())
-
-    def test_are_those_of_a_transformers_attention_and_mlp(self, make_network, make_batch):
-        x = make_batch("vit_micro")[0]
-        network = make_network("vit_micro")
-        found = branch_outputs(network, x)
-        inputs, blocks = hooked(copied := copy.deepcopy(network), list(copied.blocks), x)
-        _, outputs = hooked(network, [part for block in network.blocks for part in (block.attn, block.mlp)], x)
-        assert len(found) == len(outputs) == 12
-        for branch, output in zip(found, outputs, strict=True):
-            torch.testing.assert_close(branch.output, output)
-        for i, (shortcut, end) in enumerate(zip(inputs, blocks, strict=True)):
-            middle = shortcut + outputs[2 * i]
-            torch.testing.assert_close(middle + outputs[2 * i + 1], end)
-            for branch, stream in zip(found[2 * i : 2 * i + 2], (shortcut, middle), strict=True):
-                expected = branch.output.flatten(1).norm(dim=1) / stream.flatten(1).norm(dim=1)
-                torch.testing.assert_close(branch.share, expected.double())
-
-    def test_are_those_of_the_plain_forms_of_timms_blocks(self, make_network, make_batch):
-        for name, ends in (("resnet18", ("bn2",)), ("vit_micro", ("attn", "mlp"))):
-            x = make_batch(name)[0]
-            network = make_network(name, "plain")
-            found = branch_outputs(network, x)
-            modules = [module for place, module in network.named_modules() if place.endswith(ends)]
-            _, outputs = hooked(network, modules, x)
-            # As many as in the residual form, whose sum a ResNet's last rectifier follows.
-            assert len(found) == len(outputs) == len(branch_outputs(make_network(name), x))
-            for branch, output in zip(found, outputs, strict=True):
-                assert torch.equal(branch.output, output)
-                assert branch.share is None
-            if name == "resnet18":
-                assert all((branch.output < 0).any() for branch in found)
-
-    @pytest.mark.parametrize(
-        ("name", "variant", "count"),
-        [
-            *[("mlp8", variant, 8) for variant in ("concat", "sum", "sum_outer")],
-            *[("resnet20", variant, 6 + 5 + 5) for variant in ("concat", "sum", "sum_outer")],
-            ("resnet18", "concat", 4 + 3 + 3 + 3),
-            *[("vit_micro", variant, 12) for variant in ("concat", "sum")],
-        ],
-    )
-    def test_are_those_of_pnnh_learners(self, name, variant, count, make_network, make_batch):
-        x = make_batch(name)[0]
-        network = make_network(name, "pnnh", variant=variant)
-        stacks = [m for m in network.modules() if isinstance(m, PnnhStack)]
-        with torch.no_grad():
-            for coder in (coder for stack in stacks for coders in stack.coders for coder in coders):
-                coder.skew.copy_(0.3 * gaussian(*coder.skew.shape) / len(coder.skew) ** 0.5)
-        found = branch_outputs(network, x)
-        inputs, outputs = hooked(network, [layer for stack in stacks for layer in stack.layers], x)
-        codes = []
-        for stack in stacks:
-            kinds = [coders() for coders in stack.coders]
-            codes += [kinds[i % len(kinds)][0].detach() for i in range(len(stack.layers))]
-        assert len(found) == len(outputs) == count
-        for branch, code, before, after in zip(found, codes, inputs, outputs, strict=True):
-            channels = 2 if before.dim() == 3 else 1
-            coded = torch.tensordot(before, code, ([channels], [1])).movedim(-1, channels)
-            if variant == "sum_outer":
-                torch.testing.assert_close((branch.output + coded).relu(), after, atol=1e-4, rtol=1e-4)
-                assert (branch.output < 0).any()
-            else:
-                _, learned = after.tensor_split([len(code) * (variant == "concat")], dim=channels)
-                added = coded if variant == "sum" else 0
-                torch.testing.assert_close(branch.output + added, learned, atol=1e-4, rtol=1e-4)
-            assert branch.share is None
-
-    def test_are_none_without_branches(self):
-        network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
-        x = gaussian(8, 2)
-        assert branch_outputs(network, x) == []
-        assert measure(Subject(network, x, torch.zeros(8, dtype=torch.long), network)) == []
 
 
 class TestMeasure:
@@ -223,7 +72,7 @@ class TestMeasure:
         for module, kept in zip((network, other), copies, strict=True):
             assert all(torch.equal(kept[key], value) for key, value in module.state_dict().items())
 
-    @residual_networks
+    @pytest.mark.parametrize("name", ["mlp8", "resnet20", "vit_micro"])
     def test_measures_the_whole_network_whatever_its_gates_are_set_to(self, name, subject):
         measured = subject(name, size=8)
         expected = measure(measured)
@@ -342,69 +191,3 @@ class TestMeasure:
         found = {row["quantity"] for row in rows}
         residual = {"branch_to_stream", "lesion", "lesion_last"} if path == "residual" else set()
         assert found == {"cka", "redundancy"} | residual
-
-
-class TestLesions:
-    @staticmethod
-    def without(network: nn.Module, units: list[int]) -> nn.Module:
-        """A copy in which those branches add nothing."""
-        network = copy.deepcopy(network)
-        if hasattr(network, "blocks"):
-            places = [(block, part) for block in network.blocks for part in ("attn", "mlp")]
-        else:
-            places = [(module, "branch") for module in network.modules() if hasattr(module, "branch")]
-        for owner, part in (places[i] for i in units):
-            setattr(owner, part, Muted(getattr(owner, part)))
-        return network
-
-    @residual_networks
-    def test_are_of_the_network_without_the_branch(self, name, subject):
-        measured = subject(name)
-        found = values(measure(measured), "lesion")
-        count = len(Units(copy.deepcopy(measured.network)))
-        expected = {
-            (i + 1, 0): accuracy(self.without(measured.network, [i]), measured.x, measured.y) for i in range(count)
-        }
-        assert found == expected
-        assert len(set(found.values())) > 2
-
-    @residual_networks
-    def test_of_the_last_units_are_of_the_network_without_those(self, name, subject):
-        measured = subject(name)
-        found = values(measure(measured), "lesion_last")
-        count = len(Units(copy.deepcopy(measured.network)))
-        assert len(found) == min(count + 1, 12)
-        for (k, other), value in found.items():
-            assert other == 0
-            cut = self.without(measured.network, list(range(count - k, count)))
-            assert value == accuracy(cut, measured.x, measured.y)
-        assert found[0, 0] == accuracy(measured.network, measured.x, measured.y)
-        assert found[0, 0] > 0.5 > found[count, 0]
-
-    @pytest.mark.parametrize(("name", "body"), [("mlp8", "2"), ("vit_micro", "blocks")])
-    def test_of_all_units_is_of_stem_and_head(self, name, body, subject):
-        measured = subject(name)
-        found = values(measure(measured), "lesion_last")
-        reference = copy.deepcopy(measured.network)
-        setattr(reference, body, nn.Sequential())
-        assert found[max(found)] == accuracy(reference, measured.x, measured.y)
-
-    def test_of_all_units_of_a_resnet_is_of_its_thinned_stem(self, subject):
-        measured = subject("resnet20")
-        stem, head = measured.network[0], measured.network[-1]
-        with torch.no_grad():
-            pooled = stem(measured.x)[:, :, ::4, ::4].mean((2, 3))
-            logits = F.pad(pooled, (0, 48)) @ head.weight.T + head.bias
-        expected = (logits.argmax(1) == measured.y).double().mean().item()
-        assert values(measure(measured), "lesion_last")[9, 0] == expected
-
-    def test_of_many_units_are_spread_evenly(self, subject):
-        found = [k for k, _ in values(measure(subject("mlp32", size=8)), "lesion_last")]
-        assert len(found) == 12
-        assert (found[0], found[-1]) == (0, 32)
-        assert set(np.diff(found)) <= {2, 3}
-
-    def test_are_in_evaluation_mode(self, subject):
-        measured = subject("resnet20")
-        one = Subject(measured.network, measured.x[:4], measured.y[:4])
-        assert values(measure(one), "lesion_last")[0, 0] == accuracy(measured.network, one.x, one.y)
