@@ -1,4 +1,4 @@
-"""Studies: every bad input is one line with the file, the key and what is valid; specs name what they say.
+"""Studies: every bad input is one line with the file, the key and what is valid; a study is its cells.
 
 What a sweep of learning rates adds to them is in test_sweep_spec.py.
 """
@@ -13,7 +13,6 @@ import yaml
 
 from rdp import places, study
 from rdp.errors import UserError
-from rdp.spec import Recipe, RunSpec
 from rdp.study import load
 from rdp.study_file import json_schema
 
@@ -268,75 +267,6 @@ class TestCells:
         together = load(write_study(study_content | {"seeds": seeds}))
         assert [spec.run for spec in plan.specs] == [spec.run for spec in together.specs]
 
-
-OTHER_RECIPE = {
-    "optimizer": "adamw",
-    "learning_rate": 0.03,
-    "momentum": 0.8,
-    "weight_decay": 0.0,
-    "schedule": "constant",
-    "warmup": 0.2,
-    "epochs": 3,
-    "budget": "flops",
-    "batch_size": 51,
-    "crop_padding": 1,
-    "flip": True,
-    "precision": "bfloat16",
-    "channels_last": True,
-    "norm_gain": 0.5,
-    "train_size": 100,
-    "validate_every": 2,
-    "accumulate": 5,
-    "ema": 0.9,
-    "label_smoothing": 0.1,
-    "mixup": 0.2,
-    "cutmix": 1.0,
-    "resized_crop": 0.08,
-    "randaugment": "rand-m9-mstd0.5",
-}
-OTHER_SPEC = {
-    "dataset": "digits",
-    "architecture": "mlp16",
-    "method": "residual_droppath",
-    "options": {"path": "residual", "rate": 0.3, "schedule": "linear"},
-    "threads": 2,
-    "processes": 2,
-    "seed": 1,
-    "tuning": {"learning_rates": [0.1], "seeds": [1000], "recipe": {"learning_rate": None}},
-    "sweep": True,
-}
-
-
-class TestRunSpec:
-    def test_no_field_is_missing_from_this_test(self):
-        assert OTHER_RECIPE.keys() == Recipe.model_fields.keys()
-        assert OTHER_SPEC.keys() == RunSpec.model_fields.keys() - {"recipe", "schema_version"}
-
-    @pytest.mark.parametrize("field", [*OTHER_SPEC, *(f"recipe.{field}" for field in OTHER_RECIPE)])
-    def test_its_digest_changes_with_each_field(self, field, make_spec):
-        spec = make_spec("droppath")
-        content = spec.model_dump()
-        other = OTHER_RECIPE[field.removeprefix("recipe.")] if "." in field else OTHER_SPEC[field]
-        altered = RunSpec(**changed(content, field, other))
-        assert altered.spec_digest != spec.spec_digest
-        assert altered.run != spec.run
-        assert (altered.cell == spec.cell) == (field == "seed")
-
-    def test_it_comes_back_from_json_with_its_digest(self, make_spec):
-        spec = make_spec("pnnh", learning_rate=0.1 + 0.2, weight_decay=1e-300)
-        again = RunSpec(**json.loads(json.dumps(spec.model_dump(mode="json"))))
-        assert again == spec
-        assert again.spec_digest == spec.spec_digest
-
-    def test_its_name_says_what_it_is(self, make_spec):
-        spec = make_spec("droppath", seed=3)
-        assert spec.cell.startswith("mlp8-spiral-droppath-")
-        assert spec.run == f"{spec.cell}/seed-0003"
-
-    def test_its_digest_is_pinned(self, make_spec):
-        # Stores are addressed by it: a change here orphans every record there is.
-        assert make_spec("droppath", seed=3).spec_digest[:16] == "7200fdba3a0818a6"
-
     def test_the_quick_study_is_read(self, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         plan = load("quick")
@@ -361,31 +291,6 @@ class TestSchema:
         content["methods"]["vanilla"] = {}
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content, json_schema())
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        *([command, name] for command in ("plan", "status") for name in ("quick", "rdp")),
-        ["schema"],
-        ["data", "list"],
-        *([*command, "--help"] for command in (["train"], ["tune"], ["bench"])),
-    ],
-    ids=" ".join,
-)
-def test_planning_and_help_do_not_import_torch(arguments, run_python, tmp_path):
-    done = run_python("-X", "importtime", "-m", "rdp.cli", *arguments, RDP_RESULTS=str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
-    assert "pydantic" in imported
-    assert not imported & {"torch", "torchvision", "timm", "sklearn", "pandas", "matplotlib"}
-    assert done.stdout
-
-
-def test_every_evaluation_of_the_snakefile_does_without_torch(run_python):
-    done = run_python("-c", "import sys, rdp.study, rdp.fingerprint, rdp.overview; print('torch' in sys.modules)")
-    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_studies_in_the_working_directory_come_first(study_content, tmp_path, monkeypatch):

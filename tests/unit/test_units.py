@@ -14,6 +14,8 @@ from rdp.models.gates import GatedBranch
 from rdp.models.mlp import ResidualLayer
 from rdp.models.units import Units
 
+from .tiny import gradients
+
 NAMES = ["mlp32", "resnet20"]
 DROPPED = {"mlp32": [0, 3, 4, 17, 31], "resnet20": [0, 3, 5, 8]}
 
@@ -80,14 +82,6 @@ def mask(units: int, chosen: list[int]) -> np.ndarray:
     found = np.zeros(units, dtype=bool)
     found[chosen] = True
     return found
-
-
-def gradients(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, dict]:
-    """Logits and the gradient of each parameter, by name; None where there is none."""
-    network.zero_grad(set_to_none=True)
-    logits = network(x)
-    F.cross_entropy(logits, y).backward()
-    return logits.detach(), {name: p.grad for name, p in network.named_parameters()}
 
 
 def parameters_of(units: Units, network: nn.Module, chosen: list[int]) -> set[str]:
