@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from rdp import digest
-from rdp.data import published, torchvision_images
+from rdp.data import prepared, published, torchvision_images
+from rdp.errors import UserError
 
 TRAIN, TEST, VALIDATION = 60, 20, 10
 MNISTS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
@@ -121,3 +122,11 @@ def pack(written: Written, archive: Path) -> None:
     """Write the archive that CIFAR's files are published in."""
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(written.files[0].parent, written.files[0].parent.name)
+
+
+def refused(results: Path, name: str = "spiral") -> str:
+    """The one line that loading is refused with."""
+    with pytest.raises(UserError) as error:
+        prepared.load(name, results)
+    assert "\n" not in str(error.value)
+    return str(error.value)

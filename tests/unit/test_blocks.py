@@ -13,16 +13,10 @@ from rdp.errors import UserError
 from rdp.methods import Iteration
 from rdp.models import blocks
 from rdp.models.units import Units
-from tests.unit.tiny import TIMM, TINY, Gain, UserBlock, gradients
+from tests.unit.tiny import TIMM, TINY, Gain, UserBlock, gradients, same
 
 every_model = pytest.mark.parametrize("name", TINY)
-
-
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    """What a test registers is forgotten after it."""
-    monkeypatch.setattr(blocks, "_registered", dict(blocks._registered))
-    rdp.register_block(UserBlock, "last")
+pytestmark = pytest.mark.usefixtures("user_block")
 
 
 def photograph(network: nn.Module) -> dict:
@@ -37,10 +31,6 @@ def photograph(network: nn.Module) -> dict:
 
 def tensors(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def owners(network: nn.Module, units: Units) -> dict[str, str | None]:

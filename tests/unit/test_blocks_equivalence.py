@@ -8,20 +8,13 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
-import rdp
 from rdp.methods import FULL, Iteration
-from rdp.models import blocks
 from rdp.models.units import Units
-from tests.unit.tiny import TIMM, TINY, UserBlock, gradients, set_factors
+from tests.unit.tiny import TIMM, TINY, gradients, set_factors
 
 EXACTLY = {"rtol": 0, "atol": 0}
 every_model = pytest.mark.parametrize("name", TINY)
-
-
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch):
-    monkeypatch.setattr(blocks, "_registered", dict(blocks._registered))
-    rdp.register_block(UserBlock, "last")
+pytestmark = pytest.mark.usefixtures("user_block")
 
 
 def masks(units: int) -> list[np.ndarray]:

@@ -18,6 +18,8 @@ from rdp.data.prepared import Prepared
 from rdp.errors import UserError
 from rdp.spec import Recipe
 
+from .sources import refused
+
 BUNDLED = ["digits", "spiral"]
 CPU = torch.device("cpu")
 
@@ -224,14 +226,6 @@ def spiral_files(tmp_path):
     """The spiral, prepared in a results directory of its own: (results, data file, manifest)."""
     manifest = prepared.prepare("spiral", tmp_path)
     return tmp_path, manifest.with_name("data.safetensors"), manifest
-
-
-def refused(results: Path, name: str = "spiral") -> str:
-    """The one line that loading is refused with."""
-    with pytest.raises(UserError) as error:
-        prepared.load(name, results)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 class TestPrepared:

@@ -15,19 +15,13 @@ from rdp.data.info import SPLITS
 from rdp.data.prepared import OFFLINE
 from rdp.errors import UserError
 
+from .sources import refused
+
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def rows(x: np.ndarray) -> list[bytes]:
     return [example.tobytes() for example in x]
-
-
-def refused(results: Path, name: str) -> str:
-    """The one line that loading is refused with."""
-    with pytest.raises(UserError) as error:
-        prepared.load(name, results)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.fixture(scope="module")

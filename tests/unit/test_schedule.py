@@ -12,13 +12,9 @@ import rdp
 from rdp.errors import UserError
 from rdp.methods import method_class
 from rdp.schedule import make_method
-from tests.unit.tiny import TINY, gradients
+from tests.unit.tiny import TINY, gradients, same
 
 VIT = TINY["vit"]
-
-
-def same(one: dict, other: dict) -> bool:
-    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def refuses(match: str):

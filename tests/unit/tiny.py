@@ -296,5 +296,10 @@ def gradients(network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> tuple[tor
     return logits.detach(), {name: p.grad for name, p in network.named_parameters()}
 
 
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether tensors by name are equal to the last bit, and in the same order."""
+    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
+
+
 def gaussian(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
