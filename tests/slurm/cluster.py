@@ -109,18 +109,9 @@ class Cluster:
         names = {"socket": "munge.socket", "key-file": "key", "pid-file": "munge.pid", "seed-file": "seed"}
         self._run("munged", "--foreground", *(f"--{option}={self.folder / name}" for option, name in names.items()))
         wait((self.folder / "munge.socket").exists, 60, "munged")
-        self.start_controller()
+        self._run("slurmctld", "-D", "-i")
         for node in DEVICES:
             self.start_node(node)
-
-    def start_controller(self) -> None:
-        """Start slurmctld, for the first time or again."""
-        self._run("slurmctld", "-D", "-i")
-
-    def stop_controller(self) -> None:
-        """End slurmctld, which saves its state; jobs go on, and nobody can ask for them."""
-        self.daemons["slurmctld"].terminate()
-        self.daemons["slurmctld"].wait()
 
     def start_node(self, node: str) -> None:
         """Start a node's slurmd, for the first time or again, and wait until the node takes jobs."""

@@ -52,11 +52,11 @@ def test_draws_depend_on_seed_step_and_part_and_on_nothing_else():
 
 
 def test_numpys_global_generator_is_left_as_it_was():
-    np.random.seed(5)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002 (the state under test)
     mix(0, mixup=0.4)
-    after = np.random.random()  # noqa: NPY002
-    np.random.seed(5)  # noqa: NPY002
-    assert after == np.random.random()  # noqa: NPY002
+    after = np.random.random()  # noqa: NPY002 (the state under test)
+    np.random.seed(5)  # noqa: NPY002 (the state under test)
+    assert after == np.random.random()  # noqa: NPY002 (the state under test)
 
 
 def test_a_run_with_it_learns_and_its_code_digest_says_so(make_spec, make_run):

@@ -173,7 +173,7 @@ class TestAugmentation:
             picture = folders.picture(number)
             ours = change(torch.from_numpy(np.array(picture)).permute(2, 0, 1), numbers)
             random.seed(int(numbers[-1] * 2**32))
-            np.random.seed(int(numbers[-1] * 2**32))  # noqa: NPY002
+            np.random.seed(int(numbers[-1] * 2**32))  # noqa: NPY002 (what timm draws from)
             np.testing.assert_array_equal(ours.permute(1, 2, 0).numpy(), np.array(theirs(picture)))
 
     def test_its_greatest_magnitudes_turn_an_image_black_in_place_of_failing(self):
