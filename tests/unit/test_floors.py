@@ -56,13 +56,15 @@ def _wrong(imports: dict[str, set[str]], floors: list[str]) -> list[str]:
         f"{module} uses {used}, which README names before it"
         for module, all_used in imports.items()
         for used in sorted(all_used - {"rdp"})
-        if place[_floor(used, floors)] < place[_floor(module, floors)]
+        if place.get(_floor(used, floors), len(floors)) < place.get(_floor(module, floors), -1)
     ]
 
 
 def test_every_module_is_named_once(imports, floors):
     assert len(set(floors)) == len(floors)
-    assert {_floor(module, floors) for module in imports} == set(floors)
+    found = {_floor(module, floors) for module in imports}
+    assert found - set(floors) == set(), "README.md, How it is built: not named there"
+    assert set(floors) - found == set(), "README.md, How it is built: no such module"
 
 
 def test_a_module_uses_only_what_is_named_after_it(imports, floors):
