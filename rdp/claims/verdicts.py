@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from rdp import settings
 from rdp.claims.cells import Pair, Pairs, asked
-from rdp.claims.metrics import Evidence, Records
+from rdp.claims.evidence import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.words import count, named
 from rdp.settings import Setting

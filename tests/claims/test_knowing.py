@@ -7,7 +7,7 @@ import pytest
 
 from rdp import study
 from rdp.claims import model, told
-from rdp.claims.metrics import Records
+from rdp.claims.evidence import Records
 from rdp.claims.verdicts import decide
 from rdp.errors import UserError
 from rdp.report import knowing

@@ -9,7 +9,7 @@ import pytest
 
 from rdp import adoptions, digest, fingerprint, measure, recorded, records, states, tables, tuning
 from rdp.claims import told
-from rdp.claims.metrics import Records
+from rdp.claims.evidence import Records
 from rdp.data import prepared
 from rdp.recorded import bundle, packing, unpacking
 from rdp.recorded.bundle import Bundle
