@@ -7,6 +7,7 @@ from rdp.claims.model import METRICS
 from rdp.report import efficiency
 
 DASH = "\u2013"  # what is not known
+PERCENT = 100.0  # of a share
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -45,7 +46,11 @@ def times(found: efficiency.Efficiency) -> str:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """What a claim says of a comparison's effect: ``above 5 points``."""
+    """What a claim says of a comparison's effect: ``above 5 points``.
+
+    The margin as the claim's file has it, for prose; `rdp.claims.words.bound` gives it the sign and digits of the
+    effects that it stands beside.
+    """
     scale, unit = (100, "%") if row["relative"] else (1, row["unit"])
     margin = f"{number(scale * row['margin'], '{:g}')} {unit}".strip()
     return f"within {margin} of 0" if row["direction"] == "within" else f"{row['direction']} {margin}"

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from rdp import measure
 from rdp.claims.metrics import closed_form
 from rdp.report import style
+from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.settings import Setting
 from rdp.tables import Tables
@@ -32,8 +33,8 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
                     continue
                 by = mine.groupby("layer")
                 line = by["positive"].agg(["mean", "min", "max", "count"]).assign(bound=by["bound"].mean())
-                common.line(axis, line, look, label, style.PERCENT)
-                axis.plot(line.index, line["bound"] * style.PERCENT, color=look.colour, linestyle=":", lw=1, alpha=0.7)
+                common.line(axis, line, look, label, PERCENT)
+                axis.plot(line.index, line["bound"] * PERCENT, color=look.colour, linestyle=":", lw=1, alpha=0.7)
                 key = setting.key | {"stage": stage, "method": label}
                 rows.append(line.reset_index().assign(inside_branch=where, **key))
             if stage == "initial":
@@ -57,6 +58,6 @@ def _closed_forms(axis: Axes, tables: Tables, setting: Setting) -> list[pd.DataF
         if (cell.architecture, cell.dataset) != (setting.architecture, setting.dataset) or not closed:
             continue
         by = pd.DataFrame({"layer": closed.keys(), "closed_form": closed.values()})
-        axis.scatter(by["layer"], by["closed_form"] * style.PERCENT, s=14, marker="x", color="black", lw=0.8, zorder=3)
+        axis.scatter(by["layer"], by["closed_form"] * PERCENT, s=14, marker="x", color="black", lw=0.8, zorder=3)
         rows.append(by.assign(**setting.key, stage="initial", method=cell.label))
     return rows
