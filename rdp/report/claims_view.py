@@ -46,9 +46,9 @@ def groups(content: dict[str, Any], drawn: dict[str, str], runs: Collection[str]
 
 
 def tally(content: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """How many claims have which verdict, by kind of datasets."""
+    """How many claims have each verdict, by kind of datasets."""
     found = {kind: [claim["verdicts"][kind]["verdict"] for claim in content["claims"]] for kind in KINDS}
-    return {kind: {word: here.count(word) for word in WORDS if word in here} for kind, here in found.items()}
+    return {kind: {word: here.count(word) for word in WORDS} for kind, here in found.items()}
 
 
 def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> dict[str, Any]:

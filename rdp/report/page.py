@@ -9,6 +9,7 @@ import pandas as pd
 
 from rdp import data, files, settings, tables
 from rdp.claims import told
+from rdp.claims.words import count
 from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
 from rdp.study import Plan
 
@@ -42,6 +43,7 @@ def render(
 ) -> str:
     """The page as text; ``recording`` says of recorded results where they came from."""
     environment = templating.html()
+    environment.filters |= {"number": forms.number, "count": count}
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
     environment.filters |= {"joules": knowing.joules, "hours": knowing.hours, "figures": knowing.figures}
     figures = _figures(plan, drawn)
