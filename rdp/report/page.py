@@ -65,6 +65,7 @@ def render(
         sentences=list(summary.sentences(cells, settings.baseline(plan))),
         cells=cells,
         comparisons=summary.comparisons(cells),
+        budgets=summary.BUDGETS,
         efficient=efficient,
         knowing=knowing.rows(claims),
         energies={kind: knowing.DEVICES[kind] for kind in knowing.told(claims)},
