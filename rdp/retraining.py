@@ -1,11 +1,9 @@
 """Train recorded runs again from their first step, and hold what comes out against their records."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from rdp import recorded, side_by_side
+from rdp import leaves, recorded, side_by_side
 from rdp.data import prepared
 from rdp.spec import RunSpec
 from rdp.store import RunRecord
@@ -60,41 +58,21 @@ def differences(first: RunRecord, second: RunRecord) -> list[str]:
     found = []
     if first.status != second.status:
         found.append(f"status: {first.status} and {second.status}")
-    found += _differences(first.numbers, second.numbers, "")
+    tensors, epoch = [], None
+    for at, one, other in leaves.differing(first.numbers, second.numbers):
+        match at:
+            case ("weights", name):
+                tensors.append(name)
+                continue
+            case ("history", place, name):
+                epoch = epoch or place
+                if place != epoch:  # what comes after the first epoch that differs follows from it
+                    continue
+                at = ("history", f"epoch {place}", name)
+        found.append(f"{leaves.words(at)}: {leaves.told(one)} and {leaves.told(other)}")
+    if tensors:  # one line for all: a first tensor that differs makes the others differ
+        every = {*first.numbers["weights"], *second.numbers["weights"]}
+        found.append(f"weights: {len(tensors)} of {len(every)} tensors, first {tensors[0]}")
     names = sorted({*first.files, *second.files})
     other = [name for name in names if first.files.get(name) != second.files.get(name)]
     return found + [f"{name}: other bytes" for name in other]
-
-
-def _differences(first: Any, second: Any, where: str) -> list[str]:
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        names = list(dict.fromkeys([*first, *second]))
-        parts = [_differences(first.get(name), second.get(name), _under(where, name)) for name in names]
-        if where == "weights":  # one line for all: a first tensor that differs makes the others differ
-            wrong = [name for name, part in zip(names, parts, strict=True) if part]
-            return [f"weights: {len(wrong)} of {len(names)} tensors, first {wrong[0]}"] if wrong else []
-        return [line for part in parts for line in part]
-    if isinstance(first, list) and isinstance(second, list):
-        if len(first) != len(second):
-            return [f"{where}: {len(first)} and {len(second)} entries"]
-        for place, (one, other) in enumerate(zip(first, second, strict=True), start=1):
-            if wrong := _differences(
-                one, other, f"{where}, epoch {place}" if where == "history" else f"{where} {place}"
-            ):
-                return wrong  # what comes after the first that differs follows from it
-        return []
-    return [] if _same(first, second) else [f"{where}: {_told(first)} and {_told(second)}"]
-
-
-def _under(where: str, name: str) -> str:
-    return f"{where}: {name}" if where else name
-
-
-def _same(first: Any, second: Any) -> bool:
-    if isinstance(first, float) and isinstance(second, float):
-        return first == second or (math.isnan(first) and math.isnan(second))
-    return type(first) is type(second) and first == second
-
-
-def _told(value: Any) -> str:
-    return repr(value) if isinstance(value, float) else str(value)

@@ -50,7 +50,7 @@ class Run:
 
     Args:
         spec: what to train.
-        data: its dataset.
+        dataset: its dataset.
         device: where.
         learning_rate: the rate that the spec's sweep chose; needed where the spec has one.
         world: the processes that train it together.
@@ -99,10 +99,10 @@ class Run:
         self.batches = importlib.import_module(data.loader(spec.dataset)).TrainingBatches(
             dataset, self.recipe, spec.seed, device
         )
-        self._mix, self._smoothing = None, self.recipe.label_smoothing
+        self._mix = None
         if self.recipe.mixes:
             mixing = importlib.import_module("rdp.mixing")
-            self._mix, self._smoothing = mixing.Mixing(self.recipe, dataset.info.classes, spec.seed), 0.0
+            self._mix = mixing.Mixing(self.recipe, dataset.info.classes, spec.seed)
         self.steps = self._count_steps()
         self.step = 0
         self.history: list[dict[str, Any]] = []
@@ -172,9 +172,8 @@ class Run:
         with nullcontext() if last else self.world.alone(self._forward):
             with self._precision():
                 logits = self._forward(x)
-                loss = F.cross_entropy(
-                    logits, target, label_smoothing=0.0 if self._mix else self.recipe.label_smoothing
-                )
+                smoothing = 0.0 if self._mix else self.recipe.label_smoothing  # mixed targets hold theirs
+                loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
             (loss if len(self._parts) == 1 else loss / len(self._parts)).backward()
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 

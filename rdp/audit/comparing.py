@@ -2,16 +2,15 @@
 
 import difflib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+
+from rdp import leaves
 
 COLLECTOR = "collector"  # the column of the tables of runs that tells by which version of this package they are
 _MOST = 5  # differences of one file that are told one by one
-_TRUTHS = (bool, np.bool_)
 _CONTEXT = 40  # signs on either side of what differs in a line
 
 
@@ -27,7 +26,7 @@ def compare(there: Path, again: Path) -> list[str]:
         if kind == ".csv":
             found = _tables(*map(_read_csv, both))
         elif kind == ".json":
-            found = _values(*(json.loads(path.read_text(encoding="utf-8")) for path in both), "")
+            found = _values(*(json.loads(path.read_text(encoding="utf-8")) for path in both))
             found = [line for line in found if not line.startswith("seal: ")] or ["its seal is another"]
         elif kind in {".pdf", ".png"}:
             found = ["not what is made of the same numbers"]
@@ -45,7 +44,7 @@ def compare_tables(there: pd.DataFrame, again: pd.DataFrame) -> list[str]:
 
 def values(there: Any, again: Any) -> list[str]:
     """The values in which two contents of a JSON file differ."""
-    return _most(_values(there, again, ""))
+    return _most(_values(there, again))
 
 
 def _most(found: list[str]) -> list[str]:
@@ -66,32 +65,24 @@ def _tables(there: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     for column in there:
         first, second = there[column].tolist(), again[column].tolist()
         for place, (one, other) in enumerate(zip(first, second, strict=True)):
-            if not same(one, other):
+            if not leaves.same(one, other):
                 row = f"{there['run'].iloc[place]}" if "run" in there else f"row {place + 1}"
-                found.append(f"{row}, {column}: {_told(one)}; the records give {_told(other)}")
+                found.append(f"{row}, {column}: {_apart(one, other)}")
     return found
 
 
-def _values(there: Any, again: Any, where: str) -> list[str]:
+def _values(there: Any, again: Any) -> list[str]:
     """The leaves in which two JSON values differ. Claims, which are a list, are called by their names."""
-    if isinstance(there, dict) and isinstance(again, dict):
-        names = list(dict.fromkeys([*there, *again]))
-        return [line for n in names for line in _values(there.get(n), again.get(n), f"{where}, {n}" if where else n)]
-    if isinstance(there, list) and isinstance(again, list) and len(there) == len(again):
-        return [
-            line
-            for place, (one, other) in enumerate(zip(there, again, strict=True), start=1)
-            for line in _values(one, other, _entry(where, one, place))
-        ]
-    if isinstance(there, list) and isinstance(again, list):
-        return [f"{where}: {len(there)} entries; the records give {len(again)}"]
-    return [] if same(there, again) else [f"{where}: {_told(there)}; the records give {_told(again)}"]
+    found = []
+    for at, one, other in leaves.differing(there, again):
+        if at[:1] == ("claims",) and len(at) > 1 and isinstance(claim := there["claims"][at[1] - 1], dict):
+            at = (str(claim.get("name")), *at[2:])
+        found.append(f"{leaves.words(at)}: {_apart(one, other)}")
+    return found
 
 
-def _entry(where: str, value: Any, place: int) -> str:
-    if where == "claims" and isinstance(value, dict):
-        return str(value.get("name"))
-    return f"{where} {place}"
+def _apart(one: Any, other: Any) -> str:
+    return f"{leaves.told(one)}; the records give {leaves.told(other)}"
 
 
 def _texts(there: str, again: str) -> list[str]:
@@ -106,23 +97,3 @@ def _line(there: list[str], again: list[str], number: int) -> str:
     start = next((i for i, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
     here = slice(max(0, start - _CONTEXT), start + _CONTEXT)
     return f"line {number}: …{one[here].strip()}…; the records give …{other[here].strip()}…"
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal to the last bit; what is missing is equal to what is missing.
-
-    What is no single value, as a list in a cell of a table, is equal to nothing.
-    """
-    if _missing(one) or _missing(other):
-        return _missing(one) and _missing(other)
-    alike = isinstance(one, _TRUTHS) == isinstance(other, _TRUTHS)  # true is not 1
-    return np.ndim(one) == np.ndim(other) == 0 and alike and bool(one == other)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _told(value: Any) -> str:
-    text = repr(value) if isinstance(value, float) else str(value)
-    return text if len(text) <= 2 * _CONTEXT else f"{text[: 2 * _CONTEXT]}…"

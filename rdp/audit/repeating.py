@@ -9,8 +9,7 @@ from pathlib import Path
 
 from scipy import stats
 
-from rdp import data, digest, fingerprint, measure, probes, recorded, retraining, runner
-from rdp.audit.comparing import same
+from rdp import data, digest, fingerprint, leaves, measure, probes, recorded, retraining, runner
 from rdp.audit.findings import Check
 from rdp.audit.runs import Read
 from rdp.claims.words import count
@@ -176,7 +175,7 @@ def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell
             (place, column)
             for place, (one, other) in enumerate(zip(told, found, strict=True), start=1)
             for column in probes.probe(name).COLUMNS
-            if not same(one[column], other[column])
+            if not leaves.same(one[column], other[column])
         ]
         if wrong:
             place, column = wrong[0]

@@ -29,7 +29,7 @@ def audit_study(
     from rdp.audit import audit, page
 
     found = audit(planned, results, now=time.time(), retrain=retrain, sample=sample, cores=cores, say=tell)
-    shown = Table("check", "looked at", "found", title=f"{name}: audit", title_justify="left")
+    shown = Table("check", "looked at", "found", title=f"{planned.name}: audit", title_justify="left")
     for check in found.checks:
         shown.add_row(check.name, f"{check.looked_at:,}", str(len(check.findings) or "nothing"))
     show(shown)

@@ -36,7 +36,7 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     if not from_tables:
         records.write(planned, results)
     content = told.write(tables.load(planned, results))
-    shown = Table("claim", "says", "of", *told.KINDS, title=f"{name}: verdicts", title_justify="left")
+    shown = Table("claim", "says", "of", *told.KINDS, title=f"{planned.name}: verdicts", title_justify="left")
     for row in told.rows(content):
         shown.add_row(*row)
     show(shown)

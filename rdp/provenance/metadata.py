@@ -78,8 +78,8 @@ def describe(
         name: [entities.context(crate, f"#value-{name}", "PropertyValue", name=name, value=value)]
         for name, value in asked.items()
     }
-    study, claims = files[f"{products.STUDY}/{found.plan.name}.yaml"], files[products.CLAIMS]
-    inputs = {**values, "study-file": [study], "claims-file": [claims], "data": by_kind["data"]}
+    study, claims = files[f"{products.STUDY}/{found.plan.name}.yaml"], [files[path] for path in products.claims()]
+    inputs = {**values, "study-file": [study], "claims-file": claims, "data": by_kind["data"]}
     outputs = {kind: by_kind[kind] for kind in OUTPUTS if kind in by_kind}
     workflow = _workflow(crate, folder, citation, licence)
     workflow["softwareRequirements"] = entities.single([files[LOCK], *entities.software(crate, runs)])

@@ -33,7 +33,7 @@ TABLES = {
     "history": "Losses and accuracies, a row a run and epoch",
     "sweep": "The runs of sweeps of learning rates, a row each",
 }
-STUDY, CLAIMS = "config/studies", "config/claims.yaml"
+STUDY = "config/studies"
 
 
 def products(plan: Plan) -> dict[str, tuple[str, str]]:
@@ -69,12 +69,18 @@ def sources(plan: Plan) -> dict[str, Path]:
         raise UserError(f"{workflow}: no such folder; the workflow is in a checkout of the project")
     found = {"Snakefile": places.ROOT / "Snakefile"}
     found |= {f"workflow/rules/{path.name}": path for path in sorted(workflow.glob("*.smk"))}
-    found |= {f"{STUDY}/{plan.name}.yaml": plan.file, CLAIMS: places.claims()}
+    found |= {f"{STUDY}/{plan.name}.yaml": plan.file} | claims()
     declared = places.declarations()
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         if data.source(name) is image_folders and name in declared:
             found[f"config/datasets/{name}.yaml"] = declared[name]
     return found | {name: places.ROOT / name for name in (LOCK, "LICENSE", "CITATION.cff")}
+
+
+def claims() -> dict[str, Path]:
+    """The files of claims, by their paths in a research object."""
+    found = {"config/claims.yaml": places.claims()}
+    return found | {f"config/claims/{name}.yaml": path for name, path in sorted(places.more_claims().items())}
 
 
 def encoding(path: str) -> str:

@@ -56,7 +56,7 @@ def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case
     found = case.findings(until="measuring again", retrain=100, sample="all")
     assert found == {
         "training again": [
-            f"{run}: recorded and trained again, it differs: history, epoch 1: validation_accuracy: 0.875 and {was!r}"
+            f"{run}: recorded and trained again, it differs: history, epoch 1, validation_accuracy: 0.875 and {was!r}"
         ]
     }
 

@@ -98,6 +98,17 @@ def test_the_run_of_the_workflow_made_the_results_from_the_data(packed: Path, pl
     assert f"snakemake=={language['version']} " in (packed / "envs/requirements.lock").read_text()
 
 
+def test_claims_of_ones_own_are_packed_too(plan: Plan, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(results.parent)
+    mine = Path("config/claims/mine.yaml")
+    mine.parent.mkdir(parents=True)
+    shutil.copyfile(places.ROOT / "docs/examples/claims.yaml", mine)
+    packed = crate.write(plan, results).parent
+    assert (packed / mine).read_bytes() == mine.read_bytes()
+    used = references(entities(packed)["#run"]["object"])
+    assert {"config/claims.yaml", str(mine)} <= set(used)
+
+
 def test_weights_are_named_and_not_there(packed: Path, plan: Plan) -> None:
     table = pd.read_csv(packed / crate.WEIGHTS)
     store = Store(plan.file.parent)
