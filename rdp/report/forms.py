@@ -32,6 +32,11 @@ def number(value: float | None, form: str) -> str:
     return DASH if value is None or value != value else form.format(value).replace("-", "\u2212")
 
 
+def rounded(value: float) -> str:
+    """A number to three figures: ``0.0123``, ``1.25``, ``1,234``."""
+    return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.10g}"
+
+
 def interval(estimate: dict[str, float | None], form: str) -> str:
     """``0.93 [0.90, 0.95]``, of a mean and its interval in claims.json."""
     mean, low, high = (number(estimate[name], form) for name in ("mean", "low", "high"))

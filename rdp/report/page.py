@@ -43,9 +43,9 @@ def render(
 ) -> str:
     """The page as text; ``recording`` says of recorded results where they came from."""
     environment = templating.html()
-    environment.filters |= {"number": forms.number, "count": count}
+    environment.filters |= {"number": forms.number, "rounded": forms.rounded, "count": count}
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
-    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours, "figures": knowing.figures}
+    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
@@ -68,7 +68,7 @@ def render(
         budgets=summary.BUDGETS,
         efficient=efficient,
         knowing=knowing.rows(claims),
-        energies={kind: knowing.DEVICES[kind] for kind in knowing.told(claims)},
+        energies=knowing.energies(claims),
         figures=figures,
         recording=recording,
         unfinished=facts.unfinished(plan, table),

@@ -57,7 +57,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "level": f"{decided['level']:g}",
         "claims": claims,
         "knowing": knowing.rows(decided),
-        "energies": {kind: knowing.DEVICES[kind] for kind in knowing.told(decided)},
+        "energies": knowing.energies(decided),
         "tally": claims_view.tally(decided),
         "effects": [
             {"word": word, "kind": kind, "effects": found}
