@@ -1,4 +1,4 @@
-"""Accuracy: by method, against vanilla, by depth, and over training."""
+"""Accuracy: by method, against the baseline, by depth, and over training."""
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from rdp.report.summary import by_seed
 from rdp.stats import mean_interval, paired_difference
 from rdp.tables import Tables
 
-_NEAR = 5.0  # points to vanilla that an axis shows in any case
+_NEAR = 5.0  # points to the baseline that an axis shows in any case
 
 
 def accuracy(tables: Tables) -> common.Drawing:

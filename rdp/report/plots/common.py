@@ -15,6 +15,7 @@ from rdp.report import style
 from rdp.report.forms import PERCENT
 from rdp.stats import Estimate
 
+STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a probe, with words for them
 _LONG = 12  # entries that a legend above the panels may have
 _COLUMN = 2.6  # inches, of a legend beside them
 _ENTRY = 1.9  # inches, of an entry in a legend above them

@@ -13,7 +13,6 @@ from rdp.settings import Setting
 from rdp.tables import Tables
 
 _BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
-_STAGES = (("initial", "at initialisation"), ("trained", "trained"))
 
 
 def redundancy(tables: Tables) -> common.Drawing:
@@ -112,7 +111,7 @@ def branch_to_stream(tables: Tables) -> common.Drawing:
     return _by_layer(
         tables,
         table,
-        tuple((stage, f"unit, {words}") for stage, words in _STAGES),
+        tuple((stage, f"unit, {words}") for stage, words in common.STAGES),
         "‖branch‖ / ‖stream‖",
         "Mean over examples. Lines: mean over seeds. Bands: lowest to highest seed.",
     )
@@ -156,7 +155,7 @@ def activation_maps(tables: Tables, label: str) -> common.Drawing:
     panels = [(setting, rows) for setting, rows in tables.panels(mine) if len(rows)][:1]
     figure, axes = plt.subplots(1, 2, figsize=(15, 8.2))
     note = "no network of this method has been trained on points of the plane yet"
-    for axis, (stage, words) in zip(axes, _STAGES, strict=True):
+    for axis, (stage, words) in zip(axes, common.STAGES, strict=True):
         axis.grid(False)
         for setting, rows in panels:
             here = rows[rows["stage"] == stage]

@@ -23,7 +23,7 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []
     for pair, (setting, layers) in zip(axes, panels, strict=True):
-        for axis, stage in zip(pair, ("initial", "trained"), strict=True):
+        for axis, (stage, words) in zip(pair, common.STAGES, strict=True):
             here = layers[layers["stage"] == stage]
             # The rectifier inside a branch and the one that closes its block are two stories: a line each.
             inside = here["name"].astype(str).str.contains("branch")
@@ -39,7 +39,7 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
                 rows.append(line.reset_index().assign(inside_branch=where, **key))
             if stage == "initial":
                 rows += _closed_forms(axis, tables, setting)
-            axis.set_title(f"{setting.title}, {'at initialisation' if stage == 'initial' else 'trained'}")
+            axis.set_title(f"{setting.title}, {words}")
             axis.set_ylabel("pre-activations above 0 (%)")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         pair[1].set_xlabel("rectifier, from the input on")
