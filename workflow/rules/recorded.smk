@@ -21,6 +21,6 @@ rule unpack_recorded:
         mem_mb=2000,
         runtime=30,
     params:
-        code=code_of("rdp.recorded.unpacking"),
+        code=code_of("rdp.bundles.unpacking"),
     shell:
         'rdp unpack "$RDP_STUDY" --to "$RDP_RESULTS" > {log:q} 2>&1'
