@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rdp import digest, files, migrations, record_shape
 from rdp.errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 SCHEMA = 1
 Status = Literal["completed", "diverged", "failed"]
+PREDICTIONS, WEIGHTS = "predictions.safetensors", "weights.safetensors"  # the files beside a record
 _UNDER = ("spec", "identity", "status", "numbers", "files", "schema")  # the digest of a record
 
 
@@ -88,3 +92,11 @@ def read(path: Path) -> RunRecord:
     if wrong:
         raise UserError(f"{path}: damaged: {wrong}")
     return record
+
+
+def accuracy_fits(record: RunRecord, predictions: "np.ndarray", labels: "np.ndarray") -> bool:
+    """Whether predictions and labels, shapes (m,), give the accuracy that a record states, to the example."""
+    if predictions.shape != labels.shape:
+        return False
+    right = float((predictions == labels).mean())
+    return abs(right - record.numbers["test_accuracy"]) * len(labels) < 0.51  # accuracies may be rounded

@@ -14,6 +14,7 @@ from rdp.data import prepared
 from rdp.errors import Terminated, UserError
 from rdp.lock import lock
 from rdp.progress import Reporter, RunProgress
+from rdp.run_record import PREDICTIONS, WEIGHTS
 from rdp.spec import RunSpec
 from rdp.stopping import terminable
 from rdp.store import RunRecord, Store, timestamp
@@ -209,9 +210,9 @@ class _Attempt:
             run.batches.close()
         if numbers["diverged_step"] is None:
             if weights and self.world.leads:
-                with files.whole(self.folder / "predictions.safetensors") as part:
+                with files.whole(self.folder / PREDICTIONS) as part:
                     save_arrays(predictions, part)
-                with files.whole(self.folder / "weights.safetensors") as part:
+                with files.whole(self.folder / WEIGHTS) as part:
                     save_tensors(weights, part)
             status, reason = "completed", None
         else:

@@ -1,4 +1,4 @@
-"""Untrained layers in closed form: moments of pre-activations, surviving neurons, and how alike inputs become.
+"""Untrained layers in closed form: moments of pre-activations, and surviving neurons.
 
 The subject of arXiv 2402.08645, of which only second-hand accounts were at hand (`readings`). So nothing here is
 quoted: each docstring derives its formula and says what is approximated.
@@ -18,7 +18,7 @@ Where there is a norm, norm(W x) stands for W x.
 import math
 from typing import Literal, NamedTuple, get_args
 
-from scipy.special import ndtr, owens_t
+from scipy.special import ndtr
 
 from rdp.errors import choices
 
@@ -55,20 +55,6 @@ class Layer(NamedTuple):
     bound: float
     output_mean: float
     output_second: float
-
-
-class Alike(NamedTuple):
-    """How alike two inputs are after a layer.
-
-    Attributes:
-        layer: its number, from 1.
-        cosine: x . x' / (|x| |x'|), about 0.
-        correlation: Pearson's, over units, so about the mean over units.
-    """
-
-    layer: int
-    cosine: float
-    correlation: float
 
 
 class Readings(NamedTuple):
@@ -114,7 +100,8 @@ def pre_activation(path: PathName, mean: float, second: float, norm_gain: float 
 def readings(path: Literal["plain", "residual"], mean: float, second: float) -> Readings:
     """The variance of pre-activations without a norm, beside 2 sigma^2 (plain) or 3 sigma^2 (residual).
 
-    So much the paper is said to state; whether sigma^2 is Var x or E[x^2] is not. Let r = mu^2 / q: 0 for an input of
+    So much the paper is said to state; whether sigma^2 is Var x or E[x^2] is not. The report's table of what was chosen
+    (report/choices.yaml) refers to this. Let r = mu^2 / q: 0 for an input of
     mean 0, 1 / pi for one that a rectifier made of a Gaussian of mean 0. The exact variance, over that of a reading, is
 
     ========  =======================  ===========  ================  ===========
@@ -188,7 +175,7 @@ def by_depth(path: PathName, depth: int, mean: float, second: float, norm_gain: 
       rectified Gaussian of variance 1, and without a norm: survival is at most 1.8 % too high (1.4 % in the limit of
       depth) and the bound at most 5.3 %; the second moment is 3 % too low after the first rectified input and falls
       behind by 1 % with every further layer. With a norm of gain 0.3 to 1, in 8 layers: survival is at most 0.055 too
-      high and the variance too low by up to a third. See `survival_behind_stem` for an exact value.
+      high and the variance too low by up to a third.
 
     Args:
         depth: number of layers.
@@ -211,111 +198,6 @@ def by_depth(path: PathName, depth: int, mean: float, second: float, norm_gain: 
         shares = survival(z.mean, z.variance), cantelli(z.mean, z.variance)
         layers.append(Layer(number, z.mean, z.variance, *shares, *now))
     return layers
-
-
-def survival_behind_stem(layer: int) -> float:
-    """P(z > 0) in ``residual`` with norms, at a layer from 1, behind a stem phi(norm(W x)) of the same gain.
-
-    In the limit of infinite width a unit follows x <- phi(x + g) from 0, the stem being the first of n = layer + 1
-    steps, with independent Gaussian g of equal variance. Unrolled, x is the largest of 0, g_n, g_n + g_(n-1), and so
-    on. None of the n sums of a symmetric, continuous random walk is above 0 with probability C(2n, n) / 4^n, whatever
-    the distribution (Sparre Andersen, 1954). Survival is the rest, about 1 - 1 / sqrt(pi n): nearly all in the end.
-    """
-    steps = layer + 1
-    return 1 - math.comb(2 * steps, steps) / float(4**steps)
-
-
-def rectified_product(mean: float, variance: float, correlation: float) -> float:
-    """E[phi(u) phi(v)] of jointly Gaussian u and v of equal moments. Exact.
-
-    Let the variance be 1, the mean a and the correlation c = cos t; p and P are the standard normal density and
-    distribution. By Price's theorem the derivative by c is P(u > 0, v > 0) = P(a) - 2 T(a, tan(t / 2)), T being Owen's
-    function. That is the derivative of
-
-        (a^2 + c) P(u > 0, v > 0) + 2 a p(a) P(a tan(t / 2)) + sin(t) exp(-a^2 / (1 + c)) / (2 pi),
-
-    which at c = 1 is E[phi(u)^2] by `rectified_gaussian`.
-
-    Raises:
-        ValueError: a correlation beyond -1 or 1.
-    """
-    if variance == 0:
-        return max(mean, 0.0) ** 2
-    a, angle = mean / math.sqrt(variance), math.acos(correlation)
-    tangent = math.tan(angle / 2)
-    both = ndtr(a) - 2 * owens_t(a, tangent)
-    corner = math.sin(angle) * math.exp(-((a / math.cos(angle / 2)) ** 2) / 2) / (2 * math.pi)
-    return float(variance * ((a**2 + correlation) * both + 2 * a * _density(a) * ndtr(a * tangent) + corner))
-
-
-def rectified_correlation(correlation: float) -> float:
-    """E[phi(u) phi(v)] / E[phi(u)^2] of jointly Gaussian u and v of mean 0 and equal variance. Exact.
-
-    `rectified_product` over half the variance: with c = cos t, (sin t + (pi - t) c) / pi, the arc-cosine kernel of
-    order 1 (Cho and Saul, 2009). For two inputs, (W x)_i and (W x')_i correlate over draws of W as
-    x . x' / (|x| |x'|). So a plain layer takes the cosine of its inputs to this cosine of its outputs, both about 0. It
-    is 1 at 1, and above c elsewhere.
-
-    Raises:
-        ValueError: a correlation beyond -1 or 1.
-    """
-    angle = math.acos(correlation)
-    return min((math.sin(angle) + (math.pi - angle) * correlation) / math.pi, 1.0)
-
-
-def alike_by_depth(path: PathName, depth: int, cosine: float, mean: float = 0.0, second: float = 1.0) -> list[Alike]:
-    """How alike two inputs of equal moments are after each layer of an untrained stack without norms.
-
-    With c the cosine and k(c) = `rectified_correlation`, the mean over units of x x' is q c. Through a layer,
-
-    * ``plain``: c <- k(c). It goes to 1 as 1 - 9 pi^2 / (2 layer^2), for 1 - k(c) = e - sqrt(8) e^1.5 / (3 pi) + ... at
-      e = 1 - c. The start does not enter: which inputs were more alike than others is forgotten.
-    * ``concat``: c <- (c_0 + k(c)) / 2, the second moments of both halves being equal, and their cosines taken as
-      equal at the start. It rises to the solution of 2 c - k(c) = c_0, below 1 for any c_0 below 1.
-    * ``sum``: q c <- q c + 2 mu E[r] + q k(c), with q and r as in `by_depth`. It goes to 1.
-    * ``residual``: W multiplies x and x' alike, so E[z z'] = 3 q c and phi alone changes the cosine. The pair (z, z')
-      is taken as Gaussian, of correlation (3 q c - mu^2) / (3 q - mu^2), for `rectified_product`. It goes to 1; the
-      first layer is, at mean 0, that of plain.
-
-    In sum and residual 1 - c falls by a factor that goes to a constant below 1, the faster growth of the mean being
-    common to all inputs. That is sooner than in plain, yet ratios of 1 - c between pairs of inputs last.
-
-    Pearson's correlation is (q c - mu^2) / (q - mu^2), as `rdp.probes.dissipating_inputs` measures it. Approximated as
-    in `by_depth`; in residual the cosine is at most 0.045 too high, and the correlation 0.065.
-
-    Args:
-        depth: number of layers.
-        cosine: of what the first layer reads.
-        mean, second: moments of it.
-
-    Raises:
-        ValueError: see `pre_activation`, or a cosine that no inputs of these moments have.
-    """
-    start, now = cosine, Moments(mean, second)
-    if second <= 0 or abs(cosine * second - mean**2) > now.variance * (1 + 1e-9):
-        raise ValueError(f"no inputs of mean {mean:g} and second moment {second:g} have a cosine of {cosine:g}")
-    found = []
-    for layer in by_depth(path, depth, mean, second):
-        after = Moments(layer.output_mean, layer.output_second)
-        if path == "residual":
-            correlation = (3 * now.second * cosine - layer.mean**2) / layer.variance
-            cosine = rectified_product(layer.mean, layer.variance, _within_1(correlation)) / after.second
-        else:
-            new = rectified_correlation(cosine)
-            if path == "concat":
-                new = (start + new) / 2
-            elif path == "sum":
-                common = 2 * now.mean * (after.mean - now.mean)
-                new = (now.second * (cosine + new) + common) / after.second
-            cosine = new
-        cosine, now = _within_1(cosine), after
-        found.append(Alike(layer.layer, cosine, (now.second * cosine - now.mean**2) / now.variance))
-    return found
-
-
-def _within_1(value: float) -> float:
-    """The value without the rounding error that takes a cosine beyond -1 or 1."""
-    return min(max(value, -1.0), 1.0)
 
 
 def _density(x: float) -> float:

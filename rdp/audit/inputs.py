@@ -6,10 +6,10 @@ import numpy as np
 
 from rdp import data, measure, places, recorded, sealed
 from rdp.audit.findings import Check
+from rdp.bundles import bundle
 from rdp.claims.words import count
 from rdp.data import catalogue, prepared
 from rdp.errors import UserError
-from rdp.recorded import bundle
 from rdp.study import Plan
 
 

@@ -27,4 +27,5 @@ def read(study: str, results: Path) -> dict[str, Any]:
 def render(audit: Audit) -> str:
     """The page as text."""
     style = templating.text("style.css")
-    return templating.html().get_template("audit.html.j2").render(audit=audit, about=audit.about, style=style)
+    template = templating.html().get_template("audit.html.j2")
+    return template.render(audit=audit, about=audit.about, style=style, policy=templating.policy(style))

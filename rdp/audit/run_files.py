@@ -7,11 +7,10 @@ import numpy as np
 
 from rdp import digest, receipts
 from rdp.audit.findings import Check
-from rdp.recorded.packing import PREDICTIONS, accuracy_fits
+from rdp.run_record import PREDICTIONS, WEIGHTS, accuracy_fits
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 
-WEIGHTS = "weights.safetensors"
 _NEEDED = ("learning_rate", "test_accuracy", "history", "weights")  # numbers that others are held against
 
 

@@ -178,18 +178,17 @@ class Claims(Strict):
 
     def digest(self, name: str) -> str:
         """SHA-256 of all that was fixed of a claim: its content with defaults, what its metrics are, and which datasets
-        may confirm it."""
+        may confirm it.
+
+        Not by `rdp.digest.of`, whose JSON has other spaces and escapes: results and bundles hold digests of this form.
+        """
         claim = self.claims[name]
         metrics = {part.metric: vars(part.kind) for part in (*claim.parts, *claim.beside)}
         told = claim.model_dump(mode="json")
         for part in (*told["parts"], *told["beside"]):
             if not part["condition"]:
                 del part["condition"]  # which came later: texts that do not have it keep their digests
-        content = {
-            "claim": told,
-            "metrics": metrics,
-            "confirmatory": sorted(self.confirmatory),
-        }
+        content = {"claim": told, "metrics": metrics, "confirmatory": sorted(self.confirmatory)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def kind(self, dataset: str) -> str:

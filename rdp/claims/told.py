@@ -6,8 +6,8 @@ from typing import Any
 
 from rdp import sealed
 from rdp.claims import ledger, model, words
+from rdp.claims.evidence import Records
 from rdp.claims.knowing import Knowing
-from rdp.claims.metrics import Records
 from rdp.claims.model import KINDS, Claims, Part
 from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, decide
 from rdp.claims.words import count

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from rdp import settings
 from rdp.claims.cells import Pair, Pairs, asked
-from rdp.claims.metrics import Evidence, Records
+from rdp.claims.evidence import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.words import count, named
 from rdp.settings import Setting
@@ -110,8 +110,8 @@ def _compare(
     # What is counted is tested by nothing, and so not corrected for.
     for i, comparison in enumerate(found):
         if comparison.part.kind.exact and not comparison.reason:
-            p, contrary = (of(comparison.part, comparison.evidence.effect) for of in (_p, _contrary_p))
-            found[i] = _tested(comparison, p, contrary, p, contrary)
+            counted = [of(comparison.part, comparison.evidence.effect) for of in (_p, _contrary_p)]
+            found[i] = _tested(comparison, *counted, *counted)
     return tuple(found)
 
 

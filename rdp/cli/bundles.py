@@ -19,7 +19,7 @@ def record(
     """Pack a study's results into a bundle small enough to be committed, from which its report is made again."""
     planned = study.load(name)
     folder = places.named(to) if to else Path("results") / "recorded" / planned.name
-    from rdp.recorded import bundle, packing
+    from rdp.bundles import bundle, packing
 
     made = packing.write(planned, places.results(), folder)
     print(f"{made.folder}: {len(made.files) + 1} files, {words.size(bundle.size(made))}")
@@ -33,7 +33,7 @@ def unpack(
     ] = None,
 ) -> None:
     """Verify a study's recorded bundle, and unpack it into a results directory of its own."""
-    from rdp.recorded import bundle, unpacking
+    from rdp.bundles import bundle, unpacking
 
     found = bundle.find(name)
     planned = bundle.plan(found, name)

@@ -88,13 +88,15 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
     report/index.html, paper.pdf and checklist.html.
     """
     planned, results = study.load(name), places.results()
-    # Drawing libraries take seconds, and write to the user's cache: not before the study is known to be good.
+    # These take seconds, and drawing libraries write to the user's cache: not before the study is known to be good.
     from rdp import measure, records, tables
     from rdp.claims import told
     from rdp.provenance import checklist
-    from rdp.report import contents, figures, page, paper
+    from rdp.report import contents, page, paper
 
     if not from_tables:
+        from rdp.report import figures
+
         records.write(planned, results)
         measurable = not recorded.holds(results)  # else what was measured came with the records
         for measured in planned.study.probes if measurable else ():

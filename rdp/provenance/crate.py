@@ -13,13 +13,13 @@ import shutil
 from pathlib import Path
 
 from rdp import files, recorded, records, sealed
+from rdp.bundles import bundle, packing
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.pinned import LOCK
 from rdp.provenance import checklist, evidence, metadata, products
 from rdp.provenance.checklist import Elsewhere
 from rdp.provenance.evidence import Evidence
-from rdp.recorded import bundle, packing
 from rdp.report import templating
 from rdp.store import RunRecord, Store
 from rdp.study import Plan

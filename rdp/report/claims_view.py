@@ -46,9 +46,9 @@ def groups(content: dict[str, Any], drawn: dict[str, str], runs: Collection[str]
 
 
 def tally(content: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """How many claims have which verdict, by kind of datasets."""
+    """How many claims have each verdict, by kind of datasets."""
     found = {kind: [claim["verdicts"][kind]["verdict"] for claim in content["claims"]] for kind in KINDS}
-    return {kind: {word: here.count(word) for word in WORDS if word in here} for kind, here in found.items()}
+    return {kind: {word: here.count(word) for word in WORDS} for kind, here in found.items()}
 
 
 def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def figures(claim: dict[str, Any]) -> list[str]:
 def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     several = len({c["what"] for c in verdict["comparisons"]}) > 1
     return verdict | {
-        **{part: _part_of(verdict[part], runs) for part in ("comparisons", "beside")},
+        **{part: _compared(verdict[part], runs) for part in ("comparisons", "beside")},
         "settings": verdict["settings"] if several else {},  # of one part, the table says the same
         "aggregate": [
             {
@@ -91,7 +91,7 @@ def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     }
 
 
-def _part_of(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[str, Any]:
+def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[str, Any]:
     """Comparisons, those with numbers as rows, and the settings of the others by what was not known and why."""
     absent: dict[tuple[str, str], list[str]] = {}
     for c in comparisons:

@@ -46,7 +46,7 @@ def figures(plan: Plan) -> dict[str, str | None]:
         found[SPEED] = None
     for probe in plan.study.probes:
         if probe == MAPS:
-            found |= {f"{MAPS}_{label}": probe for label in mapped_methods(plan)}
+            found |= {f"{MAPS}_{label}": probe for label in _mapped_methods(plan)}
         else:
             found |= dict.fromkeys(OF_PROBE.get(probe, ()), probe)
     return found | {BENCHMARKS: None}
@@ -101,7 +101,7 @@ def _has_widths(plan: Plan) -> bool:
     return any(len(names) > 1 for names in seen.values())
 
 
-def mapped_methods(plan: Plan) -> list[str]:
+def _mapped_methods(plan: Plan) -> list[str]:
     """The methods with a network that reads points of the plane, whose activations can be drawn as maps."""
     planar = {cell.label for cell in plan.cells if data.info(cell.dataset).shape == (2,)}
     return [label for label in plan.study.methods if label in planar]

@@ -7,6 +7,7 @@ from rdp.claims.model import METRICS
 from rdp.report import efficiency
 
 DASH = "\u2013"  # what is not known
+PERCENT = 100.0  # of a share
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -31,6 +32,11 @@ def number(value: float | None, form: str) -> str:
     return DASH if value is None or value != value else form.format(value).replace("-", "\u2212")
 
 
+def rounded(value: float) -> str:
+    """A number to three figures: ``0.0123``, ``1.25``, ``1,234``."""
+    return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.10g}"
+
+
 def interval(estimate: dict[str, float | None], form: str) -> str:
     """``0.93 [0.90, 0.95]``, of a mean and its interval in claims.json."""
     mean, low, high = (number(estimate[name], form) for name in ("mean", "low", "high"))
@@ -45,7 +51,11 @@ def times(found: efficiency.Efficiency) -> str:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """What a claim says of a comparison's effect: ``above 5 points``."""
+    """What a claim says of a comparison's effect: ``above 5 points``.
+
+    The margin as the claim's file has it, for prose; `rdp.claims.words.bound` gives it the sign and digits of the
+    effects that it stands beside.
+    """
     scale, unit = (100, "%") if row["relative"] else (1, row["unit"])
     margin = f"{number(scale * row['margin'], '{:g}')} {unit}".strip()
     return f"within {margin} of 0" if row["direction"] == "within" else f"{row['direction']} {margin}"

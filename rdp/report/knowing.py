@@ -4,12 +4,12 @@ from typing import Any
 
 from rdp import energy
 from rdp.errors import UserError
-from rdp.report.forms import DASH
+from rdp.report.forms import DASH, rounded
 
 ALL = "the study, each run once"
 _KILO = 1000.0
 _WATT_HOUR = 3600.0  # joules
-DEVICES = {"gpu_joules": "GPUs", "cpu_package_joules": "processor packages"}
+_DEVICES = {"gpu_joules": "GPUs", "cpu_package_joules": "processor packages"}
 
 
 def rows(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -24,9 +24,9 @@ def rows(content: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"claim": name, **cost} for name, cost in found.items()]
 
 
-def told(content: dict[str, Any]) -> list[str]:
-    """The kinds of energy that any run of the study tells of."""
-    return [kind for kind in energy.KINDS if content["cost"][f"{kind}_of"]]
+def energies(content: dict[str, Any]) -> dict[str, str]:
+    """The kinds of energy that any run of the study tells of, each with the devices that it is of."""
+    return {kind: _DEVICES[kind] for kind in energy.KINDS if content["cost"][f"{kind}_of"]}
 
 
 def joules(row: dict[str, Any], kind: str) -> str:
@@ -34,16 +34,11 @@ def joules(row: dict[str, Any], kind: str) -> str:
     if row[kind] is None:
         return DASH
     hours = row[kind] / _WATT_HOUR
-    amount = f"{figures(hours / _KILO)} kWh" if hours >= _KILO else f"{figures(hours)} Wh"
+    amount = f"{rounded(hours / _KILO)} kWh" if hours >= _KILO else f"{rounded(hours)} Wh"
     return amount + (f" ({row[f'{kind}_of']} of {row['runs']} runs)" if row[f"{kind}_of"] < row["runs"] else "")
 
 
 def hours(row: dict[str, Any]) -> str:
     """``12.5 core-hours``, ``3 GPU-hours``, or both; a dash where no run tells its time."""
     amounts = ((row["gpu_hours"], "GPU"), (row["core_hours"], "core"))
-    return " and ".join(f"{figures(value)} {of}-hours" for value, of in amounts if value) or DASH
-
-
-def figures(value: float) -> str:
-    """A number to three figures: ``0.0123``, ``1.25``, ``1,234``."""
-    return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.10g}"
+    return " and ".join(f"{rounded(value)} {of}-hours" for value, of in amounts if value) or DASH

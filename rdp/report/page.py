@@ -9,6 +9,7 @@ import pandas as pd
 
 from rdp import data, files, settings, tables
 from rdp.claims import told
+from rdp.claims.words import count
 from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
 from rdp.study import Plan
 
@@ -42,8 +43,9 @@ def render(
 ) -> str:
     """The page as text; ``recording`` says of recorded results where they came from."""
     environment = templating.html()
+    environment.filters |= {"number": forms.number, "rounded": forms.rounded, "count": count}
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
-    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours, "figures": knowing.figures}
+    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
@@ -63,9 +65,10 @@ def render(
         sentences=list(summary.sentences(cells, settings.baseline(plan))),
         cells=cells,
         comparisons=summary.comparisons(cells),
+        budgets=summary.BUDGETS,
         efficient=efficient,
         knowing=knowing.rows(claims),
-        energies={kind: knowing.DEVICES[kind] for kind in knowing.told(claims)},
+        energies=knowing.energies(claims),
         figures=figures,
         recording=recording,
         unfinished=facts.unfinished(plan, table),

@@ -56,12 +56,12 @@ def render(content: dict[str, Any]) -> str:
     environment.filters |= {
         "code": lambda value: Markup(_string(value)),
         "number": forms.number,
+        "rounded": forms.rounded,
         "count": count,
         "percent": summary.percent,
         "points": summary.points,
         "times": forms.times,
         "joules": knowing.joules,
-        "figures": knowing.figures,
         "interval": forms.interval,
         "bound": forms.bound,
         "p": forms.p,

@@ -14,8 +14,7 @@ from rdp.claims import told
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
-from rdp.report import contents, efficiency, facts, knowing, summary
-from rdp.report.claims_view import FIGURES
+from rdp.report import claims_view, contents, efficiency, facts, knowing, summary
 from rdp.report.forms import DASH, listed
 from rdp.study import Plan
 
@@ -58,8 +57,8 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "level": f"{decided['level']:g}",
         "claims": claims,
         "knowing": knowing.rows(decided),
-        "energies": {kind: knowing.DEVICES[kind] for kind in knowing.told(decided)},
-        "tally": {kind: _tally(claims, kind) for kind in KINDS},
+        "energies": knowing.energies(decided),
+        "tally": claims_view.tally(decided),
         "effects": [
             {"word": word, "kind": kind, "effects": found}
             for word in WORDS[:2]
@@ -106,15 +105,10 @@ def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, l
     for claim in claims if free else ():
         compared = [row for verdict in claim["verdicts"].values() for rows in verdict["groups"] for row in rows]
         metrics = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
-        mine = dict.fromkeys(name for metric in metrics for name in FIGURES[metric][:1] if name in free)
+        mine = dict.fromkeys(name for metric in metrics for name in claims_view.FIGURES[metric][:1] if name in free)
         found[claim["name"]] = list(mine)
         free = [name for name in free if name not in mine]
     return found
-
-
-def _tally(claims: list[dict[str, Any]], kind: str) -> dict[str, int]:
-    words = [claim["verdicts"][kind]["verdict"] for claim in claims]
-    return {word: words.count(word) for word in WORDS}
 
 
 def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[str, Any]]:

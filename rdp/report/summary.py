@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rdp import data, settings
-from rdp.report.style import PERCENT
+from rdp.claims.words import count
+from rdp.report.forms import PERCENT
 from rdp.settings import Setting
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan
@@ -24,6 +25,7 @@ class CellSummary:
         accuracy: test accuracy over seeds, in percent; diverged runs at chance, failed and missing ones left out.
         difference: to the baseline's runs of the same setting and seeds, in points; None for the baseline itself, or
             where the setting has none.
+        method, name, options: what the study calls the method, which one it is, and its options as JSON.
         counts: runs by status.
         seeds: runs that the study asks for.
         budget: what the recipe's epochs stand for, see `Recipe.budget`.
@@ -142,9 +144,9 @@ def sentences(summaries: list[CellSummary], baseline: str | None) -> Iterator[st
 
 def _means(group: list[CellSummary]) -> str:
     sizes = sorted({s.accuracy.n for s in group})
-    seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else _count(sizes[0], "seed")
+    seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else count(sizes[0], "seed")
     ranked = sorted(group, key=lambda summary: -summary.accuracy.mean)
-    own = {s.method: f" ({_count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
+    own = {s.method: f" ({count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
     each = [f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked]
     told = ", ".join(each) if len(each) <= _MANY else f"{len(each)} methods, from {each[0]} down to {each[-1]}"
     interval = " and 95 % interval" if any(s.accuracy.has_interval for s in group) else ""
@@ -180,17 +182,13 @@ def _ended(group: list[CellSummary]) -> str:
     alike: dict[tuple[str, int, int], list[str]] = {}
     for status, words in told:
         for s in group:
-            if count := s.counts.get(status, 0):
-                alike.setdefault((words, count, s.seeds), []).append(s.method)
+            if n := s.counts.get(status, 0):
+                alike.setdefault((words, n, s.seeds), []).append(s.method)
     parts = [
-        f"{words}: {count} of {seeds} runs of {'each of ' if len(methods) > 1 else ''}{', '.join(methods)}"
-        for (words, count, seeds), methods in alike.items()
+        f"{words}: {n} of {seeds} runs of {'each of ' if len(methods) > 1 else ''}{', '.join(methods)}"
+        for (words, n, seeds), methods in alike.items()
     ]
     return f"Runs that did not complete: {'; '.join(parts)}. " if parts else ""
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def percent(estimate: Estimate) -> str:

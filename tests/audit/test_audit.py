@@ -9,9 +9,9 @@ import typer
 
 from rdp import audit, digest, study
 from rdp.audit import page, repeating, runs
+from rdp.bundles import bundle, packing, unpacking
 from rdp.cli import app
 from rdp.errors import UserError
-from rdp.recorded import bundle, packing, unpacking
 
 from .conftest import Case
 

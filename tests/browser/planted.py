@@ -9,7 +9,8 @@ import pandas as pd
 
 from rdp import records, study, tables
 from rdp.claims import told
-from rdp.claims.metrics import POINTS, Records
+from rdp.claims.evidence import Records
+from rdp.claims.metrics import POINTS
 from rdp.report import contents
 from rdp.stats import Effect
 from rdp.study import Cell, Plan

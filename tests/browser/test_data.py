@@ -85,8 +85,8 @@ def test_evidence_is_of_the_confirmatory_kind_where_that_was_tested() -> None:
     assert ours["ours"]
     assert [found["evidence"]["kind"] for found in ours["claims"]] == ["confirmatory", "exploratory"]
     assert claims_view.tally(content) == {
-        "confirmatory": {"inconclusive": 1, "not tested": 1},
-        "exploratory": {"supported": 2},
+        "confirmatory": {"supported": 0, "refuted": 0, "inconclusive": 1, "not tested": 1},
+        "exploratory": {"supported": 2, "refuted": 0, "inconclusive": 0, "not tested": 0},
     }
 
 

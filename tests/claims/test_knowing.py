@@ -7,11 +7,11 @@ import pytest
 
 from rdp import study
 from rdp.claims import model, told
-from rdp.claims.metrics import Records
+from rdp.claims.evidence import Records
 from rdp.claims.verdicts import decide
 from rdp.errors import UserError
 from rdp.report import knowing
-from rdp.report.forms import DASH
+from rdp.report.forms import DASH, rounded
 from rdp.tables import Tables, load
 
 from .conftest import AS_CLAIMED
@@ -112,7 +112,7 @@ def test_energy_is_the_sum_of_what_is_told_with_how_many_tell_it(tables):
     assert cost["cpu_package_joules_of"] == 4 * (SEEDS - 1)
     assert knowing.joules(cost, "cpu_package_joules") == "20 Wh (20 of 36 runs)"
     assert knowing.joules(cost, "gpu_joules") == DASH
-    assert knowing.told(content) == ["cpu_package_joules"]
+    assert knowing.energies(content) == {"cpu_package_joules": "processor packages"}
 
 
 def test_runs_that_do_not_tell_their_time_are_counted_and_not_timed(tables):
@@ -127,7 +127,7 @@ def test_runs_that_do_not_tell_their_time_are_counted_and_not_timed(tables):
     ("value", "words"), [(0.0, "0"), (0.012345, "0.0123"), (1.2, "1.2"), (99.96, "100"), (1234.5, "1,234")]
 )
 def test_numbers_have_three_figures(value, words):
-    assert knowing.figures(value) == words
+    assert rounded(value) == words
 
 
 def test_hours_of_either_kind_are_told_and_energy_in_its_unit():

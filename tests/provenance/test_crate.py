@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from rdp import places, recorded, records, study, tables
+from rdp.bundles import bundle, packing, unpacking
 from rdp.claims import told
 from rdp.errors import UserError
 from rdp.provenance import crate, products
-from rdp.recorded import bundle, packing, unpacking
 from rdp.store import Store
 from rdp.study import Plan
 

@@ -262,27 +262,3 @@ def test_a_probe_of_other_quantities_still_has_its_figures(
     save_probe(loaded.plan, loaded.results, "feature_reuse", rows)
     figures.write(loaded, name, loaded.results)
     assert figures.draw(loaded, name).data.empty
-
-
-def test_surviving_neurons_keeps_branches_and_sums_apart(
-    tuned: Plan, tmp_path: Path, make_probe_rows: MakeRows
-) -> None:
-    def survivors(cell: Cell, seed: int, stage: str) -> list[dict[str, Any]]:
-        places = {"blocks.0.branch.relu": 0.4, "blocks.0.relu": 0.8}
-        return [
-            {"layer": i, "name": name, "positive": share + 0.01 * seed + 0.1 * (stage == "trained")}
-            | {"source": source, "bound": 0.3 + 0.01 * seed}
-            for source in ("data", "noise")
-            for i, (name, share) in enumerate(places.items(), start=1)
-        ]
-
-    tuned.study.probes.append("surviving_neurons")
-    save(tuned, tmp_path, make_tables(tuned, tmp_path))
-    save_probe(tuned, tmp_path, "surviving_neurons", make_probe_rows(tuned, survivors))
-    data = draw(tables.load(tuned, tmp_path), "surviving_neurons").data
-    assert len(data) == 2 * 5 * 2 * 2  # of the data alone: settings, methods, stages, rectifiers
-    mine = data[(data["dataset"] == "digits") & (data["method"] == "plain") & (data["stage"] == "trained")]
-    assert mine.loc[mine["inside_branch"], "mean"].tolist() == pytest.approx([0.51])
-    assert mine.loc[~mine["inside_branch"], ["mean", "min", "max"]].to_numpy() == pytest.approx(
-        np.array([[0.91, 0.9, 0.92]])
-    )

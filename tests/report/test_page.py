@@ -225,6 +225,7 @@ def test_a_figure_that_is_not_drawn_is_named(planted: Plan, tmp_path: Path, buil
         page.write(planted, tmp_path)
 
 
-def test_reports_do_not_import_torch() -> None:
-    code = "import sys, rdp.report.page, rdp.cli; assert 'torch' not in sys.modules"
+def test_page_and_paper_import_neither_torch_nor_what_draws() -> None:
+    modules = "rdp.report.page, rdp.report.paper, rdp.cli"
+    code = f"import sys, {modules}; assert not {{'torch', 'matplotlib'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ import pytest
 
 from rdp import places, study, tables
 from rdp.claims import told
-from rdp.claims.metrics import Records
+from rdp.claims.evidence import Records
 from rdp.errors import UserError
 from rdp.report import contents, forms, paper
 from rdp.report.paper import render

@@ -102,7 +102,7 @@ def test_a_rate_beside_tune_sets_nothing_apart(tmp_path: Path) -> None:
     assert titles(tmp_path, "  - {datasets".join(text[:2])) == ["resnet32 on digits"] * 2
 
 
-# between the same ends are pooled.
+# Neither other ends, nor another rate between the same ones, nor another order is the same sweep.
 @pytest.mark.parametrize("rates", ["[0.05]", "[0.1, 0.15, 0.2]", "[0.2, 0.1]"])
 def test_two_sweeps_of_one_network_are_told_apart(rates: str, tmp_path: Path) -> None:
     found = titles(tmp_path, TUNED.replace("[0.05]", rates))

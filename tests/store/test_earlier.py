@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rdp import adoptions, digest, files, migrations, records, status
+from rdp.bundles import bundle
 from rdp.errors import UserError
 from rdp.migrations import Kind
-from rdp.recorded import bundle
 from rdp.run_record import EarlierRecord
 from rdp.states import states
 from rdp.store import Store

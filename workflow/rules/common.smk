@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 
 from rdp import bench, files, fingerprint, lock, needs, places, spec, study
+from rdp.bundles import bundle
 from rdp.errors import Terminated, UserError, choices
 from rdp.fingerprint import module_digest
 from rdp.provenance import products
-from rdp.recorded import MARK, bundle
+from rdp.recorded import MARK
 from rdp.report import contents
 from snakemake.exceptions import WorkflowError
 

@@ -1,4 +1,4 @@
-"""Accuracy: by method, against vanilla, by depth, and over training."""
+"""Accuracy: by method, against the baseline, by depth, and over training."""
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,13 @@ from matplotlib.ticker import MaxNLocator
 from rdp import data as datasets
 from rdp import models
 from rdp.report import style
+from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.report.summary import by_seed
 from rdp.stats import mean_interval, paired_difference
 from rdp.tables import Tables
 
-_NEAR = 5.0  # points to vanilla that an axis shows in any case
+_NEAR = 5.0  # points to the baseline that an axis shows in any case
 
 
 def accuracy(tables: Tables) -> common.Drawing:
@@ -22,23 +23,22 @@ def accuracy(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
-        axis.axvline(datasets.info(setting.dataset).chance * style.PERCENT, color="0.5", linewidth=1, linestyle=":")
+        axis.axvline(datasets.info(setting.dataset).chance * PERCENT, color="0.5", linewidth=1, linestyle=":")
         for place, label in enumerate(tables.labels):
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
             look, diverged = looks[label], mine["status"] == "diverged"
             spread = common.spread(place, len(mine))
-            x = mine["accuracy"].to_numpy() * style.PERCENT
+            x = mine["accuracy"].to_numpy() * PERCENT
             axis.scatter(x[~diverged], spread[~diverged], s=18, marker=look.marker, color=look.colour, alpha=0.45)
             axis.scatter(x[diverged], spread[diverged], s=30, marker="x", color=look.colour)
             estimate = mean_interval(mine["accuracy"].to_numpy())
-            common.interval(axis, place, estimate, look, style.PERCENT)
-            for row, seed, status in zip(mine["accuracy"], mine["seed"], mine["status"], strict=True):
+            common.interval(axis, place, estimate, look, PERCENT)
+            for value, seed, status in zip(mine["accuracy"], mine["seed"], mine["status"], strict=True):
                 key = setting.key | {"method": label}
-                rows.append(key | {"seed": seed, "status": status, "accuracy": row, "mean": estimate.mean})
+                rows.append(key | {"seed": seed, "status": status, "accuracy": value, "mean": estimate.mean})
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
         common.rows_of_methods(axis, tables.labels)
-        left, right = axis.get_xlim()  # an interval of few seeds may reach beyond what accuracy can be
-        axis.set_xlim(max(left, -2), min(right, style.PERCENT + 2))
+        axis.set_xlim(common.within_percent(*axis.get_xlim()))
         axis.set_title(setting.title)
         axis.set_xlabel("test accuracy (%)")
     style.note(figure, f"Dotted: chance. Crosses: diverged runs, at chance. {tables.absent()}")
@@ -100,7 +100,7 @@ def training_curves(tables: Tables) -> common.Drawing:
     panels = tables.panels(tables.history)
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []
-    shown = (("train_loss", 1.0, "training loss"), ("validation_accuracy", style.PERCENT, "validation accuracy (%)"))
+    shown = (("train_loss", 1.0, "training loss"), ("validation_accuracy", PERCENT, "validation accuracy (%)"))
     for pair, (setting, epochs) in zip(axes, panels, strict=True):
         for axis, (quantity, factor, name) in zip(pair, shown, strict=True):
             values = epochs[epochs[quantity].notna()]
@@ -137,35 +137,21 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
         here = pd.concat(parts)
         depths = sorted(here["depth"].unique())
         for place, label in enumerate(tables.labels):
-            mine, look = here[here["method"] == label], looks[label]
+            mine = here[here["method"] == label]
             points = [(d, mean_interval(mine.loc[mine["depth"] == d, "accuracy"].to_numpy())) for d in depths]
             points = [(d, estimate) for d, estimate in points if estimate.n]
             if not points:
                 continue
             # A little to the side of each other, so that intervals do not hide one another.
             x = np.array([d for d, _ in points]) * (1 + 0.012 * (place - (len(tables.labels) - 1) / 2))
-            y = np.array([e.mean for _, e in points]) * style.PERCENT
-            low = np.array([e.low for _, e in points]) * style.PERCENT
-            high = np.array([e.high for _, e in points]) * style.PERCENT
-            axis.errorbar(
-                x,
-                y,
-                yerr=np.nan_to_num(np.array([y - low, high - y])),
-                color=look.colour,
-                linestyle=look.dash,
-                marker=look.marker,
-                markersize=5,
-                capsize=2,
-                label=label,
-            )
+            common.errorbars(axis, x, [estimate for _, estimate in points], looks[label], label)
             key = {"dataset": dataset, "family": family, "recipe": recipe, "method": label}
             rows += [key | {"depth": d, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n} for d, e in points]
-        axis.axhline(style.PERCENT * datasets.info(dataset).chance, color="0.5", linewidth=1, linestyle=":")
+        axis.axhline(PERCENT * datasets.info(dataset).chance, color="0.5", linewidth=1, linestyle=":")
         axis.set_xticks(depths, [str(d) for d in depths])
         if len(depths) == 1:
             axis.set_xlim(depths[0] * 0.9, depths[0] * 1.1)
-        bottom, top = axis.get_ylim()
-        axis.set_ylim(max(bottom, -2), min(top, style.PERCENT + 2))
+        axis.set_ylim(common.within_percent(*axis.get_ylim()))
         axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
         axis.set_xlabel("depth (layers in the architecture's name)")
     axes[0].set_ylabel("test accuracy (%)")

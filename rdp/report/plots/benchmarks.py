@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdp import bench
+from rdp.claims.words import count
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.tables import Tables
@@ -96,5 +97,5 @@ def _machine(found: dict[str, Any]) -> str:
     """Which machine, in the words of a legend: own and recorded results on one machine are one."""
     of, how = found["machine"], found["setting"]
     device = of["stack"]["device"].partition(", cpu family")[0]
-    cores = f"{of['cores']} cores, {how['threads']} thread{'' if how['threads'] == 1 else 's'}"
+    cores = f"{of['cores']} cores, {count(how['threads'], 'thread')}"
     return f"{device}, {cores}, torch {found['versions']['torch']}, {how['precision']}, batch {how['batch_size']}"

@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from rdp.report import style
+from rdp.report.forms import PERCENT
 from rdp.stats import Estimate
 
+STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a probe, with words for them
 _LONG = 12  # entries that a legend above the panels may have
 _COLUMN = 2.6  # inches, of a legend beside them
 _ENTRY = 1.9  # inches, of an entry in a legend above them
@@ -83,6 +85,20 @@ def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str, factor:
     shape = {"marker": look.marker, "markevery": max(1, len(values) // 8), "markersize": 4}
     axis.plot(values.index, mean, color=look.colour, linestyle=look.dash, label=label, **shape)
     axis.fill_between(values.index, low, high, color=look.colour, alpha=0.12, linewidth=0)
+
+
+def errorbars(
+    axis: Axes, x: Sequence[float] | np.ndarray, accuracies: Sequence[Estimate], look: style.Look, label: str
+) -> None:
+    """A method's accuracies in percent, with their intervals, joined by a line; ``x`` has a place for each."""
+    middle, low, high = (np.array([getattr(e, name) for e in accuracies]) * PERCENT for name in ("mean", "low", "high"))
+    shape = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 5, "capsize": 2}
+    axis.errorbar(x, middle, yerr=np.nan_to_num(np.array([middle - low, high - middle])), label=label, **shape)
+
+
+def within_percent(low: float, high: float) -> tuple[float, float]:
+    """Limits of an axis of accuracies: an interval of few seeds may reach beyond what accuracy can be."""
+    return max(low, -2), min(high, PERCENT + 2)
 
 
 class _Plain(LogFormatter):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rdp.report import style
+from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.tables import Tables
 
@@ -52,9 +53,9 @@ def learning_rates(tables: Tables) -> common.Drawing:
             if mine.empty:
                 continue
             by = mine.groupby("learning_rate")["accuracy"].agg(["mean", "min", "max", "count"])
-            common.line(axis, by, looks[label], label, style.PERCENT)
+            common.line(axis, by, looks[label], label, PERCENT)
             by["chosen"] = mine.groupby("learning_rate")["chosen"].first()
-            chosen = by.loc[by["chosen"] == True, "mean"] * style.PERCENT  # noqa: E712  (missing before a cell's first run)
+            chosen = by.loc[by["chosen"].eq(True), "mean"] * PERCENT  # it is missing before a cell's first run
             axis.scatter(chosen.index, chosen, s=90, facecolor="none", edgecolor=looks[label].colour, zorder=3)
             rows.append(by.reset_index().assign(**setting.key, method=label))
         rates = sorted(runs["learning_rate"].unique())
@@ -67,5 +68,4 @@ def learning_rates(tables: Tables) -> common.Drawing:
     common.legend(figure, axes, tables.labels)
     style.note(figure, "Lines: mean over the sweep's seeds. Bands: lowest to highest. Circles: chosen.")
     columns = ["dataset", "architecture", "recipe", "method", "learning_rate", "mean", "min", "max", "count", "chosen"]
-    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
-    return common.Drawing(figure, table[columns])
+    return common.drawing(figure, rows, columns)

@@ -5,7 +5,6 @@ from functools import partial
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from rdp import data as datasets
@@ -15,6 +14,7 @@ from rdp.report.plots import common
 from rdp.stats import mean_interval
 from rdp.tables import Tables
 
+_OF_CODERS = ["distance", "spectral", "orthogonality"]
 _QUANTITIES = {
     "reconstruction": "R² of the input",
     "cka": "CKA to the input",
@@ -78,13 +78,10 @@ def coders(tables: Tables) -> common.Drawing:
             common.rows_of_methods(axis, labels)
             axis.set_xlim(0, 1.1 * max(values[quantity].max(), 1.0))
             axis.set_xlabel(words)
-        rows.append(values[["run", "dataset", "architecture", "method", "seed", "name", "layers", "rows", *_MEASURED]])
+        rows.append(values[["run", "dataset", "architecture", "method", "seed", "name", "layers", "rows", *_OF_CODERS]])
         pair[0].set_title(setting.title)
     style.note(figure, "Each mark: one coder of one run, trained. Upright: their median.")
-    return common.drawing(figure, rows, ["run", "dataset", "architecture", "method", "seed", "name", *_MEASURED])
-
-
-_MEASURED = ["distance", "spectral", "orthogonality"]
+    return common.drawing(figure, rows, ["run", "dataset", "architecture", "method", "seed", "name", *_OF_CODERS])
 
 
 def convergence(tables: Tables) -> common.Drawing:
@@ -134,14 +131,14 @@ def frontier(tables: Tables) -> common.Drawing:
             points = [(size, mean_interval(runs["accuracy"].to_numpy())) for size, runs in _by_size(here, label)]
             if not points:
                 continue
-            _errorbars(axis, points, looks[label], label)
+            sizes, estimates = zip(*points, strict=True)
+            common.errorbars(axis, sizes, estimates, looks[label], label)
             key = {"dataset": dataset, "family": family, "depth": depth, "recipe": recipe, "method": label}
             rows += [
                 pd.DataFrame([key | {"parameters": p, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n}])
                 for p, e in points
             ]
-        bottom, top = axis.get_ylim()  # an interval of few seeds may reach beyond what accuracy can be
-        axis.set_ylim(max(bottom, -2), min(top, style.PERCENT + 2))
+        axis.set_ylim(common.within_percent(*axis.get_ylim()))
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # widths seldom span a power of ten
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -158,13 +155,6 @@ def frontier(tables: Tables) -> common.Drawing:
 def _by_size(runs: pd.DataFrame, label: str) -> list[tuple[float, pd.DataFrame]]:
     mine = runs[(runs["method"] == label) & runs["parameters"].notna()]
     return list(mine.groupby("parameters", sort=True))
-
-
-def _errorbars(axis: Axes, points: list, look: style.Look, label: str) -> None:
-    middle = np.array([estimate.mean for _, estimate in points]) * style.PERCENT
-    ends = np.array([[e.mean - e.low, e.high - e.mean] for _, e in points]).T * style.PERCENT
-    shape = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 5, "capsize": 2}
-    axis.errorbar([size for size, _ in points], middle, yerr=np.nan_to_num(ends), label=label, **shape)
 
 
 def throughput(tables: Tables) -> common.Drawing:

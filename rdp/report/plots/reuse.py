@@ -1,7 +1,5 @@
 """Feature reuse: repetition (CKA between branches), reliance (lesions, branch to stream), activation maps."""
 
-from functools import partial
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdp.report import style
+from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.settings import Setting
 from rdp.tables import Tables
 
 _BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
-_STAGES = (("initial", "at initialisation"), ("trained", "trained"))
 
 
 def redundancy(tables: Tables) -> common.Drawing:
@@ -80,9 +78,7 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
         figure.colorbar(image, ax=grid, shrink=0.4, label="linear CKA")
     style.note(figure, "Units in the order of the forward pass, from bottom left. Mean over seeds.")
     columns = ["dataset", "architecture", "recipe", "method", "layer", "other", "cka"]
-    return common.Drawing(
-        figure, pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
-    )
+    return common.drawing(figure, rows, columns)
 
 
 def _square(pairs: pd.Series) -> np.ndarray:
@@ -98,11 +94,13 @@ def lesions(tables: Tables) -> common.Drawing:
     """Accuracy after deleting one unit, and after deleting the last k."""
     table = tables.probe("feature_reuse")
     table = table[(table["stage"] == "trained") & table["quantity"].isin(["lesion", "lesion_last"])]
-    draw = partial(_by_layer, tables, table, factor=style.PERCENT)
-    return draw(
+    return _by_layer(
+        tables,
+        table,
         (("lesion", "deleted unit"), ("lesion_last", "units deleted from the last on")),
         "accuracy left (%)",
         "Of the examples that the probe reads. Lines: mean over seeds. Bands: lowest to highest seed.",
+        PERCENT,
     )
 
 
@@ -113,7 +111,7 @@ def branch_to_stream(tables: Tables) -> common.Drawing:
     return _by_layer(
         tables,
         table,
-        tuple((stage, f"unit, {words}") for stage, words in _STAGES),
+        tuple((stage, f"unit, {words}") for stage, words in common.STAGES),
         "‖branch‖ / ‖stream‖",
         "Mean over examples. Lines: mean over seeds. Bands: lowest to highest seed.",
     )
@@ -147,9 +145,7 @@ def _by_layer(
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
     style.note(figure, note)
     columns = ["dataset", "architecture", "recipe", "quantity", "method", "layer", "mean", "min", "max", "count"]
-    return common.Drawing(
-        figure, pd.concat(rows, ignore_index=True)[columns] if rows else pd.DataFrame(columns=columns)
-    )
+    return common.drawing(figure, rows, columns)
 
 
 def activation_maps(tables: Tables, label: str) -> common.Drawing:
@@ -159,7 +155,7 @@ def activation_maps(tables: Tables, label: str) -> common.Drawing:
     panels = [(setting, rows) for setting, rows in tables.panels(mine) if len(rows)][:1]
     figure, axes = plt.subplots(1, 2, figsize=(15, 8.2))
     note = "no network of this method has been trained on points of the plane yet"
-    for axis, (stage, words) in zip(axes, _STAGES, strict=True):
+    for axis, (stage, words) in zip(axes, common.STAGES, strict=True):
         axis.grid(False)
         for setting, rows in panels:
             here = rows[rows["stage"] == stage]

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from rdp import measure
 from rdp.claims.metrics import closed_form
 from rdp.report import style
+from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.settings import Setting
 from rdp.tables import Tables
@@ -22,7 +23,7 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []
     for pair, (setting, layers) in zip(axes, panels, strict=True):
-        for axis, stage in zip(pair, ("initial", "trained"), strict=True):
+        for axis, (stage, words) in zip(pair, common.STAGES, strict=True):
             here = layers[layers["stage"] == stage]
             # The rectifier inside a branch and the one that closes its block are two stories: a line each.
             inside = here["name"].astype(str).str.contains("branch")
@@ -32,13 +33,13 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
                     continue
                 by = mine.groupby("layer")
                 line = by["positive"].agg(["mean", "min", "max", "count"]).assign(bound=by["bound"].mean())
-                common.line(axis, line, look, label, style.PERCENT)
-                axis.plot(line.index, line["bound"] * style.PERCENT, color=look.colour, linestyle=":", lw=1, alpha=0.7)
+                common.line(axis, line, look, label, PERCENT)
+                axis.plot(line.index, line["bound"] * PERCENT, color=look.colour, linestyle=":", lw=1, alpha=0.7)
                 key = setting.key | {"stage": stage, "method": label}
                 rows.append(line.reset_index().assign(inside_branch=where, **key))
             if stage == "initial":
                 rows += _closed_forms(axis, tables, setting)
-            axis.set_title(f"{setting.title}, {'at initialisation' if stage == 'initial' else 'trained'}")
+            axis.set_title(f"{setting.title}, {words}")
             axis.set_ylabel("pre-activations above 0 (%)")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         pair[1].set_xlabel("rectifier, from the input on")
@@ -57,6 +58,6 @@ def _closed_forms(axis: Axes, tables: Tables, setting: Setting) -> list[pd.DataF
         if (cell.architecture, cell.dataset) != (setting.architecture, setting.dataset) or not closed:
             continue
         by = pd.DataFrame({"layer": closed.keys(), "closed_form": closed.values()})
-        axis.scatter(by["layer"], by["closed_form"] * style.PERCENT, s=14, marker="x", color="black", lw=0.8, zorder=3)
+        axis.scatter(by["layer"], by["closed_form"] * PERCENT, s=14, marker="x", color="black", lw=0.8, zorder=3)
         rows.append(by.assign(**setting.key, stage="initial", method=cell.label))
     return rows

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from rdp.bundles import bundle, packing
+from rdp.bundles.bundle import Bundle
 from rdp.claims import told
-from rdp.recorded import bundle, packing
-from rdp.recorded.bundle import Bundle
 from rdp.study import Plan
 
 from ..claims.conftest import AS_CLAIMED

@@ -10,12 +10,12 @@ import numpy as np
 from safetensors.numpy import load
 
 from rdp import adoptions, digest, files, recorded
+from rdp.bundles import bundle
+from rdp.bundles.bundle import Bundle
 from rdp.claims import ledger
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.recorded import bundle
-from rdp.recorded.bundle import Bundle
-from rdp.recorded.packing import PREDICTIONS, accuracy_fits
+from rdp.run_record import PREDICTIONS, accuracy_fits
 from rdp.spec import RunSpec
 from rdp.store import Store
 from rdp.study import Plan
@@ -27,8 +27,8 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
     """Unpack a bundle: records with their receipts, predictions, probes, speed, labels, and when claims were seen.
 
     Args:
-        found: the bundle, whose files `rdp.recorded.bundle.load` verified.
-        plan: its study, from `rdp.recorded.bundle.plan`.
+        found: the bundle, whose files `rdp.bundles.bundle.load` verified.
+        plan: its study, from `rdp.bundles.bundle.plan`.
         results: a directory for it alone; what an earlier unpacking left there is replaced.
 
     Returns:

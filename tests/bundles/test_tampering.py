@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rdp import digest, study
-from rdp.recorded import bundle, unpacking
-from rdp.recorded.bundle import Bundle
+from rdp.bundles import bundle, unpacking
+from rdp.bundles.bundle import Bundle
 from rdp.study import Plan
 
 from ..damage.conftest import refusal

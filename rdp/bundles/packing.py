@@ -9,17 +9,17 @@ import numpy as np
 from safetensors.numpy import save
 
 from rdp import digest, files, machine, measure, recorded, sealed
+from rdp.bundles import bundle
+from rdp.bundles.bundle import Bundle
 from rdp.claims import ledger
 from rdp.claims.words import count
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.recorded import bundle
-from rdp.recorded.bundle import Bundle
+from rdp.run_record import PREDICTIONS, accuracy_fits
 from rdp.states import states
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
 
-PREDICTIONS = "predictions.safetensors"  # of a run
 _DONE = ("completed", "diverged")
 
 
@@ -52,13 +52,6 @@ def write(plan: Plan, results: Path, folder: Path) -> Bundle:
         path = results / plan.name / "speed.parquet"
         contents[bundle.SPEED], _ = sealed.read(path, plan.name, f"run: rdp speed {plan.name}")
     return bundle.write(folder, _manifest(plan, records), contents)
-
-
-def accuracy_fits(record: RunRecord, predictions: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether predictions and labels, shapes (m,), give the accuracy that a record states, to the example."""
-    stated = record.numbers["test_accuracy"]
-    right = float(np.mean(predictions == labels)) if predictions.shape == labels.shape else np.inf
-    return abs(right - stated) * len(labels) < 0.51  # accuracies may be rounded
 
 
 def _refuse_unfinished(plan: Plan, results: Path) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from rdp import adoptions, digest, fingerprint, measure, recorded, records, states, tables, tuning
+from rdp.bundles import bundle, packing, unpacking
+from rdp.bundles.bundle import Bundle
 from rdp.claims import told
-from rdp.claims.metrics import Records
+from rdp.claims.evidence import Records
 from rdp.data import prepared
-from rdp.recorded import bundle, packing, unpacking
-from rdp.recorded.bundle import Bundle
 from rdp.report import facts
 from rdp.spec import RunSpec
 from rdp.store import Store
