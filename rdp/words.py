@@ -1,4 +1,9 @@
-"""Amounts in words, as commands print them."""
+"""Amounts in words."""
+
+
+def count(number: int, noun: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def size(count: float) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 from rdp import adoptions, digest, fingerprint, places, records
 from rdp.audit.findings import Check
 from rdp.audit.runs import Read
-from rdp.claims.words import count
 from rdp.errors import UserError
 from rdp.pinned import LOCK, locked
 from rdp.states import adopted
 from rdp.store import Store
 from rdp.study import Plan
+from rdp.words import count
 
 _ROOT = places.ROOT
 

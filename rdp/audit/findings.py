@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from rdp.claims.words import count
 from rdp.errors import UserError
+from rdp.words import count
 
 _T = TypeVar("_T")
 

@@ -7,10 +7,10 @@ import numpy as np
 from rdp import data, measure, places, recorded, sealed
 from rdp.audit.findings import Check
 from rdp.bundles import bundle
-from rdp.claims.words import count
 from rdp.data import catalogue, prepared
 from rdp.errors import UserError
 from rdp.study import Plan
+from rdp.words import count
 
 
 def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]:

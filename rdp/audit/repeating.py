@@ -12,11 +12,11 @@ from scipy import stats
 from rdp import data, digest, fingerprint, leaves, measure, probes, recorded, retraining, runner
 from rdp.audit.findings import Check
 from rdp.audit.runs import Read
-from rdp.claims.words import count
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import RunRecord
 from rdp.study import Cell, Plan
+from rdp.words import count
 
 LEVEL = 0.99  # of the interval that a run on another stack is expected in
 _ENOUGH = 5  # seeds of a cell, for its own standard deviation

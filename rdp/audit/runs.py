@@ -8,12 +8,12 @@ from rdp import files, recorded, tuning
 from rdp.audit.comparing import values
 from rdp.audit.findings import Check
 from rdp.audit.run_files import check_files, check_numbers, check_receipt
-from rdp.claims.words import count
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
+from rdp.words import count
 
 Read = dict[str, tuple[RunSpec, RunRecord | None, str | None]]
 

@@ -19,6 +19,7 @@ from rdp.runner import choose_device
 from rdp.spec import Recipe
 from rdp.store import timestamp
 from rdp.train import Run, make_deterministic
+from rdp.words import count
 
 SHAPE, CLASSES = (3, 32, 32), 10
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and allocate
@@ -81,7 +82,7 @@ class Setting:
         return Recipe(learning_rate=1e-3, batch_size=self.batch_size, precision=self.precision, channels_last=True)
 
     def __str__(self) -> str:
-        of_cpu = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        of_cpu = count(self.threads, "thread")
         name = fingerprint.stack(self.device.type)["device"]
         return f"{name}, {of_cpu}, {self.precision}, batch {self.batch_size}, {self.rounds} rounds"
 

@@ -12,13 +12,13 @@ from rdp import digest, files, machine, measure, recorded, sealed
 from rdp.bundles import bundle
 from rdp.bundles.bundle import Bundle
 from rdp.claims import ledger
-from rdp.claims.words import count
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.run_record import PREDICTIONS, accuracy_fits
 from rdp.states import states
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
+from rdp.words import count
 
 _DONE = ("completed", "diverged")
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from rdp.claims.cells import asked
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.words import amount, count, named
+from rdp.claims.words import amount, named
 from rdp.settings import cells
 from rdp.stats import LEVEL, power
 from rdp.study import Plan
+from rdp.words import count
 
 
 @dataclass(frozen=True)

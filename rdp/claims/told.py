@@ -10,9 +10,9 @@ from rdp.claims.evidence import Records
 from rdp.claims.knowing import Knowing
 from rdp.claims.model import KINDS, Claims, Part
 from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, decide
-from rdp.claims.words import count
 from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
 from rdp.tables import Tables
+from rdp.words import count
 
 _OUTCOMES = {  # of one setting, of several
     "holds": ("holds", "hold"),

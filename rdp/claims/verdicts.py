@@ -13,9 +13,10 @@ from rdp import settings
 from rdp.claims.cells import Pair, Pairs, asked
 from rdp.claims.evidence import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.words import count, named
+from rdp.claims.words import named
 from rdp.settings import Setting
 from rdp.stats import LEVEL, Effect, holm
+from rdp.words import count
 
 Outcome = Literal["holds", "fails", "undecided", "absent"]
 Word = Literal["supported", "refuted", "inconclusive", "not tested"]

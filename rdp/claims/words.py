@@ -4,11 +4,6 @@ from rdp.claims.model import Part
 from rdp.stats import Effect
 
 
-def count(number: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def noun(part: Part) -> str:
     """What a part has its numbers of."""
     return "round" if part.metric == "throughput" else "seed"

@@ -10,6 +10,7 @@ from rdp import leases, places, recorded, study
 from rdp.cli.arguments import Gpus, StudyArgument, select
 from rdp.errors import UserError
 from rdp.terminal import console, show, tell
+from rdp.words import count
 
 app = typer.Typer()
 
@@ -122,4 +123,4 @@ def retry(name: StudyArgument) -> None:
     ]
     for spec in failed:
         store.forget(spec.run)
-    print(f"{len(failed)} run{'' if len(failed) == 1 else 's'} forgotten")
+    print(f"{count(len(failed), 'run')} forgotten")

@@ -92,7 +92,7 @@ def _told(name: str, root: Path) -> str:
     if hasattr(source, "BUNDLED"):
         return f"{name}: no files needed: {source.BUNDLED}"
     found = len(source.files(name, root)) if hasattr(source, "files") else 0
-    count = f"{found} file{'' if found == 1 else 's'}" if found else "its files"
+    count = words.count(found, "file") if found else "its files"
     return f"{name}: {count} in {root}, {'as published' if hasattr(source, 'verify') else 'not verified'}"
 
 

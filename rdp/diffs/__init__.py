@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from rdp.claims.model import KINDS
-from rdp.claims.words import count
 from rdp.diffs import figures, runs
 from rdp.diffs.pairing import pairs
 from rdp.diffs.sides import Side, load
+from rdp.words import count
 
 __all__ = ["Side", "compare", "load"]
 

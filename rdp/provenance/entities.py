@@ -9,10 +9,10 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from rdp import digest
-from rdp.claims.words import count
 from rdp.provenance import products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
+from rdp.words import count
 
 BIOSCHEMAS = "https://bioschemas.org/profiles/{}/1.0-RELEASE"
 HOMES = {  # of what records name with its version

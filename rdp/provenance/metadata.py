@@ -11,12 +11,12 @@ import yaml
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
-from rdp.claims.words import count
 from rdp.errors import UserError
 from rdp.pinned import LOCK, locked
 from rdp.provenance import entities, products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
+from rdp.words import count
 
 VERSION = "1.1"
 PROFILES = {

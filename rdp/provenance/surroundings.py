@@ -1,9 +1,9 @@
 """What a study's records answer of all that is around its experiments: data, licences, people. It is little."""
 
-from rdp.claims.words import count
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.provenance.evidence import Evidence
 from rdp.report.forms import listed
+from rdp.words import count
 
 
 def access(e: Evidence) -> Answer:

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from rdp import fingerprint, recorded
-from rdp.claims.words import count
 from rdp.report.forms import DASH, listed, ranges
 from rdp.study import Plan
+from rdp.words import count
 
 _REASONS = 2  # of a cell's runs, that a table still tells one by one
 _REASON = 300  # characters of a reason, of which a row must not outgrow its page

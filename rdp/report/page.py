@@ -9,9 +9,9 @@ import pandas as pd
 
 from rdp import data, files, settings, tables
 from rdp.claims import told
-from rdp.claims.words import count
 from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
 from rdp.study import Plan
+from rdp.words import count
 
 
 def write(plan: Plan, results: Path) -> Path:

@@ -12,11 +12,11 @@ import typst
 from markupsafe import Markup
 
 from rdp import files, places
-from rdp.claims.words import count
 from rdp.errors import UserError
 from rdp.report import forms, knowing, summary
 from rdp.report.paper_values import values
 from rdp.study import Plan
+from rdp.words import count
 
 
 def write(plan: Plan, results: Path) -> Path:

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdp import bench
-from rdp.claims.words import count
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.tables import Tables
+from rdp.words import count
 
 _COLUMNS = (
     *("benchmark", "subject", "unit", "machine", "median", "low", "high", "least", "most"),
