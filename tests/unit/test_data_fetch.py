@@ -44,7 +44,7 @@ def server(tmp_path):
     folder = tmp_path / "served"
     folder.mkdir()
     found = Server(folder)
-    thread = Thread(target=found.http.serve_forever, daemon=True)
+    thread = Thread(target=found.http.serve_forever, args=(0.01,), daemon=True)  # asks so often whether to end
     thread.start()
     yield found
     found.http.shutdown()

@@ -261,6 +261,7 @@ class TestOptions:
             assert digits_numbers("vanilla", **options)["weights"] != usual, options
 
 
+@pytest.mark.slow
 def test_a_job_does_not_import_torchs_compiler(run_python, tmp_path):
     """It takes seconds, and torch imports it for much that has nothing to compile."""
     study = "{title: x, seeds: 1, recipe: {epochs: 1, batch_size: 500}, methods: {residual_droppath: , droppath: },"

@@ -49,13 +49,21 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     ],
     ids=["unknown architecture", "misspelt key", "negative rate", "a seed of its own", "misspelt sweep", "no cells"],
 )
-@pytest.mark.parametrize("command", ["plan", "status", "tune", "train", "report"])
-def test_a_bad_study_is_refused_by_every_command(command: str, old: str, new: str, told: str, tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(GOOD.replace(old, new))
-    line = refusal(run(tmp_path, "rdp", command, "small.yaml"))
+def test_a_bad_study_is_refused(old: str, new: str, told: str, tmp_path: Path) -> None:
+    _refused("plan", old, new, told, tmp_path)
+
+
+@pytest.mark.parametrize("command", ["status", "tune", "train", "report", "audit", "adopt"])
+def test_every_command_refuses_a_bad_study(command: str, tmp_path: Path) -> None:
+    _refused(command, "seeds:", "seads:", "seads: unknown key; did you mean 'seeds'?", tmp_path)
+
+
+def _refused(command: str, old: str, new: str, told: str, folder: Path) -> None:
+    (folder / "small.yaml").write_text(GOOD.replace(old, new))
+    line = refusal(run(folder, "rdp", command, "small.yaml"))
     assert line.startswith("rdp: small.yaml: ")
     assert told in line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["small.yaml"]
 
 
 def test_snakemake_refuses_a_bad_study_before_it_plans(tmp_path: Path) -> None:
