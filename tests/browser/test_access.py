@@ -27,7 +27,8 @@ def violations(page: Page, context: str | None = None) -> list[dict[str, Any]]:
     return Axe().run(page, context=context, options={"resultTypes": ["violations"]}).response["violations"]
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(scheme: str, visit, built: Built) -> None:
     page = visit(built.path, color_scheme=scheme)
     open_all(page)
@@ -35,6 +36,7 @@ def test_axe_finds_no_serious_fault(scheme: str, visit, built: Built) -> None:
     assert {rule["id"]: rule["nodes"][0]["html"] for rule in found} == {}
 
 
+@pytest.mark.slow
 def test_axe_would_find_one(visit, built: Built) -> None:
     page = visit(built.path)
     page.evaluate("document.querySelector('#figures img').removeAttribute('alt')")

@@ -104,6 +104,7 @@ def test_a_changed_method_trains_its_own_cells_alone(project: Project) -> None:
     assert project.planned()["train_cell"] == 1
 
 
+@pytest.mark.slow
 def test_a_new_method_is_one_file_and_trains_itself_alone(project: Project) -> None:
     source = (project.root / "rdp/methods/vanilla.py").read_text().replace("class Vanilla", "class Copied")
     (project.root / "rdp/methods/copied.py").write_text(source)
