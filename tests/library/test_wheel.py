@@ -82,7 +82,13 @@ def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
     assert loaded.stdout == "3 2\n", loaded.stderr
 
 
-@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "unpack cifar_cpu"])
+def test_a_bundle_is_verified_and_unpacked(clean):
+    done = clean.run("rdp", "unpack", "cifar_cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("results/rebuilt/cifar_cpu: for its report, ")
+
+
+@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "record quick"])
 def test_what_needs_an_extra_says_which(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
