@@ -5,7 +5,7 @@
 #   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
 #   snakemake --cores all audit --config study=NAME           check its results; retrain=N: and train N runs again
 #   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME, with nothing to train
-#   snakemake --cores all crate --config study=NAME           the same, packed as a research object
+#   snakemake --cores all crate --config study=NAME           the study with its report, packed as a research object
 
 from snakemake.utils import min_version
 

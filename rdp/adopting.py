@@ -18,6 +18,7 @@ from rdp.spec import RunSpec
 from rdp.states import states
 from rdp.store import RunRecord, Store, timestamp
 from rdp.study import Plan
+from rdp.words import count
 from rdp.work import operations
 
 _TOLD = 4  # differences of a run
@@ -50,7 +51,7 @@ class Group:
         spec = self.runs[0][0]
         kind = f"{spec.architecture}/{spec.dataset}/{spec.method}" + (" in sweeps" if spec.sweep else "")
         cells = len({spec.cell for spec, _ in self.runs})
-        return kind + (f" and {cells - 1} more cells" if cells > 1 else "")
+        return kind + (f" and {count(cells - 1, 'more cell')}" if cells > 1 else "")
 
 
 def adopt(
@@ -192,8 +193,7 @@ def _judge(group: Group, again: dict[str, RunRecord], plan: Plan, results: Path,
     """Adopt a group where all that was trained again is the same; else say what differs."""
     for spec, record in group.sample:
         now = again[spec.run]
-        if record.bits != now.bits:
-            found = retraining.differences(record, now) or ["other digests"]
+        if found := retraining.differences(record, now):
             more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
             group.wrong.append(f"{spec.run}: recorded and now: {'; '.join(found[:_TOLD])}{more}")
         elif (why := _chosen_otherwise(spec, record, results)) is not None:

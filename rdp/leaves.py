@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-Path = tuple[str | int, ...]  # names, and places in lists from 1
+At = tuple[str | int, ...]  # names, and places in lists from 1
 _TRUTHS = (bool, np.bool_)
+_MANY = (Mapping, list, tuple, np.ndarray)
 
 
-def differing(one: Any, other: Any, at: Path = ()) -> Iterator[tuple[Path, Any, Any]]:
+def differing(one: Any, other: Any, at: At = ()) -> Iterator[tuple[At, Any, Any]]:
     """The leaves in which two values differ, with their paths, in the order of the first.
 
     Lists of unequal length are told as they are, since nobody knows which of their entries belong together. A name that
@@ -27,31 +28,30 @@ def differing(one: Any, other: Any, at: Path = ()) -> Iterator[tuple[Path, Any, 
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal to the last bit; what is missing is equal to what is missing.
+    """Whether two values are equal, numbers to the last digit; what is missing is equal to what is missing.
 
     What is no single value, as a list in a cell of a table, is equal to nothing.
     """
     if _missing(one) or _missing(other):
         return _missing(one) and _missing(other)
-    alike = isinstance(one, _TRUTHS) == isinstance(other, _TRUTHS)  # true is not 1
-    return np.ndim(one) == np.ndim(other) == 0 and alike and bool(one == other)
+    if isinstance(one, _MANY) or isinstance(other, _MANY):
+        return False
+    return isinstance(one, _TRUTHS) == isinstance(other, _TRUTHS) and bool(one == other)  # true is not 1
 
 
 def _missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def told(value: Any, most: int = 80) -> str:
+def shown(value: Any, most: int = 80) -> str:
     """A value in a few signs: of a list how many entries it has, of a long text its beginning."""
     if isinstance(value, list):
-        return f"{len(value)} entries"
+        return f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
     text = repr(value) if isinstance(value, float) else str(value)
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def words(at: Path) -> str:
+def named(at: At) -> str:
     """A path in words: names by commas, places behind what they are in."""
-    found = ""
-    for part in at:
-        found += f" {part}" if isinstance(part, int) else f", {part}" if found else part
-    return found or "all of it"
+    found = "".join(f" {part}" if isinstance(part, int) else f", {part}" for part in at)
+    return found.lstrip(", ") or "all of it"

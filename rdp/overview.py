@@ -9,7 +9,7 @@ from rdp.needs import Needs
 from rdp.spec import RunSpec
 from rdp.states import DONE, states
 from rdp.study import Plan
-from rdp.words import duration, size
+from rdp.words import count, duration, size
 
 
 def plan_tables(plan: Plan, results: Path) -> list[Table]:
@@ -31,8 +31,10 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
     left = [spec for run, spec in specs.items() if run not in done]
     jobs = len(plan.cells) * len(plan.seed_batches()) + sum(cell.specs[0].tuning is not None for cell in plan.cells)
     swept = f" (and {len(plan.sweep)} of sweeps)" if plan.sweep else ""
-    runs = f"{len(plan.cells)} cells, {jobs} jobs, {len(specs) - len(plan.sweep)} runs{swept}, {len(done)} done"
-    table.caption = f"{runs}; {sum(map(_examples, left)):,} examples to train on"
+    runs = ", ".join(
+        [count(len(plan.cells), "cell"), count(jobs, "job"), count(len(specs) - len(plan.sweep), "run") + swept]
+    )
+    table.caption = f"{runs}, {len(done)} done; {sum(map(_examples, left)):,} examples to train on"
     if any(spec.recipe.budget != "steps" for spec in specs.values()):
         table.caption += ", counted as if every budget were steps: what the others come to follows from the masks"
     table.caption += f"\n{_left(plan, left, needs)}" if left else ""

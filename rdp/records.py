@@ -8,6 +8,7 @@ need not be parsed and its digests need not be taken anew, which is most of the 
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,12 @@ def read(study: str, results: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.Data
         table, of = sealed.read_table(path, of, f"run: rdp collect {study}")
         tables.append(table)
     return tables[0], tables[1], tables[2]
+
+
+def lacking(tables: Iterable[pd.DataFrame]) -> list[str]:
+    """The columns that tables of records, history and sweeps lack where an earlier version wrote them."""
+    needed = (_OF_RECORD, HISTORY_COLUMNS, _OF_SWEEP)
+    return [name for table, names in zip(tables, needed, strict=True) for name in names if name not in table]
 
 
 def readable(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None]:

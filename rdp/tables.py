@@ -73,10 +73,13 @@ def load(plan: Plan, results: Path) -> Tables:
     """The tables of a study, as `rdp.records.write` left them.
 
     Raises:
-        UserError: a table that is absent or damaged, or of the study as it was before its file changed.
+        UserError: a table that is absent or damaged, of an earlier version, or of the study as it was before
+            its file changed.
     """
-    found = Tables(plan, *records.read(plan.name, results), results)
+    read, path = records.read(plan.name, results), results / plan.name / "records.parquet"
+    if absent := records.lacking(read):
+        raise UserError(f"{path}: of an earlier version, without {', '.join(absent)}; run: rdp collect {plan.name}")
+    found = Tables(plan, *read, results)
     if found.records["run"].tolist() != [spec.run for spec in plan.specs]:
-        path = results / plan.name / "records.parquet"
         raise UserError(f"{path}: its runs are not those of {plan.file}; run: rdp collect {plan.name}")
     return found

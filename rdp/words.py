@@ -1,18 +1,20 @@
 """Amounts in words."""
 
+PERCENT = 100.0  # of a share
+
 
 def count(number: int, noun: str) -> str:
     """``1 seed``, ``2 seeds``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def size(count: float) -> str:
+def size(number: float) -> str:
     """Bytes, to two figures or more: ``12 B``, ``3.4 kB``, ``56 MB``, ``170 MB``."""
     units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 999.5 and len(units) > 1:
-        count, units = count / 1000, units[1:]
-    digits = 1 if units[0] != "B" and count < 9.95 else 0
-    return f"{count:.{digits}f} {units[0]}"
+    while number >= 999.5 and len(units) > 1:
+        number, units = number / 1000, units[1:]
+    digits = 1 if units[0] != "B" and number < 9.95 else 0
+    return f"{number:.{digits}f} {units[0]}"
 
 
 def duration(seconds: float) -> str:

@@ -77,12 +77,12 @@ def _values(there: Any, again: Any) -> list[str]:
     for at, one, other in leaves.differing(there, again):
         if at[:1] == ("claims",) and len(at) > 1 and isinstance(claim := there["claims"][at[1] - 1], dict):
             at = (str(claim.get("name")), *at[2:])
-        found.append(f"{leaves.words(at)}: {_apart(one, other)}")
+        found.append(f"{leaves.named(at)}: {_apart(one, other)}")
     return found
 
 
 def _apart(one: Any, other: Any) -> str:
-    return f"{leaves.told(one)}; the records give {leaves.told(other)}"
+    return f"{leaves.shown(one)}; the records give {leaves.shown(other)}"
 
 
 def _texts(there: str, again: str) -> list[str]:

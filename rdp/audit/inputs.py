@@ -89,7 +89,7 @@ def check_measurements(plan: Plan, results: Path) -> Check:
         if absent := [column for column in measure.columns(name) if column not in table]:
             check.find(where, f"has no {', '.join(absent)}")
         elif others := sorted(map(str, set(table["run"]) - known)):
-            check.find(where, f"of {len(others)} runs that are not the study's, first {others[0]}")
+            check.find(where, f"of {count(len(others), 'run')} not of the study, first {others[0]}")
         elif gone := sorted(measure.wanted(plan, name, results) - set(table["run"])):
             check.find(
                 where, f"has no row of {count(len(gone), 'run')}, first {gone[0]}; run: rdp probe {plan.name} {name}"

@@ -39,7 +39,7 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
     """
     store, told = Store(results), found.manifest | {"seal_of_bundle": found.seal}
     rooms = [results / name for name in _ROOMS]
-    if not recorded.holds(results) and any(path.is_file() for room in rooms for path in room.rglob("*")):
+    if not recorded.holds(results) and any(map(_holds_files, (*rooms, *_others(results)))):
         raise UserError(f"{results}: holds results that are not recorded; name another directory with --to")
     recorded.mark(results, told, whole=False)  # first, so that what a killed job leaves is known to be its own
     for room in rooms:
@@ -60,6 +60,15 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
         adoptions.write(store.root, adoption)
     ledger.keep(json.loads(found.content(bundle.CLAIMS)), results)
     return recorded.mark(results, told, whole=True)
+
+
+def _others(results: Path) -> Iterator[Path]:
+    """What is in a results directory but logs, which the workflow writes before it unpacks."""
+    return (path for path in results.glob("*") if path.name != "logs")
+
+
+def _holds_files(place: Path) -> bool:
+    return place.is_file() or any(path.is_file() for path in place.rglob("*"))
 
 
 def _labels(found: Bundle, name: str, results: Path) -> dict[str, np.ndarray]:

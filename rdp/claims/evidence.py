@@ -19,6 +19,7 @@ from rdp.stats import Effect, Measured, of_predictions
 from rdp.store import Store
 from rdp.study import Cell, is_baseline
 from rdp.tables import Tables
+from rdp.words import PERCENT
 
 _ABOVE_CHANCE = 5.0  # points that a method must be above chance, to have learned anything
 
@@ -62,7 +63,7 @@ class _Found:
 
 
 class Records:
-    """What metrics read: the tables of a study, and the predictions in its store."""
+    """Where evidence comes from: the tables of a study, and the predictions in its store."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
@@ -113,7 +114,7 @@ class Records:
         both = sum(all(run in self._diverged for run in names) for names in runs)
         if both:
             return f"in {both} of {len(runs)} seeds both runs diverged"
-        chance = metrics.POINTS * data.info(cell.dataset).chance
+        chance = PERCENT * data.info(cell.dataset).chance
         learned = any(np.mean(accuracies) > chance + _ABOVE_CHANCE for accuracies in numbers)
         return None if learned else "neither method is above chance"
 
@@ -171,7 +172,7 @@ class Records:
         if not seeds:
             return Effect(())
         of = [np.stack([self._rights(each, seed) for seed in seeds]) for each in (cell, other)]
-        return of_predictions(*of, scale=metrics.POINTS)
+        return of_predictions(*of, scale=PERCENT)
 
     def _rights(self, cell: Cell, seed: int) -> np.ndarray:
         """Whether a run's prediction of each test example is right, shape (m,); chance for a diverged run."""

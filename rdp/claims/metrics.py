@@ -9,12 +9,11 @@ import pandas as pd
 from rdp import models, theory
 from rdp.study import Cell
 from rdp.tables import Tables
-
-POINTS = 100.0  # of an accuracy of 1
+from rdp.words import PERCENT
 
 
 def _accuracies(rows: pd.DataFrame, tables: Tables) -> pd.Series:
-    return rows.set_index("seed")["accuracy"] * POINTS
+    return rows.set_index("seed")["accuracy"] * PERCENT
 
 
 def _column(name: str) -> Callable[[pd.DataFrame, Tables], pd.Series]:
@@ -46,7 +45,7 @@ def _beyond_chance(rows: pd.DataFrame, cell: Cell) -> pd.Series:
 def _lesion(rows: pd.DataFrame, cell: Cell) -> pd.Series:
     """Accuracy without one unit, the mean over units, less that of the intact network, in points."""
     intact = rows[(rows["quantity"] == "lesion_last") & (rows["layer"] == 0)].groupby("seed")["value"].mean()
-    return (_of_quantity(rows, "lesion") - intact) * POINTS
+    return (_of_quantity(rows, "lesion") - intact) * PERCENT
 
 
 def _reconstruction(rows: pd.DataFrame, cell: Cell) -> pd.Series:

@@ -22,7 +22,7 @@ def record(
     from rdp.bundles import bundle, packing
 
     made = packing.write(planned, places.results(), folder)
-    print(f"{made.folder}: {len(made.files) + 1} files, {words.size(bundle.size(made))}")
+    print(f"{made.folder}: {words.count(len(made.files) + 1, 'file')}, {words.size(bundle.size(made))}")
 
 
 @app.command()

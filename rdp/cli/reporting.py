@@ -8,6 +8,7 @@ from rich.table import Table
 from rdp import leases, places, recorded, study
 from rdp.cli.arguments import Gpus, StudyArgument
 from rdp.terminal import show, tell
+from rdp.words import count
 
 app = typer.Typer()
 
@@ -22,8 +23,8 @@ def collect(name: StudyArgument) -> None:
     from rdp import records
 
     table = records.write(study.load(name), places.results())
-    counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
-    print(f"{len(table)} runs: {counts}")
+    counts = ", ".join(f"{n} {status}" for status, n in table["status"].value_counts().items())
+    print(f"{count(len(table), 'run')}: {counts}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from rdp.cli.arguments import Gpus, StudyArgument
 from rdp.errors import UserError
 from rdp.store import Store
 from rdp.terminal import show, tell
-from rdp.words import size
+from rdp.words import count, size
 
 app = typer.Typer()
 store = typer.Typer(help="What is kept of runs: list it, clean it, carry it elsewhere.", no_args_is_help=True)
@@ -64,8 +64,9 @@ def ls(more: More = None) -> None:
         without = str(len(cell.unneeded) or "")
         table.add_row(cell.name, str(len(cell.runs)), size(cell.bytes), stand, ", ".join(cell.wanted), without)
     adopted = Store(results).adoptions
-    told = f"{len(cells)} cells, {sum(len(cell.runs) for cell in cells)} runs, {size(sum(c.bytes for c in cells))}"
-    table.caption = f"{told}; {len(adopted.all)} adoptions"
+    runs, taken = sum(len(cell.runs) for cell in cells), sum(cell.bytes for cell in cells)
+    table.caption = f"{count(len(cells), 'cell')}, {count(runs, 'run')}, {size(taken)}; "
+    table.caption += count(len(adopted.all), "adoption")
     show(table)
     reasons = (f"{kept.run}: {kept.reason}" for cell in cells for kept in cell.runs if kept.status == "damaged")
     for line in (*unreadable, *adopted.damaged, *reasons):
@@ -132,7 +133,7 @@ def export(
     told, left_out = exporting.export(names, places.results(), path)
     for line in left_out:
         tell(f"rdp: left out: {line}")
-    print(f"{path}: {len(told['runs'])} runs, {size(path.stat().st_size)}")
+    print(f"{path}: {count(len(told['runs']), 'run')}, {size(path.stat().st_size)}")
 
 
 @store.command("import")
@@ -143,6 +144,8 @@ def import_runs(archive: Annotated[str, typer.Argument(metavar="FILE.tar", help=
     arrival = importing.take(places.named(archive), places.results())
     for line in arrival.refused:
         tell(f"rdp: {line}")
-    print(f"{len(arrival.entered)} runs entered, {len(arrival.kept)} were there, {len(arrival.refused)} kept out")
+    print(
+        f"{count(len(arrival.entered), 'run')} entered, {len(arrival.kept)} were there, {len(arrival.refused)} kept out"
+    )
     if arrival.refused:
         raise typer.Exit(1)

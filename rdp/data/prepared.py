@@ -17,6 +17,7 @@ from rdp.data.dataset import Prepared
 from rdp.data.download import OFFLINE
 from rdp.data.info import SPLITS, DatasetInfo
 from rdp.errors import UserError
+from rdp.words import count
 
 SCHEMA = migrations.DATASET.schema
 
@@ -48,7 +49,11 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         for line in [f"{path}: cannot be decoded ({reason})" for path, reason in sorted(unreadable.items())]:
             print(f"{name}: {UserError(line)}", file=sys.stderr)
         if unreadable:
-            print(f"{name}: {len(unreadable)} images cannot be decoded, and are left out", file=sys.stderr, flush=True)
+            print(
+                f"{name}: {count(len(unreadable), 'image')} left out, which cannot be decoded",
+                file=sys.stderr,
+                flush=True,
+            )
     else:
         allowed = not os.environ.get(OFFLINE) if download is None else download
         arrays = data.source(name).read(name, places.datasets(), allowed)

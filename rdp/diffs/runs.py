@@ -9,8 +9,8 @@ import numpy as np
 from rdp.diffs.pairing import Pair, Row
 from rdp.records import NUMBERS
 from rdp.stats import Estimate, mean_interval, paired_difference
+from rdp.words import PERCENT
 
-_PERCENT = 100.0
 _SPECIFIED = ("network", "method_name", "threads", "processes")  # beside recipe and options
 
 
@@ -67,7 +67,7 @@ def _changed(pair: Pair, left: Row, right: Row) -> dict[str, Any]:
         "seed": left["seed"],
         "same_specification": left["spec_digest"] == right["spec_digest"],
         "accuracy": [left["accuracy"], right["accuracy"]],
-        "points": _PERCENT * (right["accuracy"] - left["accuracy"]) if known else None,
+        "points": PERCENT * (right["accuracy"] - left["accuracy"]) if known else None,
         "changes": changes,
         "most": max((_relative(*values) for name, values in changes.items() if name != "status"), default=0.0),
     }
@@ -159,7 +159,7 @@ def settings(pairs: list[Pair]) -> list[dict[str, Any]]:
 
 def by_seed(runs: dict[int, Row]) -> dict[int, float]:
     """Accuracy in percent by seed, of the runs that have one."""
-    return {seed: _PERCENT * row["accuracy"] for seed, row in runs.items() if row["accuracy"] is not None}
+    return {seed: PERCENT * row["accuracy"] for seed, row in runs.items() if row["accuracy"] is not None}
 
 
 def _any(runs: dict[int, Row]) -> Row:

@@ -7,7 +7,6 @@ from rdp.claims.model import METRICS
 from rdp.report import efficiency
 
 DASH = "\u2013"  # what is not known
-PERCENT = 100.0  # of a share
 
 
 def ranges(numbers: Iterable[int]) -> str:

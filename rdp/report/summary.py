@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from rdp import data, settings
-from rdp.report.forms import PERCENT
 from rdp.settings import Setting
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan
-from rdp.words import count
+from rdp.words import PERCENT, count
 
 _MANY = 10  # methods of a setting that a sentence still lists
 

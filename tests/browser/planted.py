@@ -10,11 +10,11 @@ import pandas as pd
 from rdp import records, study, tables
 from rdp.claims import told
 from rdp.claims.evidence import Records
-from rdp.claims.metrics import POINTS
 from rdp.report import contents
 from rdp.stats import Effect
 from rdp.study import Cell, Plan
 from rdp.tables import Tables
+from rdp.words import PERCENT
 
 STUDY = """
 title: "{title}"
@@ -41,7 +41,7 @@ class PlantedRecords(Records):
         first, second = (
             [by_run[spec.run] for seed in seeds for spec in each.specs if spec.seed == seed] for each in (cell, other)
         )
-        return Effect(tuple(POINTS * (a - b) for a, b in zip(first, second, strict=True)))
+        return Effect(tuple(PERCENT * (a - b) for a, b in zip(first, second, strict=True)))
 
 
 def make_plan(

@@ -231,6 +231,15 @@ def test_results_of_ones_own_are_not_unpacked_over(packed: Bundle, plan: Plan, o
     assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
 
 
+def test_nor_over_products_alone(packed: Bundle, plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "logs" / "unpack.log").parent.mkdir()
+    (tmp_path / "logs" / "unpack.log").touch()  # as the workflow begins
+    (tmp_path / "claims.json").write_text("{}")
+    assert "holds results that are not recorded" in refusal(unpacking.write, packed, plan, tmp_path)
+    (tmp_path / "claims.json").unlink()
+    unpacking.write(packed, plan, tmp_path)
+
+
 def test_an_unpacking_that_was_cut_short_is_named(plan: Plan, packed: Bundle, rebuilt: Path) -> None:
     recorded.mark(rebuilt, packed.manifest, whole=False)
     assert "not all of the bundle was unpacked" in refusal(recorded.origin, rebuilt)

@@ -158,6 +158,17 @@ def test_tables_of_a_study_that_changed_since_are_named(
     assert said.endswith(f"its runs are not those of {file}; run: rdp collect {plan.name}")
 
 
+@pytest.mark.parametrize(("place", "column"), [(0, "numbers_digest"), (2, "seconds")])
+def test_tables_of_an_earlier_version_are_named(
+    place: int, column: str, plan: Plan, results: Path, tmp_path: Path
+) -> None:
+    read = list(records.read(plan.name, results))
+    read[place] = read[place].drop(columns=column)
+    records.save(plan.name, tmp_path, *read)
+    said = refusal(tables.load, plan, tmp_path)
+    assert said.endswith(f"of an earlier version, without {column}; run: rdp collect {plan.name}")
+
+
 def test_a_text_that_looks_like_a_seal_is_a_text(tmp_path: Path) -> None:
     table = pd.DataFrame({"reason": [sealed.BLANK, "rdp-seal:", None], sealed.BLANK: [1.5, float("nan"), -0.0]})
     sealed.write_table(tmp_path / "t.parquet", table, "s")

@@ -17,6 +17,8 @@ from .blocks import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
 RUN = {"sh", "python", "pycon", "yaml"}  # by test_commands.py, and by this file
+PROGRAMS = "rdp|snakemake|make|pip|python|pytest|rocrate-validator"
+NOT_RUN = {"make lock", "snakemake --sdm conda"}  # one asks for whatever is newest, the other needs Conda
 COMMANDS = [(block.place, command) for block in blocks(*PAGES) if block.language == "sh" for command in block.commands]
 
 
@@ -31,8 +33,8 @@ def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
 
 
 def test_what_is_run_elsewhere_is_run_there() -> None:
-    commands = {command for _, command in COMMANDS}
-    assert len({entry["command"] for entry in ELSEWHERE}) == len(ELSEWHERE) == 16  # few, and none in passing
+    commands = {command for _, command in (*COMMANDS, *in_prose())}
+    assert len({entry["command"] for entry in ELSEWHERE}) == len(ELSEWHERE) == 28  # few, and none in passing
     for entry in ELSEWHERE:
         assert entry["command"] in commands, f"{entry['command']}: no page has it any more"
         assert entry["holds"] in (ROOT / entry["file"]).read_text(), f"{entry['command']}: not in {entry['file']}"
@@ -70,17 +72,24 @@ def test_studies_that_are_shown_are_studies(tmp_path, monkeypatch: pytest.Monkey
 
 
 def in_prose() -> list[tuple[str, str]]:
-    """Commands of ``rdp`` between backticks."""
+    """Commands between backticks."""
     found = []
     for page in PAGES:
         text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
-        found += [(page, command) for command in re.findall(r"`(rdp [^`]+)`", text)]
+        found += [(page, command) for command in re.findall(rf"`((?:{PROGRAMS}) [^`]+)`", text)]
     return found
+
+
+def test_commands_of_other_programs_in_prose_are_run_somewhere() -> None:
+    run = {command for _, command in COMMANDS} | {entry["command"] for entry in ELSEWHERE} | NOT_RUN
+    found = [(page, command) for page, command in in_prose() if not command.startswith("rdp ")]
+    assert [f"{page}: {command}" for page, command in found if command not in run] == []
+    assert {command for _, command in found} >= NOT_RUN
 
 
 def test_commands_in_prose_and_in_blocks_are_commands_with_such_options() -> None:
     root = typer.main.get_command(app)
-    told = [*in_prose(), *((place, c) for place, c in COMMANDS if c.startswith("rdp "))]
+    told = [(place, command) for place, command in (*in_prose(), *COMMANDS) if command.startswith("rdp ")]
     assert len(told) > 40
     for place, text in told:
         words, command = shlex.split(text)[1:], root

@@ -118,7 +118,9 @@ class TestConvergence:
         line = next(line for line in drawing.figure.axes[0].get_lines() if line.get_label() == "plain")
         assert line.get_xdata().tolist() == [20]
         assert line.get_ydata() == pytest.approx([0.05 * 20])  # one of two runs at 0.02 is no mean
-        assert "8 runs of the sweep diverged" in drawing.figure.get_supxlabel().replace("\n", " ")
+        assert "learning rates of 8 runs of the sweep that diverged" in drawing.figure.get_supxlabel().replace(
+            "\n", " "
+        )
 
 
 def test_the_frontier_joins_widths_of_one_depth_by_their_parameters(plan: Plan, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class TestIndex:
         assert manifest["unreadable"].keys() == bad
         assert "incomplete or truncated" in manifest["unreadable"]["train/bee/0.jpg"]
         said = capfd.readouterr().err
-        assert "small: 3 images cannot be decoded, and are left out" in said
+        assert "small: 3 images left out, which cannot be decoded" in said
         assert all(f"small: {name}: cannot be decoded (" in said for name in bad)
         # The others stay where they were.
         found = load(small)

@@ -17,13 +17,15 @@ def test_leaves_are_named_by_their_paths() -> None:
         (("gone",), 0, None),
         (("new",), None, "x"),
     ]
-    assert leaves.words(("b", "c", 3, "d")) == "b, c 3, d"
-    assert leaves.words(()) == "all of it"
+    assert leaves.named(("b", "c", 3, "d")) == "b, c 3, d"
+    assert leaves.named((2, "b")) == "2, b"
+    assert leaves.named(()) == "all of it"
 
 
 def test_lists_of_unequal_length_are_one_difference() -> None:
     assert list(leaves.differing({"a": [1, 2]}, {"a": [2]})) == [(("a",), [1, 2], [2])]
-    assert leaves.told([1, 2]) == "2 entries"
+    assert [leaves.shown(found) for found in ([1, 2], [1])] == ["2 entries", "1 entry"]
+    assert list(leaves.differing({"a": [[1], [1, 2]]}, {"a": [[1]]})) == [(("a",), [[1], [1, 2]], [[1]])]
     assert list(leaves.differing({"a": [1]}, {"a": {"b": 1}})) == [(("a",), [1], {"b": 1})]
 
 
@@ -39,14 +41,16 @@ def test_lists_of_unequal_length_are_one_difference() -> None:
         ("1", 1, False),
         (None, 0, False),
         ([1], 1, False),
+        ([[1], [1, 2]], [1], False),
+        ({"a": 1}, {"a": 1}, False),
         (np.array([1, 2]), np.array([1, 2]), False),
     ],
 )
-def test_values_are_the_same_to_the_last_bit(one: object, other: object, alike: bool) -> None:
+def test_values_are_the_same_to_the_last_digit(one: object, other: object, alike: bool) -> None:
     assert leaves.same(one, other) is alike
     assert leaves.same(other, one) is alike
 
 
 def test_long_values_are_cut() -> None:
-    assert leaves.told("x" * 200) == "x" * 80 + "…"
-    assert leaves.told(0.1 + 0.2) == "0.30000000000000004"
+    assert leaves.shown("x" * 200) == "x" * 80 + "…"
+    assert leaves.shown(0.1 + 0.2) == "0.30000000000000004"

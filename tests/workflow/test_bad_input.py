@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from rdp import cli
+from rdp.errors import UserError
 
 from .conftest import ROOT
 
@@ -53,9 +55,19 @@ def test_a_bad_study_is_refused(old: str, new: str, told: str, tmp_path: Path) -
     _refused("plan", old, new, told, tmp_path)
 
 
-@pytest.mark.parametrize("command", ["status", "tune", "train", "report", "audit", "adopt"])
-def test_every_command_refuses_a_bad_study(command: str, tmp_path: Path) -> None:
-    _refused(command, "seeds:", "seads:", "seads: unknown key; did you mean 'seeds'?", tmp_path)
+def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All of them in one process: what they share, they load once."""
+    (tmp_path / "small.yaml").write_text(GOOD.replace("seeds:", "seads:"))
+    monkeypatch.chdir(tmp_path)
+    more = {"probe": ["coders"], "plot": ["accuracy"], "weights": ["RUN", "--to", "a.safetensors"]}
+    tried = 0
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        if command.params and command.params[0].metavar == "STUDY" and name != "unpack":  # of a bundle's own study
+            with pytest.raises(UserError, match=r"^small\.yaml: seads: unknown key; did you mean 'seeds'"):
+                cli.app([name, "small.yaml", *more.get(name, [])], standalone_mode=False)
+            tried += 1
+    assert tried >= 16
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
 def _refused(command: str, old: str, new: str, told: str, folder: Path) -> None:

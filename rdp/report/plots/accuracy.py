@@ -8,11 +8,11 @@ from matplotlib.ticker import MaxNLocator
 from rdp import data as datasets
 from rdp import models
 from rdp.report import style
-from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.report.summary import by_seed
 from rdp.stats import mean_interval, paired_difference
 from rdp.tables import Tables
+from rdp.words import PERCENT
 
 _NEAR = 5.0  # points to the baseline that an axis shows in any case
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
 from rdp.report import style
-from rdp.report.forms import PERCENT
 from rdp.stats import Estimate
+from rdp.words import PERCENT
 
 STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a probe, with words for them
 _LONG = 12  # entries that a legend above the panels may have

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from rdp.report import style
-from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.tables import Tables
+from rdp.words import PERCENT
 
 
 def cost(tables: Tables) -> common.Drawing:

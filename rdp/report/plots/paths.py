@@ -13,6 +13,7 @@ from rdp.report import style
 from rdp.report.plots import common
 from rdp.stats import mean_interval
 from rdp.tables import Tables
+from rdp.words import count
 
 _OF_CODERS = ["distance", "spectral", "orthogonality"]
 _QUANTITIES = {
@@ -111,7 +112,7 @@ def convergence(tables: Tables) -> common.Drawing:
         axis.set_ylabel("training loss, last epoch")
     common.legend(figure, axes, tables.labels)
     diverged = int((tables.sweep["status"] == "diverged").sum())
-    ended = f" {diverged} runs of the sweep diverged; their learning rates are left out." if diverged else ""
+    ended = f" Left out: learning rates of {count(diverged, 'run')} of the sweep that diverged." if diverged else ""
     style.note(figure, f"Lines: the best learning rate. Bands: up to the worst. Dotted: chance.{ended}")
     return common.drawing(figure, rows, ["dataset", "family", "method", "depth", "learning_rate", "train_loss"])
 

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from rdp.report import style
-from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.settings import Setting
 from rdp.tables import Tables
+from rdp.words import PERCENT
 
 _BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
 

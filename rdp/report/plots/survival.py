@@ -9,10 +9,10 @@ from matplotlib.ticker import MaxNLocator
 from rdp import measure
 from rdp.claims.metrics import closed_form
 from rdp.report import style
-from rdp.report.forms import PERCENT
 from rdp.report.plots import common
 from rdp.settings import Setting
 from rdp.tables import Tables
+from rdp.words import PERCENT
 
 
 def surviving_neurons(tables: Tables) -> common.Drawing:
