@@ -44,6 +44,7 @@ NEUTRAL = frozenset(
         "study",
         "study_file",
         "validation",
+        "words",
     )
 )
 # What a module imports whose version can change a number, and is no part of the stack; and how it is distributed.

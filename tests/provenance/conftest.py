@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from rdp import records, tables
@@ -50,5 +51,6 @@ def tabled(tmp_path: Path) -> Tables:
     made = make_plan(tmp_path, architectures="resnet20")
     table = make_records(made, tmp_path)
     table["process_peak_bytes"] = 2.5e9
-    records.save(made.name, tmp_path, table, table.iloc[:0], records.collect_sweep(made, tmp_path, table))
+    history = pd.DataFrame(columns=["run", *records.HISTORY_COLUMNS])
+    records.save(made.name, tmp_path, table, history, records.collect_sweep(made, tmp_path, table))
     return tables.load(made, tmp_path)
