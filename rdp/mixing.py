@@ -34,9 +34,9 @@ class Mixing:
         """
         draw = rng.generator(self._seed, f"mix/{part.start or 0}", step).integers(2**32)
         # timm draws from numpy's global generator, which is nobody else's business.
-        before = np.random.get_state()  # noqa: NPY002
-        np.random.seed(int(draw))  # noqa: NPY002
+        before = np.random.get_state()  # noqa: NPY002 (timm draws from it)
+        np.random.seed(int(draw))  # noqa: NPY002 (timm draws from it)
         try:
             return self._mix(x, y)
         finally:
-            np.random.set_state(before)  # noqa: NPY002
+            np.random.set_state(before)  # noqa: NPY002 (timm draws from it)

@@ -20,7 +20,7 @@ from rdp.spec import RunSpec
 from rdp.store import Store
 from rdp.study import Plan
 
-_ROOMS = ("store", "data", "logs/claims")
+_ROOMS = ("store", "data", ledger.FOLDER)
 
 
 def write(found: Bundle, plan: Plan, results: Path) -> Path:
@@ -38,12 +38,11 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
         UserError: a record that does not fit its own digest or its run; a directory that holds other results.
     """
     store, told = Store(results), found.manifest | {"seal_of_bundle": found.seal}
-    rooms = [results / name for name in _ROOMS]
-    if not recorded.holds(results) and any(map(_holds_files, (*rooms, *_others(results)))):
+    if not recorded.holds(results) and _holds_others(results):
         raise UserError(f"{results}: holds results that are not recorded; name another directory with --to")
     recorded.mark(results, told, whole=False)  # first, so that what a killed job leaves is known to be its own
-    for room in rooms:
-        shutil.rmtree(room, ignore_errors=True)
+    for name in _ROOMS:
+        shutil.rmtree(results / name, ignore_errors=True)
     labels = {name: _labels(found, name, results) for name in {cell.dataset: None for cell in plan.cells}}
     told["labels"] = {name: digest.of_arrays(arrays) for name, arrays in labels.items()}
     for spec, line, predictions in _lines(found, plan):
@@ -62,13 +61,11 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
     return recorded.mark(results, told, whole=True)
 
 
-def _others(results: Path) -> Iterator[Path]:
-    """What is in a results directory but logs, which the workflow writes before it unpacks."""
-    return (path for path in results.glob("*") if path.name != "logs")
-
-
-def _holds_files(place: Path) -> bool:
-    return place.is_file() or any(path.is_file() for path in place.rglob("*"))
+def _holds_others(results: Path) -> bool:
+    """Whether a directory has files of anybody's; but for logs, which the workflow writes before it unpacks."""
+    logs, claims = results / "logs", results / ledger.FOLDER
+    there = (path for path in results.rglob("*") if path.is_file())
+    return any(logs not in path.parents or claims in path.parents for path in there)
 
 
 def _labels(found: Bundle, name: str, results: Path) -> dict[str, np.ndarray]:

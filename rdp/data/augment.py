@@ -136,6 +136,6 @@ def _apply(policy: Callable[[Any], Any], image: torch.Tensor, seed: int) -> torc
     from PIL import Image
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002 (timm draws from it)
     pixels = policy(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)

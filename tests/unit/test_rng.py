@@ -40,10 +40,10 @@ def test_the_order_of_draws_is_irrelevant():
 
 def test_numpys_global_state_is_neither_read_nor_moved():
     np.random.seed(0)  # noqa: NPY002 (the state under test)
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 (the state under test)
     first = raw(0, "mask")
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
-    np.random.seed(1)  # noqa: NPY002
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 (the state under test)
+    np.random.seed(1)  # noqa: NPY002 (the state under test)
     assert raw(0, "mask") == first
 
 

@@ -52,7 +52,11 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     ids=["unknown architecture", "misspelt key", "negative rate", "a seed of its own", "misspelt sweep", "no cells"],
 )
 def test_a_bad_study_is_refused(old: str, new: str, told: str, tmp_path: Path) -> None:
-    _refused("plan", old, new, told, tmp_path)
+    (tmp_path / "small.yaml").write_text(GOOD.replace(old, new))
+    line = refusal(run(tmp_path, "rdp", "plan", "small.yaml"))
+    assert line.startswith("rdp: small.yaml: ")
+    assert told in line
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
 def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,14 +72,6 @@ def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_
             tried += 1
     assert tried >= 16
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
-
-
-def _refused(command: str, old: str, new: str, told: str, folder: Path) -> None:
-    (folder / "small.yaml").write_text(GOOD.replace(old, new))
-    line = refusal(run(folder, "rdp", command, "small.yaml"))
-    assert line.startswith("rdp: small.yaml: ")
-    assert told in line
-    assert sorted(path.name for path in folder.iterdir()) == ["small.yaml"]
 
 
 def test_snakemake_refuses_a_bad_study_before_it_plans(tmp_path: Path) -> None:
