@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdp.errors import UserError
-    from rdp.exported import load_model
     from rdp.models.blocks import register_block
     from rdp.models.convert import set_path
+    from rdp.models.create import create_model, list_models
     from rdp.models.folding import fuse
-    from rdp.networks import create_model, list_models
-    from rdp.probing import list_probes, probe
-    from rdp.schedule import ResidualDropPath, Schedule, make_method
-    from rdp.weights import save_weights, start_from
+    from rdp.models.schedule import ResidualDropPath, Schedule, make_method
+    from rdp.models.weights import save_weights, start_from
+    from rdp.probes.apply import list_probes, probe
+    from rdp.store.export import load_model
 
 __all__ = [
     "ResidualDropPath",
@@ -42,20 +42,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ResidualDropPath": "schedule",
-    "Schedule": "schedule",
+    "ResidualDropPath": "models.schedule",
+    "Schedule": "models.schedule",
     "UserError": "errors",
-    "create_model": "networks",
+    "create_model": "models.create",
     "fuse": "models.folding",
-    "list_models": "networks",
-    "list_probes": "probing",
-    "load_model": "exported",
-    "make_method": "schedule",
-    "probe": "probing",
+    "list_models": "models.create",
+    "list_probes": "probes.apply",
+    "load_model": "store.export",
+    "make_method": "models.schedule",
+    "probe": "probes.apply",
     "register_block": "models.blocks",
-    "save_weights": "weights",
+    "save_weights": "models.weights",
     "set_path": "models.convert",
-    "start_from": "weights",
+    "start_from": "models.weights",
 }
 
 

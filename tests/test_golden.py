@@ -1,6 +1,6 @@
 """Golden runs: short runs of every kind of cell whose numbers are committed.
 
-The code digest leaves modules out that are held to be unable to change a number (`rdp.fingerprint.NEUTRAL`).
+The code digest leaves modules out that are held to be unable to change a number (`rdp.store.fingerprint.NEUTRAL`).
 If one of them can after all, these numbers move while the digest does not. A change of the loop that is meant
 to move them renews the file: RDP_RENEW_GOLDEN=1 pytest tests/test_golden.py. Numbers are compared within a
 tolerance, because another processor rounds differently; on one machine they are equal to the last bit, which
@@ -17,7 +17,7 @@ import torch
 
 from rdp import study
 from rdp.data import prepared
-from rdp.train import Run, make_deterministic
+from rdp.training.trainer import Run, make_deterministic
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STUDY = """

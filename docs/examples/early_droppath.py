@@ -1,7 +1,7 @@
 """Droppath for the first half of training only."""
 
 from rdp.methods import FULL, Iteration
-from rdp.methods.droppath import DropPath
+from rdp.methods.schedules.droppath import DropPath
 
 
 class EarlyDropPath(DropPath):

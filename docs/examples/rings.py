@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp import rng
 from rdp.data.info import SPLITS, DatasetInfo
+from rdp.utils import rng
 
 _NOISE = 0.1  # standard deviation of the radius; the rings' radii are 0.5, 1 and 1.5
 

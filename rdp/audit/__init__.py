@@ -11,12 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rdp import machine, places, recorded
 from rdp.audit import checkout, inputs, products, repeating, runs
 from rdp.audit.findings import Audit, Check
 from rdp.errors import UserError
-from rdp.store import Store, timestamp
+from rdp.store import Store, origin, timestamp
 from rdp.study import Plan
+from rdp.utils import machine, paths
 
 
 def audit(
@@ -55,7 +55,7 @@ def audit(
         "study": plan.name,
         "title": plan.study.title,
         "audited": timestamp(now),
-        "recorded": recorded.holds(results),
+        "recorded": origin.holds(results),
         "retrain": retrain,
         "sample": sample if retrain else None,
         "checkout": machine.commit(),
@@ -70,7 +70,7 @@ def _refuse_nothing(plan: Plan, results: Path) -> None:
     if (results / plan.name).exists() or any(store.folder(spec.run).exists() for spec in specs):
         return
     first = f"snakemake --cores all --config study={plan.name}"
-    if plan.name in places.bundles() and not recorded.holds(results):
+    if plan.name in paths.bundles() and not origin.holds(results):
         first += (
             f", or for its recorded results: snakemake --cores all audit --config study={plan.name} records=recorded"
         )

@@ -5,17 +5,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rdp import adoptions, digest, fingerprint, places, records
 from rdp.audit.findings import Check
 from rdp.audit.runs import Read
 from rdp.errors import UserError
-from rdp.pinned import LOCK, locked
-from rdp.states import adopted
-from rdp.store import Store
+from rdp.store import Store, adoptions, fingerprint
 from rdp.study import Plan
-from rdp.words import count
+from rdp.study.states import adopted
+from rdp.tables import collect
+from rdp.utils import digest, paths
+from rdp.utils.humanize import count
+from rdp.utils.lockfile import LOCK, locked
 
-_ROOT = places.ROOT
+_ROOT = paths.ROOT
 
 
 def check_code(read: Read, store: Store) -> Check:
@@ -118,7 +119,7 @@ def check_study(plan: Plan, results: Path) -> Check:
     asked = [spec.run for spec in plan.specs]
     check.looked_at = len(asked)
     try:
-        found = records.read(plan.name, results)[0]["run"].tolist()
+        found = collect.read(plan.name, results)[0]["run"].tolist()
     except (UserError, KeyError):  # which the check of tables finds
         return check
     for run in [run for run in asked if run not in set(found)][:20]:

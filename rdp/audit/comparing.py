@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import leaves
+from rdp.utils.compare import differing, named, same, shown
 
 COLLECTOR = "collector"  # the column of the tables of runs that tells by which version of this package they are
 _MOST = 5  # differences of one file that are told one by one
@@ -65,7 +65,7 @@ def _tables(there: pd.DataFrame, again: pd.DataFrame) -> list[str]:
     for column in there:
         first, second = there[column].tolist(), again[column].tolist()
         for place, (one, other) in enumerate(zip(first, second, strict=True)):
-            if not leaves.same(one, other):
+            if not same(one, other):
                 row = f"{there['run'].iloc[place]}" if "run" in there else f"row {place + 1}"
                 found.append(f"{row}, {column}: {_apart(one, other)}")
     return found
@@ -74,15 +74,15 @@ def _tables(there: pd.DataFrame, again: pd.DataFrame) -> list[str]:
 def _values(there: Any, again: Any) -> list[str]:
     """The leaves in which two JSON values differ. Claims, which are a list, are called by their names."""
     found = []
-    for at, one, other in leaves.differing(there, again):
+    for at, one, other in differing(there, again):
         if at[:1] == ("claims",) and len(at) > 1 and isinstance(claim := there["claims"][at[1] - 1], dict):
             at = (str(claim.get("name")), *at[2:])
-        found.append(f"{leaves.named(at)}: {_apart(one, other)}")
+        found.append(f"{named(at)}: {_apart(one, other)}")
     return found
 
 
 def _apart(one: Any, other: Any) -> str:
-    return f"{leaves.shown(one)}; the records give {leaves.shown(other)}"
+    return f"{shown(one)}; the records give {shown(other)}"
 
 
 def _texts(there: str, again: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from rdp.errors import UserError
-from rdp.words import count
+from rdp.utils.humanize import count
 
 _T = TypeVar("_T")
 

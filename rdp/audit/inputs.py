@@ -4,13 +4,16 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp import data, measure, places, recorded, sealed
+from rdp import data
+from rdp.archive import bundle
 from rdp.audit.findings import Check
-from rdp.bundles import bundle
 from rdp.data import catalogue, prepared
 from rdp.errors import UserError
+from rdp.store import origin
 from rdp.study import Plan
-from rdp.words import count
+from rdp.tables import measurements
+from rdp.utils import paths, sealed
+from rdp.utils.humanize import count
 
 
 def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]:
@@ -23,8 +26,8 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
     check = Check("data", "Every dataset is, to the last byte, the one that its manifest names.", "dataset")
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         check.looked_at += 1
-        if recorded.holds(results):
-            kept_labels = check.attempt(lambda name=name: recorded.labels(name, results))
+        if origin.holds(results):
+            kept_labels = check.attempt(lambda name=name: origin.labels(name, results))
             if kept_labels is not None:
                 labels[name] = kept_labels
                 check.notes.append(f"{name}: recorded results hold the labels of the test split alone; these are whole")
@@ -41,14 +44,14 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
         for line in found.changed() if found is not None else ():
             check.find_line(line)
         _check_source(name, check)
-    if recorded.holds(results):
+    if origin.holds(results):
         _check_bundle(results, check)
     return check, labels
 
 
 def _check_source(name: str, check: Check) -> None:
     """Hold a dataset's published files against their checksums, where they are here still."""
-    source, root = data.source(name), places.datasets()
+    source, root = data.source(name), paths.datasets()
     if hasattr(source, "BUNDLED"):
         check.notes.append(f"{name}: {source.BUNDLED}; it has no files to verify")
         return
@@ -65,13 +68,13 @@ def _check_source(name: str, check: Check) -> None:
 def _check_bundle(results: Path, check: Check) -> None:
     """Hold recorded results against the bundle that they were unpacked from, where this checkout has it."""
     try:
-        told = recorded.origin(results)
+        told = origin.origin(results)
         found = bundle.find(told["study"])
     except UserError as error:
         check.find_line(error)
         return
     if found.seal != told["seal_of_bundle"]:
-        check.find(results / recorded.MARK, f"unpacked from another bundle than {found.folder}")
+        check.find(results / origin.MARK, f"unpacked from another bundle than {found.folder}")
     else:
         check.notes.append(f"unpacked from the bundle {found.folder}, whole as well")
 
@@ -82,15 +85,15 @@ def check_measurements(plan: Plan, results: Path) -> Check:
     known = {spec.run for spec in plan.specs}
     for name in plan.study.probes:
         check.looked_at += 1
-        table = check.attempt(lambda name=name: measure.read(plan.name, name, results))
+        table = check.attempt(lambda name=name: measurements.read(plan.name, name, results))
         if table is None:
             continue
         where = results / plan.name / "probes" / f"{name}.parquet"
-        if absent := [column for column in measure.columns(name) if column not in table]:
+        if absent := [column for column in measurements.columns(name) if column not in table]:
             check.find(where, f"has no {', '.join(absent)}")
         elif others := sorted(map(str, set(table["run"]) - known)):
             check.find(where, f"of {count(len(others), 'run')} not of the study, first {others[0]}")
-        elif gone := sorted(measure.wanted(plan, name, results) - set(table["run"])):
+        elif gone := sorted(measurements.wanted(plan, name, results) - set(table["run"])):
             check.find(
                 where, f"has no row of {count(len(gone), 'run')}, first {gone[0]}; run: rdp probe {plan.name} {name}"
             )

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from rdp import files, sealed
 from rdp.audit.findings import Audit
 from rdp.report import templating
 from rdp.study import Plan
+from rdp.utils import files, sealed
 
 
 def write(plan: Plan, results: Path, audit: Audit) -> Path:

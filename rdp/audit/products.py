@@ -5,16 +5,18 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from rdp import fingerprint, recorded, records, tables
+from rdp import tables
 from rdp.audit.comparing import COLLECTOR, compare, compare_tables
 from rdp.audit.findings import Check, Finding
 from rdp.claims import ledger, told
 from rdp.errors import UserError
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
+from rdp.store import fingerprint, origin
 from rdp.study import Plan
+from rdp.tables import collect
 
-_LENT = ("store", "data", "bench", recorded.MARK)  # what products are made from, beside probes and speed
+_LENT = ("store", "data", "bench", origin.MARK)  # what products are made from, beside probes and speed
 _DRAWN = (".svg", ".pdf", ".png")
 _DRAWN_BY = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
 
@@ -33,11 +35,11 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
     asks = "Every number of the tables of runs is the one that a record gives."
     check = Check("tables", asks, "file")
     made.make(check, lambda: _lend(plan, results, scratch))
-    made.make(check, lambda: records.write(plan, scratch))
-    collected = check.attempt(lambda: records.read(plan.name, results))
-    remade = check.attempt(lambda: records.read(plan.name, scratch)) if made.whole else None
+    made.make(check, lambda: collect.write(plan, scratch))
+    collected = check.attempt(lambda: collect.read(plan.name, results))
+    remade = check.attempt(lambda: collect.read(plan.name, scratch)) if made.whole else None
     if collected is not None and remade is not None:
-        for name, one, other in zip(records.TABLES, collected, remade, strict=True):
+        for name, one, other in zip(collect.TABLES, collected, remade, strict=True):
             check.looked_at += 1
             path = there / f"{name}.parquet"
             for line in check.attempt(lambda one=one, other=other: compare_tables(one, other), path) or ():

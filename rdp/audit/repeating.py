@@ -9,14 +9,17 @@ from pathlib import Path
 
 from scipy import stats
 
-from rdp import data, digest, fingerprint, leaves, measure, probes, recorded, retraining, runner
+from rdp import data, probes
 from rdp.audit.findings import Check
 from rdp.audit.runs import Read
 from rdp.errors import UserError
+from rdp.jobs import retrain, runner
 from rdp.spec import RunSpec
-from rdp.store import RunRecord
+from rdp.store import RunRecord, fingerprint, origin
 from rdp.study import Cell, Plan
-from rdp.words import count
+from rdp.tables import measurements
+from rdp.utils import compare, digest
+from rdp.utils.humanize import count
 
 LEVEL = 0.99  # of the interval that a run on another stack is expected in
 _ENOUGH = 5  # seeds of a cell, for its own standard deviation
@@ -83,7 +86,7 @@ def check(plan: Plan, results: Path, scratch: Path, chosen: list[str], read: Rea
     alike = {spec.run: record.identity["stack"] == digest.of(stack) for spec, record in pairs}
     asks = "Runs trained again from their first step give the weights, the history and the metrics of their records."
     trained = Check("training again", asks, "run")
-    again = trained.attempt(lambda: retraining.again(pairs, results, scratch, device, cores))
+    again = trained.attempt(lambda: retrain.again(pairs, results, scratch, device, cores))
     for (spec, record), new in zip(pairs, again or [], strict=again is not None):
         trained.looked_at += 1
         if new.status == "failed":
@@ -103,7 +106,7 @@ def check(plan: Plan, results: Path, scratch: Path, chosen: list[str], read: Rea
 
 
 def _check_bits(check: Check, spec: RunSpec, record: RunRecord, new: RunRecord) -> None:
-    wrong = retraining.differences(record, new)
+    wrong = retrain.differences(record, new)
     if wrong:
         more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         check.find(spec.run, f"recorded and trained again, it differs: {'; '.join(wrong[:3])}{more}")
@@ -143,7 +146,7 @@ def _seeds(spec: RunSpec, read: Read) -> list[list[float]]:
 def _measured_again(plan: Plan, results: Path, chosen: list[RunSpec]) -> Check:
     """Measure the probes of the chosen runs' networks again, as far as they are measured and their weights are here."""
     check = Check("measuring again", "Probes of the sampled runs' networks give the rows of their tables.", "network")
-    if recorded.holds(results):
+    if origin.holds(results):
         check.notes.append("recorded results hold no weights: nothing can be measured on them again")
         return check
     runs = {spec.run for spec in chosen}
@@ -157,12 +160,12 @@ def _measured_again(plan: Plan, results: Path, chosen: list[RunSpec]) -> Check:
 def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell, runs: list[str]) -> None:
     where = results / plan.name / "probes" / f"{name}.parquet"
     try:
-        table = measure.read(plan.name, name, results)
-        rows = measure.again(plan, cell, name, results, frozenset(runs))
+        table = measurements.read(plan.name, name, results)
+        rows = measurements.again(plan, cell, name, results, frozenset(runs))
     except UserError as error:
         check.find_line(error)
         return
-    if not set(measure.columns(name)) <= set(table):  # which the check of measurements finds
+    if not set(measurements.columns(name)) <= set(table):  # which the check of measurements finds
         return
     for run in runs:
         told = table[table["run"] == run].to_dict("records")
@@ -175,7 +178,7 @@ def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell
             (place, column)
             for place, (one, other) in enumerate(zip(told, found, strict=True), start=1)
             for column in probes.probe(name).COLUMNS
-            if not leaves.same(one[column], other[column])
+            if not compare.same(one[column], other[column])
         ]
         if wrong:
             place, column = wrong[0]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp import digest, receipts
 from rdp.audit.findings import Check
-from rdp.run_record import PREDICTIONS, WEIGHTS, accuracy_fits
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord, Store, receipts
+from rdp.store.record import PREDICTIONS, WEIGHTS, accuracy_fits
+from rdp.utils import digest
 
 _NEEDED = ("learning_rate", "test_accuracy", "history", "weights")  # numbers that others are held against
 
@@ -76,5 +76,5 @@ def check_files(
 
 
 def _checksums(arrays: dict[str, np.ndarray]) -> dict[str, str]:
-    """As training takes them of the tensors that it ends with, see `rdp.train.Run.finish`."""
+    """As training takes them of the tensors that it ends with, see `rdp.training.trainer.Run.finish`."""
     return {name: hashlib.sha256(array.tobytes()).hexdigest()[:16] for name, array in arrays.items()}

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp import files, recorded, tuning
 from rdp.audit.comparing import values
 from rdp.audit.findings import Check
 from rdp.audit.run_files import check_files, check_numbers, check_receipt
 from rdp.data import prepared
 from rdp.errors import UserError
+from rdp.jobs import tuning
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord, Store, origin
 from rdp.study import Plan
-from rdp.words import count
+from rdp.utils import files
+from rdp.utils.humanize import count
 
 Read = dict[str, tuple[RunSpec, RunRecord | None, str | None]]
 
@@ -55,7 +56,7 @@ def check_records(plan: Plan, results: Path, read: Read, labels: dict[str, np.nd
             check.find(path, f"was trained on other data than those prepared, {digests[spec.dataset][:12]}")
         check_receipt(check, store, run, record)
         if check_numbers(check, path, spec, record):
-            check_files(check, store, run, record, labels.get(spec.dataset), whole=not recorded.holds(results))
+            check_files(check, store, run, record, labels.get(spec.dataset), whole=not origin.holds(results))
         else:
             read[run] = (spec, None, "it lacks what a run leaves")  # so that nothing is held against it
     for status, told in (("not trained", None), ("failed", "failed")):

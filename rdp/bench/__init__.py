@@ -4,15 +4,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from rdp import places, sealed
 from rdp.errors import UserError, choices
+from rdp.utils import paths, sealed
 
 SUITE = {  # by name, the module that measures it
     "engine": "engine",
     "timm": "timm_loop",
     "loader": "loader",
     "rdp": "pairs",
-    "pnnh": "paths",
+    "pnnh": "pnnh",
     "seeds": "seeds",
     "start": "start",
     "workflow": "workflow",
@@ -37,7 +37,7 @@ def benchmark(name: str) -> Any:
 
 def measured(results: Path) -> list[Path]:
     """The files of what was measured: here, and on the machines of which results are recorded in the project."""
-    own, recorded = results / "bench", places.ROOT / "results" / "recorded" / "bench"
+    own, recorded = results / "bench", paths.ROOT / "results" / "recorded" / "bench"
     return [path for folder in (own, *sorted(recorded.glob("*"))) for path in _of_suite(folder)]
 
 

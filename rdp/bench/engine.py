@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp import checkpoint, data, rng
+from rdp import data
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, timed, trainer
 from rdp.data.prepared import Prepared
 from rdp.spec import Recipe, RunSpec
-from rdp.train import Run
+from rdp.training import checkpoint
+from rdp.training.trainer import Run
+from rdp.utils import rng
 
 ARCHITECTURES = ("resnet20", "resnet56", "vit_tiny")
 _STEPS = 4  # in a round, of each loop

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from rdp import places
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, table
 from rdp.bench.timm_loop import stepper_of_timm
 from rdp.data import augment, prepared, workers
 from rdp.data.streaming import TrainingBatches
 from rdp.spec import Recipe
+from rdp.utils import paths
 
 DATASET = "tiny_imagenet_20"
 TRANSFORMS = {"crop, flip": None, "crop, flip, RandAugment": "rand-m9-mstd0.5-inc1"}
@@ -107,7 +107,7 @@ def loader_speed(transforms: str, data: Any, setting: Setting) -> LoaderSpeed:
 
 def run(setting: Setting) -> Benchmark:
     """Measure `TRANSFORMS`."""
-    data = prepared.load(DATASET, places.results())
+    data = prepared.load(DATASET, paths.results())
     found = [loader_speed(name, data, setting) for name in TRANSFORMS]
     title = "Images a second of this project's loader, of timm's"
     columns = ("transforms", "workers", "rdp / timm", "images a second", "timm's")

@@ -12,14 +12,14 @@ from rich.table import Table
 from torch import nn
 from torch.nn import functional as F
 
-from rdp import fingerprint, machine, rng, sealed
 from rdp.errors import UserError
-from rdp.optimizers import make_optimizer
-from rdp.runner import choose_device
+from rdp.jobs.runner import choose_device
 from rdp.spec import Recipe
-from rdp.store import timestamp
-from rdp.train import Run, make_deterministic
-from rdp.words import count
+from rdp.store import fingerprint, timestamp
+from rdp.training.optimizers import make_optimizer
+from rdp.training.trainer import Run, make_deterministic
+from rdp.utils import machine, rng, sealed
+from rdp.utils.humanize import count
 
 SHAPE, CLASSES = (3, 32, 32), 10
 WARM_UP = 2  # rounds that are not counted: first calls choose kernels and allocate

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rdp import cost
 from rdp.bench.measuring import (
     CLASSES,
     SHAPE,
@@ -21,6 +20,7 @@ from rdp.bench.measuring import (
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import build
 from rdp.models.units import Units
+from rdp.training import cost
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
 

@@ -1,4 +1,4 @@
-"""Seeds side by side, each in a process of its own, beside one seed alone: what `rdp.side_by_side` gains.
+"""Seeds side by side, each in a process of its own, beside one seed alone: what `rdp.jobs.parallel` gains.
 
 One seed alone with all the threads stands beside it: the other thing that cores can be used for.
 """
@@ -11,10 +11,10 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from rdp import machine
 from rdp.bench.engine import ARCHITECTURES, make_run
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table
 from rdp.errors import UserError
+from rdp.utils import machine
 
 _STEPS = 4  # in a round
 

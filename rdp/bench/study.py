@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rdp import fingerprint, sealed, settings
 from rdp.bench.measuring import Ratio, alternate, stepper
 from rdp.data import prepared
-from rdp.runner import choose_device
-from rdp.store import timestamp
-from rdp.study import Cell, Plan
-from rdp.train import Run, make_deterministic
+from rdp.jobs.runner import choose_device
+from rdp.store import fingerprint, timestamp
+from rdp.study import Cell, Plan, comparisons
+from rdp.training.trainer import Run, make_deterministic
+from rdp.utils import sealed
 
 _STEPS = 2  # in a round: methods that alternate two kinds of step are measured by both
 _RATE = 1e-3  # of learning: small enough that no loss overflows, and of no effect on the time of a step
@@ -32,7 +32,7 @@ def write(plan: Plan, results: Path) -> Path:
     """
     chosen = choose_device(plan.device)
     make_deterministic(plan.study.threads)
-    rows = [row for cells in settings.cells(plan).values() for row in _compare(plan, cells, results, chosen)]
+    rows = [row for cells in comparisons.cells(plan).values() for row in _compare(plan, cells, results, chosen)]
     path = results / plan.name / "speed.parquet"
     sealed.write_table(path, pd.DataFrame(rows, columns=list(COLUMNS)), plan.name)
     return path
@@ -40,7 +40,7 @@ def write(plan: Plan, results: Path) -> Path:
 
 def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[dict[str, Any]]:
     """The cells of one setting; nothing where it has no baseline."""
-    baseline = settings.baseline_label(plan, cells)
+    baseline = comparisons.baseline_label(plan, cells)
     if baseline is None:
         return []
     data = prepared.load(cells[0].dataset, results)

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp import places
 from rdp.bench.engine import ARCHITECTURES, make_run
 from rdp.bench.measuring import SHAPE, Benchmark, Comparison, Ratio, Setting, alternate, stepper, table
 from rdp.errors import UserError
 from rdp.spec import Recipe
+from rdp.utils import paths
 
 LOOPS = {"timm": torch.contiguous_format, "timm, channels last": torch.channels_last}
 _STEPS = 8  # in a round: a worker loads two batches ahead, in the time of the others
@@ -118,7 +118,7 @@ def bar(architecture: str, setting: Setting) -> float:
 
 def run(setting: Setting) -> Benchmark:
     """Measure `ARCHITECTURES`. The bar is on the loop as timm's documentation has it."""
-    images = dataset(places.datasets())
+    images = dataset(paths.datasets())
     found = [row for name in ARCHITECTURES for row in loop_speeds(name, images, setting)]
     title = "Training throughput of a run, of a loop's with timm's loader"
     columns = ("architecture", "loop", "run / loop", "step of the run", "of the loop")

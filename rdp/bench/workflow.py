@@ -14,12 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rdp import extras, files, fingerprint, places, study
+from rdp import study
 from rdp.bench import COMMANDS
 from rdp.bench.measuring import Benchmark, Setting, table
 from rdp.data import prepared
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord, Store, fingerprint
+from rdp.utils import files, optional, paths
 
 SIZES = (100, 1_000, 10_000)  # runs
 _SMOKE = (20,)
@@ -107,7 +108,7 @@ def _seconds(root: Path, command: str, *arguments: str) -> float:
     """What a command takes, from start to end."""
     words = [str(Path(sys.executable).with_name(command)), *arguments]
     if command == "snakemake":
-        words += ["--snakefile", str(places.snakefile()), "--cores", _CORES, "--quiet", "all"]
+        words += ["--snakefile", str(paths.snakefile()), "--cores", _CORES, "--quiet", "all"]
         words += ["--config", f"study={root / 'many.yaml'}"]
     environment = os.environ | {"RDP_RESULTS": str(root / "results"), "RDP_OFFLINE": "1"}
     started = time.perf_counter()
@@ -118,7 +119,7 @@ def _seconds(root: Path, command: str, *arguments: str) -> float:
 def run(setting: Setting) -> Benchmark:
     """Measure `SIZES`, once each; raises `UserError` where Snakemake is not installed."""
     if find_spec("snakemake") is None:
-        raise extras.absent("the benchmark", "workflow")
+        raise optional.absent("the benchmark", "workflow")
     found = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
     title = "By runs of a study, in seconds"
     shown = table(title, "runs", "cells", *COMMANDS.values())

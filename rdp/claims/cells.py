@@ -1,8 +1,8 @@
 """Which cells of a study a claim speaks of."""
 
 from rdp.claims.model import Claim, Part
-from rdp.settings import Setting
 from rdp.study import Cell, Plan
+from rdp.study.comparisons import Setting
 
 Pair = tuple[Cell, Cell | None]  # a cell and the one that it is compared with
 Pairs = dict[Part, Pair | None]  # by part; None where the study has no such cells
@@ -12,7 +12,7 @@ def asked(claim: Claim, plan: Plan, groups: dict[Setting, list[Cell]]) -> dict[S
     """The settings of a study that speak to a claim: those with the cells of its first part.
 
     Args:
-        groups: the study's cells by setting, see `rdp.settings.cells`.
+        groups: the study's cells by setting, see `rdp.study.comparisons.cells`.
 
     Returns:
         By setting and part, the cell and the one that it is compared with. Of parts that stand beside, those alone

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rdp import data, recorded
+from rdp import data
 from rdp.claims import metrics
 from rdp.claims.model import Part
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.records import readable
 from rdp.stats import Effect, Measured, of_predictions
-from rdp.store import Store
+from rdp.store import Store, origin
 from rdp.study import Cell, is_baseline
 from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.tables.collect import readable
+from rdp.utils.humanize import PERCENT
 
 _ABOVE_CHANCE = 5.0  # points that a method must be above chance, to have learned anything
 
@@ -210,8 +210,8 @@ class Records:
 
 def _labels(dataset: str, results: Path) -> np.ndarray:
     """The labels of a dataset's test split, shape (m,); recorded results have no more of it."""
-    if recorded.holds(results):
-        return recorded.labels(dataset, results)
+    if origin.holds(results):
+        return origin.labels(dataset, results)
     return prepared.load(dataset, results).labels("test")
 
 

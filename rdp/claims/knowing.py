@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import energy
 from rdp.claims.verdicts import Finding
+from rdp.jobs import energy
 from rdp.tables import Tables
 
 _HOUR = 3600.0

@@ -4,10 +4,10 @@ import re
 import time
 from pathlib import Path
 
-from rdp import sealed
 from rdp.claims import model
 from rdp.errors import UserError
 from rdp.store import timestamp
+from rdp.utils import sealed
 
 NEVER = "never"  # later than any time of day, as text too
 FOLDER = "logs/claims"  # in a results directory

@@ -6,10 +6,11 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
-from rdp import models, theory
+from rdp import models
+from rdp.claims import theory
 from rdp.study import Cell
 from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.utils.humanize import PERCENT
 
 
 def _accuracies(rows: pd.DataFrame, tables: Tables) -> pd.Series:
@@ -60,7 +61,7 @@ def _survival(rows: pd.DataFrame, cell: Cell) -> pd.Series:
 
 
 def closed_form(cell: Cell) -> dict[int, float]:
-    """Survival by layer as `rdp.theory` has it; empty for a network that it does not speak of.
+    """Survival by layer as `rdp.claims.theory` has it; empty for a network that it does not speak of.
 
     That is any but one without norms, behind a linear stem, which writes mean 0.
     """

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from rdp import data, models, places
+from rdp import data, models
 from rdp.errors import UserError
 from rdp.methods import available
-from rdp.study_file import Name
-from rdp.validation import Strict, check_names, read_mapping, validate
+from rdp.study.schema import Name
+from rdp.utils import paths
+from rdp.utils.validation import Strict, check_names, read_mapping, validate
 
 MINIMUM_SEEDS = 5  # of a claim that says no other number
 
@@ -180,7 +181,7 @@ class Claims(Strict):
         """SHA-256 of all that was fixed of a claim: its content with defaults, what its metrics are, and which datasets
         may confirm it.
 
-        Not by `rdp.digest.of`, whose JSON has other spaces and escapes: results and bundles hold digests of this form.
+        Not by `rdp.utils.digest.of`: results and bundles hold digests of this form, with other spaces and escapes.
         """
         claim = self.claims[name]
         metrics = {part.metric: vars(part.kind) for part in (*claim.parts, *claim.beside)}
@@ -202,9 +203,9 @@ def load(file: Path | None = None) -> Claims:
     Raises:
         UserError: one line with the file, the key and what would be valid.
     """
-    found: Claims = _read(Claims, file or places.claims())
+    found: Claims = _read(Claims, file or paths.claims())
     claims = dict(found.claims)
-    for more in places.more_claims().values() if file is None else ():
+    for more in paths.more_claims().values() if file is None else ():
         for name, claim in _read(MoreClaims, more).claims.items():
             if name in claims:
                 raise UserError(f"{more}: claims.{name}: another file has a claim of this name")

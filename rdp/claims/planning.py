@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from rdp.claims.cells import asked
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.words import amount, named
-from rdp.settings import cells
 from rdp.stats import LEVEL, power
 from rdp.study import Plan
-from rdp.words import count
+from rdp.study.comparisons import cells
+from rdp.utils.humanize import count
 
 
 @dataclass(frozen=True)

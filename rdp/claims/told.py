@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from rdp import sealed
 from rdp.claims import ledger, model, words
 from rdp.claims.evidence import Records
 from rdp.claims.knowing import Knowing
@@ -12,7 +11,8 @@ from rdp.claims.model import KINDS, Claims, Part
 from rdp.claims.verdicts import Comparison, Finding, Verdict, by_setting, decide
 from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
 from rdp.tables import Tables
-from rdp.words import count
+from rdp.utils import sealed
+from rdp.utils.humanize import count
 
 _OUTCOMES = {  # of one setting, of several
     "holds": ("holds", "hold"),

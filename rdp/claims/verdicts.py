@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rdp import settings
 from rdp.claims.cells import Pair, Pairs, asked
 from rdp.claims.evidence import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.words import named
-from rdp.settings import Setting
 from rdp.stats import LEVEL, Effect, holm
-from rdp.words import count
+from rdp.study import comparisons
+from rdp.study.comparisons import Setting
+from rdp.utils.humanize import count
 
 Outcome = Literal["holds", "fails", "undecided", "absent"]
 Word = Literal["supported", "refuted", "inconclusive", "not tested"]
@@ -81,7 +81,7 @@ class Finding:
 def decide(claims: Claims, records: Records) -> list[Finding]:
     """The verdicts on all claims, in the order of their file."""
     plan = records.tables.plan
-    groups = settings.cells(plan)
+    groups = comparisons.cells(plan)
     return [_decide(name, claim, claims, asked(claim, plan, groups), records) for name, claim in claims.claims.items()]
 
 

@@ -5,9 +5,9 @@ import sys
 
 import typer
 
-from rdp import extras
 from rdp.cli import auditing, bundles, comparing, data, library, machine, provenance, reporting, store, training
 from rdp.errors import Terminated, UserError
+from rdp.utils import optional
 
 app = typer.Typer(
     help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
@@ -39,9 +39,9 @@ def main() -> None:
         print(f"rdp: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if (extra := extras.extra_of(error.name or "")) is None:
+        if (extra := optional.extra_of(error.name or "")) is None:
             raise
-        print(f"rdp: {extras.absent(f'rdp {sys.argv[1]}', extra)}", file=sys.stderr)
+        print(f"rdp: {optional.absent(f'rdp {sys.argv[1]}', extra)}", file=sys.stderr)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

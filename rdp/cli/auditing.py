@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rdp import places, study
+from rdp import study
 from rdp.cli.arguments import StudyArgument
-from rdp.terminal import show, tell
+from rdp.utils import paths
+from rdp.utils.console import show, tell
 
 app = typer.Typer()
 
@@ -25,7 +26,7 @@ def audit_study(
     cores: Annotated[int, typer.Option(min=1, max=1024, help="to train on, side by side")] = 1,
 ) -> None:
     """Check a study's results, from dataset to figure: audit/index.html. Exits with 1 where something is found."""
-    planned, results = study.load(name), places.results()
+    planned, results = study.load(name), paths.results()
     from rdp.audit import audit, page
 
     found = audit(planned, results, now=time.time(), retrain=retrain, sample=sample, cores=cores, say=tell)

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from rdp import places, study, words
+from rdp import study
 from rdp.cli.arguments import StudyArgument
+from rdp.utils import humanize, paths
 
 app = typer.Typer()
 
@@ -18,11 +19,11 @@ def record(
 ) -> None:
     """Pack a study's results into a bundle small enough to be committed, from which its report is made again."""
     planned = study.load(name)
-    folder = places.named(to) if to else Path("results") / "recorded" / planned.name
-    from rdp.bundles import bundle, packing
+    folder = paths.named(to) if to else Path("results") / "recorded" / planned.name
+    from rdp.archive import bundle, packing
 
-    made = packing.write(planned, places.results(), folder)
-    print(f"{made.folder}: {words.count(len(made.files) + 1, 'file')}, {words.size(bundle.size(made))}")
+    made = packing.write(planned, paths.results(), folder)
+    print(f"{made.folder}: {humanize.count(len(made.files) + 1, 'file')}, {humanize.size(bundle.size(made))}")
 
 
 @app.command()
@@ -33,10 +34,10 @@ def unpack(
     ] = None,
 ) -> None:
     """Verify a study's recorded bundle, and unpack it into a results directory of its own."""
-    from rdp.bundles import bundle, unpacking
+    from rdp.archive import bundle, unpacking
 
     found = bundle.find(name)
     planned = bundle.plan(found, name)
-    results = places.results(to or str(places.results() / "rebuilt" / planned.name))
+    results = paths.results(to or str(paths.results() / "rebuilt" / planned.name))
     unpacking.write(found, planned, results)
     print(f"{results}: for its report, RDP_RESULTS={results} rdp report {planned.file}")

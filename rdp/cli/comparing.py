@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rdp import places
-from rdp.terminal import show, tell
+from rdp.utils import paths
+from rdp.utils.console import show, tell
 
 app = typer.Typer()
 
@@ -24,8 +24,9 @@ def diff(
     """Compare two studies' products: what changed in numbers, verdicts and figures. Status 0: nothing, 1: something."""
     import json
 
-    from rdp import diffs, files
+    from rdp import diffs
     from rdp.diffs import shown
+    from rdp.utils import files
 
     found = diffs.compare(diffs.load(left), diffs.load(right))
     if as_json == "-":
@@ -34,7 +35,7 @@ def diff(
         print(found["summary"])
         show(*shown.tables(found, most))
     if as_json not in (None, "-"):
-        files.write_json(places.named(as_json), found)
+        files.write_json(paths.named(as_json), found)
         tell(f"rdp diff: written to {as_json}")
     if not found["same"]:
         raise typer.Exit(1)

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rdp import places
 from rdp.errors import UserError
-from rdp.terminal import show, tell
+from rdp.utils import paths
+from rdp.utils.console import show, tell
 
 app = typer.Typer(help="Datasets: what there is, and getting it ready.", no_args_is_help=True)
 
@@ -20,7 +20,7 @@ def data_list() -> None:
     from rdp.data import catalogue
 
     table = Table(*catalogue.COLUMNS)
-    for row in catalogue.rows(places.results()):
+    for row in catalogue.rows(paths.results()):
         table.add_row(*row)
     show(table)
 
@@ -38,7 +38,7 @@ def data_verify(name: DatasetArgument) -> None:
     """Verify a dataset's files against their published checksums, and its prepared form against its manifest."""
     from rdp.data import catalogue
 
-    well, wrong = catalogue.verify(name, places.results())
+    well, wrong = catalogue.verify(name, paths.results())
     for line in well:
         print(line)
     for line in wrong:
@@ -55,7 +55,7 @@ def data_prepare(
     """Read a dataset from RDP_DATA (downloading it where absent), verify it, and keep it ready to train on."""
     from rdp.data import prepared
 
-    print(prepared.prepare(name, places.results(), download=False if offline else None))
+    print(prepared.prepare(name, paths.results(), download=False if offline else None))
 
 
 @app.command("describe")
@@ -65,4 +65,4 @@ def data_describe(
     """Print a declaration of a folder of images; as config/datasets/NAME.yaml it makes the folder the dataset NAME."""
     from rdp.data.describe import describe
 
-    print(describe(places.named(folder)), end="")
+    print(describe(paths.named(folder)), end="")

@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 
-from rdp import places, recorded, study
+from rdp import study
 from rdp.cli.arguments import StudyArgument, select
 from rdp.errors import UserError
+from rdp.store import origin
+from rdp.utils import paths
 
 app = typer.Typer()
 
@@ -20,19 +22,19 @@ def weights(
     to: Annotated[str, typer.Option(metavar="FILE", help="ends in .safetensors")],
 ) -> None:
     """Write a run's trained weights to a file that timm loads, and print the Python that does."""
-    planned, path = study.load(name), places.named(to)
+    planned, path = study.load(name), paths.named(to)
     found = select(planned, [run])
     if len(found) != 1:
         raise UserError(f"{planned.file}: '{run}' is {len(found)} runs; name one: {run}/seed-{found[0].seed:04d}")
-    if recorded.holds(places.results()):
-        raise UserError(f"{places.results()}: holds recorded results ({recorded.MARK}), which have no weights")
-    from rdp import exported
+    if origin.holds(paths.results()):
+        raise UserError(f"{paths.results()}: holds recorded results ({origin.MARK}), which have no weights")
+    from rdp.store import export
 
-    for line in exported.export(found[0], places.results(), path).lines:
+    for line in export.export(found[0], paths.results(), path).lines:
         print(line)
 
 
 @app.command()
 def snakefile() -> None:
     """Print the path of the workflow, for snakemake --snakefile where rdp was installed without its checkout."""
-    print(places.snakefile())
+    print(paths.snakefile())

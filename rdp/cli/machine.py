@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from rdp import bench, places, study_file
+from rdp import bench
 from rdp.errors import UserError
-from rdp.terminal import show, tell
+from rdp.study.schema import json_schema
+from rdp.utils import paths
+from rdp.utils.console import show, tell
 
 app = typer.Typer()
 
@@ -22,7 +24,7 @@ def schema(
 
     from rdp.claims import model
 
-    print(json.dumps(model.json_schema() if of_claims else study_file.json_schema(), indent=1))
+    print(json.dumps(model.json_schema() if of_claims else json_schema(), indent=1))
 
 
 @app.command("bench")
@@ -59,4 +61,4 @@ def benchmarks(
             with TemporaryDirectory() as nowhere:
                 found.save(name, setting, Path(nowhere))
         else:
-            print(found.save(name, setting, places.results()))
+            print(found.save(name, setting, paths.results()))

@@ -2,8 +2,9 @@
 
 import typer
 
-from rdp import places, study
+from rdp import study
 from rdp.cli.arguments import StudyArgument
+from rdp.utils import paths
 
 app = typer.Typer()
 
@@ -14,7 +15,7 @@ def checklist(name: StudyArgument) -> None:
     planned = study.load(name)
     from rdp.provenance import checklist
 
-    print(checklist.write(planned, places.results()))
+    print(checklist.write(planned, paths.results()))
 
 
 @app.command()
@@ -23,4 +24,4 @@ def crate(name: StudyArgument) -> None:
     planned = study.load(name)
     from rdp.provenance import crate
 
-    print(crate.write(planned, places.results()))
+    print(crate.write(planned, paths.results()))

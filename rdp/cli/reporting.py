@@ -5,10 +5,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rdp import leases, places, recorded, study
+from rdp import study
 from rdp.cli.arguments import Gpus, StudyArgument
-from rdp.terminal import show, tell
-from rdp.words import count
+from rdp.jobs.gpus import lease
+from rdp.store import origin
+from rdp.utils import paths
+from rdp.utils.console import show, tell
+from rdp.utils.humanize import count
 
 app = typer.Typer()
 
@@ -20,9 +23,9 @@ FromTables = Annotated[
 @app.command()
 def collect(name: StudyArgument) -> None:
     """Gather a study's records into records.parquet and history.parquet."""
-    from rdp import records
+    from rdp.tables import collect
 
-    table = records.write(study.load(name), places.results())
+    table = collect.write(study.load(name), paths.results())
     counts = ", ".join(f"{n} {status}" for status, n in table["status"].value_counts().items())
     print(f"{count(len(table), 'run')}: {counts}")
 
@@ -30,12 +33,13 @@ def collect(name: StudyArgument) -> None:
 @app.command()
 def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     """Decide the claims of config/claims.yaml by a study's records: claims.json, and the verdicts."""
-    planned, results = study.load(name), places.results()
-    from rdp import records, tables
+    planned, results = study.load(name), paths.results()
+    from rdp import tables
     from rdp.claims import told
+    from rdp.tables import collect
 
     if not from_tables:
-        records.write(planned, results)
+        collect.write(planned, results)
     content = told.write(tables.load(planned, results))
     shown = Table("claim", "says", "of", *told.KINDS, title=f"{planned.name}: verdicts", title_justify="left")
     for row in told.rows(content):
@@ -51,21 +55,21 @@ def probe(
 ) -> None:
     """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
     planned = study.load(name)
-    recorded.refuse(places.results())
-    from rdp import measure
+    origin.refuse(paths.results())
+    from rdp.tables import measurements
 
-    print(measure.write(planned, probe_name, places.results(), cores))
+    print(measurements.write(planned, probe_name, paths.results(), cores))
 
 
 @app.command()
 def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     """Measure the training throughput of a study's methods side by side: speed.parquet."""
     planned = study.load(name)
-    recorded.refuse(places.results())
-    with leases.gpus(gpus, tell):
+    origin.refuse(paths.results())
+    with lease(gpus, tell):
         from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
 
-        print(measurements.write(planned, places.results()))
+        print(measurements.write(planned, paths.results()))
 
 
 @app.command()
@@ -77,9 +81,9 @@ def plot(
     from rdp import tables
     from rdp.report import figures  # after the study is known to be good: drawing libraries take seconds
 
-    loaded = tables.load(planned, places.results())
+    loaded = tables.load(planned, paths.results())
     for figure in names:
-        figures.write(loaded, figure, places.results())
+        figures.write(loaded, figure, paths.results())
 
 
 @app.command()
@@ -88,20 +92,21 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
 
     report/index.html, paper.pdf and checklist.html.
     """
-    planned, results = study.load(name), places.results()
+    planned, results = study.load(name), paths.results()
     # These take seconds, and drawing libraries write to the user's cache: not before the study is known to be good.
-    from rdp import measure, records, tables
+    from rdp import tables
     from rdp.claims import told
     from rdp.provenance import checklist
     from rdp.report import contents, page, paper
+    from rdp.tables import collect, measurements
 
     if not from_tables:
         from rdp.report import figures
 
-        records.write(planned, results)
-        measurable = not recorded.holds(results)  # else what was measured came with the records
+        collect.write(planned, results)
+        measurable = not origin.holds(results)  # else what was measured came with the records
         for measured in planned.study.probes if measurable else ():
-            measure.write(planned, measured, results)
+            measurements.write(planned, measured, results)
         if planned.study.speed_rounds and measurable:
             from rdp.bench import study as measurements
 

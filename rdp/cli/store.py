@@ -5,12 +5,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from rdp import leases, places, study
+from rdp import study
 from rdp.cli.arguments import Gpus, StudyArgument
 from rdp.errors import UserError
+from rdp.jobs.gpus import lease
 from rdp.store import Store
-from rdp.terminal import show, tell
-from rdp.words import count, size
+from rdp.utils import paths
+from rdp.utils.console import show, tell
+from rdp.utils.humanize import count, size
 
 app = typer.Typer()
 store = typer.Typer(help="What is kept of runs: list it, clean it, carry it elsewhere.", no_args_is_help=True)
@@ -28,10 +30,10 @@ def adopt(
 ) -> None:
     """Accept a change of the training code as harmless, after some runs trained again came to the same bits."""
     planned = study.load(name)
-    from rdp import adopting  # after the study is known to be good: numpy and all that take seconds
+    from rdp.archive import adopt  # after the study is known to be good: numpy and all that take seconds
 
-    with leases.gpus(gpus, tell):
-        groups = adopting.adopt(planned, places.results(), retrain=retrain, cores=cores, say=tell)
+    with lease(gpus, tell):
+        groups = adopt.adopt(planned, paths.results(), retrain=retrain, cores=cores, say=tell)
     if not groups:
         print(f"{planned.name}: no run was made by other code")
     for group in groups:
@@ -53,12 +55,12 @@ More = Annotated[
 @store.command("ls")
 def ls(more: More = None) -> None:
     """List the store's cells: their runs and how they stand, what they take, and which studies ask for them."""
-    from rdp.keeping import contents
+    from rdp.archive import inventory
 
-    known, unreadable = contents.plans(more or ())
-    results = places.results()
+    known, unreadable = inventory.plans(more or ())
+    results = paths.results()
     table = Table("cell", "runs", "size", "how they stand", "studies", "of no study", title=str(Store(results).root))
-    cells = list(contents.cells(results, known))
+    cells = list(inventory.cells(results, known))
     for cell in cells:
         stand = ", ".join(f"{n} {status}" for status, n in sorted(cell.statuses.items()))
         without = str(len(cell.unneeded) or "")
@@ -84,26 +86,26 @@ def clean(
     more: More = None,
 ) -> None:
     """Show what nothing in the store needs any more; with --yes, remove it. What is in use stays."""
-    from rdp.keeping import cleaning, contents
+    from rdp.archive import clean, inventory
 
-    results = places.results()
-    known, unreadable = contents.plans(more or ())
+    results = paths.results()
+    known, unreadable = inventory.plans(more or ())
     if unneeded:
         if unreadable:
             raise UserError(f"{unreadable[0]}: what it asks for is not known, so nothing is removed as unneeded")
-        if strange := contents.strangers(results, known.values()):
+        if strange := inventory.strangers(results, known.values()):
             raise UserError(
                 f"{strange[0]}: of a study whose file is not found, so what it asks for is not known; "
                 "name its file with --study, or remove that folder"
             )
         print(f"unneeded: by the studies {', '.join(sorted(known))}")
-    cells = list(contents.cells(results, known))
-    some = list(cleaning.found(results, cells, unneeded=unneeded, stale=stale, attempts=attempts))
+    cells = list(inventory.cells(results, known))
+    some = list(clean.found(results, cells, unneeded=unneeded, stale=stale, attempts=attempts))
     table, total, left = Table("what", "why", "size"), 0, []
     for removal in some:
-        with cleaning.held(results, removal) as why:
+        with clean.held(results, removal) as why:
             if yes and why is None:
-                cleaning.remove(results, removal)
+                clean.remove(results, removal)
         if why is not None:
             left.append(why)
             continue
@@ -127,10 +129,10 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="FILE.tar", help="where")],
 ) -> None:
     """Pack runs that are done into one file, with all that their records rest on, to carry them elsewhere."""
-    from rdp.keeping import exporting
+    from rdp.archive import exporting
 
-    path = places.named(to)
-    told, left_out = exporting.export(names, places.results(), path)
+    path = paths.named(to)
+    told, left_out = exporting.export(names, paths.results(), path)
     for line in left_out:
         tell(f"rdp: left out: {line}")
     print(f"{path}: {count(len(told['runs']), 'run')}, {size(path.stat().st_size)}")
@@ -139,9 +141,9 @@ def export(
 @store.command("import")
 def import_runs(archive: Annotated[str, typer.Argument(metavar="FILE.tar", help="from rdp store export")]) -> None:
     """Verify runs that were exported elsewhere, and take them into the store, each whole or not at all."""
-    from rdp.keeping import importing
+    from rdp.archive import importing
 
-    arrival = importing.take(places.named(archive), places.results())
+    arrival = importing.take(paths.named(archive), paths.results())
     for line in arrival.refused:
         tell(f"rdp: {line}")
     print(

@@ -6,11 +6,14 @@ from typing import Annotated
 
 import typer
 
-from rdp import leases, places, recorded, study
+from rdp import study
 from rdp.cli.arguments import Gpus, StudyArgument, select
 from rdp.errors import UserError
-from rdp.terminal import console, show, tell
-from rdp.words import count
+from rdp.jobs.gpus import lease
+from rdp.store import origin
+from rdp.utils import paths
+from rdp.utils.console import console, show, tell
+from rdp.utils.humanize import count
 
 app = typer.Typer()
 
@@ -25,9 +28,9 @@ Cores = Annotated[
 @app.command()
 def plan(name: StudyArgument) -> None:
     """Show a study's cells and runs, and what is done. Nothing is started."""
-    from rdp.overview import plan_tables
+    from rdp.cli.plan_view import plan_tables
 
-    show(*plan_tables(study.load(name), places.results()))
+    show(*plan_tables(study.load(name), paths.results()))
 
 
 @app.command()
@@ -37,14 +40,14 @@ def status(
     every: Annotated[float, typer.Option(min=0.5, max=86400, help="seconds between two looks")] = 2,
 ) -> None:
     """Show where a study stands: what runs where and how far it is, what failed and the last lines of its log."""
-    from rdp import status as standing
+    from rdp.cli import status_view as standing
 
     planned = study.load(name)
     if watch:
         with suppress(KeyboardInterrupt):
-            standing.watch(planned, places.results(), console(), every)
+            standing.watch(planned, paths.results(), console(), every)
     else:
-        show(*standing.tables(standing.look(planned, places.results())))
+        show(*standing.tables(standing.look(planned, paths.results())))
 
 
 @app.command()
@@ -65,14 +68,14 @@ def train(
     """Train runs of a study, each unless its record is there already."""
     planned = study.load(name)
     specs = select(planned, runs or [])
-    recorded.refuse(places.results())
+    origin.refuse(paths.results())
     from rdp.claims import ledger  # after what was asked for is known to be good: numpy and all that take seconds
-    from rdp.side_by_side import run_job
+    from rdp.jobs.parallel import run_job
 
-    ledger.note(places.results())
+    ledger.note(paths.results())
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
-    with leases.gpus(gpus, tell):
-        records = run_job(specs, places.results(), planned.device, **options)
+    with lease(gpus, tell):
+        records = run_job(specs, paths.results(), planned.device, **options)
     failed = sum(record.status == "failed" for record in records)
     if failed:
         print(f"{failed} of {len(records)} runs failed; rdp status {name} says why", file=sys.stderr)
@@ -89,19 +92,19 @@ def tune(
     gpus: Gpus = 0,
 ) -> None:
     """Train the sweeps that choose learning rates, and say what each chose."""
-    planned, results = study.load(name), places.results()
+    planned, results = study.load(name), paths.results()
     chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
     if not chosen:
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
-    recorded.refuse(results)
-    from rdp import tuning
+    origin.refuse(results)
     from rdp.claims import ledger
-    from rdp.side_by_side import run_job
+    from rdp.jobs import tuning
+    from rdp.jobs.parallel import run_job
 
     ledger.note(results)
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     for spec in chosen.values():
-        with leases.gpus(gpus, tell):
+        with lease(gpus, tell):
             records = run_job(spec.candidates(), results, planned.device, **options)
         tuning.write(spec, records, results)
         chosen_rate = tuning.choose(spec, records)
@@ -112,14 +115,14 @@ def tune(
 @app.command()
 def retry(name: StudyArgument) -> None:
     """Forget a study's failed runs, so that the next snakemake trains them again."""
-    from rdp.states import states
     from rdp.store import Store
+    from rdp.study.states import states
 
     planned = study.load(name)
-    recorded.refuse(places.results())
-    store = Store(places.results())
+    origin.refuse(paths.results())
+    store = Store(paths.results())
     failed = [
-        spec for spec, state in states(planned, places.results(), verify=True) if state.status in {"failed", "damaged"}
+        spec for spec, state in states(planned, paths.results(), verify=True) if state.status in {"failed", "damaged"}
     ]
     for spec in failed:
         store.forget(spec.run)

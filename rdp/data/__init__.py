@@ -16,36 +16,20 @@ Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a sou
 """
 
 import importlib
-import pkgutil
 from functools import cache
 from types import ModuleType
 
+from rdp.data import sources
 from rdp.data.info import DatasetInfo
 from rdp.errors import UserError, choices
+from rdp.utils import extensions
 
-_NOT_SOURCES = {
-    "augment",
-    "batches",
-    "catalogue",
-    "dataset",
-    "describe",
-    "download",
-    "images",
-    "index",
-    "info",
-    "listing",
-    "prepared",
-    "published",
-    "streaming",
-    "workers",
-}
 RESIDENT = "rdp.data.batches"
 
 
 @cache
 def _sources() -> dict[str, ModuleType]:
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_SOURCES)
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    modules = [importlib.import_module(f"{sources.__name__}.{name}") for name in extensions.modules(sources)]
     found: dict[str, ModuleType] = {}
     for module in modules:
         for dataset in module.DATASETS:

@@ -11,8 +11,8 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
-from rdp import rng
 from rdp.data.images import evaluated
+from rdp.utils import rng
 
 _ATTEMPTS = 10  # at a crop that fits, as in torchvision and timm
 _RATIOS = (math.log(3 / 4), math.log(4 / 3))  # of width to height

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rdp import rng
+from rdp.utils import rng
 
 if TYPE_CHECKING:
     from rdp.data.prepared import Prepared

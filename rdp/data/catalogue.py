@@ -7,9 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from rdp import data, places, words
+from rdp import data
 from rdp.data import prepared
 from rdp.errors import UserError
+from rdp.utils import humanize, paths
 
 COLUMNS = (
     "dataset",
@@ -26,7 +27,7 @@ COLUMNS = (
 
 def rows(results: Path) -> Iterator[tuple[str, ...]]:
     """A row of `COLUMNS` for each dataset. Nothing is read but manifests."""
-    root = places.datasets()
+    root = paths.datasets()
     for name in data.available():
         info = data.info(name)
         there, size = _files(name, root)
@@ -41,7 +42,7 @@ def fetch(name: str) -> str:
     Raises:
         UserError: no network, a damaged file, or a dataset that no command gets: how it is got.
     """
-    source, root = data.source(name), places.datasets()
+    source, root = data.source(name), paths.datasets()
     if hasattr(source, "BUNDLED"):
         return f"{name}: nothing to fetch: {source.BUNDLED}"
     if hasattr(source, "fetch"):
@@ -60,7 +61,7 @@ def verify(name: str, results: Path) -> tuple[list[str], list[str]]:
     Returns:
         What is well, and what is absent or damaged, a line each.
     """
-    root, kept = places.datasets(), prepared.folder(name, results)
+    root, kept = paths.datasets(), prepared.folder(name, results)
     wrong = problems(name, root)
     well = [] if wrong else [_told(name, root)]
     try:
@@ -92,7 +93,7 @@ def _told(name: str, root: Path) -> str:
     if hasattr(source, "BUNDLED"):
         return f"{name}: no files needed: {source.BUNDLED}"
     found = len(source.files(name, root)) if hasattr(source, "files") else 0
-    count = words.count(found, "file") if found else "its files"
+    count = humanize.count(found, "file") if found else "its files"
     return f"{name}: {count} in {root}, {'as published' if hasattr(source, 'verify') else 'not verified'}"
 
 
@@ -104,8 +105,8 @@ def _files(name: str, root: Path) -> tuple[str, str]:
     found = [_bytes(path) for path in source.files(name, root)] if hasattr(source, "files") else []
     there = [size for size in found if size is not None]
     if there and len(there) == len(found):
-        return "yes", words.size(sum(there)) if sum(there) else ""
-    size = f"{words.size(download)} to download" if download else ""
+        return "yes", humanize.size(sum(there)) if sum(there) else ""
+    size = f"{humanize.size(download)} to download" if download else ""
     return ("part" if there else "no") if found else "unknown", size
 
 

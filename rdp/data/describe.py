@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from rdp import places
-from rdp.data.image_folders import Declaration
 from rdp.data.listing import classes_of, listing
+from rdp.data.sources.image_folders import Declaration
 from rdp.errors import UserError
+from rdp.utils import paths
 
 _NAMES = {
     "train": ("train", "training"),
@@ -65,7 +65,7 @@ def describe(folder: Path) -> str:
 
 def _below_data(folder: Path) -> str:
     """The folder's path below RDP_DATA where it is there, so that the declaration serves other machines too."""
-    path, data = folder.resolve(), places.datasets().resolve()
+    path, data = folder.resolve(), paths.datasets().resolve()
     return os.fspath(path.relative_to(data) if path.is_relative_to(data) else path)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO
 from urllib.request import Request, urlopen
 
-from rdp import files
 from rdp.errors import UserError
+from rdp.utils import files
 
 OFFLINE = "RDP_OFFLINE"
 _PIECE = 1 << 20  # bytes

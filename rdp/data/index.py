@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from rdp import rng
 from rdp.data.dataset import Prepared
-from rdp.data.image_folders import Declaration, declaration
 from rdp.data.info import SPLITS
 from rdp.data.listing import classes_of, listing
+from rdp.data.sources.image_folders import Declaration, declaration
 from rdp.errors import UserError
+from rdp.utils import rng
 
 _MOMENTS_OF = 10_000  # training images that mean and standard deviation are taken over
 _CHUNK = 256  # files that a process examines at a time
@@ -157,7 +157,7 @@ def _check(declared: Declaration, split: str, count: int, bad: dict[str, str]) -
 def _processes() -> Iterator[Callable[..., Iterator[Any]]]:
     """Processes on all cores: a function that maps another, by its name, over chunks of names of files."""
     context = get_context("forkserver")  # torch's threads survive no fork
-    context.set_forkserver_preload(["rdp.train", "rdp.data.images"])
+    context.set_forkserver_preload(["rdp.training.trainer", "rdp.data.images"])
     pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), context)
 
     def run(function: Callable[..., list[Any]], root: Path, names: list[str], *rest: Any) -> Iterator[Any]:

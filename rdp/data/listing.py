@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from rdp import places
 from rdp.errors import UserError, choices
+from rdp.utils import paths
 
 # As torchvision's ImageFolder has them.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
@@ -54,7 +54,7 @@ def _label(where: Path, name: str, classes: list[str]) -> int:
 
 def _images(root: Path, folder: Path) -> list[str]:
     return [
-        os.fspath(places.named(os.path.relpath(Path(base, file), root)))
+        os.fspath(paths.named(os.path.relpath(Path(base, file), root)))
         for base, _, files in os.walk(folder, followlinks=True)
         for file in files
         if Path(file).suffix.lower() in SUFFIXES

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from rdp import data, digest, files, migrations, places
+from rdp import data
 from rdp.data.dataset import Prepared
 from rdp.data.download import OFFLINE
 from rdp.data.info import SPLITS, DatasetInfo
 from rdp.errors import UserError
-from rdp.words import count
+from rdp.utils import digest, files, paths, schemas
+from rdp.utils.humanize import count
 
-SCHEMA = migrations.DATASET.schema
+SCHEMA = schemas.DATASET.schema
 
 
 def folder(name: str, results: Path) -> Path:
@@ -56,7 +57,7 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
             )
     else:
         allowed = not os.environ.get(OFFLINE) if download is None else download
-        arrays = data.source(name).read(name, places.datasets(), allowed)
+        arrays = data.source(name).read(name, paths.datasets(), allowed)
         _check(name, info, arrays)
         mean, std = _moments(arrays)
     target = folder(name, results)
@@ -126,7 +127,8 @@ def load(name: str, results: Path) -> Prepared:
     mean, std = (np.asarray(manifest[key], np.float32) for key in ("mean", "std"))
     info = data.info(name)
     if data.streamed(name):
-        from rdp.data import image_folders, index
+        from rdp.data import index
+        from rdp.data.sources import image_folders
 
         info = replace(info, sizes=manifest["sizes"])  # without what cannot be decoded
         return index.Streamed(name, info, arrays, mean, std, found, image_folders.declaration(name).root)
@@ -159,7 +161,7 @@ def _manifest(name: str, target: Path) -> dict[str, Any]:
     whole = isinstance(manifest, dict) and digest.unseal(manifest) and _shaped(manifest)
     if not whole or manifest["name"] != name:
         raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
-    return migrations.DATASET.present(target / "manifest.json", manifest)
+    return schemas.DATASET.present(target / "manifest.json", manifest)
 
 
 def _shaped(manifest: dict[str, Any]) -> bool:

@@ -7,8 +7,8 @@ are repeated, because torchvision takes seconds to load.
 from collections.abc import Iterator
 from pathlib import Path
 
-from rdp import digest
 from rdp.data.download import Remote, download, same, unpack
+from rdp.utils import digest
 
 _IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 _CIFAR10 = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from rdp import rng
 from rdp.data import augment, images, workers
 from rdp.data.batches import Normaliser
 from rdp.errors import UserError
+from rdp.utils import rng
 
 if TYPE_CHECKING:
     from rdp.data.index import Streamed
@@ -94,7 +94,7 @@ class TrainingBatches:
         if self._pool is None:
             side = self.data.info.shape[1]
             shape = (side, side, 3) if self.recipe.channels_last else (3, side, side)
-            preload = ["rdp.train", augment.__name__, *(["timm.data"] if self.recipe.randaugment else [])]
+            preload = ["rdp.training.trainer", augment.__name__, *(["timm.data"] if self.recipe.randaugment else [])]
             self._pool = workers.Pool(_fill, (size, *shape), workers.count(), preload)
         return self._pool
 

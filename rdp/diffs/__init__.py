@@ -9,7 +9,7 @@ from rdp.claims.model import KINDS
 from rdp.diffs import figures, runs
 from rdp.diffs.pairing import pairs
 from rdp.diffs.sides import Side, load
-from rdp.words import count
+from rdp.utils.humanize import count
 
 __all__ = ["Side", "compare", "load"]
 

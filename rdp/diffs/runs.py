@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from rdp.diffs.pairing import Pair, Row
-from rdp.records import NUMBERS
 from rdp.stats import Estimate, mean_interval, paired_difference
-from rdp.words import PERCENT
+from rdp.tables.collect import NUMBERS
+from rdp.utils.humanize import PERCENT
 
 _SPECIFIED = ("network", "method_name", "threads", "processes")  # beside recipe and options
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from rdp.words import count
+from rdp.utils.humanize import count
 
 _DASH = "\u2013"
 _NUMBERS = 3  # of a run that changed, which a row still tells one by one

@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import places, records, sealed
 from rdp.claims import told
 from rdp.errors import UserError, choices
+from rdp.tables import collect
+from rdp.utils import paths, sealed
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,21 @@ def load(name: str) -> Side:
     """
     folder = _folder(name)
     study, results = folder.name, folder.parent
-    table = records.read(study, results)[0]
+    table = collect.read(study, results)[0]
     claims = told.read(study, results) if (folder / "claims.json").exists() else None
     return Side(name, folder, table, claims, _figures(study, folder / "figures"))
 
 
 def _folder(name: str) -> Path:
-    given = places.named(name)
-    folder = given if "/" in name else places.results() / given
+    given = paths.named(name)
+    folder = given if "/" in name else paths.results() / given
     if folder.is_dir():
         return folder if folder.name not in ("", "..") else folder.resolve()
     if "/" in name:
         raise UserError(f"{name}: no such folder; a study's name, or a folder of its products is needed")
-    if name in places.studies():
+    if name in paths.studies():
         raise UserError(f"{folder}: no products yet; first: snakemake --cores all --config study={name}")
-    there = [path.parent.name for path in places.results().glob("*/records.parquet")]
+    there = [path.parent.name for path in paths.results().glob("*/records.parquet")]
     raise UserError(f"{folder}: no such folder; {choices(name, there)}, or a folder such as results/rebuilt/NAME/NAME")
 
 

@@ -7,14 +7,15 @@ the network do so.
 """
 
 import importlib
-import pkgutil
 from functools import cache
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rdp.errors import UserError, choices
+from rdp.methods import schedules
 from rdp.methods.iteration import FULL, FrozenNorm, Iteration
+from rdp.utils import extensions
 
 __all__ = [
     "FULL",
@@ -27,8 +28,6 @@ __all__ = [
     "available",
     "method_class",
 ]
-
-_TOOLS = frozenset({"dropping", "iteration", "masks", "options"})  # files that hold no method
 
 Granularity = Literal["branch", "block"]
 Path = Literal["residual", "plain", "pnnh"]
@@ -76,7 +75,7 @@ class Method(BaseModel):
 @cache
 def available() -> tuple[str, ...]:
     """The names of all methods, without importing any of them."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _TOOLS))
+    return tuple(sorted(extensions.modules(schedules)))
 
 
 @cache
@@ -84,12 +83,12 @@ def method_class(name: str) -> type[Method]:
     """The class of the method called ``name``; raises `UserError` where there is none."""
     if name not in available():
         raise UserError(f"unknown method '{name}'; {choices(name, available())}")
-    module = importlib.import_module(f"{__name__}.{name}")
+    module = importlib.import_module(f"{__name__}.schedules.{name}")
     found = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
     if len(found) != 1:
-        raise UserError(f"rdp/methods/{name}.py: defines {len(found)} subclasses of Method; it must define one")
+        raise UserError(f"{module.__file__}: defines {len(found)} subclasses of Method; it must define one")
     return found[0]

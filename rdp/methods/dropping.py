@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from rdp import rng
 from rdp.methods import FULL, Granularity, Iteration, Method, Rate
 from rdp.methods.masks import MaskSchedule, draw, drop_rates
+from rdp.utils import rng
 
 
 class Dropping(Method):

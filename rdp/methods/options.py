@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from rdp.errors import UserError
-from rdp.validation import Strict, validate
+from rdp.utils.validation import Strict, validate
 
 Variant = Literal["concat", "sum", "sum_outer", "sum_inner"]
 

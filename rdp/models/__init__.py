@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError, choices
 from rdp.methods.options import PnnhOptions
+from rdp.models import families
+from rdp.utils import extensions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -93,10 +95,10 @@ def _literals(file: Path) -> dict[str, Any]:
 def architectures() -> dict[str, Architecture]:
     """All architectures by name, without importing torch."""
     found = {}
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in extensions.modules(families).values():
         literals = _literals(file)
         for name, arguments in literals.get("ARCHITECTURES", {}).items():
-            module, variants = f"{__name__}.{file.stem}", literals.get("VARIANTS")
+            module, variants = f"{__name__}.families.{file.stem}", literals.get("VARIANTS")
             found[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
     return found
 

@@ -20,7 +20,7 @@ class Gate:
             tensor of shape (batch,) for each example of its own.
         instead: for measurements: called as ``instead(shortcut, branch, inputs)`` and returning the sum, in place
             of computing it.
-        taken: whether a schedule of `rdp.schedule` has the gate.
+        taken: whether a schedule of `rdp.models.schedule` has the gate.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from rdp import rng
+from rdp.utils import rng
 
 
 @torch.no_grad()

@@ -3,23 +3,22 @@
 One file a probe, which defines ``measure(subject) -> rows``, a mapping each, ``COLUMNS``, the keys of a row,
 ``SEEDS`` where so many of a cell's seeds are enough, ``EXAMPLES`` where it reads another number of examples than
 most, and ``MEASURES``, what it looks for in a network, which `rdp.probe` tells where there is none. To add a probe, add
-a file; `rdp.measure` applies it to the weights that runs left, so it retrains nothing.
+a file; `rdp.tables.measurements` applies it to the weights that runs left, so it retrains nothing.
 """
 
 import importlib
-import pkgutil
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rdp.errors import UserError, choices
+from rdp.probes import measures
+from rdp.utils import extensions
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-_TOOLS = frozenset({"cka", "layers", "sources"})  # files that hold no probe
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,14 @@ class Subject:
 @cache
 def available() -> tuple[str, ...]:
     """The names of all probes, without importing any of them."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _TOOLS))
+    return tuple(sorted(extensions.modules(measures)))
 
 
 def probe(name: str) -> ModuleType:
     """The module of the probe called ``name``."""
     if name not in available():
         raise UserError(f"unknown probe '{name}'; {choices(name, available())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return importlib.import_module(f"{__name__}.measures.{name}")
 
 
 def seeds(module: ModuleType, asked: int | None) -> int | None:

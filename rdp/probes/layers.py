@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from rdp.models import blocks
 from rdp.models.convert import PlainSequence
+from rdp.models.families.resnet import ConvNormRelu
 from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.paths import PnnhLayer, SumOuterLayer
-from rdp.models.resnet import ConvNormRelu
 from rdp.models.units import Units
 
 

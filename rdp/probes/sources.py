@@ -2,7 +2,7 @@
 
 import torch
 
-from rdp import rng
+from rdp.utils import rng
 
 
 def sources(x: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 
-from rdp import files, places
-from rdp.pinned import LOCK
 from rdp.provenance import answers, evidence
 from rdp.provenance.answer import Answer
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
 from rdp.study import Plan
+from rdp.utils import files, paths
+from rdp.utils.lockfile import LOCK
 
 NAME = "checklist.html"
 
@@ -82,7 +82,7 @@ def render(found: Evidence, elsewhere: Elsewhere) -> str:
 
 def questions() -> list[dict[str, str]]:
     """The questions, each with its ``name`` and what it ``asks``, from report/checklist.yaml."""
-    found: list[dict[str, str]] = yaml.safe_load((places.templates() / "checklist.yaml").read_text(encoding="utf-8"))
+    found: list[dict[str, str]] = yaml.safe_load((paths.templates() / "checklist.yaml").read_text(encoding="utf-8"))
     return found
 
 

@@ -12,17 +12,18 @@ import csv
 import shutil
 from pathlib import Path
 
-from rdp import files, recorded, records, sealed
-from rdp.bundles import bundle, packing
+from rdp.archive import bundle, packing
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.pinned import LOCK
 from rdp.provenance import checklist, evidence, metadata, products
 from rdp.provenance.checklist import Elsewhere
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord, Store, origin
 from rdp.study import Plan
+from rdp.tables import collect
+from rdp.utils import files, sealed
+from rdp.utils.lockfile import LOCK
 
 METADATA = "ro-crate-metadata.json"
 CHECKLIST, WEIGHTS, BUNDLE = f"report/{checklist.NAME}", "weights.csv", "recorded"
@@ -57,7 +58,7 @@ def _asked(plan: Plan, results: Path) -> dict[str, str]:
     return {
         "study": plan.name,
         "device": plan.device,
-        "records": "recorded" if recorded.holds(results) else "trained",
+        "records": "recorded" if origin.holds(results) else "trained",
         "results": results.name if results.is_absolute() else results.as_posix(),
     }
 
@@ -107,7 +108,7 @@ def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
     """The records of a study's runs that may be used, those of sweeps first."""
     store, found = Store(results), {}
     for spec in bundle.runs(plan):
-        record, _ = records.readable(store, spec)
+        record, _ = collect.readable(store, spec)
         if record is not None:
             found[spec.run] = record
     return found
@@ -126,9 +127,9 @@ def _bundle(folder: Path, plan: Plan, results: Path, found: Evidence) -> list[Pa
 
     A study with runs that failed or are missing has none.
     """
-    if recorded.holds(results):
+    if origin.holds(results):
         kept = bundle.find(str(plan.file))
-        if kept.seal != recorded.origin(results)["seal_of_bundle"]:
+        if kept.seal != origin.origin(results)["seal_of_bundle"]:
             raise UserError(f"{kept.folder}: is not the bundle that {results} was unpacked from; run: rdp unpack STUDY")
         shutil.copytree(kept.folder, folder)
     elif found.counts.get("failed", 0) + found.counts.get("missing", 0):

@@ -8,11 +8,11 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
-from rdp import digest
 from rdp.provenance import products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
-from rdp.words import count
+from rdp.utils import digest
+from rdp.utils.humanize import count
 
 BIOSCHEMAS = "https://bioschemas.org/profiles/{}/1.0-RELEASE"
 HOMES = {  # of what records name with its version

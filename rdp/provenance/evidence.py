@@ -25,7 +25,7 @@ class Evidence:
     """A study's tables and verdicts, and what follows from them.
 
     Attributes:
-        records: one row a run that the study asks for, see `rdp.records.collect`.
+        records: one row a run that the study asks for, see `rdp.tables.collect.collect`.
         cells: the same, summed up by cell.
         claims: what is in ``claims.json``.
         datasets: by name, in the study's order.

@@ -12,11 +12,11 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from rdp.errors import UserError
-from rdp.pinned import LOCK, locked
 from rdp.provenance import entities, products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
-from rdp.words import count
+from rdp.utils.humanize import count
+from rdp.utils.lockfile import LOCK, locked
 
 VERSION = "1.1"
 PROFILES = {

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from rdp import data, places
-from rdp.data import image_folders
+from rdp import data
+from rdp.data.sources import image_folders
 from rdp.errors import UserError
-from rdp.pinned import LOCK
 from rdp.report import contents
 from rdp.study import Plan
+from rdp.utils import paths
+from rdp.utils.lockfile import LOCK
 
 FORMATS = {  # by the ends of names
     "": "text/plain",
@@ -64,23 +65,23 @@ def sources(plan: Plan) -> dict[str, Path]:
     Raises:
         UserError: there is no workflow beside this package.
     """
-    workflow = places.ROOT / "workflow" / "rules"
+    workflow = paths.ROOT / "workflow" / "rules"
     if not workflow.is_dir():
         raise UserError(f"{workflow}: no such folder; the workflow is in a checkout of the project")
-    found = {"Snakefile": places.ROOT / "Snakefile"}
+    found = {"Snakefile": paths.ROOT / "Snakefile"}
     found |= {f"workflow/rules/{path.name}": path for path in sorted(workflow.glob("*.smk"))}
     found |= {f"{STUDY}/{plan.name}.yaml": plan.file} | claims()
-    declared = places.declarations()
+    declared = paths.declarations()
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         if data.source(name) is image_folders and name in declared:
             found[f"config/datasets/{name}.yaml"] = declared[name]
-    return found | {name: places.ROOT / name for name in (LOCK, "LICENSE", "CITATION.cff")}
+    return found | {name: paths.ROOT / name for name in (LOCK, "LICENSE", "CITATION.cff")}
 
 
 def claims() -> dict[str, Path]:
     """The files of claims, by their paths in a research object."""
-    found = {"config/claims.yaml": places.claims()}
-    return found | {f"config/claims/{name}.yaml": path for name, path in sorted(places.more_claims().items())}
+    found = {"config/claims.yaml": paths.claims()}
+    return found | {f"config/claims/{name}.yaml": path for name, path in sorted(paths.more_claims().items())}
 
 
 def encoding(path: str) -> str:

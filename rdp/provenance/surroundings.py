@@ -3,7 +3,7 @@
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.provenance.evidence import Evidence
 from rdp.report.forms import listed
-from rdp.words import count
+from rdp.utils.humanize import count
 
 
 def access(e: Evidence) -> Answer:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from rdp import data, models, places, sealed, settings
+from rdp import data, models
 from rdp.errors import UserError
-from rdp.study import Plan
+from rdp.study import Plan, comparisons
+from rdp.utils import paths, sealed
 
 COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")
 COMPARED = frozenset({"differences", "cost"})  # with a baseline
@@ -36,7 +37,7 @@ OF_PROBE = {
 
 def figures(plan: Plan) -> dict[str, str | None]:
     """The names of a study's figures, in the report's order, each with the probe that it needs."""
-    compared = settings.baseline(plan) is not None
+    compared = comparisons.baseline(plan) is not None
     found: dict[str, str | None] = {name: None for name in COMMON if compared or name not in COMPARED}
     if any(cell.specs[0].tuning for cell in plan.cells):
         found |= dict.fromkeys(SWEEP)
@@ -62,11 +63,11 @@ def sheets(plan: Plan) -> dict[str, list[str]]:
 
 def caption(name: str) -> dict[str, str]:
     """A figure's ``title``, ``caption`` and ``alt`` text, from report/captions.yaml."""
-    captions = _captions(places.templates() / "captions.yaml")
+    captions = _captions(paths.templates() / "captions.yaml")
     kind, _, label = name.partition(f"{MAPS}_")  # one figure a method, and one caption for them
     found = captions.get(MAPS if label and not kind else name)
     if found is None:
-        raise UserError(f"{places.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
+        raise UserError(f"{paths.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
     return found | ({"title": f"{found['title']}, {label}"} if label else {})
 
 
@@ -82,7 +83,7 @@ def drawing(plan: Plan, name: str, folder: Path) -> str:
 
 def choices() -> list[dict[str, str]]:
     """What the papers say and what was chosen, from report/choices.yaml: ``about``, ``paper``, ``chosen``, ``why``."""
-    found: list[dict[str, str]] = yaml.safe_load((places.templates() / "choices.yaml").read_text(encoding="utf-8"))
+    found: list[dict[str, str]] = yaml.safe_load((paths.templates() / "choices.yaml").read_text(encoding="utf-8"))
     return found
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from rdp import models, rng, settings
-from rdp.study import Cell, Plan
+from rdp import models
+from rdp.study import Cell, Plan, comparisons
+from rdp.utils import rng
 
 _RESAMPLES = 1000
 
@@ -44,7 +45,7 @@ class Efficiency:
 def efficiencies(plan: Plan, records: pd.DataFrame) -> Iterator[Efficiency]:
     """Every network whose depth and dataset have the baseline in more than one width."""
     groups: dict[tuple[str, str, int, str], list[Cell]] = {}
-    by_cell = settings.by_cell(plan)
+    by_cell = comparisons.by_cell(plan)
     for cell in plan.cells:
         found = models.architecture(cell.architecture)
         key = (cell.dataset, found.family, found.depth, by_cell[cell.id].recipe)
@@ -52,7 +53,7 @@ def efficiencies(plan: Plan, records: pd.DataFrame) -> Iterator[Efficiency]:
     there = records[records["accuracy"].notna() & records["parameters"].notna()]
     for (dataset, _, _, recipe), cells in groups.items():
         runs = there[there["cell"].isin([cell.id for cell in cells])]
-        name = settings.baseline_label(plan, cells)
+        name = comparisons.baseline_label(plan, cells)
         table = runs.pivot_table(index="seed", columns=["method", "architecture"], values="accuracy")
         sizes = runs.groupby(["method", "architecture"])["parameters"].first()
         if name not in sizes or len(sizes[name]) < 2:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import fingerprint, recorded
 from rdp.report.forms import DASH, listed, ranges
+from rdp.store import fingerprint, origin
 from rdp.study import Plan
-from rdp.words import count
+from rdp.utils.humanize import count
 
 _REASONS = 2  # of a cell's runs, that a table still tells one by one
 _REASON = 300  # characters of a reason, of which a row must not outgrow its page
@@ -28,9 +28,9 @@ def machines(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     """In sentences, where results came from that were recorded and not trained here; none for those that were."""
-    if not recorded.holds(results):
+    if not origin.holds(results):
         return []
-    told = recorded.origin(results)
+    told = origin.origin(results)
     devices = "; ".join(
         f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
     )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from rdp import files
 from rdp.errors import UserError, choices
 from rdp.report import contents, style
 from rdp.report.plots import accuracy, benchmarks, cost, paths, reuse, survival
 from rdp.report.plots.common import Drawing
 from rdp.tables import Tables
+from rdp.utils import files
 
 DRAW: dict[str, Callable[[Tables], Drawing]] = {
     "accuracy": accuracy.accuracy,

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from rdp import energy
 from rdp.errors import UserError
+from rdp.jobs import energy
 from rdp.report.forms import DASH, rounded
 
 ALL = "the study, each run once"

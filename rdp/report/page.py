@@ -7,11 +7,12 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from rdp import data, files, settings, tables
+from rdp import data, tables
 from rdp.claims import told
 from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
-from rdp.study import Plan
-from rdp.words import count
+from rdp.study import Plan, comparisons
+from rdp.utils import files
+from rdp.utils.humanize import count
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -61,10 +62,10 @@ def render(
         version=version("rdp"),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
-        baseline=settings.baseline(plan),
-        sentences=list(summary.sentences(cells, settings.baseline(plan))),
+        baseline=comparisons.baseline(plan),
+        sentences=list(summary.sentences(cells, comparisons.baseline(plan))),
         cells=cells,
-        comparisons=summary.comparisons(cells),
+        comparisons=summary.by_budget(cells),
         budgets=summary.BUDGETS,
         efficient=efficient,
         knowing=knowing.rows(claims),

@@ -11,12 +11,12 @@ import jinja2
 import typst
 from markupsafe import Markup
 
-from rdp import files, places
 from rdp.errors import UserError
 from rdp.report import forms, knowing, summary
 from rdp.report.paper_values import values
 from rdp.study import Plan
-from rdp.words import count
+from rdp.utils import files, paths
+from rdp.utils.humanize import count
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -40,7 +40,7 @@ def write(plan: Plan, results: Path) -> Path:
 def render(content: dict[str, Any]) -> str:
     """The paper as Typst source; raises `UserError` with the name of a value that the templates use and is missing."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(places.templates()),
+        loader=jinja2.FileSystemLoader(paths.templates()),
         block_start_string="<%",
         block_end_string="%>",
         variable_start_string="<<",
@@ -71,7 +71,7 @@ def render(content: dict[str, Any]) -> str:
     try:
         return environment.get_template("paper.typ.j2").render(content)
     except jinja2.UndefinedError as error:
-        raise UserError(f"{places.templates() / 'paper.typ.j2'}: a value is missing: {error}") from None
+        raise UserError(f"{paths.templates() / 'paper.typ.j2'}: a value is missing: {error}") from None
 
 
 def _shown(value: Any) -> Any:

@@ -9,14 +9,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rdp import data, models, settings, tables
+from rdp import data, models, tables
 from rdp.claims import told
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
 from rdp.report import claims_view, contents, efficiency, facts, knowing, summary
 from rdp.report.forms import DASH, listed
-from rdp.study import Plan
+from rdp.study import Plan, comparisons
 
 _STATUSES = ("completed", "diverged", "failed", "missing")
 _NARROW = 345.0  # points of a figure that can be read at half the column
@@ -42,10 +42,10 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "runs": len(table),
         "counts": {status: int(counts.get(status, 0)) for status in _STATUSES},
         "seeds": plan.study.seed_list(),
-        "baseline": settings.baseline(plan),
-        "sentences": list(summary.sentences(cells, settings.baseline(plan))),
+        "baseline": comparisons.baseline(plan),
+        "sentences": list(summary.sentences(cells, comparisons.baseline(plan))),
         "cells": cells,
-        "comparisons": summary.comparisons(cells),
+        "comparisons": summary.by_budget(cells),
         "budgets": summary.BUDGETS,
         "efficient": list(efficiency.efficiencies(plan, table)),
         "datasets": {name: data.info(name) for name in datasets},

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from rdp import energy, files
 from rdp.claims import told
+from rdp.jobs import energy
 from rdp.report import efficiency, knowing, summary, tex
+from rdp.utils import files
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
 _COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
@@ -59,7 +60,7 @@ def _comparison_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
         cell.setting.key
         | {"method": row["method"], "budget": budget, "flops": cell.flops, "updates": cell.updates}
         | {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high", "n")}
-        for row in summary.comparisons(cells)
+        for row in summary.by_budget(cells)
         for budget in summary.BUDGETS
         if (cell := row[budget]) is not None and cell.difference is not None
     ]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rdp import data, settings
-from rdp.settings import Setting
+from rdp import data
 from rdp.stats import Estimate, mean_interval, paired_difference
-from rdp.study import Plan
-from rdp.words import PERCENT, count
+from rdp.study import Plan, comparisons
+from rdp.study.comparisons import Setting
+from rdp.utils.humanize import PERCENT, count
 
 _MANY = 10  # methods of a setting that a sentence still lists
 
@@ -61,10 +61,10 @@ class CellSummary:
 def cells(plan: Plan, records: pd.DataFrame) -> list[CellSummary]:
     """One summary a cell, in the study's order."""
     runs = dict(list(records.groupby("cell", sort=False)))
-    found = settings.by_cell(plan)
+    found = comparisons.by_cell(plan)
     baselines: dict[Setting, pd.DataFrame] = {}
     for cell in plan.cells:
-        if settings.baseline_label(plan, [cell]):  # the first of them, where a study has vanilla with several recipes
+        if comparisons.baseline_label(plan, [cell]):
             baselines.setdefault(found[cell.id], runs[cell.id])
     return [_summarise(found[cell.id], cell.label, runs[cell.id], baselines.get(found[cell.id])) for cell in plan.cells]
 
@@ -105,7 +105,7 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
 BUDGETS = ("steps", "flops", "updates")
 
 
-def comparisons(cells: list[CellSummary]) -> list[dict[str, CellSummary | Setting | None]]:
+def by_budget(cells: list[CellSummary]) -> list[dict[str, CellSummary | Setting | None]]:
     """Methods that a study trains at more than one budget: a row a setting and method, its cells by budget."""
     found: dict[tuple[Setting, str, str], dict[str, CellSummary]] = {}
     for cell in cells:

@@ -5,7 +5,7 @@ import hashlib
 
 import jinja2
 
-from rdp import places
+from rdp.utils import paths
 
 
 def html() -> jinja2.Environment:
@@ -14,7 +14,7 @@ def html() -> jinja2.Environment:
     A name that a template uses and nothing fills stops it, by name.
     """
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(places.templates()),
+        loader=jinja2.FileSystemLoader(paths.templates()),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -24,7 +24,7 @@ def html() -> jinja2.Environment:
 
 def text(name: str) -> str:
     """One of the project's templates, or a style or script beside them, as it is."""
-    return (places.templates() / name).read_text(encoding="utf-8")
+    return (paths.templates() / name).read_text(encoding="utf-8")
 
 
 def policy(style: str, script: str | None = None) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
-from rdp import rng
 from rdp.stats.intervals import Estimate
+from rdp.utils import rng
 
 _RESAMPLES = 2000
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from rdp import audit, digest, files, study
+from rdp import audit, study
 from rdp.audit.findings import Check
 from rdp.cli import app
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
+from rdp.utils import digest, files
 
 STUDY = """
 title: Audited

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import typer
 
-from rdp import audit, digest, study
+from rdp import audit, study
+from rdp.archive import bundle, packing, unpacking
 from rdp.audit import page, repeating, runs
-from rdp.bundles import bundle, packing, unpacking
 from rdp.cli import app
 from rdp.errors import UserError
-
-from .conftest import Case
+from rdp.utils import digest
+from tests.audit.conftest import Case
 
 
 def test_the_command_tells_and_keeps_what_it_found(case: Case, capsys: pytest.CaptureFixture[str]) -> None:

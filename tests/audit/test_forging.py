@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rdp import adoptions, digest, files, measure, recorded, records, sealed
 from rdp.audit import checkout, comparing
 from rdp.claims import told
 from rdp.report import contents
-from rdp.run_record import _UNDER
-
-from .conftest import Case
+from rdp.store import adoptions, origin
+from rdp.store.record import _UNDER
+from rdp.tables import collect, measurements
+from rdp.utils import digest, files, sealed
+from tests.audit.conftest import Case
 
 
 def seal_anew(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -112,9 +113,9 @@ def test_a_record_of_other_types_is_named(case: Case, part: str | None, name: st
 
 def test_tables_and_verdicts_that_are_sealed_and_no_such_thing(case: Case) -> None:
     path = case.products / "records.parquet"
-    tables = records.read("audited", case.results)
+    tables = collect.read("audited", case.results)
     for table in (tables[0].drop(columns="run"), tables[0].assign(accuracy=[[1, 2]] * len(tables[0]))):
-        records.save("audited", case.results, table, *tables[1:])
+        collect.save("audited", case.results, table, *tables[1:])
         assert str(path) in case.findings(until="tables")["tables"][0]
     sealed.write(path, b"no table " + sealed.BLANK.encode(), "audited")
     assert f"{path}: damaged (its seal fits, and it is no table)" in case.findings(until="tables")["tables"][0]
@@ -128,11 +129,11 @@ def test_tables_and_verdicts_that_are_sealed_and_no_such_thing(case: Case) -> No
 
 
 def test_probes_of_which_columns_or_runs_are_gone(case: Case) -> None:
-    table = measure.read("audited", "surviving_neurons", case.results)
+    table = measurements.read("audited", "surviving_neurons", case.results)
     path = case.products / "probes" / "surviving_neurons.parquet"
-    measure.save("audited", "surviving_neurons", case.results, table.drop(columns="run"))
+    measurements.save("audited", "surviving_neurons", case.results, table.drop(columns="run"))
     assert case.findings(until="measurements")["measurements"] == [f"{path}: has no run"]
-    measure.save("audited", "surviving_neurons", case.results, table[table["run"] != case.runs[0]])
+    measurements.save("audited", "surviving_neurons", case.results, table[table["run"] != case.runs[0]])
     found = case.findings(until="measurements")["measurements"]
     assert found[0].startswith(f"{path}: has no row of 1 run, first {case.runs[0]}; run: rdp probe ")
 
@@ -198,5 +199,5 @@ def test_a_list_in_a_cell_of_a_table_is_no_number() -> None:
 @pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_that_says_nothing(case: Case, change: dict[str, Any]) -> None:
     told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
-    mark = recorded.mark(case.results, told | change, whole=True)
+    mark = origin.mark(case.results, told | change, whole=True)
     assert f"{mark}: damaged: it does not say what was unpacked" in " ".join(case.findings(until="records")["data"])

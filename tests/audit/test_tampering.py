@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rdp import adoptions, digest, fingerprint, measure, records
 from rdp.audit import checkout
 from rdp.claims import told
 from rdp.spec import RunSpec
-
-from .conftest import Case
+from rdp.store import adoptions, fingerprint
+from rdp.tables import collect, measurements
+from rdp.utils import digest
+from tests.audit.conftest import Case
 
 
 def test_an_untouched_study_passes(case: Case) -> None:
@@ -180,11 +181,11 @@ def test_an_edited_study(case: Case) -> None:
 
 
 def test_edited_tables_under_new_seals(case: Case) -> None:
-    tables = [table.copy() for table in records.read("audited", case.results)]
+    tables = [table.copy() for table in collect.read("audited", case.results)]
     tables[0].loc[1, "accuracy"] = 0.5
     tables[1].loc[0, "train_loss"] = 0.25
     tables[2].loc[0, "accuracy"] = 1.0
-    records.save("audited", case.results, *tables)
+    collect.save("audited", case.results, *tables)
     found = case.findings(until="tables")["tables"]
     assert [line.partition(";")[0] for line in found] == [
         f"{case.products}/records.parquet: {case.runs[1]}, accuracy: 0.5",
@@ -274,9 +275,9 @@ def test_an_edited_report(case: Case) -> None:
 
 @pytest.mark.slow
 def test_an_edited_probe_is_found_by_measuring_again(case: Case) -> None:
-    table = measure.read("audited", "surviving_neurons", case.results)
+    table = measurements.read("audited", "surviving_neurons", case.results)
     column = next(name for name in table if table[name].dtype == float)
     table.loc[0, column] += 0.125
-    measure.save("audited", "surviving_neurons", case.results, table)
+    measurements.save("audited", "surviving_neurons", case.results, table)
     found = case.findings(until="measuring again", retrain=100, sample="all")
     assert f"{table.loc[0, 'run']}, its row 1, {column}: {table.loc[0, column]}; " in found["measuring again"][0]

@@ -8,8 +8,7 @@ import pytest
 
 from rdp.report import page
 from rdp.study import Plan
-
-from . import planted
+from tests.browser import planted
 
 NAME = "<script>window.entered = 1<!--"
 OUTSIDE = "</script><script>window.entered = 1</script><!-- & 'quoted'"

@@ -7,14 +7,14 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from rdp import records, study, tables
+from rdp import study, tables
 from rdp.claims import told
 from rdp.claims.evidence import Records
 from rdp.report import contents
 from rdp.stats import Effect
 from rdp.study import Cell, Plan
-from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.tables import Tables, collect
+from rdp.utils.humanize import PERCENT
 
 STUDY = """
 title: "{title}"
@@ -55,7 +55,7 @@ def make_plan(
 
 def make_records(plan: Plan, folder: Path) -> pd.DataFrame:
     """Records of the study's runs: completed, those on digits begun before any claim was written, others after."""
-    table, _ = records.collect(plan, folder / "nothing")
+    table, _ = collect.collect(plan, folder / "nothing")
     noise = np.random.default_rng(0).normal(0, 0.004, len(table)).round(4)
     table["accuracy"] = table["test_accuracy"] = table["method"].map(ACCURACY) + noise
     table["status"], table["reason"] = "completed", None
@@ -85,7 +85,7 @@ def make_history(table: pd.DataFrame, epochs: int = EPOCHS) -> pd.DataFrame:
 
 def save(plan: Plan, results: Path, table: pd.DataFrame, history: pd.DataFrame) -> Tables:
     """Write the tables of a study, with a figure each of a few bytes."""
-    records.save(plan.name, results, table, history, records.collect_sweep(plan, results, table))
+    collect.save(plan.name, results, table, history, collect.collect_sweep(plan, results, table))
     for name in contents.figures(plan):
         contents.save_drawing(plan, name, results / plan.name / "figures", DRAWING)
     return tables.load(plan, results)

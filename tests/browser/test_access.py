@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from .conftest import Built
+from tests.browser.conftest import Built
 
 PHONE = {"width": 360, "height": 740}
 SERIOUS = {"serious", "critical"}

@@ -6,9 +6,8 @@ import pytest
 
 from rdp.audit import page
 from rdp.audit.findings import Audit, Check
-
-from .conftest import OUTSIDE
-from .test_access import PHONE, SERIOUS, violations
+from tests.browser.conftest import OUTSIDE
+from tests.browser.test_access import PHONE, SERIOUS, violations
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from rdp.provenance import checklist
-
-from .conftest import Built
-from .test_access import PHONE, SERIOUS, violations
+from tests.browser.conftest import Built
+from tests.browser.test_access import PHONE, SERIOUS, violations
 
 
 @pytest.fixture(scope="session")

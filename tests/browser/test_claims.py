@@ -6,8 +6,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from rdp.claims.model import KINDS
 from rdp.report import forms
-
-from .conftest import Built
+from tests.browser.conftest import Built
 
 HEADINGS = {
     "ResidualDroppath arXiv 2411.09475": "2411.09475",

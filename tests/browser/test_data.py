@@ -8,8 +8,7 @@ import pytest
 from rdp.claims import words
 from rdp.claims.model import METRICS, Part
 from rdp.report import claims_view, contents, explorer
-
-from . import planted
+from tests.browser import planted
 
 
 @pytest.mark.parametrize(

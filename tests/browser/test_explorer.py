@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from .conftest import OUTSIDE, Built
+from tests.browser.conftest import OUTSIDE, Built
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from rdp.report import page
-
-from . import planted
+from tests.browser import planted
 
 RUNS = 10_000
 ARCHITECTURES = "resnet20, resnet32, resnet44, resnet56, resnet110"

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rdp.claims import told
-
-from .planting import World, load, plant
+from tests.helpers.planting import World, load, plant
 
 AS_CLAIMED = World(
     accuracy={"vanilla": 0.80, "residual_droppath": 0.85, "plain": 0.40, "pnnh": 0.801, "narrow": 0.70},

@@ -13,11 +13,10 @@ from rdp.errors import UserError
 from rdp.report import knowing
 from rdp.report.forms import DASH, rounded
 from rdp.tables import Tables, load
-
-from .conftest import AS_CLAIMED
-from .planting import SEEDS
-from .planting import load as make_plan
-from .planting import plant as plant_study
+from tests.claims.conftest import AS_CLAIMED
+from tests.helpers.planting import SEEDS
+from tests.helpers.planting import load as make_plan
+from tests.helpers.planting import plant as plant_study
 
 FEW = {
     "probes": [],

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rdp import places
 from rdp.claims import model
 from rdp.errors import UserError
+from rdp.utils import paths
 
-CONTENT = yaml.safe_load(places.claims().read_text(encoding="utf-8"))
+CONTENT = yaml.safe_load(paths.claims().read_text(encoding="utf-8"))
 
 
 def write(folder: Path, change) -> Path:
@@ -104,7 +104,7 @@ def test_what_is_wrong_in_a_file_of_further_claims_is_said_with_its_place(conten
 
 
 def test_the_schema_is_that_of_the_code():
-    committed = json.loads((places.claims().parent / "claims.schema.json").read_text(encoding="utf-8"))
+    committed = json.loads((paths.claims().parent / "claims.schema.json").read_text(encoding="utf-8"))
     assert committed == model.json_schema()
 
 

@@ -3,9 +3,8 @@
 import pytest
 
 from rdp.claims import model, planning
-from rdp.overview import plan_tables
-
-from .planting import SHORT, STUDY, load
+from rdp.cli.plan_view import plan_tables
+from tests.helpers.planting import SHORT, STUDY, load
 
 
 def prospects(plan):

@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from rdp import places
 from rdp.claims import ledger, model, told
 from rdp.claims.model import KINDS
-
-from .conftest import AS_CLAIMED, CONTRARY, WORLDS
-from .planting import SEEDS, SHORT, load, plant
+from rdp.utils import paths
+from tests.claims.conftest import AS_CLAIMED, CONTRARY, WORLDS
+from tests.helpers.planting import SEEDS, SHORT, load, plant
 
 CLAIMS = list(model.load().claims)
 
@@ -173,10 +172,10 @@ class TestFixedBeforeTheRuns:
         monkeypatch.setattr("rdp.claims.ledger.timestamp", lambda seconds: "2019-01-01T00:00:00Z")
         ledger.note(planted.results)
         monkeypatch.undo()
-        text = places.claims().read_text(encoding="utf-8").replace("within, margin: 1.0", "within, margin: 2.0")
+        text = paths.claims().read_text(encoding="utf-8").replace("within, margin: 1.0", "within, margin: 2.0")
         edited = tmp_path / "claims.yaml"
         edited.write_text(text, encoding="utf-8")
-        monkeypatch.setattr(places, "claims", lambda: edited)
+        monkeypatch.setattr(paths, "claims", lambda: edited)
         content = told.write(planted)
         assert claim_of(content, "PNNH-5")["runs_before_it"] == 4 * SEEDS
         assert claim_of(content, "PNNH-7")["runs_before_it"] == 4 * SEEDS  # it says the same of accuracy

@@ -10,10 +10,9 @@ from rdp.claims import told
 from rdp.errors import UserError
 from rdp.report import contents
 from rdp.study import Plan
-
-from ..claims.conftest import AS_CLAIMED
-from ..claims.planting import load, plant
-from .damages import damages
+from tests.claims.conftest import AS_CLAIMED
+from tests.damage.damages import damages
+from tests.helpers.planting import load, plant
 
 DRAWING = '<svg xmlns="http://www.w3.org/2000/svg" width="90pt" height="90pt"><path d="M 0 0 L 90 90"/></svg>\n'
 NAMED, HARMLESS = "named", "harmless"

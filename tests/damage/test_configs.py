@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from rdp import places, study
+from rdp import study
 from rdp.claims import model
-
-from .conftest import HARMLESS, NAMED, refusal
+from rdp.utils import paths
+from tests.damage.conftest import HARMLESS, NAMED, refusal
 
 STUDY = """
 title: {title}
@@ -25,7 +25,7 @@ GOOD = {"title": "Small", "seeds": "1", "rate": "0.1", "architecture": "mlp8", "
 @pytest.mark.parametrize("name", ["quick", "rdp", "pnnh", "pnnh_ablation"])
 def test_a_damaged_study_gives_no_run_the_name_of_another(name: str, tmp_path: Path, try_damages: Any) -> None:
     path = tmp_path / f"{name}.yaml"
-    path.write_bytes(places.studies()[name].read_bytes())
+    path.write_bytes(paths.studies()[name].read_bytes())
     runs = {spec.run: spec for spec in study.load(str(path)).specs}
 
     def look() -> str:
@@ -42,7 +42,7 @@ def test_a_damaged_study_gives_no_run_the_name_of_another(name: str, tmp_path: P
 
 def test_a_damaged_claim_has_another_digest(tmp_path: Path, try_damages: Any) -> None:
     path = tmp_path / "claims.yaml"
-    path.write_bytes(places.claims().read_bytes())
+    path.write_bytes(paths.claims().read_bytes())
     whole = model.load(path)
 
     def look() -> str:

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from rdp import digest
-from rdp.data import prepared, published, torchvision_images
-
-from ..unit import sources
-from .conftest import HARMLESS, NAMED, refusal
+from rdp.data import prepared, published
+from rdp.data.sources import torchvision_images
+from rdp.utils import digest
+from tests.damage.conftest import HARMLESS, NAMED, refusal
+from tests.helpers import sources
 
 IDX = sorted(published.FASHION_MNIST_SHA256)
 CIFAR = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]

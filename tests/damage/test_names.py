@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from rdp import cli, places, records, study
+from rdp import cli, study
 from rdp.data import prepared
-
-from .conftest import refusal
+from rdp.tables import collect
+from rdp.utils import paths
+from tests.damage.conftest import refusal
 
 ROOT = Path(__file__).parents[2]
 TINY = """
@@ -107,7 +108,7 @@ def test_a_name_of_nothing_is_refused_in_a_line_and_leaves_no_file(
 ) -> None:
     before = files_around(here)
     if "plot" in command:  # tables come before figures
-        records.write(study.load("tiny.yaml"), Path("results"))
+        collect.write(study.load("tiny.yaml"), Path("results"))
         before = files_around(here)
     refused(monkeypatch, capsys, *[word.replace("NAME", name) for word in command])
     assert files_around(here) == before
@@ -162,15 +163,15 @@ def test_a_directory_that_cannot_be_is_refused_before_anything_is_done(
     variable: str, value: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
-    assert told in refusal(places.results if variable == "RDP_RESULTS" else places.datasets)
+    assert told in refusal(paths.results if variable == "RDP_RESULTS" else paths.datasets)
     assert files_around(here) == ["here", "here/tiny.yaml"]
 
 
 def test_a_directory_of_an_odd_name_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (name for name in HOSTILE.values() if name and name.isprintable() and len(name) < 200):
         monkeypatch.setenv("RDP_RESULTS", str(tmp_path / "results" / name.strip("/")))
-        prepared.prepare("spiral", places.results())
-        assert prepared.load("spiral", places.results()).name == "spiral"
+        prepared.prepare("spiral", paths.results())
+        assert prepared.load("spiral", paths.results()).name == "spiral"
     assert not list(tmp_path.rglob("HACKED"))
 
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from rdp import checkpoint, fingerprint, records
-from rdp.checkpoint import Checkpoint
-from rdp.states import states
-from rdp.store import RunRecord, Store
+from rdp.store import RunRecord, Store, fingerprint
 from rdp.study import Plan
-
-from .conftest import HARMLESS, NAMED, refusal
+from rdp.study.states import states
+from rdp.tables import collect
+from rdp.training import checkpoint
+from rdp.training.checkpoint import Checkpoint
+from tests.damage.conftest import HARMLESS, NAMED, refusal
 
 IDENTITY = {"spec": "a" * 64, "data": "b" * 64, "code": "c" * 64, "stack": "d" * 64}
 
@@ -73,11 +73,11 @@ def test_a_damaged_record_is_a_row_that_says_so(
 ) -> None:
     spec, folder = plan.cells[0].specs[0], store.root.parent
     path = store.receipt(spec.run) if receipt else store.folder(spec.run) / "record.json"
-    table, history = records.collect(plan, folder)
+    table, history = collect.collect(plan, folder)
     assert table["status"].tolist() == ["completed"] * len(table)
 
     def look() -> str:
-        found, curves = records.collect(plan, folder)
+        found, curves = collect.collect(plan, folder)
         row = found.iloc[0]
         state = next(state for other, state in states(plan, folder, verify=True) if other.run == spec.run)
         if row["status"] == "missing":
@@ -117,10 +117,10 @@ def test_the_file_that_says_a_sweep_is_done_is_read_by_nobody(plan: Plan, store:
     folder = store.root.parent
     path = store.root / plan.cells[0].id / "tuned.json"
     path.write_text('{"learning_rate": 0.1, "rates": [], "records": {}}\n')
-    table, history = records.collect(plan, folder)
+    table, history = collect.collect(plan, folder)
 
     def look() -> str:
-        found, curves = records.collect(plan, folder)
+        found, curves = collect.collect(plan, folder)
         assert found.equals(table)
         assert curves.equals(history)
         return HARMLESS

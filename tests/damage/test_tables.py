@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rdp import measure, places, records, sealed, tables
+from rdp import tables
 from rdp.claims import ledger, model, told
 from rdp.report import contents, page
 from rdp.study import Plan
-
-from .conftest import HARMLESS, NAMED, refusal
-from .damages import damages
+from rdp.tables import collect, measurements
+from rdp.utils import paths, sealed
+from tests.damage.conftest import HARMLESS, NAMED, refusal
+from tests.damage.damages import damages
 
 Read = Callable[[Plan, Path], Any]
 
@@ -31,11 +32,14 @@ def ledger_file(plan: Plan, results: Path) -> Path:
 
 # By file: how many cases, and what is read of it.
 READ: dict[str, tuple[int, Read]] = {
-    "records.parquet": (60, lambda plan, results: records.read(plan.name, results)),
-    "history.parquet": (40, lambda plan, results: records.read(plan.name, results)),
-    "sweep.parquet": (40, lambda plan, results: records.read(plan.name, results)),
+    "records.parquet": (60, lambda plan, results: collect.read(plan.name, results)),
+    "history.parquet": (40, lambda plan, results: collect.read(plan.name, results)),
+    "sweep.parquet": (40, lambda plan, results: collect.read(plan.name, results)),
     "speed.parquet": (40, lambda plan, results: [tables.load(plan, results).speed()]),
-    "probes/feature_reuse.parquet": (40, lambda plan, results: [measure.read(plan.name, "feature_reuse", results)]),
+    "probes/feature_reuse.parquet": (
+        40,
+        lambda plan, results: [measurements.read(plan.name, "feature_reuse", results)],
+    ),
     "claims.json": (60, lambda plan, results: told.read(plan.name, results)),
     "figures/accuracy.svg": (
         30,
@@ -85,27 +89,27 @@ def test_a_page_is_the_one_it_was_or_none(name: str, plan: Plan, results: Path) 
 
 
 def test_the_same_tables_have_the_same_bytes(plan: Plan, results: Path, tmp_path: Path) -> None:
-    read = records.read(plan.name, results)
-    records.save(plan.name, tmp_path, *read)
+    read = collect.read(plan.name, results)
+    collect.save(plan.name, tmp_path, *read)
     told.save(plan.name, tmp_path, told.read(plan.name, results))
-    for name in (*(f"{table}.parquet" for table in records.TABLES), "claims.json"):
+    for name in (*(f"{table}.parquet" for table in collect.TABLES), "claims.json"):
         assert (tmp_path / plan.name / name).read_bytes() == (results / plan.name / name).read_bytes()
 
 
 def test_a_table_of_another_hand_is_named(plan: Plan, results: Path, tmp_path: Path) -> None:
-    records.save(plan.name, tmp_path, *records.read(plan.name, results))
+    collect.save(plan.name, tmp_path, *collect.read(plan.name, results))
     path = tmp_path / plan.name / "history.parquet"
     pd.read_parquet(path).to_parquet(path)
-    said = refusal(records.read, plan.name, tmp_path)
+    said = refusal(collect.read, plan.name, tmp_path)
     assert said == f"{path}: damaged (it has no seal, or was not written by rdp); run: rdp collect {plan.name}"
 
 
 def test_files_that_are_whole_and_stand_in_each_others_place_are_named(
     plan: Plan, results: Path, tmp_path: Path
 ) -> None:
-    read = records.read(plan.name, results)
-    records.save(plan.name, tmp_path, *read)
-    records.save("other", tmp_path, *read)
+    read = collect.read(plan.name, results)
+    collect.save(plan.name, tmp_path, *read)
+    collect.save("other", tmp_path, *read)
     here, there = tmp_path / plan.name, tmp_path / "other"
     for first, second in (
         (here / "records.parquet", there / "records.parquet"),
@@ -113,36 +117,36 @@ def test_files_that_are_whole_and_stand_in_each_others_place_are_named(
     ):
         kept = second.read_bytes()
         second.write_bytes(first.read_bytes())
-        assert str(second) in refusal(records.read, second.parent.name, tmp_path)
+        assert str(second) in refusal(collect.read, second.parent.name, tmp_path)
         second.write_bytes(kept)
-    assert refusal(records.read, "other", tmp_path) is None
+    assert refusal(collect.read, "other", tmp_path) is None
 
 
 def test_a_probe_in_the_place_of_another_is_named(plan: Plan, results: Path, tmp_path: Path) -> None:
-    reuse = measure.read(plan.name, "feature_reuse", results)
-    path = measure.save(plan.name, "feature_reuse", tmp_path, reuse)
+    reuse = measurements.read(plan.name, "feature_reuse", results)
+    path = measurements.save(plan.name, "feature_reuse", tmp_path, reuse)
     path.rename(path.with_name("coders.parquet"))
-    assert "coders.parquet: damaged" in refusal(measure.read, plan.name, "coders", tmp_path)
+    assert "coders.parquet: damaged" in refusal(measurements.read, plan.name, "coders", tmp_path)
 
 
 def test_tables_of_two_writings_are_not_read_together(plan: Plan, results: Path, tmp_path: Path) -> None:
     """As a writing that was killed between two of its tables leaves them."""
-    table, history, sweep = records.read(plan.name, results)
-    records.save(plan.name, tmp_path, table, history, sweep)
+    table, history, sweep = collect.read(plan.name, results)
+    collect.save(plan.name, tmp_path, table, history, sweep)
     old = (tmp_path / plan.name / "history.parquet").read_bytes()
-    records.save(plan.name, tmp_path, table.assign(seconds=1.0), history, sweep)
+    collect.save(plan.name, tmp_path, table.assign(seconds=1.0), history, sweep)
     (tmp_path / plan.name / "history.parquet").write_bytes(old)
-    assert str(tmp_path / plan.name / "history.parquet") in refusal(records.read, plan.name, tmp_path)
+    assert str(tmp_path / plan.name / "history.parquet") in refusal(collect.read, plan.name, tmp_path)
 
 
 def test_a_half_that_a_killed_writing_left_is_not_read(plan: Plan, results: Path, tmp_path: Path) -> None:
-    read = records.read(plan.name, results)
-    records.save(plan.name, tmp_path, *read)
+    read = collect.read(plan.name, results)
+    collect.save(plan.name, tmp_path, *read)
     for path in list((tmp_path / plan.name).iterdir()):
         path.with_name(f".{path.name}.{os.getpid()}.part").write_bytes(path.read_bytes()[:-20])
-    assert same(records.read(plan.name, tmp_path), read)
-    records.save(plan.name, tmp_path, *read)  # by a process of the same number
-    assert same(records.read(plan.name, tmp_path), read)
+    assert same(collect.read(plan.name, tmp_path), read)
+    collect.save(plan.name, tmp_path, *read)  # by a process of the same number
+    assert same(collect.read(plan.name, tmp_path), read)
 
 
 @pytest.mark.parametrize(("old", "new"), [('"seeds": 2', '"seeds": 3'), ('"pnnh": null', '"plain": null')])
@@ -151,7 +155,7 @@ def test_tables_of_a_study_that_changed_since_are_named(
 ) -> None:
     from rdp import study
 
-    records.save(plan.name, tmp_path, *records.read(plan.name, results))
+    collect.save(plan.name, tmp_path, *collect.read(plan.name, results))
     file = tmp_path / plan.file.name
     file.write_text(plan.file.read_text().replace(old, new))
     said = refusal(tables.load, study.load(str(file)), tmp_path)
@@ -162,9 +166,9 @@ def test_tables_of_a_study_that_changed_since_are_named(
 def test_tables_of_an_earlier_version_are_named(
     place: int, column: str, plan: Plan, results: Path, tmp_path: Path
 ) -> None:
-    read = list(records.read(plan.name, results))
+    read = list(collect.read(plan.name, results))
     read[place] = read[place].drop(columns=column)
-    records.save(plan.name, tmp_path, *read)
+    collect.save(plan.name, tmp_path, *read)
     said = refusal(tables.load, plan, tmp_path)
     assert said.endswith(f"of an earlier version, without {column}; run: rdp collect {plan.name}")
 
@@ -180,7 +184,7 @@ def test_a_text_that_looks_like_a_seal_is_a_text(tmp_path: Path) -> None:
 
 def test_what_is_sealed_is_read_in_one_place_alone() -> None:
     """No other module reads or writes Parquet; so no table is read without its seal."""
-    for file in sorted((places.ROOT / "rdp").rglob("*.py")):
+    for file in sorted((paths.ROOT / "rdp").rglob("*.py")):
         names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}
         parquet = names & {"read_parquet", "to_parquet", "write_table", "read_table", "ParquetFile"}
         assert parquet <= {"write_table", "read_table"} or file.name == "sealed.py", file

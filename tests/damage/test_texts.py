@@ -10,13 +10,14 @@ import pypdf
 import pytest
 import yaml
 
-from rdp import places, records, tables
+from rdp import tables
 from rdp.claims import told
 from rdp.report import contents, page, paper
-
-from ..claims.conftest import AS_CLAIMED
-from ..claims.planting import load, plant
-from .conftest import DRAWING
+from rdp.tables import collect
+from rdp.utils import paths
+from tests.claims.conftest import AS_CLAIMED
+from tests.damage.conftest import DRAWING
+from tests.helpers.planting import load, plant
 
 pytestmark = pytest.mark.slow  # the plainest of it is in tests/report, and in every run of the tests
 
@@ -52,7 +53,7 @@ class Page(HTMLParser):
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study in which all that may be a text of somebody else's is hostile, and says where it stands."""
     folder = tmp_path_factory.mktemp("hostile")
-    claims = yaml.safe_load(places.claims().read_text(encoding="utf-8"))
+    claims = yaml.safe_load(paths.claims().read_text(encoding="utf-8"))
     for claim in claims["claims"].values():
         claim |= {"title": text("claim"), "tests": text("tests"), "reading": text("reading")}
         claim["source"] = {"paper": text("paper"), "place": text("place")}
@@ -64,11 +65,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         grids = [{"datasets": ["digits"], "architectures": ["resnet56"]}]
         named = {"title": text("title"), "description": text("description")}
         plan = load(folder, seeds=2, methods=methods, grids=grids, **named)
-        table, history, sweep = records.read(plan.name, plant(plan, folder, AS_CLAIMED).results)
+        table, history, sweep = collect.read(plan.name, plant(plan, folder, AS_CLAIMED).results)
         table["commit"] = text("commit")
         table["stack"] = json.dumps({"device": text("device"), "torch": text("stack")})
         table.loc[0, ["status", "reason"]] = ["failed", text("reason")]
-        records.save(plan.name, folder, table, history, sweep)
+        collect.save(plan.name, folder, table, history, sweep)
         told.write(tables.load(plan, folder))
         for name in contents.figures(plan):
             contents.save_drawing(plan, name, folder / plan.name / "figures", DRAWING)

@@ -10,16 +10,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdp import cli, diffs, records, study, tables
+from rdp import cli, diffs, study, tables
 from rdp.claims import told
 from rdp.diffs import shown
 from rdp.errors import UserError
 from rdp.report import figures
 from rdp.store import Store
-from rdp.terminal import console
-
-from ..claims import planting
-from ..claims.conftest import AS_CLAIMED as WORLD
+from rdp.tables import collect
+from rdp.utils.console import console
+from tests.claims.conftest import AS_CLAIMED as WORLD
+from tests.helpers import planting
 
 SMALL = {
     "probes": [],
@@ -34,7 +34,7 @@ CELL = "resnet56/digits/pnnh"
 def finish(folder: Path) -> None:
     """All products that a comparison reads, from the records there are."""
     plan = study.load(str(folder / "planted.yaml"))
-    records.write(plan, folder)
+    collect.write(plan, folder)
     loaded = tables.load(plan, folder)
     told.write(loaded)
     figures.write(loaded, "accuracy", folder)
@@ -190,10 +190,10 @@ def test_another_text_of_a_claim_is_told(left, other):
 
 def test_the_same_numbers_of_another_stack_are_the_same(left, other):
     """The digest of a record is over its stack too."""
-    made = records.read("planted", other)
+    made = collect.read("planted", other)
     made[0]["digest"], made[0]["stack_digest"] = "f" * 64, "e" * 64
     made[0]["stack"] = '{"device": "another machine", "torch": "9.9"}'
-    records.save("planted", other, *made)
+    collect.save("planted", other, *made)
     found = compare(left, other)
     assert found["same"]
     assert found["summary"] == "the same numbers, bit for bit"
@@ -206,9 +206,9 @@ def test_the_same_numbers_of_another_stack_are_the_same(left, other):
 
 def test_numbers_that_no_column_shows_are_still_seen(left, other):
     """Such as a weight's checksum."""
-    made = records.read("planted", other)
+    made = collect.read("planted", other)
     made[0].loc[4, ["digest", "numbers_digest"]] = "f" * 64
-    records.save("planted", other, *made)
+    collect.save("planted", other, *made)
     found = compare(left, other)
     assert "other numbers in 1 of 12 runs" in found["summary"]
     assert found["runs"]["other"][0]["changes"] == {}
@@ -231,10 +231,10 @@ def test_another_recipe_is_paired_and_told(left, tmp_path):
 
 
 def test_tables_of_an_earlier_version_tell_what_they_can(left, other):
-    made = records.read("planted", other)
+    made = collect.read("planted", other)
     later = ["numbers_digest", "baseline", "setting", "processes", "gpu_joules", "cpu_package_joules", "device_type"]
     made[0]["digest"] = "f" * 64
-    records.save("planted", other, made[0].drop(columns=later), *made[1:])
+    collect.save("planted", other, made[0].drop(columns=later), *made[1:])
     found = compare(left, other)
     assert found["summary"] == "the same numbers, as far as the tables tell"
     pnnh = found["settings"][1]

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import ROOT
 from tests.workflow.conftest import finished, project  # noqa: F401 (fixtures)
-
-from .blocks import ROOT
 
 
 @pytest.fixture(scope="session")

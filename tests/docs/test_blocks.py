@@ -12,8 +12,7 @@ import yaml
 
 from rdp import study
 from rdp.cli import app
-
-from .blocks import PAGES, ROOT, Block, blocks
+from tests.docs.blocks import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
 RUN = {"sh", "python", "pycon", "yaml"}  # by test_commands.py, and by this file

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rdp import sealed
-
-from ..unit.folders import write_dataset
-from ..workflow.conftest import Project, copy_project
-from .blocks import PAGES, ROOT, blocks
+from rdp.utils import sealed
+from tests.docs.blocks import PAGES, ROOT, blocks
+from tests.helpers.folders import write_dataset
+from tests.workflow.conftest import Project, copy_project
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from playwright.sync_api import expect
 
-from .blocks import ROOT
+from tests.docs.blocks import ROOT
 
 
 def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:

@@ -18,13 +18,15 @@ from typing import Any
 import sklearn.datasets  # noqa: F401 (what data are read with: children find it imported)
 import torch
 
-from rdp import checkpoint, machine, runner, study, train
+from rdp import study
 from rdp.data import prepared
 from rdp.errors import Terminated, UserError
+from rdp.jobs import runner
 from rdp.spec import RunSpec
 from rdp.store import Store
-
-from .operations import Operations
+from rdp.training import checkpoint, trainer
+from rdp.utils import machine
+from tests.faults.operations import Operations
 
 
 @cache
@@ -33,7 +35,7 @@ def specs(file: str) -> dict[str, list[RunSpec]]:
     found = {cell.label: list(cell.specs) for cell in study.load(file).cells}
     with tempfile.TemporaryDirectory() as folder:
         for spec, *_ in found.values():
-            cost = train.Run(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
+            cost = trainer.Run(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
             assert len(cost.units.forward) == len(cost.rest_frozen)  # counted here, and not in each fork
     return found
 
@@ -123,11 +125,11 @@ class _Stages:
     def announce(self) -> None:
         """Have this process come to its stages, by what it calls."""
         self.come("load")
-        self._before(train.Run, "__init__", "build")
-        self._before(train.Run, "train", "train")
-        self._before(train.Run, "train_step", "step")
+        self._before(trainer.Run, "__init__", "build")
+        self._before(trainer.Run, "train", "train")
+        self._before(trainer.Run, "train_step", "step")
         self._before(checkpoint, "save", "checkpoint", "train")
-        self._before(train.Run, "finish", "evaluate", "weights")
+        self._before(trainer.Run, "finish", "evaluate", "weights")
         self._before(Store, "commit", "commit")
         self._before(Store, "write_receipt", "receipt")
 
@@ -156,7 +158,7 @@ def _fill(ballast: Path) -> None:
 
 
 def main() -> None:
-    train.make_deterministic(1)
+    trainer.make_deterministic(1)
     assert machine.versions()
     machine.commit()  # git, once for all children
     for line in sys.stdin:

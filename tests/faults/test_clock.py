@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rdp import files
+from rdp.utils import files
+from tests.faults.conftest import STUDY, Job
 from tests.workflow.conftest import Project
-
-from .conftest import STUDY, Job
 
 pytestmark = pytest.mark.slow
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import TINY, Job
+from tests.faults.conftest import TINY, Job
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit import folders
+from tests.helpers import folders
 
 STUDY = """
 title: Together

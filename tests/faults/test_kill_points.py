@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import Attempt, Job
+from tests.faults.conftest import Attempt, Job
 
 KILLED = -signal.SIGKILL
 

@@ -10,8 +10,8 @@ from typing import IO
 
 import pytest
 
-from rdp import lock
 from rdp.errors import Terminated
+from rdp.jobs import locks
 from rdp.store import Store
 
 pytestmark = pytest.mark.slow
@@ -71,9 +71,9 @@ def test_a_run_is_held_by_one_at_a_time_and_its_lock_goes_with_it(tmp_path: Path
         raise Terminated
 
     said: list[str] = []
-    with lock.lock(store, RUN, said.append, lambda: None):
+    with locks.lock(store, RUN, said.append, lambda: None):
         assert said == []
-        with pytest.raises(Terminated), lock.lock(store, RUN, said.append, stop):
+        with pytest.raises(Terminated), locks.lock(store, RUN, said.append, stop):
             pytest.fail("held by two")
         assert said == [f"{RUN}: in training by another process, waiting"]
     assert not list(tmp_path.rglob("*.lock"))
@@ -90,12 +90,12 @@ def test_a_lock_on_a_file_that_is_gone_is_not_taken_for_one(tmp_path: Path, monk
         flock(file, operation)
 
     monkeypatch.setattr(fcntl, "flock", removed_first)
-    with lock.lock(store, RUN, pytest.fail, lambda: None), path.open("w") as other, pytest.raises(BlockingIOError):
+    with locks.lock(store, RUN, pytest.fail, lambda: None), path.open("w") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_holder_that_shows_no_progress_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "_STALE_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "_STALE_SECONDS", 1.0)
     store = Store(tmp_path)
     progress = store.new_attempt(RUN) / "progress.json"
     told = 0
@@ -106,7 +106,7 @@ def test_a_holder_that_shows_no_progress_is_taken_for_dead(tmp_path: Path, monke
         if told < 4:
             progress.write_text(str(told))
 
-    with lock.lock(store, RUN, pytest.fail, lambda: None):
+    with locks.lock(store, RUN, pytest.fail, lambda: None):
         began = time.monotonic()
-        with lock.lock(store, RUN, lambda line: None, alive):
+        with locks.lock(store, RUN, lambda line: None, alive):
             assert 2.0 < time.monotonic() - began < 5.0

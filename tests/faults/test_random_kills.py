@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import STAGES, STUDY, Job
+from tests.faults.conftest import STAGES, STUDY, Job
 
 METHODS = ("vanilla", "droppath", "residual_droppath", "pnnh", "adamw")
 KILLS = 100

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .conftest import STAGES, STUDY, TINY, Job
+from tests.faults.conftest import STAGES, STUDY, TINY, Job
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.conftest import Job
 from tests.workflow.conftest import Project, copy_project
-
-from .conftest import Job
 
 pytestmark = pytest.mark.slow
 METHODS = ("vanilla", "residual_droppath")

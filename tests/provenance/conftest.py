@@ -6,17 +6,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdp import records, tables
+from rdp import tables
 from rdp.claims import told
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
 from rdp.study import Plan
-from rdp.tables import Tables
-
-from ..browser.planted import make_plan, make_records
-from ..claims.conftest import AS_CLAIMED
-from ..claims.planting import SHORT, load, plant
-from . import validator
+from rdp.tables import Tables, collect
+from tests.browser.planted import make_plan, make_records
+from tests.claims.conftest import AS_CLAIMED
+from tests.helpers.planting import SHORT, load, plant
+from tests.provenance import validator
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +50,6 @@ def tabled(tmp_path: Path) -> Tables:
     made = make_plan(tmp_path, architectures="resnet20")
     table = make_records(made, tmp_path)
     table["process_peak_bytes"] = 2.5e9
-    history = pd.DataFrame(columns=["run", *records.HISTORY_COLUMNS])
-    records.save(made.name, tmp_path, table, history, records.collect_sweep(made, tmp_path, table))
+    history = pd.DataFrame(columns=["run", *collect.HISTORY_COLUMNS])
+    collect.save(made.name, tmp_path, table, history, collect.collect_sweep(made, tmp_path, table))
     return tables.load(made, tmp_path)

@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdp import data, records
+from rdp import data
 from rdp.provenance import answers, checklist, crate, evidence, experiments
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.study import Plan
-from rdp.tables import Tables
-
-from ..browser.planted import save_claims
+from rdp.tables import Tables, collect
+from tests.browser.planted import save_claims
 
 Answers = dict[str, Answer]
 Ask = Callable[..., Answers]
@@ -30,7 +29,7 @@ def ask(tabled: Tables) -> Ask:
     def given(change: Callable[[pd.DataFrame], None] = lambda table: None, *, decide: bool = False) -> Answers:
         table = tabled.records.copy()
         change(table)
-        records.save(tabled.plan.name, tabled.results, table, tabled.history, tabled.sweep)
+        collect.save(tabled.plan.name, tabled.results, table, tabled.history, tabled.sweep)
         if decide:
             save_claims(replace(tabled, records=table))
         found = answers.answers(evidence.gather(tabled.plan, tabled.results))

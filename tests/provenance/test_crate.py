@@ -9,15 +9,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rdp import places, recorded, records, study, tables
-from rdp.bundles import bundle, packing, unpacking
+from rdp import study, tables
+from rdp.archive import bundle, packing, unpacking
 from rdp.claims import told
 from rdp.errors import UserError
 from rdp.provenance import crate, products
-from rdp.store import Store
+from rdp.store import Store, origin
 from rdp.study import Plan
-
-from . import validator
+from rdp.tables import collect
+from rdp.utils import paths
+from tests.provenance import validator
 
 # Recommendations that only somebody's name, affiliation or address could meet, of which the records have none.
 NOT_MET = {
@@ -102,7 +103,7 @@ def test_claims_of_ones_own_are_packed_too(plan: Plan, results: Path, monkeypatc
     monkeypatch.chdir(results.parent)
     mine = Path("config/claims/mine.yaml")
     mine.parent.mkdir(parents=True)
-    shutil.copyfile(places.ROOT / "docs/examples/claims.yaml", mine)
+    shutil.copyfile(paths.ROOT / "docs/examples/claims.yaml", mine)
     packed = crate.write(plan, results).parent
     assert (packed / mine).read_bytes() == mine.read_bytes()
     used = references(entities(packed)["#run"]["object"])
@@ -132,7 +133,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
     found = bundle.find(str(packed / "recorded/planted.yaml"))
     again = bundle.plan(found, str(found.study_file))
     unpacking.write(found, again, tmp_path)
-    records.write(again, tmp_path)
+    collect.write(again, tmp_path)
     told.write(tables.load(again, tmp_path))
     for name in ("records.parquet", "history.parquet", "sweep.parquet", "claims.json"):
         assert (tmp_path / "planted" / name).read_bytes() == (packed / name).read_bytes(), name
@@ -143,7 +144,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
 def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path) -> None:
     lost = list(plan.specs)[1]
     Store(results).forget(lost.run)
-    records.write(plan, results)
+    collect.write(plan, results)
     told.write(tables.load(plan, results))
     packed = crate.write(plan, results).parent
     run = entities(packed)["#run"]
@@ -167,8 +168,8 @@ def test_recorded_results_carry_the_bundle_that_they_came_from(plan: Plan, resul
     assert found["#value-records"]["value"] == "recorded"
     assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
     # Another bundle in its place is not the one that these results came from.
-    mark = recorded.origin(rebuilt)
-    recorded.mark(rebuilt, mark | {"seal_of_bundle": "0" * 64}, whole=True)
+    mark = origin.origin(rebuilt)
+    origin.mark(rebuilt, mark | {"seal_of_bundle": "0" * 64}, whole=True)
     with pytest.raises(UserError, match="is not the bundle that"):
         crate.write(again, rebuilt)
 
@@ -198,14 +199,14 @@ def test_what_is_no_crate_is_left_alone(plan: Plan, results: Path) -> None:
 
 def test_without_a_record_there_is_nothing_to_pack(plan: Plan, results: Path) -> None:
     shutil.rmtree(results / "store")
-    records.write(plan, results)
+    collect.write(plan, results)
     told.write(tables.load(plan, results))
     with pytest.raises(UserError, match="planted: no run has left a record yet; first: snakemake --cores all"):
         crate.write(plan, results)
 
 
 def test_every_product_has_a_format_and_a_kind() -> None:
-    for name in places.studies():
+    for name in paths.studies():
         found = study.load(name)
         for path in (*products.products(found), *products.sources(found)):
             assert "/" in products.encoding(path)

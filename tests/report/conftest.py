@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdp import measure, records, study
+from rdp import study
 from rdp.study import Plan
+from rdp.tables import collect, measurements
 
 STUDY = """
 title: "{title}"
@@ -56,7 +57,7 @@ CHOSEN = {"vanilla": 0.05, "rdp": 0.1, "rdp_flops": 0.1, "rdp_updates": 0.02, "p
 
 
 class Planted(NamedTuple):
-    """The tables that `rdp.records.write` leaves."""
+    """The tables that `rdp.tables.collect.write` leaves."""
 
     records: pd.DataFrame
     history: pd.DataFrame
@@ -75,7 +76,7 @@ def make_tuned_plan(folder: Path) -> Plan:
 
 def make_tables(plan: Plan, folder: Path) -> Planted:
     """Tables of the study's runs, none of which is trained, with planted numbers filled in."""
-    table, _ = records.collect(plan, folder / "nothing")
+    table, _ = collect.collect(plan, folder / "nothing")
     level, steps, share, trained, speed = (table["method"].map(lambda m, i=i: LEVELS[m][i]) for i in range(5))
     table["accuracy"] = table["test_accuracy"] = level + 0.01 * (table["seed"] - 1)
     table["status"] = "completed"
@@ -105,7 +106,7 @@ def make_tables(plan: Plan, folder: Path) -> Planted:
 
 def make_sweep(plan: Plan, folder: Path) -> pd.DataFrame:
     """The sweep's table: the accuracy of a rate falls by 0.1 for each rate away from the chosen one."""
-    table = records.collect_sweep(plan, folder / "nothing", records.collect(plan, folder / "nothing")[0])
+    table = collect.collect_sweep(plan, folder / "nothing", collect.collect(plan, folder / "nothing")[0])
     places = {rate: i for i, rate in enumerate(sorted(table["learning_rate"].unique()))}
     away = [abs(places[row.learning_rate] - places[CHOSEN[row.method]]) for row in table.itertuples()]
     table["status"], table["reason"] = "completed", None
@@ -115,12 +116,12 @@ def make_sweep(plan: Plan, folder: Path) -> pd.DataFrame:
 
 
 def save(plan: Plan, results: Path, tables: Planted) -> None:
-    records.save(plan.name, results, *tables)
+    collect.save(plan.name, results, *tables)
 
 
 def save_probe(plan: Plan, results: Path, name: str, rows: list[dict[str, Any]]) -> None:
-    """A probe's table, as `rdp.measure.write` leaves it."""
-    measure.save(plan.name, name, results, pd.DataFrame(rows))
+    """A probe's table, as `rdp.tables.measurements.write` leaves it."""
+    measurements.save(plan.name, name, results, pd.DataFrame(rows))
 
 
 @pytest.fixture

@@ -5,18 +5,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rdp import bench, places
+from rdp import bench
 from rdp.bench import start, workflow
 from rdp.bench.engine import EngineSpeed
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, table
 from rdp.errors import UserError
 from rdp.report import contents, figures
 from rdp.tables import Tables
+from rdp.utils import paths
 
 
 @pytest.fixture
 def nothing_recorded(monkeypatch, tmp_path) -> Path:
-    monkeypatch.setattr(places, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(paths, "ROOT", tmp_path / "project")
     return tmp_path / "project" / "results" / "recorded" / "bench"
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from rdp import places, probes, study
+from rdp import probes, study
 from rdp.report import contents, figures
 from rdp.study import Plan
-
-from .conftest import TUNED
+from rdp.utils import paths
+from tests.report.conftest import TUNED
 
 COMMON = ["accuracy", "differences", "training_curves", "accuracy_by_depth", "cost"]
-STUDIES = sorted(places.studies())
+STUDIES = sorted(paths.studies())
 
 
 def change(folder: Path, **keys: Any) -> Plan:
@@ -106,7 +106,7 @@ def test_every_probe_has_a_figure_and_every_figure_a_function() -> None:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_figure_of_this_projects_studies_has_a_caption(name: str) -> None:
-    captions = yaml.safe_load((places.templates() / "captions.yaml").read_text())
+    captions = yaml.safe_load((paths.templates() / "captions.yaml").read_text())
     for figure in contents.figures(study.load(name)):
         caption = captions[contents.MAPS if figure.startswith(f"{contents.MAPS}_") else figure]
         assert caption.keys() == {"title", "alt", "caption"}, figure
@@ -116,7 +116,7 @@ def test_every_figure_of_this_projects_studies_has_a_caption(name: str) -> None:
 
 
 def test_no_caption_is_of_a_figure_that_no_study_has() -> None:
-    captions = yaml.safe_load((places.templates() / "captions.yaml").read_text())
+    captions = yaml.safe_load((paths.templates() / "captions.yaml").read_text())
     assert captions.keys() == {*figures.DRAW, contents.MAPS}
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdp import records, study
+from rdp import study
 from rdp.report.efficiency import efficiencies, needed
+from rdp.tables import collect
 
 STUDY = """
 title: Widths
@@ -39,7 +40,7 @@ def test_a_larger_network_that_is_worse_is_not_taken():
 def plant(folder: Path, level: dict[tuple[str, str], float], spread: float):
     (folder / "widths.yaml").write_text(STUDY)
     plan = study.load(str(folder / "widths.yaml"))
-    table, _ = records.collect(plan, folder / "nothing")
+    table, _ = collect.collect(plan, folder / "nothing")
     table["parameters"] = [
         SIZES[a] / (1 if m == "vanilla" else 2) for a, m in zip(table["architecture"], table["method"], strict=True)
     ]

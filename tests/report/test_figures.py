@@ -9,13 +9,13 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 
-from rdp import records, study, tables
+from rdp import study, tables
 from rdp.errors import UserError
 from rdp.report import figures, style
 from rdp.report.plots import common
 from rdp.study import Plan
-
-from .conftest import Planted, make_tables, save
+from rdp.tables import collect
+from tests.report.conftest import Planted, make_tables, save
 
 
 def draw(plan: Plan, folder: Path, name: str, planted: Planted) -> pd.DataFrame:
@@ -175,7 +175,7 @@ class TestDifferences:
         grids = "grids: [{datasets: [digits], architectures: [resnet20]}]\n"
         (tmp_path / "many.yaml").write_text(f"title: Many\nseeds: 2\nmethods:\n  vanilla:\n{methods}{grids}")
         plan = study.load(str(tmp_path / "many.yaml"))
-        table, history = records.collect(plan, tmp_path / "nothing")
+        table, history = collect.collect(plan, tmp_path / "nothing")
         table["accuracy"] = 0.8 + table["method"].map(means | {"vanilla": 0.0}) / 100
         axis = digits_axis(drawing(plan, tmp_path, "differences", Planted(table, history, pd.DataFrame())))
         low, high = axis.get_xlim()

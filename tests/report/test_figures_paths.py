@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rdp import sealed, study, tables, theory
+from rdp import study, tables
+from rdp.claims import theory
 from rdp.errors import UserError
 from rdp.report import figures
 from rdp.study import Cell, Plan
-
-from .conftest import LEVELS, Planted, make_tables, save, save_probe
+from rdp.utils import sealed
+from tests.report.conftest import LEVELS, Planted, make_tables, save, save_probe
 
 MakeRows = Callable[..., list[dict[str, Any]]]
 

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
-from rdp import measure, tables
+from rdp import tables
 from rdp.report import contents, figures, style
 from rdp.report.plots import common, reuse
 from rdp.study import Cell, Plan
-
-from .conftest import make_tables, save, save_probe
+from rdp.tables import measurements
+from tests.report.conftest import make_tables, save, save_probe
 
 OFFSET = {"vanilla": 0.0, "rdp": 0.1, "rdp_flops": 0.2, "rdp_updates": 0.3, "plain": 0.4}
 UNITS = 4
@@ -248,7 +248,7 @@ def test_a_probe_that_found_nothing_to_measure_still_has_its_figures(name: str, 
     tuned.study.probes.extend(set(contents.OF_PROBE) - set(tuned.study.probes))
     save(tuned, tmp_path, make_tables(tuned, tmp_path))
     probe = contents.figures(tuned)[name]
-    measure.write(tuned, probe, tmp_path)  # no run is there
+    measurements.write(tuned, probe, tmp_path)  # no run is there
     figures.write(tables.load(tuned, tmp_path), name, tmp_path)
     written = (tmp_path / tuned.name / "figures" / f"{name}.csv").read_text()
     assert written.count("\n") == 1  # names of columns alone

@@ -14,8 +14,7 @@ import pytest
 from rdp import tables
 from rdp.report import figures
 from rdp.study import Plan
-
-from .conftest import make_tables
+from tests.report.conftest import make_tables
 
 IMAGES = Path(__file__).parent / "images"
 DOTS = 40  # an inch

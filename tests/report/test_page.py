@@ -18,9 +18,8 @@ from rdp import study, tables
 from rdp.errors import UserError
 from rdp.report import contents, figures, page, summary
 from rdp.study import Plan
-
-from ..browser.planted import save_claims
-from .conftest import Planted, make_plan, make_tables, save
+from tests.browser.planted import save_claims
+from tests.report.conftest import Planted, make_plan, make_tables, save
 
 Build = Callable[[Plan, Path, Planted], str]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pypdf
 import pytest
 
-from rdp import places, study, tables
+from rdp import study, tables
 from rdp.claims import told
 from rdp.claims.evidence import Records
 from rdp.errors import UserError
@@ -17,9 +17,9 @@ from rdp.report import contents, forms, paper
 from rdp.report.paper import render
 from rdp.stats import Effect
 from rdp.study import Plan
-
-from . import conftest
-from .conftest import STUDY, Planted, make_tables, save
+from rdp.utils import paths
+from tests.report import conftest
+from tests.report.conftest import STUDY, Planted, make_tables, save
 
 Build = Callable[..., Path]
 
@@ -223,7 +223,7 @@ def test_margins_and_p_values_are_told_in_their_own_terms() -> None:
 
 @pytest.mark.parametrize("name", ["abstract", "limits"])
 def test_no_number_is_typed_by_hand(name: str) -> None:
-    text = (places.templates() / f"paper_{name}.typ.j2").read_text(encoding="utf-8")
+    text = (paths.templates() / f"paper_{name}.typ.j2").read_text(encoding="utf-8")
     prose = re.sub(r"<%.*?%>|<<.*?>>|<#.*?#>", "", text, flags=re.DOTALL)
     assert set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w|\.\d)", prose)) <= {"0"}  # lengths have their unit behind them
 

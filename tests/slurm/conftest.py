@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from rdp.store import Store
-
-from ..workflow.conftest import Project, copy_project, once
-from .cluster import Cluster, obstacle, wait
+from tests.slurm.cluster import Cluster, obstacle, wait
+from tests.workflow.conftest import Project, copy_project, once
 
 # Some seconds of training, with a checkpoint every tenth of one: whenever something happens, there is one.
 LONG = """

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ..workflow.conftest import copy_project
-from .cluster import Cluster
-from .conftest import Workflow
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import Workflow
+from tests.workflow.conftest import copy_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

@@ -4,9 +4,9 @@ import signal
 
 import pytest
 
-from ..workflow.conftest import Project
-from .cluster import Cluster, wait
-from .conftest import Workflow
+from tests.slurm.cluster import Cluster, wait
+from tests.slurm.conftest import Workflow
+from tests.workflow.conftest import Project
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 

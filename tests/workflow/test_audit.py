@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import Project
+from tests.workflow.conftest import Project
 
 pytestmark = pytest.mark.slow
 

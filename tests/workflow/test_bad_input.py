@@ -10,8 +10,7 @@ import typer
 
 from rdp import cli
 from rdp.errors import UserError
-
-from .conftest import ROOT
+from tests.workflow.conftest import ROOT
 
 GOOD = """
 title: Small

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ..provenance import validator
-from .conftest import Project
+from tests.provenance import validator
+from tests.workflow.conftest import Project
 
 
 @pytest.mark.slow

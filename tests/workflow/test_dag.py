@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from .conftest import Project
+from tests.workflow.conftest import Project
 
 CELLS, SEEDS = 7, 2
 
@@ -86,27 +86,27 @@ def test_a_new_title_or_caption_trains_nothing(project: Project) -> None:
 
 
 def test_a_reworded_comment_does_nothing(project: Project) -> None:
-    project.edit("rdp/train.py", '"""The training loop.', '"""This is the training loop.')
-    path = project.root / "rdp/train.py"
+    project.edit("rdp/training/trainer.py", '"""The training loop.', '"""This is the training loop.')
+    path = project.root / "rdp/training/trainer.py"
     path.write_text("# a comment\n" + path.read_text())
     assert not project.planned()
 
 
 @pytest.mark.slow
 def test_a_changed_loop_trains_everything(project: Project) -> None:
-    project.edit("rdp/train.py", "return loss.detach(), (logits", "return 1 * loss.detach(), (logits")
+    project.edit("rdp/training/trainer.py", "return loss.detach(), (logits", "return 1 * loss.detach(), (logits")
     assert project.planned()["train_cell"] == CELLS
 
 
 @pytest.mark.slow
 def test_a_changed_method_trains_its_own_cells_alone(project: Project) -> None:
-    project.edit("rdp/methods/droppath.py", ">= rates[:, None]", "> rates[:, None]")
+    project.edit("rdp/methods/schedules/droppath.py", ">= rates[:, None]", "> rates[:, None]")
     assert project.planned()["train_cell"] == 1
 
 
 @pytest.mark.slow
 def test_a_new_method_is_one_file_and_trains_itself_alone(project: Project) -> None:
-    source = (project.root / "rdp/methods/vanilla.py").read_text().replace("class Vanilla", "class Copied")
+    source = (project.root / "rdp/methods/schedules/vanilla.py").read_text().replace("class Vanilla", "class Copied")
     (project.root / "rdp/methods/copied.py").write_text(source)
     project.edit("config/studies/mini.yaml", "  plain:\n", "  plain:\n  copied:\n")
     assert project.planned()["train_cell"] == 1
@@ -123,7 +123,7 @@ def test_two_studies_share_their_runs(project: Project) -> None:
 
 @pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
-    source = (project.root / "rdp/methods/vanilla.py").read_text().replace("class Vanilla", "class Broken")
+    source = (project.root / "rdp/methods/schedules/vanilla.py").read_text().replace("class Vanilla", "class Broken")
     source += """
     def iteration(self, step, *, units, batch_size, seed):
         if seed == 1 and step == 1:

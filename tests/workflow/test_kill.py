@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project
+from tests.workflow.conftest import Project
 
 STUDY = """
 title: Long enough to be killed

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, copy_project
+from tests.workflow.conftest import Project, copy_project
 
 FAKE = ("fake-0", "fake-1")
 

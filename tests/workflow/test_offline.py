@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import MINIATURE, Project, copy_project
+from tests.workflow.conftest import MINIATURE, Project, copy_project
 
 # A network namespace of its own has no route anywhere, and its loopback is down.
 ALONE = ("unshare", "--net")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, copy_project
+from tests.workflow.conftest import Project, copy_project
 
 RECORDED = ("--config", "study=mini", "records=recorded")
 
@@ -74,7 +74,7 @@ def test_the_report_is_made_again_and_says_that_it_is_recorded(fresh: Project, f
     assert audited.returncode == 0, audited.stdout + audited.stderr
 
     # A checkout whose methods are newer says so, and shows the recorded numbers.
-    fresh.edit("rdp/methods/droppath.py", ">= rates[:, None]", "> rates[:, None]")
+    fresh.edit("rdp/methods/schedules/droppath.py", ">= rates[:, None]", "> rates[:, None]")
     by_hand = fresh.run("rdp", "report", "results/recorded/mini/mini.yaml", RDP_RESULTS="results/rebuilt/mini")
     assert by_hand.returncode == 0, by_hand.stderr
     page = (ours / "report/index.html").read_text()

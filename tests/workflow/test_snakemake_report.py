@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from rdp.report import contents
-
-from .conftest import Project
+from tests.workflow.conftest import Project
 
 
 def variable(text: str, name: str) -> Any:

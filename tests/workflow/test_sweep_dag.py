@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from .conftest import Project, copy_project
+from tests.workflow.conftest import Project, copy_project
 
 SWEPT = """
 title: Swept
@@ -157,7 +157,9 @@ class TestFinished:
         assert planned["tune_cell"] == planned["train_cell"] == TUNED
 
     def test_another_rule_of_choice_does_too(self, change: Callable) -> None:
-        planned = change("rdp/tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy").planned("swept")
+        planned = change("rdp/jobs/tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy").planned(
+            "swept"
+        )
         assert planned["tune_cell"] == planned["train_cell"] == TUNED
 
     def test_a_new_seed_tunes_nothing(self, change: Callable) -> None:

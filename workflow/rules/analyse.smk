@@ -21,7 +21,7 @@ rule collect_records:
         mem_mb=2000,
         runtime=30,
     params:
-        code=module_digest("rdp.records"),
+        code=module_digest("rdp.tables.collect"),
     shell:
         'rdp collect "$RDP_STUDY" > {log:q} 2>&1'
 

@@ -4,13 +4,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from rdp import bench, files, fingerprint, lock, needs, places, spec, study
-from rdp.bundles import bundle
+from rdp import bench, spec, study
+from rdp.archive import bundle
 from rdp.errors import Terminated, UserError, choices
-from rdp.fingerprint import module_digest
+from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
-from rdp.recorded import MARK
+from rdp.store.origin import MARK
 from rdp.report import contents
+from rdp.jobs import locks
+from rdp.store import fingerprint
+from rdp.study import resources as study_resources
+from rdp.utils import files, paths
 from snakemake.exceptions import WorkflowError
 
 KEYS = ("study", "results", "device", "records", "retrain")
@@ -31,7 +35,7 @@ try:
     BUNDLE = bundle.find(STUDY) if RECORDS == "recorded" else None
     PLAN = bundle.plan(BUNDLE, STUDY) if BUNDLE else study.load(STUDY)
     DEVICE = PLAN.device
-    RESULTS = str(places.results(str(config.get("results") or "")))
+    RESULTS = str(paths.results(str(config.get("results") or "")))
     if RESULTS == "." or RESULTS.startswith("-"):
         # Paths below would begin with a dot, which Snakemake strips or not, or like an option of `rdp`.
         RESULTS = os.path.abspath(RESULTS)
@@ -47,14 +51,14 @@ except UserError as error:
 LOGS = f"{RESULTS}/logs"
 HOME = f"{RESULTS}/{PLAN.name}"
 MANIFEST = f"{RESULTS}/data/{{dataset}}/manifest.json"
-NEEDS = needs.Needs(Path(RESULTS), DEVICE)
+NEEDS = study_resources.Needs(Path(RESULTS), DEVICE)
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
 TEMPLATES = [
-    os.path.relpath(path) for path in sorted(places.templates().iterdir()) if path.suffix not in {".png", ".rst"}
+    os.path.relpath(path) for path in sorted(paths.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
-CLAIMS = [os.path.relpath(path) for path in (places.claims(), *places.more_claims().values())]
+CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *paths.more_claims().values())]
 SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
@@ -153,7 +157,7 @@ onstart:
     # Snakemake deletes what a job makes before the job starts, and another one may be about to read it: a checkout of
     # its own with the same results. Of two that share cells or the study's products, the second waits.
     try:
-        lock.hold([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock", lambda line: print(line, file=sys.stderr))
+        locks.hold([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock", lambda line: print(line, file=sys.stderr))
     except UserError as error:
         raise WorkflowError(str(error)) from None
     except Terminated:

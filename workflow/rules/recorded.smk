@@ -21,6 +21,6 @@ rule unpack_recorded:
         mem_mb=2000,
         runtime=30,
     params:
-        code=module_digest("rdp.bundles.unpacking"),
+        code=module_digest("rdp.archive.unpacking"),
     shell:
         'rdp unpack "$RDP_STUDY" --to "$RDP_RESULTS" > {log:q} 2>&1'

@@ -12,7 +12,7 @@ from rdp.report.plots import common
 from rdp.report.summary import by_seed
 from rdp.stats import mean_interval, paired_difference
 from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.utils.humanize import PERCENT
 
 _NEAR = 5.0  # points to the baseline that an axis shows in any case
 

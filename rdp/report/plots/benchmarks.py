@@ -12,7 +12,7 @@ from rdp import bench
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.tables import Tables
-from rdp.words import count
+from rdp.utils.humanize import count
 
 _COLUMNS = (
     *("benchmark", "subject", "unit", "machine", "median", "low", "high", "least", "most"),

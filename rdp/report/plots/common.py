@@ -13,7 +13,7 @@ from matplotlib.ticker import LogFormatter
 
 from rdp.report import style
 from rdp.stats import Estimate
-from rdp.words import PERCENT
+from rdp.utils.humanize import PERCENT
 
 STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a probe, with words for them
 _LONG = 12  # entries that a legend above the panels may have

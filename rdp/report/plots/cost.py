@@ -6,7 +6,7 @@ import pandas as pd
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.utils.humanize import PERCENT
 
 
 def cost(tables: Tables) -> common.Drawing:

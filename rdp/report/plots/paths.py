@@ -13,7 +13,7 @@ from rdp.report import style
 from rdp.report.plots import common
 from rdp.stats import mean_interval
 from rdp.tables import Tables
-from rdp.words import count
+from rdp.utils.humanize import count
 
 _OF_CODERS = ["distance", "spectral", "orthogonality"]
 _QUANTITIES = {

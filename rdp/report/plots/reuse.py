@@ -8,9 +8,9 @@ from matplotlib.ticker import MaxNLocator
 
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.settings import Setting
+from rdp.study.comparisons import Setting
 from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.utils.humanize import PERCENT
 
 _BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
 

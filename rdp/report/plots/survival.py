@@ -6,13 +6,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from rdp import measure
 from rdp.claims.metrics import closed_form
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.settings import Setting
-from rdp.tables import Tables
-from rdp.words import PERCENT
+from rdp.study.comparisons import Setting
+from rdp.tables import Tables, measurements
+from rdp.utils.humanize import PERCENT
 
 
 def surviving_neurons(tables: Tables) -> common.Drawing:
@@ -45,7 +44,7 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
         pair[1].set_xlabel("rectifier, from the input on")
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
     closed = " Black crosses: closed form." if any("closed_form" in part for part in rows) else ""
-    told = f"First {measure.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
+    told = f"First {measurements.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
     style.note(figure, f"{told} Dotted: Cantelli's bound from the mean and variance of all pre-activations.{closed}")
     return common.Drawing(figure, pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["layer"]))
 

@@ -1,0 +1,1 @@
+"""Stored runs, packed, carried, adopted and cleaned."""

@@ -1,0 +1,111 @@
+"""What a training step and a forward pass take on each path, beside the residual network's."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from rdp.bench.measuring import (
+    CLASSES,
+    SHAPE,
+    Benchmark,
+    Comparison,
+    Ratio,
+    Setting,
+    alternate,
+    images,
+    table,
+    trainer,
+)
+from rdp.models import build, fuse
+from rdp.training import cost
+
+ARCHITECTURES = ("resnet56", "vit_tiny")
+NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
+    "residual": ("residual", {}),
+    "plain": ("plain", {}),
+    "pnnh concat": ("pnnh", {"variant": "concat"}),
+    "pnnh sum": ("pnnh", {"variant": "sum"}),
+}
+_JOINED = 2.0  # the growth at which `rdp.models.fuse` joins products that it otherwise leaves apart
+
+
+@dataclass(frozen=True)
+class PathSpeed:
+    """One network beside the residual one of the same architecture.
+
+    Attributes:
+        parameters, forward_flops: counted.
+        training: training throughput, as a multiple of the residual network's.
+        inference: throughput of evaluation, as a multiple of the residual network's; neither is folded.
+        folded: throughput of evaluation after `rdp.models.fuse`, as a multiple of what it was before.
+        joined: the same, with products joined that cost more operations together.
+        seconds: a training step, the median.
+    """
+
+    architecture: str
+    network: str
+    parameters: int
+    forward_flops: int
+    training: Ratio
+    inference: Ratio
+    folded: Ratio
+    joined: Ratio
+    seconds: float
+
+
+def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
+    """Time a training step and a forward pass of each of `NETWORKS`, in alternation, on 32 x 32 images."""
+    device, rounds = setting.device, setting.rounds
+    shared = {"norm_gain": 0.5, "input_shape": SHAPE, "classes": CLASSES, "seed": 0}
+    networks: dict[str, nn.Module] = {}
+    for name, (path, options) in NETWORKS.items():
+        built = build(architecture, path=path, path_options=options, **shared)
+        networks[name] = built.to(device, memory_format=torch.channels_last).train()
+    training = alternate({name: trainer(network, setting) for name, network in networks.items()}, rounds, device)
+    forms = {
+        (name, form): made
+        for name, network in networks.items()
+        for form, made in (
+            ("whole", network.eval()),
+            ("folded", fuse(network)),
+            ("joined", fuse(network, growth=_JOINED)),
+        )
+    }
+    x, _ = images(setting)
+    half = setting.precision == "bfloat16"
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+        work = {key: (lambda made=made: made(x)) for key, made in forms.items()}
+        inference = alternate(work, rounds, device)
+    return [
+        PathSpeed(
+            architecture=architecture,
+            network=name,
+            parameters=cost.parameters(network),
+            forward_flops=cost.IterationCost(network, SHAPE).forward_full,
+            training=Ratio.of(training["residual"] / training[name]),
+            inference=Ratio.of(inference["residual", "whole"] / inference[name, "whole"]),
+            folded=Ratio.of(inference[name, "whole"] / inference[name, "folded"]),
+            joined=Ratio.of(inference[name, "whole"] / inference[name, "joined"]),
+            seconds=float(np.median(training[name])),
+        )
+        for name, network in networks.items()
+    ]
+
+
+def run(setting: Setting) -> Benchmark:
+    """Measure `ARCHITECTURES`. There is no bar on which path is faster; ratios are to be known within 3 %."""
+    found = [row for architecture in ARCHITECTURES for row in path_speeds(architecture, setting)]
+    columns = ("architecture", "network", "parameters", "MFLOP", "training / residual", "step")
+    more = ("inference / residual", "folded / not", "joined / not")
+    caption = "pnnh sum, with its orthogonal coder, is a residual network in rotated coordinates"
+    title = "Training throughput of a path, of the residual network's"
+    shown = table(f"{title}: {setting}", *columns, *more, caption=caption)
+    for row in found:
+        sizes = (f"{row.parameters:,}", f"{row.forward_flops / 1e6:.1f}")
+        speeds = (str(row.training), f"{row.seconds * 1e3:.1f} ms", str(row.inference))
+        shown.add_row(row.architecture, row.network, *sizes, *speeds, str(row.folded), str(row.joined))
+    others = (row for row in found if row.network != "residual")
+    comparisons = [Comparison(f"{row.architecture}, {row.network}", row.training) for row in others]
+    return Benchmark(title, found, shown, comparisons)

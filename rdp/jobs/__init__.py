@@ -1,0 +1,1 @@
+"""Running jobs: attempts, locks, processes, GPUs, progress and energy."""

@@ -1,1 +1,0 @@
-"""``rdp store``: what is kept of runs, what nothing needs any more, and runs carried between sites."""

@@ -1,0 +1,5 @@
+"""Methods, one file each: this project's, then the user's (`rdp.utils.extensions`)."""
+
+from rdp.utils import extensions
+
+__path__ = extensions.search_path(__path__, "methods")

@@ -1,0 +1,230 @@
+"""Two of the four digests of a run identity: the code that determines its numbers, and the stack it ran on.
+
+The code digest is taken over content: the syntax trees of the training loop, the cell's method, its architecture's
+family and everything these import, without comments, docstrings and annotations. An import of a module of ours counts
+as that module's content, not as its path. So rewording, typing or moving a file retrains nothing, a new method
+retrains nothing else, and a changed training loop retrains everything.
+"""
+
+import ast
+import platform
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rdp import data, models
+from rdp.store.skeleton import parse, skeleton, without_docstring
+from rdp.utils import digest, extensions
+
+if TYPE_CHECKING:
+    from rdp.spec import RunSpec
+
+# Packages and modules that the training code imports and that cannot change a number: the spec or the data digest
+# covers what they decide, or they only read, write and report. tests/test_golden.py catches wrong entries.
+NEUTRAL_PACKAGES = frozenset({"rdp.data.sources", "rdp.spec", "rdp.store", "rdp.study"})
+NEUTRAL = NEUTRAL_PACKAGES | {
+    "rdp.data",
+    "rdp.data.catalogue",
+    "rdp.data.dataset",
+    "rdp.data.download",
+    "rdp.data.index",
+    "rdp.data.info",
+    "rdp.data.listing",
+    "rdp.data.prepared",
+    "rdp.data.published",
+    "rdp.data.workers",
+    "rdp.errors",
+    "rdp.methods.schedules",
+    "rdp.models.families",
+    "rdp.training.checkpoint",  # a resumed run is tested to be bitwise equal to the undisturbed one
+    "rdp.utils.digest",
+    "rdp.utils.extensions",
+    "rdp.utils.files",
+    "rdp.utils.humanize",
+    "rdp.utils.paths",
+    "rdp.utils.schemas",
+    "rdp.utils.validation",
+}
+# Libraries whose version can change a number and is not part of the stack, with the names of their distributions.
+_LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "PIL": "pillow"}
+_STACK = ("torch", "numpy")
+_PACKAGE = Path(__file__).parents[1]
+_EXTENDED = {package: kind for kind, package in extensions.PACKAGES.items()}
+
+
+@cache  # called for every run of a study
+def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = False, mixes: bool = False) -> str:
+    """Digest of the modules that determine the numbers of a cell.
+
+    Only the arguments of the cell's own architecture count, so a new entry in a family's list retrains no other. The
+    version of timm counts for families that use its layers, and the versions of torchvision and Pillow for streamed
+    images.
+
+    Args:
+        method, architecture, dataset: names.
+        tuned: whether a sweep chooses the learning rate, so that the rule of choice counts too.
+        mixes: whether the recipe mixes examples.
+    """
+    optional = [name for name, used in (("rdp.jobs.tuning", tuned), ("rdp.training.mixup", mixes)) if used]
+    names = modules(method, architecture, dataset) | _closure(optional)
+    return digest.of([_content(names), models.architecture(architecture).arguments, _versions(names)])
+
+
+def code_of(spec: "RunSpec") -> str:
+    """`code_digest` of a run."""
+    return code_digest(
+        spec.method,
+        spec.architecture,
+        spec.dataset,
+        tuned=spec.tuning is not None,
+        mixes=spec.recipe.mixes,
+    )
+
+
+def module_digest(module: str) -> str:
+    """Digest of one module and its imports. The workflow reruns a rule when the digest of its code changes."""
+    return _content(_closure([module]))
+
+
+@cache
+def package_digest() -> str:
+    """Digest of every file of this package, comments included."""
+    return digest.of({str(file.relative_to(_PACKAGE)): digest.of_file(file) for file in sorted(_PACKAGE.rglob("*.py"))})
+
+
+def modules(method: str, architecture: str, dataset: str) -> set[str]:
+    """The names of the modules that determine a cell's numbers."""
+    family = models.architecture(architecture).module
+    schedule = f"{extensions.PACKAGES['methods']}.{method}"
+    return _closure(["rdp.training.trainer", schedule, family, data.loader(dataset)])
+
+
+def neutral(module: str) -> bool:
+    """Whether a module of ours cannot change a number."""
+    return module in NEUTRAL or any(module.startswith(f"{package}.") for package in NEUTRAL_PACKAGES)
+
+
+def _closure(roots: Iterable[str]) -> set[str]:
+    """The given modules and all modules of ours they import, without neutral ones and packages that hold no code."""
+    pending, reached = list(roots), set()
+    while pending:
+        name = pending.pop()
+        if name not in reached and not neutral(name):
+            reached.add(name)
+            pending.extend(_imports(name))
+    return {name for name in reached if without_docstring(_tree(name).body)}
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """The file of a module of ours, or None where the name is not a module (an imported function, say)."""
+    package, _, name = module.rpartition(".")
+    own = _PACKAGE.joinpath(*package.split(".")[1:])
+    for folder in (own, *extensions.folders(_EXTENDED[package])) if package in _EXTENDED else (own,):
+        for file in (folder / f"{name}.py", folder / name / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    file = _file(module)
+    assert file is not None, module
+    return parse(file.read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Modules of ours that ``module`` imports anywhere, its parent package included."""
+    names = {module.rpartition(".")[0]}
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(name for name in names if name.startswith("rdp.") and _file(name))
+
+
+@cache
+def _third_parties(module: str) -> frozenset[str]:
+    """The top-level packages outside this one that a module imports."""
+    names = set()
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return frozenset(name.partition(".")[0] for name in names) - {"rdp"}
+
+
+def _versions(names: set[str]) -> list[list[str]]:
+    """Name and version of each library that can change a number: a known one, or any that an extension imports."""
+    used = {library for name in names for library in _third_parties(name) if library in _LIBRARIES}
+    distributions = {_LIBRARIES[library] for library in used}
+    if own := [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]:
+        outside = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
+        installed = packages_distributions()
+        distributions.update(name for library in outside for name in installed.get(library, ()))
+    return [[name, version(name)] for name in sorted(distributions)]
+
+
+@cache
+def _blank(module: str) -> str:
+    """Digest of a module in which an import of ours counts as the imported name alone."""
+    return digest.of(skeleton(_tree(module), lambda name: "" if _file(name) else None))
+
+
+@cache
+def _whole(module: str) -> str:
+    """Digest of a module in which an import of ours counts as the content of the module it leads to."""
+
+    def content(name: str) -> str | None:
+        if not _file(name):
+            return None
+        return "" if neutral(name) else _blank(name)
+
+    return digest.of(skeleton(_tree(module), content))
+
+
+def _content(names: Iterable[str]) -> str:
+    """One digest of modules, whatever their names."""
+    return digest.of(sorted(_whole(name) for name in names))
+
+
+def stack(device: str) -> dict[str, str]:
+    """Versions of the libraries that can change a bit, the device, and the instruction set.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+    """
+    import torch
+
+    content = {name: version(name) for name in _STACK}
+    if device == "cuda":
+        content["device"] = torch.cuda.get_device_name()
+        content["cuda"] = str(torch.version.cuda)
+        content["cudnn"] = str(torch.backends.cudnn.version())
+    else:
+        # Kernels choose their blocking, and so the order of sums, by the processor's model and caches.
+        content["device"] = _processor()
+        content["instructions"] = torch.backends.cpu.get_cpu_capability()
+    return content
+
+
+@cache
+def _processor() -> str:
+    """Model name, family and model number of the processor."""
+    fields = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().split("\n\n")[0].splitlines():
+            key, _, value = line.partition(":")
+            fields[key.strip()] = value.strip()
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key} {fields[key]}" for key in ("cpu family", "model") if key in fields]
+    return ", ".join([name, *numbers])

@@ -1,0 +1,223 @@
+"""Studies: the cells and runs that a YAML file asks for.
+
+Nothing here imports torch, so that planning, and every evaluation of the Snakefile, stays fast.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from rdp import data, models
+from rdp.errors import UserError, choices
+from rdp.spec import Recipe, RunSpec, Tuning
+from rdp.study.schema import Device, Grid, Study
+from rdp.utils import paths
+from rdp.utils.validation import read_mapping, validate
+
+VANILLA = "vanilla"  # the baseline of a study that names no other
+# What else has a folder of its own under the results.
+TAKEN = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "reports", "store"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Architecture x dataset x method: one job, or several where the study splits its seeds.
+
+    ``label`` is the study's name for the method with its options, and what figures and tables show. The architecture
+    is the grid's, of which the runs may train a form.
+    """
+
+    dataset: str
+    architecture: str
+    label: str
+    specs: tuple[RunSpec, ...]
+
+    @property
+    def title(self) -> str:
+        """The cell as commands and tables name it: architecture/dataset/method."""
+        return f"{self.architecture}/{self.dataset}/{self.label}"
+
+    @property
+    def id(self) -> str:
+        """The cell's name in the store."""
+        return self.specs[0].cell
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A cell that makes no sense, and why."""
+
+    dataset: str
+    architecture: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study read from its file, with its cells."""
+
+    name: str
+    file: Path
+    study: Study
+    cells: tuple[Cell, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def specs(self) -> Iterator[RunSpec]:
+        """Every run of the study."""
+        return (spec for cell in self.cells for spec in cell.specs)
+
+    @property
+    def device(self) -> str:
+        """Where it trains, ``auto``, ``cpu`` or ``cuda``: ``RDP_DEVICE``, or what the study says."""
+        device = os.environ.get("RDP_DEVICE") or self.study.device
+        if device not in get_args(Device):
+            raise UserError(f"device: {choices(device, get_args(Device))}; found '{device}'")
+        return device
+
+    @property
+    def sweep(self) -> dict[str, RunSpec]:
+        """Every run of the sweeps that choose learning rates, by its name in the store."""
+        return {spec.run: spec for cell in self.cells for spec in cell.specs[0].candidates()}
+
+    def seed_batches(self) -> list[list[int]]:
+        """The seeds that each of a cell's jobs trains."""
+        seeds = self.study.seed_list()
+        size = self.study.seeds_per_job or len(seeds)
+        return [seeds[i : i + size] for i in range(0, len(seeds), size)]
+
+
+def load(name: str) -> Plan:
+    """Read the study called ``name`` (``config/studies/NAME.yaml``, or a path to a YAML file).
+
+    Raises:
+        UserError: one line with the file, the key and what would be valid.
+    """
+    file = _find(name)
+    content = read_mapping(file, "a study is a mapping")
+    try:
+        study = validate(Study, content, "")
+        cells: dict[str, Cell] = {}
+        skipped = []
+        for cell in _cells(study):
+            if isinstance(cell, Skipped):
+                skipped.append(cell)
+            elif cells.setdefault(cell.id, cell).label != cell.label:
+                raise ValueError(
+                    f"methods '{cells[cell.id].label}' and '{cell.label}' are the same runs on "
+                    f"{cell.architecture}, {cell.dataset}"
+                )
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from None
+    if study.speed_rounds and not any(is_baseline(study, cell) for cell in cells.values()):
+        raise UserError(f"{file}: speed_rounds: no cell is the baseline to measure beside; name one with 'baseline'")
+    if not cells:
+        reasons = "; ".join(sorted({skip.reason for skip in skipped}))
+        raise UserError(f"{file}: grids: no cell is left to train ({reasons})")
+    return Plan(file.stem, file, study, tuple(cells.values()), tuple(skipped))
+
+
+def is_baseline(study: Study, cell: Cell) -> bool:
+    """Whether a cell is what others are compared with: what the study names, or else any that is vanilla."""
+    return cell.label == study.baseline if study.baseline else cell.specs[0].method == VANILLA
+
+
+def _find(name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        file = paths.named(name)
+        try:
+            found = file.is_file()
+        except OSError as error:  # a name too long for any file
+            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        if not found:
+            raise UserError(f"{file}: no such study file")
+    else:
+        found = paths.studies()
+        if name not in found:
+            raise UserError(f"config/studies: no study '{name}'; {choices(name, found)}")
+        file = found[name]
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", file.stem):
+        raise UserError(f"{file}: a study's file name is made of a-z, 0-9 and _, found '{file.stem}'")
+    if file.stem in TAKEN:
+        raise UserError(f"{file}: a study cannot be called {file.stem}: results/{file.stem} is not a study's")
+    return file
+
+
+def _cells(study: Study) -> Iterator[Cell | Skipped]:
+    for grid in study.grids:
+        for dataset in grid.datasets:
+            for architecture in grid.architectures:
+                for label in grid.methods or study.methods:
+                    yield _cell(study, grid, dataset, architecture, label)
+
+
+def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str) -> Cell | Skipped:
+    method, form = study.instance(label), study.methods[label].form
+    network = f"{architecture}_{form}" if form else architecture
+    info = data.info(dataset)
+    if network not in models.architectures():
+        return Skipped(dataset, architecture, label, f"{architecture} has no form {form}")
+    reason = method.nonsense() or models.architecture(network).mismatch(
+        method.path, info.kind, info.shape, method.path_options()
+    )
+    if reason:
+        return Skipped(dataset, architecture, label, reason)
+    changes = study.recipe | grid.recipe | study.methods[label].recipe
+    tuning = _tuning(study, grid, changes)
+    recipe = Recipe(**(changes | ({"learning_rate": None} if tuning else {})))
+    if recipe.learning_rate is None and tuning is None:
+        raise ValueError("recipe.learning_rate: null, and the study does not tune it")
+    _check_recipe(study, "recipe", recipe, dataset)
+    if tuning is not None:
+        _check_recipe(study, "tune.recipe", tuning.recipe, dataset)
+    specs = [
+        RunSpec(
+            dataset=dataset,
+            architecture=network,
+            method=method.name(),
+            options=method.model_dump(mode="json"),
+            recipe=recipe,
+            threads=study.threads,
+            processes=study.processes,
+            seed=seed,
+            tuning=tuning,
+        )
+        for seed in study.seed_list()
+    ]
+    return Cell(dataset, architecture, label, tuple(specs))
+
+
+def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> None:
+    """Raise `ValueError` where a recipe cannot be followed on a dataset."""
+    info = data.info(dataset)
+    size, parts = info.sizes["train"], study.processes * recipe.accumulate
+    if (recipe.train_size or 0) > size:
+        reason = f"train_size {recipe.train_size} is more than {dataset} holds to train on, {size}"
+    elif recipe.batch_size > (recipe.train_size or size):
+        reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
+    elif recipe.batch_size % parts:
+        reason = f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts (processes x accumulate)"
+    elif not data.streamed(dataset) and (recipe.resized_crop is not None or recipe.randaugment is not None):
+        key = "randaugment" if recipe.resized_crop is None else "resized_crop"
+        reason = f"{key} is for images that are streamed, and those of {dataset} are not"
+    elif recipe.mixes and info.kind != "image":
+        reason = f"mixup and cutmix are of images, and {dataset} holds {info.kind}s"
+    elif recipe.mixes and recipe.batch_size // parts % 2:
+        reason = f"mixup and cutmix pair examples, and parts of {recipe.batch_size // parts} are odd"
+    else:
+        return
+    raise ValueError(f"{where}: {reason}")
+
+
+def _tuning(study: Study, grid: Grid, changes: dict[str, Any]) -> Tuning | None:
+    if study.tune is None:
+        return None
+    rates = study.tune.learning_rates if grid.learning_rates is None else grid.learning_rates
+    if not rates:
+        return None
+    recipe = Recipe(**(changes | study.tune.recipe | {"learning_rate": None}))
+    return Tuning(learning_rates=tuple(rates), seeds=tuple(study.tune.seeds), recipe=recipe)

@@ -1,0 +1,163 @@
+"""What a study's YAML file may hold, checked to the last key."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rdp import data, models, probes
+from rdp.methods import Method, available, method_class
+from rdp.spec import Recipe, Seed
+from rdp.utils.validation import Strict, check_names, validate
+
+_MOST = 100_000  # runs of a study, each of which is planned one by one
+
+Device = Literal["auto", "cpu", "cuda"]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
+
+
+class MethodEntry(BaseModel):
+    """A method as a study names it: its options, and what it changes of the recipe."""
+
+    # The options' own keys are checked by the method's class, which this entry names.
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    method: str | None = Field(None, description="the method's name, where the entry's own name is another")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for this method")
+    form: Name | None = Field(
+        None, description="a form of the architecture in its place: resnet56_same_flops for resnet56 and same_flops"
+    )
+
+
+class Tune(Strict):
+    """The study's sweep of learning rates, the same for every method."""
+
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
+        default_factory=list, description="to choose from by mean validation accuracy; a grid may name others"
+    )
+    seeds: list[Seed] = Field(
+        default_factory=lambda: [1000, 1001], min_length=1, description="of the sweep; none of the study's own"
+    )
+    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for the sweep's runs")
+
+
+class Grid(Strict):
+    """A block of cells: every dataset with every architecture and every method."""
+
+    datasets: list[str] = Field(min_length=1)
+    architectures: list[str] = Field(min_length=1)
+    methods: list[str] | None = Field(None, min_length=1, description="some of the study's methods; null for all")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the study's recipe")
+    learning_rates: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="to choose from in this grid, in place of those of `tune`; [] for none"
+    )
+
+
+class Study(Strict):
+    """One YAML file in ``config/studies/``."""
+
+    title: str = Field(min_length=1)
+    description: str = ""
+    seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)] = Field(
+        description="how many seeds, counted from 0, or which"
+    )
+    recipe: dict[str, Any] = Field(default_factory=dict, description="what all grids share; see Recipe")
+    methods: dict[Name, MethodEntry] = Field(min_length=1)
+    grids: list[Grid] = Field(min_length=1)
+    tune: Tune | None = Field(None, description="choose learning rates by a sweep on the validation split")
+    baseline: Name | None = Field(
+        None, description="the method that others are compared with; null for the first that is vanilla"
+    )
+    probes: list[str] = Field(default_factory=list)
+    probe_seeds: int | None = Field(None, ge=1, description="probe the runs of the first so many seeds; null for all")
+    speed_rounds: int | None = Field(
+        None, ge=10, description="measure the methods' training throughput side by side, in so many rounds"
+    )
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run's process")
+    processes: int = Field(
+        1, ge=1, le=1024, description="that train a run together, each mini-batch shared among them; one a GPU"
+    )
+    seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
+    device: Device = Field("auto", description="auto: a GPU where there is one")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_or_list(cls, seeds: Any) -> Any:
+        """Say what is wrong in one sentence, where pydantic would tell what each half of the union wants."""
+        if isinstance(seeds, list):
+            if not seeds:
+                raise ValueError("a list of seeds must hold at least 1")
+            bad = [seed for seed in seeds if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0]
+            if bad:
+                raise ValueError(f"a seed is an integer greater than or equal to 0, found {bad[0]!r}")
+            if len(set(seeds)) != len(seeds):
+                raise ValueError("a seed is listed twice")
+        elif not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+            raise ValueError(f"an integer greater than or equal to 1, or a list of seeds, found {seeds!r}")
+        return seeds
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _bare_methods(cls, methods: Any) -> Any:
+        """``vanilla:`` alone reads as null: the method with its defaults."""
+        if isinstance(methods, dict):
+            return {name: {} if entry is None else entry for name, entry in methods.items()}
+        return methods
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> "Study":
+        cells = sum(len(g.datasets) * len(g.architectures) * len(g.methods or self.methods) for g in self.grids)
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        if cells * seeds > _MOST:
+            raise ValueError(f"seeds: {seeds:,} of {cells:,} cells are too many runs; a study has at most {_MOST:,}")
+        for i, grid in enumerate(self.grids):
+            check_names(f"grids[{i}].datasets", grid.datasets, data.available())
+            check_names(f"grids[{i}].architectures", grid.architectures, models.architectures())
+            check_names(f"grids[{i}].methods", grid.methods or [], self.methods)
+            validate(Recipe, self.recipe | grid.recipe, f"grids[{i}].recipe" if grid.recipe else "recipe")
+            if grid.learning_rates and self.tune is None:
+                raise ValueError(f"grids[{i}].learning_rates: a sweep is meant, so the study needs a key 'tune'")
+        check_names("probes", self.probes, probes.available())
+        check_names("baseline", [self.baseline] if self.baseline else [], self.methods)
+        sweeps = [self.tune.learning_rates, self.tune.seeds] if self.tune else []
+        if any(len(set(values)) < len(values) for values in [*sweeps, *(g.learning_rates or [] for g in self.grids)]):
+            raise ValueError("tune: a learning rate or a seed of the sweep is listed twice")
+        if self.tune is not None and (shared := set(self.tune.seeds) & set(self.seed_list())):
+            raise ValueError(f"tune.seeds: {min(shared)} is a seed of the study too; a choice is made on other seeds")
+        for label, entry in self.methods.items():
+            self.instance(label)
+            validate(Recipe, self.recipe | entry.recipe, f"methods.{label}.recipe")
+        if self.tune is not None:
+            validate(Recipe, self.recipe | self.tune.recipe, "tune.recipe")
+        return self
+
+    def seed_list(self) -> list[int]:
+        """The seeds, one by one."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    def instance(self, label: str) -> Method:
+        """The method of an entry, with its options."""
+        entry = self.methods[label]
+        name = entry.method or label
+        where = f"methods.{label}.method" if entry.method else f"methods.{label}"
+        check_names(where, [name], available())
+        options = entry.model_extra or {}
+        return validate(method_class(name), options, f"methods.{label}", beside=MethodEntry.model_fields)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of a study file, for editors."""
+    schema = Study.model_json_schema()
+    recipe = Recipe.model_json_schema()
+    # Recipes are merged before they are checked, so the models hold them as plain mappings.
+    schema["$defs"]["Recipe"] = recipe
+    for owner in (schema, *(schema["$defs"][name] for name in ("Grid", "MethodEntry", "Tune"))):
+        description = owner["properties"]["recipe"].get("description", "")
+        owner["properties"]["recipe"] = {"$ref": "#/$defs/Recipe", "description": description}
+    # `vanilla:` alone is null, and means the method with its defaults.
+    methods = schema["properties"]["methods"]
+    for key in ("additionalProperties", "patternProperties"):
+        if key in methods:
+            entry = methods[key] if key == "additionalProperties" else next(iter(methods[key].values()))
+            entry |= {"anyOf": [{"$ref": entry.pop("$ref")}, {"type": "null"}]}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

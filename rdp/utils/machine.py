@@ -1,0 +1,41 @@
+"""Which machine, versions and commit a number is from. The host's name is left to those who want it."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from rdp.utils import paths
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what computes beside it."""
+    names = ("rdp", "torch", "timm", "numpy", "safetensors", "pydantic")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+@cache
+def commit() -> str | None:
+    """The commit of this checkout, ``+`` where files differ from it; None outside a checkout."""
+    describe = ["describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+    if not (paths.ROOT / ".git").exists():  # installed, and perhaps into somebody else's checkout
+        return None
+    try:
+        git = ["git", "-C", str(paths.ROOT), *describe]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def system() -> str:
+    """Operating system and kind of processor."""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def size() -> dict[str, Any]:
+    """The processors that this process may use, and the machine's memory in bytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"cores": len(os.sched_getaffinity(0)), "memory_bytes": memory}

@@ -1,0 +1,290 @@
+"""Datasets as their files say they are, mini-batches as pure functions of the step, damage named.
+
+Those that torchvision reads are in test_data_images.py.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rdp import data
+from rdp.data import prepared
+from rdp.data.batches import TrainingBatches
+from rdp.data.info import SPLITS, DatasetInfo
+from rdp.data.prepared import Prepared
+from rdp.errors import UserError
+from rdp.spec import Recipe
+from tests.helpers.sources import refused
+
+BUNDLED = ["digits", "spiral"]
+CPU = torch.device("cpu")
+
+
+def rows(x: np.ndarray) -> list[bytes]:
+    return [example.tobytes() for example in x]
+
+
+class TestSources:
+    @pytest.mark.parametrize("name", BUNDLED)
+    def test_arrays_have_the_sizes_shapes_and_types_their_file_says(self, name, dataset):
+        found, info = dataset(name), data.info(name)
+        assert found.arrays.keys() == {f"{split}_{part}" for split in SPLITS for part in "xy"}
+        for split, size in info.sizes.items():
+            x, y = found.arrays[f"{split}_x"], found.arrays[f"{split}_y"]
+            assert x.shape == (size, *info.shape)
+            assert x.dtype == (np.uint8 if info.kind == "image" else np.float32)
+            assert (y.shape, y.dtype) == ((size,), np.int64)
+            assert set(y.tolist()) == set(range(info.classes))
+
+    @pytest.mark.parametrize(
+        ("name", "digest"),
+        [
+            ("digits", "a5806f3838c0fbc6d62042afdd2a31e91a068db007ab6b0b504e03e148627044"),
+            ("spiral", "ba9cbaae23e23a36dbd67e43f5b776a0323cbf0016e2775554512a2b03c490fd"),
+        ],
+    )
+    def test_their_splits_are_fixed(self, name, digest, dataset):
+        assert dataset(name).digest == digest
+
+    def test_digits_splits_are_all_of_scikit_learns_images_each_once(self, dataset):
+        from sklearn.datasets import load_digits
+
+        bunch, arrays = load_digits(), dataset("digits").arrays
+        images = np.concatenate([arrays[f"{split}_x"][:, 0] for split in SPLITS])
+        labels = np.concatenate([arrays[f"{split}_y"] for split in SPLITS])
+        ours = sorted(zip(rows(images), labels.tolist(), strict=True))
+        theirs = sorted(zip(rows(bunch.images.astype(np.uint8)), bunch.target.tolist(), strict=True))
+        assert ours == theirs
+        assert len(set(rows(images))) == len(images)  # no image twice, so the splits are disjoint
+
+    def test_every_digits_class_is_in_every_split_in_fair_share(self, dataset):
+        for split, size in data.info("digits").sizes.items():
+            shares = np.bincount(dataset("digits").arrays[f"{split}_y"]) / size
+            assert np.abs(shares - 0.1).max() < 0.04
+
+    def test_spiral_splits_share_no_point_and_have_both_arms_in_fair_share(self, dataset):
+        arrays = dataset("spiral").arrays
+        points = np.concatenate([arrays[f"{split}_x"] for split in SPLITS])
+        assert len(set(rows(points))) == len(points)
+        for split, size in data.info("spiral").sizes.items():
+            assert abs(arrays[f"{split}_y"].mean() - 0.5) < 2.5 / size**0.5
+
+    def test_spiral_arms_are_half_a_turn_apart(self, dataset):
+        x, y = dataset("spiral").arrays["test_x"].astype(float), dataset("spiral").arrays["test_y"]
+        radius = np.hypot(*x.T)
+        turned = np.arctan2(x[:, 0], x[:, 1]) - 2 * np.pi * 1.75 * radius
+        clear = radius > 0.3  # nearer the middle the noise is as wide as the gap between the arms
+        for arm in (0, 1):
+            mean = np.exp(1j * turned[clear & (y == arm)]).mean()
+            assert abs(np.angle(mean * np.exp(-1j * np.pi * arm))) < 0.1
+
+    def test_an_unknown_dataset_is_named_with_the_near_miss(self):
+        with pytest.raises(UserError, match="unknown dataset 'cifar-10'; did you mean 'cifar10'"):
+            data.info("cifar-10")
+
+    def test_means_and_deviations_are_those_of_the_training_split(self, dataset):
+        for name, axes in (("digits", (0, 2, 3)), ("spiral", 0)):
+            train = dataset(name).arrays["train_x"].astype(np.float64)
+            np.testing.assert_allclose(dataset(name).mean, train.mean(axes), rtol=1e-6)
+            np.testing.assert_allclose(dataset(name).std, train.std(axes), rtol=1e-6)
+
+
+def tiny_images(count: int = 10, channels: int = 1, size: int = 4) -> Prepared:
+    """Images in which no two pixels of a channel are equal, none is 0, and the label is the image's number."""
+    pixels = 1 + np.arange(count * size * size, dtype=np.uint8).reshape(count, 1, size, size)
+    x = np.concatenate([pixels + channel * 40 for channel in range(channels)], axis=1)
+    info = DatasetInfo("image", (channels, size, size), count, dict.fromkeys(SPLITS, count), "", "")
+    zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+    return Prepared("tiny", info, {"train_x": x, "train_y": np.arange(count)}, zeros, ones, "")
+
+
+def batches_of(source: Prepared, seed: int = 0, **recipe) -> TrainingBatches:
+    return TrainingBatches(source, Recipe(**recipe), seed, CPU)
+
+
+class TestBatches:
+    @pytest.mark.parametrize(
+        ("name", "recipe"),
+        [
+            ("spiral", {"batch_size": 60}),
+            ("digits", {"batch_size": 100}),
+            ("digits", {"batch_size": 100, "crop_padding": 1, "flip": True}),
+        ],
+    )
+    def test_a_batch_is_the_same_whatever_was_drawn_before_it(self, name, recipe, dataset):
+        undisturbed = batches_of(dataset(name), **recipe)
+        in_order = [undisturbed.batch(step) for step in range(3 * undisturbed.steps_per_epoch)]
+        jumping = batches_of(dataset(name), **recipe)
+        for step in (17, 0, 20, 19, 5, 5, 12):
+            alone = batches_of(dataset(name), **recipe).batch(step)
+            for found in (jumping.batch(step), alone):
+                assert torch.equal(found[0], in_order[step][0])
+                assert torch.equal(found[1], in_order[step][1])
+
+    def test_each_epoch_is_another_permutation_of_the_training_set(self):
+        batches = batches_of(tiny_images(), batch_size=2)
+        epochs = [tuple(torch.cat([batches.batch(5 * e + i)[1] for i in range(5)]).tolist()) for e in range(20)]
+        assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+        assert len(set(epochs)) == 20
+
+    def test_an_incomplete_last_batch_is_left_out(self):
+        batches = batches_of(tiny_images(), batch_size=4)
+        assert batches.steps_per_epoch == 2
+        labels = torch.cat([batches.batch(step)[1] for step in range(2)])
+        assert len(set(labels.tolist())) == 8
+
+    def test_order_depends_on_the_seed_and_not_on_augmentation(self, dataset):
+        plain, other, augmented = (
+            batches_of(dataset("digits"), seed, batch_size=64, **options).batch(3)[1]
+            for seed, options in ((0, {}), (1, {}), (0, {"crop_padding": 2, "flip": True}))
+        )
+        assert torch.equal(plain, augmented)
+        assert not torch.equal(plain, other)
+
+    def test_train_size_keeps_the_first_so_many_examples(self):
+        batches = batches_of(tiny_images(), batch_size=2, train_size=6)
+        labels = torch.cat([batches.batch(step)[1] for step in range(3)])
+        assert sorted(labels.tolist()) == list(range(6))
+
+    def test_a_batch_larger_than_the_training_set_is_refused(self):
+        with pytest.raises(ValueError, match="batch_size 11 is more than the 10"):
+            batches_of(tiny_images(), batch_size=11)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize(("padding", "flip"), [(0, True), (1, False), (2, True)])
+    def test_augmented_images_are_windows_of_their_own_padded_originals(self, channels, padding, flip):
+        source = tiny_images(channels=channels)
+        batches = batches_of(source, batch_size=5, crop_padding=padding, flip=flip)
+        space = ((0, 0), (padding, padding), (padding, padding))
+        padded = [np.pad(image, space) for image in source.arrays["train_x"]]
+        offsets = range(2 * padding + 1)
+        windows = [(top, left, mirror) for top in offsets for left in offsets for mirror in range(1 + flip)]
+        counts = dict.fromkeys(windows, 0)
+        steps = 400
+        for step in range(steps):
+            x, y = batches.batch(step)
+            assert x.dtype == torch.float32
+            for image, label in zip(x.numpy(), y.tolist(), strict=True):
+                matching = []
+                for top, left, mirror in windows:
+                    window = padded[label][:, top : top + 4, left : left + 4]
+                    if np.array_equal(image, window[:, :, ::-1] if mirror else window):
+                        matching.append((top, left, mirror))
+                assert len(matching) == 1
+                counts[matching[0]] += 1
+        # Each window is as likely as any other.
+        expected = steps * 5 / len(windows)
+        assert max(abs(count - expected) for count in counts.values()) < 4.5 * expected**0.5
+
+    def test_augmentation_differs_between_epochs_and_between_images(self):
+        batches = batches_of(tiny_images(), batch_size=10, crop_padding=2)
+        by_epoch = []
+        for epoch in range(5):
+            x, y = batches.batch(epoch)
+            by_epoch.append(x[y.argsort()] != 0)
+        assert len({shape.numpy().tobytes() for shape in by_epoch}) == 5
+        assert len({image.numpy().tobytes() for image in by_epoch[0]}) > 1
+
+    @pytest.mark.parametrize("name", BUNDLED)
+    def test_batches_are_normalised_by_mean_and_deviation(self, name, dataset):
+        source = dataset(name)
+        size = len(source.arrays["train_y"])
+        x, y = batches_of(source, batch_size=size).batch(0)
+        axes = (0, 2, 3) if x.dim() == 4 else 0
+        torch.testing.assert_close(x.mean(axes), torch.zeros(x.shape[1]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(x.std(axes, correction=0), torch.ones(x.shape[1]), rtol=1e-5, atol=0)
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+
+    def test_a_feature_that_never_varies_becomes_0(self, dataset):
+        spiral = dataset("spiral")
+        x = spiral.arrays["train_x"].copy()
+        x[:, 1] = 5
+        mean, std = np.float32([0, 5]), np.float32([1, 0])
+        flat = Prepared("flat", spiral.info, spiral.arrays | {"train_x": x}, mean, std, "")
+        assert (batches_of(flat).batch(0)[0][:, 1] == 0).all()
+
+    @pytest.mark.parametrize("augment", [{}, {"crop_padding": 1, "flip": True}])
+    def test_channels_last_changes_the_layout_and_nothing_else(self, augment):
+        source = tiny_images(channels=3)
+        usual = batches_of(source, batch_size=5, **augment).batch(1)[0]
+        last = batches_of(source, batch_size=5, channels_last=True, **augment).batch(1)[0]
+        assert usual.is_contiguous()
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        assert not last.is_contiguous()
+        assert torch.equal(usual, last)
+
+    def test_images_stay_on_the_device_as_they_were_read(self):
+        assert batches_of(tiny_images(), batch_size=2, crop_padding=1).x.dtype == torch.uint8
+
+
+@pytest.fixture
+def spiral_files(tmp_path):
+    """The spiral, prepared in a results directory of its own: (results, data file, manifest)."""
+    manifest = prepared.prepare("spiral", tmp_path)
+    return tmp_path, manifest.with_name("data.safetensors"), manifest
+
+
+class TestPrepared:
+    def test_what_was_prepared_loads_as_it_was_read(self, spiral_files):
+        found = prepared.load("spiral", spiral_files[0])
+        read = data.source("spiral").read("spiral", Path("nowhere"), False)
+        assert found.arrays.keys() == read.keys()
+        for key, array in read.items():
+            np.testing.assert_array_equal(found.arrays[key], array)
+            assert found.arrays[key].dtype == array.dtype
+
+    def test_preparing_twice_leaves_the_same_bytes_and_nothing_else(self, spiral_files):
+        results, file, manifest = spiral_files
+        before = file.read_bytes(), manifest.read_bytes()
+        prepared.prepare("spiral", results)
+        assert (file.read_bytes(), manifest.read_bytes()) == before
+        assert sorted(p.name for p in file.parent.iterdir()) == [".lock", "data.safetensors", "manifest.json"]
+
+    def test_an_absent_dataset_is_prepared_on_loading(self, tmp_path):
+        prepared.load("spiral", tmp_path)
+        assert (tmp_path / "data" / "spiral" / "manifest.json").is_file()
+
+    @pytest.mark.parametrize("keep", [0, 7, 100, 5000, -1])
+    def test_a_truncated_file_is_named(self, keep, spiral_files):
+        results, file, _ = spiral_files
+        file.write_bytes(file.read_bytes()[:keep])
+        message = refused(results)
+        assert str(file) in message
+        assert "rdp data prepare spiral" in message
+
+    def test_an_absent_data_file_is_named(self, spiral_files):
+        results, file, _ = spiral_files
+        file.unlink()
+        assert str(file) in refused(results)
+
+    @pytest.mark.parametrize("share", [0.0, 0.005, 0.3, 0.6, 0.9999])
+    def test_a_flipped_byte_is_named(self, share, spiral_files, flip_byte):
+        results, file, _ = spiral_files
+        flip_byte(file, int(share * file.stat().st_size), 0x10)
+        assert str(file) in refused(results)
+
+    @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null", '"text"', '{"digest": "x"}', "\x00\x01"])
+    def test_a_broken_manifest_is_named(self, content, spiral_files):
+        results, _, manifest = spiral_files
+        manifest.write_text(content)
+        assert str(manifest) in refused(results)
+
+    @pytest.mark.parametrize("key", ["mean", "std"])
+    def test_an_altered_normalisation_in_the_manifest_is_named(self, key, spiral_files):
+        results, _, manifest = spiral_files
+        content = json.loads(manifest.read_text())
+        content[key][0] += 0.25
+        manifest.write_text(json.dumps(content))
+        assert str(manifest) in refused(results)
+
+    def test_the_files_of_another_dataset_are_refused(self, spiral_files):
+        results, _, manifest = spiral_files
+        manifest.parent.rename(results / "data" / "digits")
+        assert "digits" in refused(results, "digits")
+
+    def test_a_directory_that_cannot_be_written_is_named(self, tmp_path):
+        (tmp_path / "data").write_text("a file where a folder should be")
+        assert str(tmp_path / "data") in refused(tmp_path)

@@ -1,0 +1,111 @@
+"""GPUs leased by locks: none to two jobs at once, and none lost with a holder that crashes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rdp.errors import UserError
+from rdp.jobs import gpus
+
+HOLD = """
+import sys, time
+from rdp.jobs import gpus
+with gpus.lease(int(sys.argv[1]), lambda line: print(line, flush=True)) as held:
+    print("held", *held, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def hold(tmp_path):
+    """Start a process that holds so many of three fake devices until it is told to end."""
+    started = []
+
+    def start(count: int = 1, **environment: str) -> subprocess.Popen[str]:
+        env = os.environ | {"TMPDIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": "a,b,c"} | environment
+        command = [sys.executable, "-c", HOLD, str(count)]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        with process:  # its pipes are closed
+            process.wait()
+
+
+def held(process: subprocess.Popen[str]) -> list[str]:
+    """The devices that a process says it holds; waits until it does."""
+    for line in process.stdout:
+        if line.startswith("held"):
+            return line.split()[1:]
+    raise AssertionError(process.stderr.read())
+
+
+def test_jobs_side_by_side_hold_different_devices(hold):
+    assert sorted(name for process in [hold(), hold(), hold()] for name in held(process)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_device_is_free_again_when_its_holder_dies(number, hold):
+    first = hold(3)
+    assert held(first) == ["a", "b", "c"]
+    second = hold(2)
+    assert "all 3 GPUs are taken, waiting" in second.stdout.readline()
+    first.send_signal(number)
+    first.wait()
+    assert held(second) == ["a", "b"]
+
+
+def test_two_that_each_want_more_than_half_never_wait_for_each_other(hold):
+    processes = [hold(2) for _ in range(4)]
+    for process in processes:
+        process.stdin.close()  # each ends as soon as it has held its two
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
+
+
+def test_more_than_there_are_is_an_error(hold):
+    process = hold(4)
+    assert process.wait() == 1
+    assert "UserError: 4 GPUs are asked for, and this machine has 3: a, b, c" in process.stderr.read()
+
+
+def test_slurms_choice_is_left_alone(hold):
+    processes = [hold(1, SLURM_JOB_ID="7") for _ in range(2)]
+    assert [held(process) for process in processes] == [[], []]
+
+
+class TestVisibility:
+    @pytest.fixture(autouse=True)
+    def _fake(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(gpus.tempfile, "tempdir", str(tmp_path))
+        monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1, GPU-2,")
+
+    def test_cuda_sees_what_is_held_and_later_all_again(self):
+        with gpus.lease(1, print) as held:
+            assert held == ["GPU-1"]
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1, GPU-2,"
+
+    def test_nothing_is_held_where_none_is_asked_for(self):
+        with gpus.lease(0, print) as none:
+            assert none == []
+
+    @pytest.mark.parametrize("visible", ["", "-1"])
+    def test_a_machine_whose_gpus_are_hidden_has_none(self, visible, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        with gpus.lease(1, print) as none:
+            assert none == []
+
+    def test_anothers_folder_of_locks_is_refused(self, tmp_path):
+        folder = tmp_path / f"rdp-gpus-{os.getuid()}"
+        folder.symlink_to(Path("/tmp"))
+        with pytest.raises(UserError, match="another user"), gpus.lease(1, print):
+            pass

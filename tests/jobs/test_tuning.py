@@ -1,0 +1,324 @@
+"""Learning rates chosen by a sweep: the rule of choice, and runs that train with what it chose."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rdp.errors import UserError
+from rdp.jobs import tuning
+from rdp.jobs.runner import run_job
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store
+from rdp.study import Plan, load
+from rdp.tables import collect
+from rdp.training import checkpoint
+from rdp.training.checkpoint import Checkpoint
+from rdp.training.trainer import Run
+
+CHANCE = 0.5  # on the two arms of the spiral
+SMALL, GOOD, HUGE = 1e-4, 0.02, 1e30
+STUDY = {
+    "title": "a sweep",
+    "seeds": 2,
+    "recipe": {"epochs": 2, "batch_size": 50},
+    "methods": {"plain": None},
+    "grids": [{"datasets": ["spiral"], "architectures": ["mlp8"]}],
+    "tune": {"learning_rates": [SMALL, HUGE, GOOD], "seeds": [1000, 1001], "recipe": {"validate_every": 2}},
+}
+
+
+def record(accuracy: float | None, loss: float | None = 1.0, status: str = "completed") -> RunRecord:
+    """A record of which only what a choice goes by is filled in; of a diverged run the history may be empty."""
+    last = {"validation_accuracy": accuracy, "validation_loss": loss}
+    early = {"validation_accuracy": 1.0, "validation_loss": 0.0}  # earlier epochs count for nothing
+    history = [] if accuracy is None else [early, last]
+    return RunRecord({}, {}, status, "the reason" if status == "failed" else None, {"history": history}, {})
+
+
+@pytest.fixture
+def make_tuned(make_spec):
+    """A run on the spiral whose rate is chosen from these by two seeds each."""
+
+    def make(*rates: float, method: str = "vanilla", seed: int = 0, **recipe: Any) -> RunSpec:
+        content = make_spec(method, seed=seed, **recipe).model_dump()
+        content["recipe"]["learning_rate"] = None
+        content["tuning"] = {"learning_rates": rates, "seeds": [1000, 1001], "recipe": content["recipe"]}
+        return RunSpec(**content)
+
+    return make
+
+
+class TestChoice:
+    def chosen(self, spec: RunSpec, *found: RunRecord) -> float:
+        return tuning.choose(spec, list(found)).learning_rate
+
+    def test_it_is_the_rate_with_the_highest_mean_accuracy(self, make_tuned):
+        spec = make_tuned(0.1, 0.2, 0.3)
+        accuracies = (0.9, 0.6), (0.8, 0.8), (0.75, 0.76)
+        assert self.chosen(spec, *(record(a) for pair in accuracies for a in pair)) == 0.2
+
+    def test_what_a_rate_comes_to_is_said(self, make_tuned):
+        found = tuning.rates(make_tuned(0.1, 0.2), [record(0.9, 0.2), record(0.6, 0.4), record(0.8, 0.5), record(0.7)])
+        assert [rate.learning_rate for rate in found] == [0.1, 0.2]
+        assert [rate.accuracy for rate in found] == pytest.approx([0.75, 0.75])
+        assert [rate.loss for rate in found] == pytest.approx([0.3, 0.75])
+        assert [rate.diverged for rate in found] == [0, 0]
+
+    @pytest.mark.parametrize(("losses", "best"), [((0.5, 0.3, 0.4), 0.2), ((0.2, 0.3, 0.4), 0.1), ((1, 1, 1), 0.1)])
+    def test_of_equals_it_is_that_of_the_lowest_loss_and_then_the_first(self, losses, best, make_tuned):
+        assert self.chosen(make_tuned(0.1, 0.2, 0.3), *(record(0.75, loss) for loss in losses for _ in "ab")) == best
+
+    def test_a_diverged_run_counts_at_chance_and_with_an_infinite_loss(self, make_tuned):
+        spec, diverged = make_tuned(0.1, 0.2), record(None, status="diverged")
+        first, second = tuning.rates(spec, [record(0.95), diverged, record(0.7), record(0.7)])
+        assert (first.accuracy, first.loss, first.diverged) == (pytest.approx((0.95 + CHANCE) / 2), math.inf, 1)
+        assert (second.accuracy, second.diverged) == (pytest.approx(0.7), 0)
+
+    def test_a_rate_at_which_fewer_runs_diverged_comes_first_whatever_was_reached(self, make_tuned):
+        spec, diverged = make_tuned(0.1, 0.2), record(None, status="diverged")
+        assert self.chosen(spec, record(0.95), diverged, record(0.7), record(0.7)) == 0.2
+        assert self.chosen(spec, record(0.95), diverged, diverged, diverged) == 0.1
+        # Below chance, and yet it trained.
+        assert self.chosen(spec, diverged, diverged, record(CHANCE - 0.1), record(CHANCE - 0.1)) == 0.2
+
+    def test_so_does_one_that_diverged_after_its_last_validation(self, make_tuned):
+        late = record(0.99, 0.01, status="diverged")
+        assert self.chosen(make_tuned(0.1, 0.2), late, late, record(0.6), record(0.6)) == 0.2
+
+    def test_an_infinite_loss_loses_a_tie(self, make_tuned):
+        diverged = record(None, status="diverged")
+        assert self.chosen(make_tuned(0.1, 0.2), diverged, diverged, record(CHANCE, 9.0), record(CHANCE, 9.0)) == 0.2
+        unbounded = record(0.8, None)  # a loss that is not finite is recorded as none
+        assert self.chosen(make_tuned(0.1, 0.2), unbounded, unbounded, record(0.8, 9.0), record(0.8, 9.0)) == 0.2
+
+    def test_where_all_diverged_it_is_the_first(self, make_tuned):
+        diverged = record(None, status="diverged")
+        assert self.chosen(make_tuned(0.1, 0.2), *[diverged] * 4) == 0.1
+
+    def test_after_a_failure_nothing_is_chosen_and_the_run_is_named(self, make_tuned):
+        spec = make_tuned(0.1, 0.2)
+        with pytest.raises(UserError) as error:
+            self.chosen(spec, record(0.9), record(0.9), record(0.9), record(None, status="failed"))
+        assert str(error.value).startswith(f"{spec.candidates()[3].run}: failed (the reason)")
+        assert spec.cell in str(error.value)
+
+    def test_records_of_another_sweep_are_refused(self, make_tuned):
+        with pytest.raises(ValueError, match="shorter"):
+            tuning.choose(make_tuned(0.1, 0.2), [record(0.9)] * 3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Plan, Path]:
+    """The study of one tuned cell, and its results: the first seed's job alone, as one process would run it."""
+    folder = tmp_path_factory.mktemp("tuned")
+    (folder / "sweep.yaml").write_text(json.dumps(STUDY))
+    plan = load(str(folder / "sweep.yaml"))
+    run_job([plan.cells[0].specs[0]], folder / "results", "cpu")
+    return plan, folder / "results"
+
+
+@pytest.fixture
+def results(trained, tmp_path) -> Path:
+    """A copy of the results, to be changed."""
+    shutil.copytree(trained[1], tmp_path / "results")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def spec(trained) -> RunSpec:
+    """The first seed's run."""
+    return trained[0].cells[0].specs[0]
+
+
+def snapshot(results: Path) -> dict[str, int]:
+    """When each record was written, by run."""
+    return {
+        str(path.parent.relative_to(results / "store")): path.stat().st_mtime_ns
+        for path in results.glob("store/*/seed-*/record.json")
+    }
+
+
+class TestRuns:
+    def test_a_run_trains_with_the_best_of_its_candidates(self, spec, results):
+        store, means = Store(results), {}
+        for candidate in spec.candidates():
+            found = store.received(candidate.run)
+            assert found.numbers["learning_rate"] == candidate.recipe.learning_rate
+            accuracy = CHANCE if found.status == "diverged" else found.numbers["history"][-1]["validation_accuracy"]
+            means.setdefault(candidate.recipe.learning_rate, []).append(accuracy)
+        assert [store.received(c.run).status for c in spec.candidates()].count("diverged") == 2
+        assert max(means, key=lambda rate: sum(means[rate])) == GOOD
+        assert store.received(spec.run).numbers["learning_rate"] == GOOD
+
+    def test_its_candidates_have_never_read_the_test_split(self, spec, results):
+        for candidate in spec.candidates():
+            found = Store(results).received(candidate.run)
+            assert (found.numbers["test_accuracy"], found.numbers["test_loss"]) == (None, None)
+            assert found.files == {}
+        assert Store(results).received(spec.run).numbers["test_accuracy"] is not None
+
+    def test_the_sweep_is_trained_once_and_serves_the_other_seeds(self, trained, results):
+        first, second = trained[0].cells[0].specs
+        before = snapshot(results)
+        assert before.keys() == {first.run, *(c.run for c in first.candidates())}
+        (found,) = run_job([second], results, "cpu")
+        after = snapshot(results)
+        assert after.keys() - before.keys() == {second.run}
+        assert {run: after[run] for run in before} == before
+        assert found.numbers["learning_rate"] == GOOD
+
+    def test_a_lost_candidate_is_trained_again_to_the_same_bits_before_a_new_seed(self, trained, results):
+        first, second = trained[0].cells[0].specs
+        lost = first.candidates()[5].run
+        digest = Store(results).received(lost).digest
+        shutil.rmtree(results / "store" / lost)
+        run_job([second], results, "cpu")
+        assert Store(results).received(lost).digest == digest
+
+    def test_a_run_that_is_there_asks_for_no_sweep(self, spec, results):
+        for candidate in spec.candidates():
+            shutil.rmtree(results / "store" / candidate.cell, ignore_errors=True)
+        before = snapshot(results)
+        run_job([spec], results, "cpu")
+        assert snapshot(results) == before
+
+    def test_its_numbers_are_those_of_a_recipe_that_gives_the_rate_outright(self, spec, results):
+        content = spec.model_dump() | {"tuning": None}
+        content["recipe"]["learning_rate"] = GOOD
+        (outright,) = run_job([RunSpec(**content)], results, "cpu")
+        tuned = Store(results).received(spec.run)
+        assert tuned.numbers == outright.numbers
+        assert tuned.files == outright.files
+        assert tuned.digest != outright.digest  # they are different runs all the same
+
+    def test_a_failed_candidate_stops_the_choice_and_is_named(self, spec, tmp_path):
+        content = spec.model_dump()
+        content["tuning"]["recipe"]["batch_size"] = 501  # of 500 examples
+        failing = RunSpec(**content)
+        with pytest.raises(UserError) as error:
+            run_job([failing], tmp_path, "cpu")
+        assert failing.candidates()[0].run in str(error.value)
+        assert "batch_size 501" in str(error.value)
+        assert Store(tmp_path).received(failing.run) is None
+
+    def test_cells_of_one_job_each_have_their_own_choice(self, make_tuned, tmp_path):
+        specs = [make_tuned(SMALL), make_tuned(GOOD), make_tuned(GOOD, seed=1)]
+        found = run_job(specs, tmp_path, "cpu")
+        assert [record.numbers["learning_rate"] for record in found] == [SMALL, GOOD, GOOD]
+
+
+class TestTunedJson:
+    @pytest.fixture
+    def path(self, spec, results) -> Path:
+        return tuning.write(spec, run_job(spec.candidates(), results, "cpu"), results)
+
+    def test_it_says_what_was_chosen_and_from_what(self, path, spec, results):
+        assert path == results / "store" / spec.cell / "tuned.json"
+        content, store = json.loads(path.read_text()), Store(results)
+        assert content["learning_rate"] == GOOD
+        assert content["records"] == {c.run: store.received(c.run).digest for c in spec.candidates()}
+        small, huge, good = content["rates"]
+        assert [rate["learning_rate"] for rate in content["rates"]] == [SMALL, HUGE, GOOD]
+        assert huge == {"learning_rate": HUGE, "accuracy": CHANCE, "loss": None, "diverged": 2}
+        for rate, place in ((small, 0), (good, 4)):
+            last = [store.received(c.run).numbers["history"][-1] for c in spec.candidates()[place : place + 2]]
+            assert rate["accuracy"] == pytest.approx(sum(row["validation_accuracy"] for row in last) / 2)
+            assert rate["loss"] == pytest.approx(sum(row["validation_loss"] for row in last) / 2)
+            assert rate["diverged"] == 0
+
+    def test_a_run_reads_it_not(self, path, trained, spec, results):
+        content = json.loads(path.read_text()) | {"learning_rate": SMALL}
+        path.write_text(json.dumps(content))
+        (found,) = run_job([trained[0].cells[0].specs[1]], results, "cpu")
+        assert found.numbers["learning_rate"] == GOOD
+
+    def test_without_it_nothing_changes(self, path, spec, results):
+        before, digest = snapshot(results), Store(results).received(spec.run).digest
+        path.unlink()
+        (found,) = run_job([spec], results, "cpu")
+        assert (snapshot(results), found.digest) == (before, digest)
+
+
+class TestResume:
+    def test_a_tuned_run_needs_its_rate(self, spec, dataset):
+        with pytest.raises(ValueError, match="chosen by a sweep, and must be given"):
+            Run(spec, dataset("spiral"), torch.device("cpu"))
+
+    @pytest.mark.parametrize("step", [1, 7, 10, 19])
+    def test_a_tuned_run_stopped_at_any_step_ends_as_the_undisturbed_one(self, step, spec, dataset, results, tmp_path):
+        class Stop(Exception):
+            pass
+
+        def after_step(run: Run) -> None:
+            if run.step == step:
+                raise Stop
+
+        def make() -> Run:
+            return Run(spec, dataset("spiral"), torch.device("cpu"), GOOD)
+
+        run = make()
+        with pytest.raises(Stop):
+            run.train(after_step)
+        checkpoint.save(tmp_path, Checkpoint(run.step, {}, *run.state()))
+        run = make()
+        run.restore(checkpoint.latest([tmp_path], {})[0])
+        run.train(lambda run: None)
+        assert run.finish()[0] == Store(results).received(spec.run).numbers
+
+
+class TestTables:
+    def test_the_sweeps_table_says_what_the_choice_went_by(self, trained, spec, results):
+        table = collect.collect_sweep(trained[0], results, collect.collect(trained[0], results)[0])
+        assert table["sweep_run"].tolist() == [c.run for c in spec.candidates()]
+        assert set(table["run"]) == {spec.run}
+        assert table["seed"].tolist() == [1000, 1001] * 3
+        assert table["learning_rate"].tolist() == [rate for rate in (SMALL, HUGE, GOOD) for _ in "ab"]
+        assert table["chosen"].tolist() == [False] * 4 + [True] * 2
+        assert table["status"].tolist() == ["completed"] * 2 + ["diverged"] * 2 + ["completed"] * 2
+        last = [Store(results).received(c.run).numbers["history"] for c in spec.candidates()]
+        expected = [history[-1]["validation_accuracy"] if history else CHANCE for history in last]
+        assert table["accuracy"].tolist() == expected
+        assert table["accuracy"].tolist()[2:4] == [CHANCE] * 2
+
+    def test_before_the_first_run_nothing_is_chosen_and_what_is_not_there_says_why(self, trained, spec, results):
+        shutil.rmtree(results / "store" / spec.run)
+        Store(results).forget(spec.run)
+        Store(results).forget(spec.candidates()[0].run)
+        table = collect.collect_sweep(trained[0], results, collect.collect(trained[0], results)[0])
+        assert table["chosen"].tolist() == [None] * 6
+        assert table.loc[0, ["status", "reason"]].tolist() == ["missing", "not trained yet"]
+        assert math.isnan(table.loc[0, "accuracy"])
+        assert (table["status"] != "missing").sum() == 5
+
+    def test_records_say_which_rate_each_run_trained_with_and_what_it_cost(self, trained, spec, results):
+        collect.write(trained[0], results)
+        table, history, sweep = collect.read("sweep", results)
+        numbers = Store(results).received(spec.run).numbers
+        for name in ("learning_rate", "iteration_flops", "training_flops", "unit_updates", "steps", "examples"):
+            assert table.loc[0, name] == numbers[name], name
+            assert math.isnan(table.loc[1, name]), name  # the other seed is not trained
+        assert set(history["run"]) == {spec.run}
+        assert len(sweep) == 6
+
+    def test_a_study_without_a_sweep_has_an_empty_one(self, study_content, write_study, tmp_path):
+        plan = load(write_study(study_content))
+        collect.write(plan, tmp_path / "results")
+        _, _, sweep = collect.read(plan.name, tmp_path / "results")
+        assert sweep.empty
+        assert {"learning_rate", "accuracy", "chosen"} <= set(sweep.columns)
+
+    @pytest.mark.parametrize("name", collect.TABLES)
+    def test_a_table_that_is_not_there_or_damaged_is_named(self, name, trained, results):
+        collect.write(trained[0], results)
+        path = results / "sweep" / f"{name}.parquet"
+        path.write_bytes(path.read_bytes()[:-9])
+        with pytest.raises(UserError, match=rf"{name}\.parquet: damaged .*; run: rdp collect sweep"):
+            collect.read("sweep", results)
+        path.unlink()
+        with pytest.raises(UserError, match=rf"{name}\.parquet: no such file; run: rdp collect sweep"):
+            collect.read("sweep", results)

@@ -1,0 +1,157 @@
+"""Folding for evaluation: the same outputs, fewer layers, and the original left alone."""
+
+import copy
+
+import pytest
+import timm
+import torch
+from timm.models import resnet
+from torch import nn
+
+import rdp.models
+from rdp.models import build, fuse, set_path
+from rdp.models.coder import Coder
+from rdp.models.folding import FusedConcat, FusedLayer
+from rdp.models.paths import PnnhLayer
+from tests.helpers.tiny import gaussian
+
+PATHS = [("residual", {}), ("plain", {}), *(("pnnh", {"variant": v}) for v in ("concat", "sum"))]
+MORE = [("pnnh", {"variant": v}) for v in ("sum_outer", "sum_inner")]
+MORE += [("pnnh", {"variant": "sum_inner", "learner_width": 1.0}), ("pnnh", {"constraint": "none", "start": "he"})]
+CASES = [(name, *path) for name in ("mlp8", "resnet20", "BasicBlock", "Bottleneck") for path in PATHS + MORE]
+CASES += [("vit_micro", *path) for path in PATHS]
+every = pytest.mark.parametrize(("name", "path", "options"), CASES, ids=[f"{n} {p} {o}" for n, p, o in CASES])
+
+
+def trained(name: str, path: str, options: dict, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, torch.Tensor]:
+    """A network whose coders have moved and whose norms have seen examples, and other examples."""
+    shape = (2,) if name.startswith("mlp") else (1, 8, 8)
+    if name in {"BasicBlock", "Bottleneck"}:
+        small = resnet.ResNet(getattr(resnet, name), (2, 1, 1, 2), num_classes=5, in_chans=1, channels=(8, 8, 16, 16))
+        network = set_path(small, path, norm_gain=0.7, **options)
+    else:
+        network = build(name, path=path, path_options=options, norm_gain=0.7, input_shape=shape, classes=5, seed=0)
+    with torch.no_grad():
+        for number, module in enumerate(network.modules()):
+            if isinstance(module, Coder):
+                for parameter in module.parameters():
+                    parameter += 0.1 * gaussian(*parameter.shape, seed=number)
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.bias += 0.3 * gaussian(*module.bias.shape, seed=number)
+        network.train().to(dtype)
+        for seed in range(3):
+            network(gaussian(16, *shape, seed=seed).to(dtype))
+    return network, gaussian(8, *shape, seed=9).to(dtype)
+
+
+def count(network: nn.Module, kind: type | tuple[type, ...]) -> int:
+    return sum(isinstance(module, kind) for module in network.modules())
+
+
+@every
+@pytest.mark.parametrize("growth", [1.0, 2.0])
+def test_outputs_are_equal(name, path, options, growth):
+    network, x = trained(name, path, options)
+    expected, fused = network.eval()(x), fuse(network, growth=growth)
+    torch.testing.assert_close(fused(x), expected, rtol=1e-10, atol=1e-10 * expected.abs().max().item())
+    assert count(fused, (nn.BatchNorm1d, nn.BatchNorm2d)) == 0
+    assert count(fused, Coder) == 0
+
+
+@every
+def test_outputs_are_equal_within_1e_5_in_single_precision(name, path, options):
+    network, x = trained(name, path, options, torch.float32)
+    expected = network.eval()(x)
+    assert (fuse(network)(x) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "growth", "joined"),
+    [
+        ("mlp8", {"variant": "concat"}, 1.0, 8),  # side by side, k = 1: the same operations
+        ("mlp8", {"variant": "sum_inner", "learner_width": 1.0}, 1.0, 8),
+        ("mlp8", {"variant": "sum"}, 9.0, 0),  # a non-linearity lies between
+        ("resnet20", {"variant": "concat"}, 1.0, 0),  # C in the middle of a 3 x 3 kernel: 1.8 times the operations
+        ("resnet20", {"variant": "concat"}, 2.0, 16),
+        ("resnet20", {"variant": "sum_inner"}, 1.0, 0),
+        ("resnet20", {"variant": "sum_inner"}, 2.0, 16),
+        ("resnet20", {"variant": "sum_outer", "learner_width": 1.0}, 1.0, 16),
+    ],
+)
+def test_products_are_joined_where_that_costs_no_more_than_was_allowed(name, options, growth, joined):
+    network, _ = trained(name, "pnnh", options)
+    fused = fuse(network, growth=growth)
+    assert count(fused, PnnhLayer) == count(fused, FusedLayer) == count(network, PnnhLayer) - joined
+    assert count(fused, FusedConcat) == (joined if options["variant"] == "concat" else 0)
+
+
+def test_the_original_is_left_alone():
+    network, x = trained("resnet20", "pnnh", {})
+    state, mode, kinds = copy.deepcopy(network.state_dict()), network.training, [type(m) for m in network.modules()]
+    expected = network(x)
+    network.load_state_dict(state)
+    fuse(network)
+    assert network.training == mode
+    assert [type(m) for m in network.modules()] == kinds
+    assert all(torch.equal(network.state_dict()[key], state[key]) for key in state)
+    assert all(p.requires_grad for p in network.parameters())
+    assert torch.equal(network(x), expected)
+
+
+def test_a_timm_model_that_nobody_converted_is_folded_too():
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=3).double()
+    with torch.no_grad():
+        model.train()(gaussian(4, 3, 32, 32).double())
+    x = gaussian(2, 3, 32, 32, seed=1).double()
+    fused = fuse(model)
+    torch.testing.assert_close(fused(x), model.eval()(x))
+    assert count(fused, nn.BatchNorm2d) == 0
+
+
+def test_what_cannot_be_folded_is_kept():
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2)).eval()
+    x = gaussian(3, 4)
+    fused = fuse(model)
+    assert torch.equal(fused(x), model(x))
+    assert [type(m) for m in fused] == [type(m) for m in model]
+
+
+def test_a_layer_by_itself_is_folded_too():
+    """The outermost module may be the sequence or the stack itself."""
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)).eval()
+    assert isinstance(fuse(model)[1], nn.Identity)
+
+
+class PreActivation(nn.Module):
+    """The usual names, in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x):
+        return x + self.conv1(self.bn1(x).relu())
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (PreActivation(), (3, 4, 5, 5)),
+        (nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), (3, 4, 5)),  # normalises dimension 1, not the layer's own
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), (3, 4, 5, 5)),
+    ],
+    ids=["pre-activation", "tokens", "no running statistics"],
+)
+def test_what_only_looks_like_a_layer_and_its_norm_is_left_alone(model, shape):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.copy_(gaussian(4))
+            module.running_var.copy_(gaussian(4, seed=1).square() + 0.1)
+    x = gaussian(*shape)
+    torch.testing.assert_close(fuse(model)(x), model.eval()(x))
+
+
+def test_an_unknown_name_is_no_part_of_the_library():
+    with pytest.raises(AttributeError, match="has no attribute 'melt'"):
+        _ = rdp.models.melt
