@@ -29,9 +29,9 @@ from rdp import study
 from rdp.errors import UserError, choices
 from rdp.spec import RunSpec
 from rdp.study import Plan
-from rdp.utils import digest, files, paths, schemas
+from rdp.utils import digest, files, paths
 
-SCHEMA = schemas.BUNDLE.schema
+FORMAT = 2
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl.xz"
 PREDICTIONS = "predictions.xz"
@@ -106,7 +106,7 @@ def load(folder: Path) -> Bundle:
     seal = manifest.get("seal") if isinstance(manifest, dict) else None
     if not isinstance(manifest, dict) or not digest.unseal(manifest):
         raise UserError(f"{path}: damaged: its seal does not fit")
-    manifest = schemas.BUNDLE.present(path, manifest)
+    files.check_format(path, manifest, "bundle", FORMAT, "Pack the study again.")
     return Bundle(
         folder, manifest, str(seal), {name: _read(folder, name, of) for name, of in manifest["files"].items()}
     )

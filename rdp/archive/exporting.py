@@ -35,7 +35,7 @@ def export(names: Iterable[str], results: Path, to: Path) -> tuple[dict[str, Any
     records: dict[str, RunRecord] = {}
     left_out = []
     for run in dict.fromkeys(run for name in names for run in _runs(name, store)):
-        record = store.received(run)
+        record = store.read_finished(run)
         if record is None or record.status == "failed":
             left_out.append(f"{run}: {'not done' if record is None else 'failed'}")
             continue

@@ -62,7 +62,7 @@ def take(path: Path, results: Path) -> Arrival:
 def _verified(path: Path, staged: Store, run: str, stated: str) -> RunRecord:
     """A run's record, found to be what the manifest, its receipt and its own digests say."""
     try:
-        record = staged.received(run)
+        record = staged.read_finished(run)
         if record is None or record.digest != stated:
             raise UserError(f"{run}: not the record that the manifest states")
         staged.check_files(run, record)
@@ -72,7 +72,7 @@ def _verified(path: Path, staged: Store, run: str, stated: str) -> RunRecord:
             spec = RunSpec(**record.spec)
         except (ValueError, TypeError):
             raise UserError(f"{run}: its specification cannot be read by this version") from None
-        if spec.run != run or record.identity["spec"] != spec.spec_digest:
+        if spec.run != run or record.identity.spec != spec.spec_digest:
             raise UserError(f"{run}: its record is of another run")
     except UserError as error:
         raise UserError(f"{path}: damaged, or made up: {error}") from None
@@ -106,7 +106,7 @@ def _enter(run: str, record: RunRecord, staged: Store, store: Store, arrival: Ar
             arrival.refused.append(f"{run}: in training by another process, kept out")
             return
         try:
-            done = store.glance(run) is not None
+            done = store.read_receipt(run) is not None
             there = store.read(run) if store.folder(run).exists() else None
             if there is not None:
                 store.check_files(run, there)
@@ -135,5 +135,7 @@ def _enter(run: str, record: RunRecord, staged: Store, store: Store, arrival: Ar
 
 def _why(there: RunRecord, record: RunRecord) -> str:
     """In which of the four digests two records of a run differ."""
-    other = [name for name in ("data", "code", "stack") if there.identity[name] != record.identity[name]]
+    other = [
+        name for name in ("data", "code", "stack") if getattr(there.identity, name) != getattr(record.identity, name)
+    ]
     return f": made with other {' and '.join(other)}" if other else ": of the very same identity"

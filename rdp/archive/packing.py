@@ -14,7 +14,7 @@ from rdp.claims import ledger
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.store import RunRecord, Store, origin
-from rdp.store.record import PREDICTIONS, accuracy_fits
+from rdp.store.record import PREDICTIONS, Telemetry, accuracy_fits
 from rdp.study import Plan
 from rdp.study.states import states
 from rdp.tables import measurements
@@ -79,7 +79,7 @@ def _labels(dataset: str, plan: Plan, records: dict[str, RunRecord], results: Pa
     """The labels of the test split of the dataset that the runs were trained on."""
     found = prepared.load(dataset, results)
     for spec in bundle.runs(plan):
-        if spec.dataset == dataset and records[spec.run].identity["data"] != found.digest:
+        if spec.dataset == dataset and records[spec.run].identity.data != found.digest:
             where = prepared.folder(dataset, results)
             raise UserError(f"{spec.run}: was trained on other data than those in {where}, digest {found.digest[:12]}")
     return found.labels("test")
@@ -114,7 +114,7 @@ def _choices(plan: Plan, records: dict[str, RunRecord], store: Store) -> dict[st
             found[spec.cell] = files.read_json(path) if path.exists() else {}
         choice = found[spec.cell]
         made_from = {candidate.run: records[candidate.run].digest for candidate in spec.candidates()}
-        chosen = records[spec.run].numbers["learning_rate"]
+        chosen = records[spec.run].numbers.learning_rate
         if choice.get("records") != made_from or choice.get("learning_rate") != chosen:
             remedy = f"run: rdp tune {plan.name}"
             raise UserError(f"{path}: absent, or not the choice that {spec.run} was trained with; {remedy}")
@@ -137,13 +137,13 @@ def _manifest(plan: Plan, records: dict[str, RunRecord]) -> dict[str, Any]:
     told = [record.telemetry for record in records.values()]
     statuses = Counter(records[spec.run].status for spec in plan.specs)
     return {
-        "schema": bundle.SCHEMA,
+        "format": bundle.FORMAT,
         "study": plan.name,
         "title": plan.study.title,
         "runs": {status: statuses[status] for status in _DONE} | {"of sweeps": len(plan.sweep)},
-        "started": min((t["started"] for t in told if t.get("started")), default=None),
-        "ended": max((t["ended"] for t in told if t.get("ended")), default=None),
-        "commits": sorted({t["commit"] for t in told if t.get("commit")}),
+        "started": min((t.started for t in told if t.started), default=None),
+        "ended": max((t.ended for t in told if t.ended), default=None),
+        "commits": sorted({t.commit for t in told if t.commit}),
         "machines": _machines(told),
         "packed_on": {"system": machine.system(), **machine.size()}
         | {"versions": machine.versions(), "commit": machine.commit()},
@@ -151,9 +151,9 @@ def _manifest(plan: Plan, records: dict[str, RunRecord]) -> dict[str, Any]:
     }
 
 
-def _machines(told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _machines(told: list[Telemetry]) -> list[dict[str, Any]]:
     """The kinds of machine that trained the runs, sweeps included, each with its versions and how many runs it took."""
-    found = Counter(digest.canonical({n: t.get(n) for n in ("system", "stack", "versions")}) for t in told)
+    found = Counter(digest.canonical(t.model_dump(include={"system", "stack", "versions"})) for t in told)
     return [json.loads(kind) | {"runs": n} for kind, n in sorted(found.items())]
 
 

@@ -15,7 +15,6 @@ from typing import IO, Any
 
 from rdp.errors import UserError
 from rdp.utils import digest, files
-from rdp.utils.schemas import EXPORT
 
 MANIFEST = "manifest.json"
 # Of the store's own layout, and of what goes beside it; nothing else can be in an archive.
@@ -27,6 +26,7 @@ _NAME = re.compile(
 )
 _CHUNK = 1 << 20
 _LARGEST = 1 << 30  # bytes of a manifest that is read
+FORMAT = 2
 
 
 def write(path: Path, told: dict[str, Any], contents: dict[str, Path | bytes]) -> None:
@@ -45,7 +45,7 @@ def write(path: Path, told: dict[str, Any], contents: dict[str, Path | bytes]) -
         if not _NAME.fullmatch(name):
             raise UserError(f"{path}: {name} is no name of a file in an archive of runs")
         listed[name] = {"bytes": _size(source), "sha256": _sha256(source)}
-    manifest = digest.seal({"schema": EXPORT.schema} | told | {"files": listed})
+    manifest = digest.seal({"format": FORMAT} | told | {"files": listed})
     with files.whole(path) as part, part.open("wb") as to:
         _add(to, MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
         for name, entry in listed.items():
@@ -90,14 +90,14 @@ def _manifest(path: Path, source: IO[bytes]) -> dict[str, Any]:
         )
     content, padding = source.read(size), -size % tarfile.BLOCKSIZE
     try:
-        manifest = json.loads(content)
-        EXPORT.check(path, manifest)
+        manifest: dict[str, Any] = json.loads(content)
         whole = digest.unseal(manifest) is True and source.read(padding) == bytes(padding)
     except (ValueError, AttributeError):
         raise UserError(f"{path}: damaged, or cut short: its manifest cannot be read") from None
     if not whole:
         raise UserError(f"{path}: damaged: the seal of its manifest does not fit")
-    return EXPORT.present(path, manifest)
+    files.check_format(path, manifest, "archive", FORMAT, "Export the runs again: rdp store export.")
+    return manifest
 
 
 def _unpack(path: Path, source: IO[bytes], name: str, entry: dict[str, Any], to: IO[bytes]) -> None:

@@ -16,8 +16,8 @@ from rdp.jobs.locks import lock
 from rdp.jobs.progress import Reporter, RunProgress
 from rdp.jobs.signals import terminable
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, fingerprint, timestamp
-from rdp.store.record import PREDICTIONS, WEIGHTS
+from rdp.store import Identity, RunRecord, Store, fingerprint, timestamp
+from rdp.store.record import PREDICTIONS, WEIGHTS, Energy, Numbers, Status, Telemetry
 from rdp.training import checkpoint
 from rdp.utils import digest, files, machine
 
@@ -38,14 +38,9 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
-def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str, Any]:
+def identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> Identity:
     """The four digests of a run. Same four, same numbers, bit for bit."""
-    return {
-        "spec": spec.spec_digest,
-        "data": data_digest,
-        "code": fingerprint.code_of(spec),
-        "stack": digest.of(stack),
-    }
+    return Identity(spec=spec.spec_digest, data=data_digest, code=fingerprint.code_of(spec), stack=digest.of(stack))
 
 
 def run_job(
@@ -119,7 +114,7 @@ def run_job(
                     job = _Attempt(spec, data, where, who, stack, store, checkpoint_seconds, rate, world)
                     record = job.run(reporter)
                 elif world.leads:
-                    store.tidy(spec.run)
+                    store.remove_leftovers(spec.run)
                     reporter.say(f"{spec.run}: already {record.status}, kept")
                 if world.leads:
                     store.write_receipt(spec.run, record)
@@ -136,7 +131,7 @@ class _Attempt:
         spec: RunSpec,
         data: prepared.Prepared,
         device: Any,
-        who: dict[str, Any],
+        who: Identity,
         stack: dict[str, str],
         store: Store,
         checkpoint_seconds: float,
@@ -170,7 +165,7 @@ class _Attempt:
             detail = "".join(traceback.format_exception(error))
             reporter.say(f"{self.spec.run}: failed\n{detail}")
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            record = self._record("failed", reason, {}, {"traceback": detail})
+            record = self._record("failed", reason, Numbers(), {"traceback": detail})
         finally:
             progress.end()
         record = self.world.first(lambda: self.store.commit(self.spec.run, self.folder, record))
@@ -184,14 +179,14 @@ class _Attempt:
         from rdp.training.trainer import Run
 
         run = Run(self.spec, self.data, self.device, self.learning_rate, self.world)
-        state, damaged = self.world.first(lambda: checkpoint.latest(self.earlier, self.identity))
+        state, damaged = self.world.first(lambda: checkpoint.latest(self.earlier, self.identity.model_dump()))
         for line in damaged:
             reporter.say(line)
         if state is not None:
             run.restore(state)
             self.resumed_at = [*state.state["resumed_at"], state.step]
-            self.seconds_before = state.state.get("seconds", 0.0)  # which earlier versions did not keep
-            self.meter.earlier = state.state.get("energy", {})
+            self.seconds_before = state.state["seconds"]
+            self.meter.earlier = state.state["energy"]
             reporter.say(f"{self.spec.run}: goes on from step {state.step}")
         last = time.monotonic()
 
@@ -207,10 +202,12 @@ class _Attempt:
 
         try:
             run.train(after_step)
-            numbers, predictions, weights = run.finish()
+            values, predictions, weights = run.finish()
         finally:
             run.batches.close()
-        if numbers["diverged_step"] is None:
+        numbers = Numbers(**values)
+        status: Status
+        if numbers.diverged_step is None:
             if weights and self.world.leads:
                 with files.whole(self.folder / PREDICTIONS) as part:
                     save_arrays(predictions, part)
@@ -218,7 +215,7 @@ class _Attempt:
                     save_tensors(weights, part)
             status, reason = "completed", None
         else:
-            status, reason = "diverged", f"the loss was not finite at step {numbers['diverged_step']}"
+            status, reason = "diverged", f"the loss was not finite at step {numbers.diverged_step}"
         seconds = run.epoch_seconds
         timings = {
             "epoch_seconds": seconds,
@@ -233,7 +230,7 @@ class _Attempt:
         tensors, state = run.state()
         state |= {"resumed_at": self.resumed_at, "seconds": self._seconds(), "energy": self.meter.joules()}
         try:
-            checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity, tensors, state))
+            checkpoint.save(self.folder, checkpoint.Checkpoint(run.step, self.identity.model_dump(), tensors, state))
         except UserError as error:
             reporter.say(f"{self.spec.run}: no checkpoint at step {run.step}, the one before stays: {error}")
 
@@ -241,29 +238,36 @@ class _Attempt:
         """What the run took so far, with the attempts that it goes on from."""
         return self.seconds_before + time.perf_counter() - self.clock
 
-    def _record(self, status: str, reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]) -> RunRecord:
-        telemetry = timings | {
-            "started": timestamp(self.started),
-            "ended": timestamp(time.time()),
-            "seconds": self._seconds(),
-            "energy": self.meter.joules(),
-            "resumed_at": self.resumed_at,
-            "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "host": socket.gethostname(),
-            "device": self.device.type,
-            "stack": self.stack,
-            "system": machine.system(),
-            "versions": machine.versions(),
-            "commit": machine.commit(),
-        }
-        spec = self.spec.model_dump(mode="json")
-        return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
+    def _record(self, status: Status, reason: str | None, numbers: Numbers, timings: dict[str, Any]) -> RunRecord:
+        telemetry = Telemetry(
+            started=timestamp(self.started),
+            ended=timestamp(time.time()),
+            seconds=self._seconds(),
+            energy=Energy(**self.meter.joules()),
+            resumed_at=self.resumed_at,
+            process_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            host=socket.gethostname(),
+            device=self.device.type,
+            stack=self.stack,
+            system=machine.system(),
+            versions=machine.versions(),
+            commit=machine.commit(),
+            **timings,
+        )
+        return RunRecord(
+            spec=self.spec.model_dump(mode="json"),
+            identity=self.identity,
+            status=status,
+            reason=reason,
+            numbers=numbers,
+            telemetry=telemetry,
+        )
 
 
-def _accuracy(numbers: dict[str, Any]) -> str:
+def _accuracy(numbers: Numbers) -> str:
     """A completed run's accuracy in words; a sweep's run has none on the test split."""
-    split = "validation" if numbers["test_accuracy"] is None else "test"
-    value = numbers["test_accuracy"] if split == "test" else numbers["history"][-1]["validation_accuracy"]
+    split = "validation" if numbers.test_accuracy is None else "test"
+    value = numbers.history[-1].validation_accuracy if numbers.test_accuracy is None else numbers.test_accuracy
     return f"{split} accuracy {value:.4f}"
 
 

@@ -37,8 +37,8 @@ def rates(spec: RunSpec, records: list[RunRecord]) -> list[Rate]:
                 f"{candidate.run}: failed ({record.reason}), so no learning rate can be chosen for {spec.cell}"
             )
         diverged = record.status == "diverged"
-        last = record.numbers["history"][-1] if not diverged else {}
-        accuracy, loss = last.get("validation_accuracy"), last.get("validation_loss")
+        last = record.numbers.history[-1] if not diverged else None
+        accuracy, loss = (last.validation_accuracy, last.validation_loss) if last else (None, None)
         values = (chance if accuracy is None else accuracy, math.inf if loss is None else loss, diverged)
         found.setdefault(candidate.recipe.learning_rate, []).append(values)
     return [

@@ -108,7 +108,7 @@ def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
     """The records of a study's runs that may be used, those of sweeps first."""
     store, found = Store(results), {}
     for spec in bundle.runs(plan):
-        record, _ = collect.readable(store, spec)
+        record, _ = collect.usable_record(store, spec)
         if record is not None:
             found[spec.run] = record
     return found

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError
 from rdp.utils import digest, files
-from rdp.utils.schemas import ADOPTION
 
 if TYPE_CHECKING:
     from rdp.store.record import RunRecord
 
 FOLDER = "adopted"
+FORMAT = 2
 _NEEDED = frozenset({"old", "new", "stack", "runs", "commit", "when"})
 _DIGITS = 64
 
@@ -40,7 +40,7 @@ def write(root: Path, content: dict[str, Any]) -> Path:
             ``commit`` and ``when``.
     """
     path = root / FOLDER / name(content)
-    files.write_json(path, digest.seal({"schema": ADOPTION.schema} | content))
+    files.write_json(path, digest.seal({"format": FORMAT} | content))
     return path
 
 
@@ -56,15 +56,16 @@ def read(path: Path) -> dict[str, Any]:
 
 def check(path: Path, content: Any) -> dict[str, Any]:
     """The same of a content that was read from a file of this name, wherever that lies."""
+    files.check_format(path, content, "adoption", FORMAT, "Adopt the runs again: rdp adopt.")
     try:
-        ADOPTION.check(path, content)
         whole = digest.unseal(content) is True and content.keys() >= _NEEDED and path.name == name(content)
         whole = whole and bool(content["runs"]) and all(len(part) == _DIGITS for part in _key(content))
     except (AttributeError, KeyError, TypeError, ValueError):
         whole = False
     if not whole:
         raise UserError(f"{path}: damaged: not the adoption that its name says")
-    return ADOPTION.present(path, content)
+    adoption: dict[str, Any] = content
+    return adoption
 
 
 def _key(content: dict[str, Any]) -> tuple[str, str, str]:
@@ -124,7 +125,7 @@ class Adoptions:
 
     def behind_any(self, records: Iterable["RunRecord"]) -> list[dict[str, Any]]:
         """Those of the code that made any of some records, each once."""
-        made = {(str(record.identity.get("code")), str(record.identity.get("stack"))) for record in records}
+        made = {(record.identity.code, record.identity.stack) for record in records}
         found = {name(adoption): adoption for key in made for adoption in self.behind(*key)}
         return [found[key] for key in sorted(found)]
 

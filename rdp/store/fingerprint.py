@@ -45,7 +45,6 @@ NEUTRAL = NEUTRAL_PACKAGES | {
     "rdp.utils.files",
     "rdp.utils.humanize",
     "rdp.utils.paths",
-    "rdp.utils.schemas",
     "rdp.utils.validation",
 }
 # Libraries whose version can change a number and is not part of the stack, with the names of their distributions.

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from rdp import models
 from rdp.errors import UserError
@@ -147,14 +146,14 @@ class Needs:
     def _read(self, run: str, spec: RunSpec | None) -> _Used | None:
         """What one run used; None for one that failed, is of another device or cannot be read."""
         try:
-            receipt = self._store.glance(run)
-            used: dict[str, Any] = receipt["used"] if receipt and receipt["status"] == "completed" else {}
-            if self._device not in {"auto", used.get("device")} or not used.get("seconds"):
+            receipt = self._store.read_receipt(run)
+            used = receipt.used if receipt and receipt.status == "completed" else None
+            if used is None or not used.seconds or self._device not in {"auto", used.device}:
                 return None
             spec = spec or RunSpec(**self._store.read(run).spec)
-            grows = max(float(used["seconds"]) - _RUN_START, 0.1 * float(used["seconds"]))
-            peak = spec.processes * float(used["process_peak_bytes"] or 0)  # they hold as much each
-            kind = "cuda" if used.get("device") == "cuda" else "cpu"
+            grows = max(used.seconds - _RUN_START, 0.1 * used.seconds)
+            peak = spec.processes * (used.process_peak_bytes or 0)  # they hold as much each
+            kind = "cuda" if used.device == "cuda" else "cpu"
             return _Used(grows * spec.processes / operations(spec, kind), peak)
         except (UserError, ValueError, TypeError, OSError):  # an estimate may do without it
             return None

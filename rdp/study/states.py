@@ -85,20 +85,20 @@ def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple
 
 def _done(store: Store, spec: RunSpec, verify: bool) -> State | None:
     try:
-        receipt = store.glance(spec.run)
-        if verify and (record := store.received(spec.run)) is not None:
+        receipt = store.read_receipt(spec.run)
+        if verify and (record := store.read_finished(spec.run)) is not None:
             store.check_files(spec.run, record)
-        why = None if receipt is None else stale(store, spec, receipt["code"], receipt["stack"])
+        why = None if receipt is None else stale(store, spec, receipt.code, receipt.stack)
     except UserError as error:
         return State("damaged", str(error))
     if receipt is None:
         return None
     if why is not None:
         return State("stale", why)
-    return State(receipt["status"], receipt["reason"] or "")
+    return State(receipt.status, receipt.reason or "")
 
 
-def stale(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> str | None:
+def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
     """Why what a code made may not stand for a run; None where it may.
 
     It may where it is the code of this checkout, or an adoption leads from it there, or results are recorded: those
@@ -107,7 +107,7 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> s
     Args:
         store, spec: which run.
         code: digest of the code that made its record.
-        stack: digest of the stack it was made on; None for that of the record.
+        stack: digest of the stack it was made on.
     """
     if code == fingerprint.code_of(spec) or origin.holds(store.root.parent):
         return None
@@ -117,12 +117,12 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> s
     return f"made by other code than this checkout's{doubts}"
 
 
-def adopted(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> bool:
+def adopted(store: Store, spec: RunSpec, code: str, stack: str) -> bool:
     """Whether other code made a run, and an adoption leads from it to this checkout's (see `stale`)."""
     wanted = fingerprint.code_of(spec)
     if code == wanted or not store.adoptions.all:
         return False
-    return store.adoptions.lead(code, wanted, stack or str(store.read(spec.run).identity.get("stack")))
+    return store.adoptions.lead(code, wanted, stack)
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:

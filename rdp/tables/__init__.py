@@ -75,13 +75,12 @@ def load(plan: Plan, results: Path) -> Tables:
     """The tables of a study, as `rdp.tables.collect.write` left them.
 
     Raises:
-        UserError: a table that is absent or damaged, of an earlier version, or of the study as it was before
-            its file changed.
+        UserError: a table is absent, damaged or written by another version of rdp, or the study's file has changed.
     """
-    read, path = collect.read(plan.name, results), results / plan.name / "records.parquet"
-    if absent := collect.lacking(read):
-        raise UserError(f"{path}: of an earlier version, without {', '.join(absent)}; run: rdp collect {plan.name}")
-    found = Tables(plan, *read, results)
-    if found.records["run"].tolist() != [spec.run for spec in plan.specs]:
-        raise UserError(f"{path}: its runs are not those of {plan.file}; run: rdp collect {plan.name}")
-    return found
+    tables, path = collect.read(plan.name, results), results / plan.name / "records.parquet"
+    remedy = f"run: rdp collect {plan.name}"
+    if missing := collect.missing_columns(tables):
+        raise UserError(f"{path}: written by another version of rdp, without {', '.join(missing)}; {remedy}")
+    if tables[0]["run"].tolist() != [spec.run for spec in plan.specs]:
+        raise UserError(f"{path}: its runs are not those of {plan.file}; {remedy}")
+    return Tables(plan, *tables, results)

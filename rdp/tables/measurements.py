@@ -15,7 +15,7 @@ from rdp.data import prepared
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan
-from rdp.tables.collect import readable
+from rdp.tables.collect import usable_record
 from rdp.utils import sealed
 
 EXAMPLES = 256  # of the test split, the first so many, for a probe that does not say how many
@@ -108,7 +108,7 @@ def _dataset(name: str, results: Path) -> prepared.Prepared:
 def _runs(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:
     """The cell's runs that completed or diverged, of its first so many seeds."""
     for spec in cell.specs[:seeds]:
-        record, _ = readable(store, spec)
+        record, _ = usable_record(store, spec)
         if record is not None and record.status != "failed":
             yield spec, record
 
@@ -121,7 +121,7 @@ def _network(
 
     from rdp.training.trainer import Run
 
-    run = Run(spec, data, torch.device("cpu"), record.numbers["learning_rate"])
+    run = Run(spec, data, torch.device("cpu"), record.numbers.learning_rate)
     if stage == "trained":
         weights = store.arrays(spec.run, record, "weights")
         run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})

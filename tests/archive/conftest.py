@@ -1,4 +1,4 @@
-"""A small store that the code before this folder made, and runs trained here."""
+"""A small study and its trained runs."""
 
 import shutil
 from pathlib import Path
@@ -8,26 +8,13 @@ import pytest
 from rdp import study
 from rdp.errors import UserError
 from rdp.jobs import parallel, tuning
-from rdp.store import Store, fingerprint
 from rdp.study import Plan
-
-BEFORE = Path(__file__).parent / "before"
 
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
     """A sweep of two rates and one run of it, and a run that diverges, on the spiral."""
-    return study.load(str(BEFORE / "before.yaml"))
-
-
-@pytest.fixture
-def before(tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A results directory with a store of an earlier version, as if this checkout had the training code of then."""
-    results = tmp_path / "before"
-    shutil.copytree(BEFORE / "store", results / "store")
-    made = {spec.run: Store(results).read(spec.run).identity["code"] for spec in (*plan.sweep.values(), *plan.specs)}
-    monkeypatch.setattr(fingerprint, "code_of", lambda spec: made[spec.run])
-    return results
+    return study.load(str(Path(__file__).parent / "before/before.yaml"))
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +26,12 @@ def trained(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if spec.tuning:
             tuning.write(spec, parallel.run_job(spec.candidates(), results, "cpu", cores=1), results)
     return results
+
+
+@pytest.fixture
+def before(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained results, which a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "before"))
 
 
 @pytest.fixture

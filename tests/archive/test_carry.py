@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ SEEN = {"a" * 32: "2020-01-01T00:00:00Z", "b" * 32: "2021-01-01T00:00:00Z"}
 def packed(before: Path, plan: Plan, tmp_path: Path) -> Path:
     """An archive of all runs of the study, with an adoption that they rest on and one that they do not."""
     record = Store(before).read(plan.cells[0].specs[0].run)
-    told = {"new": "f" * 64, "stack": record.telemetry["stack"], "runs": [{}], "commit": None, "when": ""}
-    adoptions.write(before / "store", told | {"old": record.identity["code"]})
+    told = {"new": "f" * 64, "stack": record.telemetry.stack, "runs": [{}], "commit": None, "when": ""}
+    adoptions.write(before / "store", told | {"old": record.identity.code})
     adoptions.write(before / "store", told | {"old": "e" * 64})
     ledger.keep(SEEN, before)
     exporting.export([str(plan.file)], before, tmp_path / "runs.tar")
@@ -132,8 +131,8 @@ def test_links_and_folders_are_refused(kind, packed, tmp_path):
 
 
 def test_an_archive_of_a_later_version_is_refused_by_name(packed, tmp_path):
-    said = refusal(importing.take, repacked(packed, lambda manifest: manifest.update(schema=7)), tmp_path / "there")
-    assert f"{packed}: schema 7 of an archive of runs, made by a later version of rdp" in said
+    said = refusal(importing.take, repacked(packed, lambda manifest: manifest.update(format=7)), tmp_path / "there")
+    assert f"{packed}: archive format 7; this version of rdp reads format 2" in said
 
 
 def test_a_record_that_does_not_fit_its_run_is_refused_though_all_checksums_do(packed, plan, tmp_path):
@@ -159,12 +158,12 @@ class TestWhatIsThere:
         for name in record.files:
             shutil.copy2(store.folder(run) / name, attempt)
         shutil.rmtree(store.folder(run))
-        store.write_receipt(run, store.commit(run, attempt, replace(record, **changes)))
+        store.write_receipt(run, store.commit(run, attempt, record.model_copy(update=changes)))
 
     def test_another_record_stays_and_the_one_that_came_is_named_and_kept_out(self, there, packed, plan):
         run = plan.cells[0].specs[0].run
         record = Store(there).read(run)
-        self.change(there, run, identity=record.identity | {"code": "e" * 64})
+        self.change(there, run, identity=record.identity.model_copy(update={"code": "e" * 64}))
         kept = contents(there)
         arrival = importing.take(packed, there)
         assert len(arrival.kept) == 3
@@ -184,17 +183,17 @@ class TestWhatIsThere:
         run = plan.cells[0].specs[0].run
         self.change(there, run, status="failed", reason="so")
         assert importing.take(packed, there).entered == [run]
-        assert Store(there).received(run).status == "completed"
+        assert Store(there).read_finished(run).status == "completed"
 
     def test_a_run_without_a_receipt_gets_one_and_an_absent_run_enters(self, there, packed, plan):
         first, second = (cell.specs[0].run for cell in plan.cells)
-        Store(there).forget(first)
-        Store(there).forget(second)
+        Store(there).remove_receipt(first)
+        Store(there).remove_receipt(second)
         shutil.rmtree(Store(there).folder(second))
         arrival = importing.take(packed, there)
         assert arrival.entered == [second]
-        assert Store(there).received(first)
-        assert Store(there).received(second)
+        assert Store(there).read_finished(first)
+        assert Store(there).read_finished(second)
 
     def test_of_two_times_of_a_claim_the_earlier_one_counts(self, there, packed):
         ledger.keep({"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: "2026-01-01T00:00:00Z"}, there)
@@ -211,7 +210,7 @@ class TestExporting:
 
     def test_runs_that_are_not_done_are_left_out_and_named(self, before, plan, tmp_path):
         run = plan.cells[0].specs[0].run
-        Store(before).forget(run)
+        Store(before).remove_receipt(run)
         told, left_out = exporting.export([str(plan.file)], before, tmp_path / "a.tar")
         assert left_out == [f"{run}: not done"]
         assert len(told["runs"]) == 3

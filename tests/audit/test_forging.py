@@ -163,7 +163,7 @@ def test_an_adoption_made_up_by_hand(case: Case, runs: list[Any]) -> None:
     record = case.store.read(case.runs[0])
     known = {"RUN": case.runs[0], "DIGEST": record.digest}
     runs = [{k: known.get(v, v) for k, v in told.items()} if isinstance(told, dict) else told for told in runs]
-    content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry["stack"], "runs": runs}
+    content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry.stack, "runs": runs}
     path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     assert any(line.startswith(f"{path}: ") for line in case.findings(until="code")["code"])
 

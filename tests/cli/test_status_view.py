@@ -38,9 +38,9 @@ def done(store):
     """Leave a run's record and receipt."""
 
     def leave(spec, state: str = "completed", reason: str | None = None, code: str | None = None) -> None:
-        identity = {"code": code or fingerprint.code_of(spec)}
+        identity = {"spec": "", "data": "", "code": code or fingerprint.code_of(spec), "stack": ""}
         content = {"spec": spec.model_dump(mode="json"), "identity": identity, "status": state, "reason": reason}
-        record = RunRecord(**content, numbers={}, telemetry={"seconds": 3.0, "device": "cpu"})
+        record = RunRecord(**content, telemetry={"seconds": 3.0, "device": "cpu"})
         store.write_receipt(spec.run, store.commit(spec.run, store.new_attempt(spec.run), record))
 
     return leave

@@ -66,9 +66,9 @@ class TestEndWithinAnEpoch:
     def test_its_accuracy_is_over_the_examples_of_those_steps_alone(self, make):
         run = make()
         run.train(lambda run: None)
-        counted = run.history[-1]["train_accuracy"] * (run.steps % PER_EPOCH) * 50
+        counted = run.history[-1].train_accuracy * (run.steps % PER_EPOCH) * 50
         assert counted == pytest.approx(round(counted))
-        assert 0.3 < run.history[-1]["train_accuracy"] <= 1
+        assert 0.3 < run.history[-1].train_accuracy <= 1
 
     def test_it_is_validated_at_its_end(self, make):
         run = make()
@@ -207,7 +207,7 @@ class TestTransformer:
         predictions = store.arrays(spec.run, record, "predictions")["test"]
         assert np.array_equal(found["predictions"], predictions)
         assert not np.array_equal(before, predictions)
-        assert found["accuracy"] == record.numbers["test_accuracy"]
+        assert found["accuracy"] == record.numbers.test_accuracy
 
     @pytest.mark.slow
     def test_it_learns_digits(self, spec_of, make_run):

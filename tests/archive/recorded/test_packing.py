@@ -97,7 +97,8 @@ def made_by_other_code(results: Path, spec: RunSpec, **digests: str) -> None:
     attempt = store.new_attempt(spec.run)
     for name in record.files:
         shutil.copy2(store.folder(spec.run) / name, attempt)
-    other = replace(record, identity=record.identity | {"code": "f" * 64} | digests)
+    identity = record.identity.model_copy(update={"code": "f" * 64} | digests)
+    other = record.model_copy(update={"identity": identity})
     store.write_receipt(spec.run, store.commit(spec.run, attempt, other))
 
 
@@ -147,7 +148,7 @@ def test_the_test_sets_own_error_comes_from_the_bundle(plan: Plan, results: Path
 def test_a_run_that_is_missing_or_failed_is_named(plan: Plan, own: Path, tmp_path: Path) -> None:
     cell, to = plan.cells[1], tmp_path / "bundle"
     first, second = cell.specs
-    Store(own).forget(first.run)
+    Store(own).remove_receipt(first.run)
     assert refusal(packing.write, plan, own, to) == (
         f"{plan.name}: 1 of 36 runs cannot be recorded: 1 missing; {first.run}; "
         f"run: snakemake --cores all --config study={plan.name}"
