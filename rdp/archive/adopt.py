@@ -97,7 +97,7 @@ def adopt(
         return groups
     pairs = [pair for group in groups for pair in group.sample]
     say(f"to train again: {len(pairs)}")
-    with scratch.place(Store(results), scratch.AGAIN) as there:
+    with scratch.temporary_folder(Store(results), scratch.RETRAINED) as there:
         again = train_again(pairs, results, there, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
     # Sweeps before the runs that they chose rates for.

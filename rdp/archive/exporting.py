@@ -51,7 +51,7 @@ def export(names: Iterable[str], results: Path, to: Path) -> tuple[dict[str, Any
         choice = store.folder(run).parent / "tuned.json"
         if choice.is_file():
             contents[f"store/{choice.parent.name}/{choice.name}"] = choice
-    for adoption in store.adoptions.behind_any(records.values()):
+    for adoption in store.adoptions.of_records(records.values()):
         name = adoptions.name(adoption)
         contents[f"store/{adoptions.FOLDER}/{name}"] = store.root / adoptions.FOLDER / name
     if seen := ledger.kept(results):

@@ -42,7 +42,7 @@ def take(path: Path, results: Path) -> Arrival:
     """
     origin.refuse(results)
     store = Store(results)
-    with scratch.place(store, scratch.ARRIVALS) as folder:
+    with scratch.temporary_folder(store, scratch.IMPORTED) as folder:
         manifest = tarball.read(path, folder)
         staged = Store(folder)
         records = {run: _verified(path, staged, run, stated) for run, stated in manifest["runs"].items()}

@@ -14,7 +14,7 @@ from rdp.study.states import stale
 from rdp.utils import paths
 
 # Folders of the store that are no cells.
-ROOMS = frozenset({adoptions.FOLDER, scratch.AGAIN, scratch.ARRIVALS})
+ROOMS = frozenset({adoptions.FOLDER, scratch.RETRAINED, scratch.IMPORTED})
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def strangers(results: Path, known: Iterable[Plan]) -> list[Path]:
     """Folders of products of studies whose file is none of those that are known."""
     names = {plan.name for plan in known}
     found = sorted(path.parent for path in results.glob("*/records.parquet"))
-    return [path for path in found if path.name not in names | study.TAKEN]
+    return [path for path in found if path.name not in names | study.RESERVED_NAMES]
 
 
 def cells(results: Path, known: dict[str, Plan]) -> Iterator[KeptCell]:

@@ -41,7 +41,7 @@ def write(plan: Plan, results: Path, folder: Path) -> Bundle:
     contents = {f"{plan.name}.yaml": plan.file.read_bytes()}
     contents[bundle.RECORDS], contents[bundle.PREDICTIONS] = _records(plan, records, labels, store)
     contents[bundle.CLAIMS] = _json(ledger.kept(results))
-    if adopted := store.adoptions.behind_any(records.values()):
+    if adopted := store.adoptions.of_records(records.values()):
         contents[bundle.ADOPTIONS] = _json(adopted)
     for name, values in labels.items():
         contents[f"labels/{name}.safetensors.xz"] = save({"test": values.astype(np.int16)})

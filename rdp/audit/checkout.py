@@ -38,7 +38,7 @@ def check_code(read: Read, store: Store) -> Check:
             check.find(run, "the stack that its telemetry describes is not the one of its identity")
     for runs in other.values():
         check.find(runs[0], f"made by other code than this checkout's ({count(len(runs), 'run')} of its cell)")
-    for adoption in store.adoptions.behind_any(record for _, record, _ in read.values() if record is not None):
+    for adoption in store.adoptions.of_records(record for _, record, _ in read.values() if record is not None):
         for line in _doubts(adoption, store):
             check.find(store.root / adoptions.FOLDER / adoptions.name(adoption), line)
     for line in store.adoptions.damaged:

@@ -5,16 +5,17 @@ from pathlib import Path
 from rich.table import Table
 
 from rdp.spec import RunSpec
+from rdp.store.record import STATUSES
 from rdp.study import Plan, workload
-from rdp.study.resources import Needs
-from rdp.study.states import DONE, states
+from rdp.study.resources import ResourceEstimator
+from rdp.study.states import states
 from rdp.utils.humanize import count, duration, size
 
 
 def plan_tables(plan: Plan, results: Path) -> list[Table]:
     """A study's cells, with how many of their runs are done and what they need, and what was left out."""
-    done = {spec.run for spec, state in states(plan, results) if state.status in DONE}
-    needs = Needs(results, plan.device)
+    done = {spec.run for spec, state in states(plan, results) if state.status in STATUSES}
+    needs = ResourceEstimator(results, plan.device)
     columns = ("cell", "seeds", "done", "sweep", "epochs", "of", "examples a run", "a run", "memory", "job")
     table = Table(*columns, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     for cell in plan.cells:
@@ -23,8 +24,8 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
         swept = f"{sum(spec.run in done for spec in sweep)}/{len(sweep)}" if sweep else ""
         examples = _examples(cell.specs[0])
         counts = str(len(cell.specs)), str(finished), swept, str(recipe.epochs), recipe.budget, f"{examples:,}"
-        need = needs.of(cell.specs[:1])
-        takes = f"{'' if need.near else '~'}{duration(need.seconds)}", size(need.bytes)
+        need = needs.estimate(cell.specs[:1])
+        takes = f"{'' if need.measured else '~'}{duration(need.seconds)}", size(need.bytes)
         table.add_row(cell.title, *counts, *takes, cell.id)
     specs = {spec.run: spec for spec in (*plan.sweep.values(), *plan.specs)}
     left = [spec for run, spec in specs.items() if run not in done]
@@ -46,14 +47,14 @@ def plan_tables(plan: Plan, results: Path) -> list[Table]:
     return [*tables, *_claims_table(plan)]
 
 
-def _left(plan: Plan, left: list[RunSpec], needs: Needs) -> str:
+def _left(plan: Plan, left: list[RunSpec], needs: ResourceEstimator) -> str:
     """What the runs that are left will take: time one after another, hours of GPUs or of cores, and disk."""
-    need = needs.of(left)
-    guessed = "" if need.near else " (~: from the size of networks, since none like them was measured here)"
+    need = needs.estimate(left)
+    guessed = "" if need.measured else " (~: from the size of networks, since none like them was measured here)"
     width = left[0].processes if plan.device == "cuda" else left[0].cores
     hours = f"{need.seconds * width / 3600:.3g} {'GPU' if plan.device == 'cuda' else 'core'}-hours"
     datasets = {cell.dataset for cell in plan.cells}
-    kept = sum(map(workload.kept_bytes, left)) + sum(map(workload.data_bytes, datasets))
+    kept = sum(map(workload.run_bytes, left)) + sum(map(workload.data_bytes, datasets))
     disk = f"about {size(kept)} of disk, and {size(max(map(workload.checkpoint_bytes, left)))} for each run in training"
     return f"about {duration(need.seconds)} of training left, one run after another: {hours}{guessed}\n{disk}"
 

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rdp.spec import RunSpec
+from rdp.store.record import STATUSES
 from rdp.study import Plan
-from rdp.study.resources import Needs
-from rdp.study.states import DONE, WORDS, State, states
+from rdp.study.resources import ResourceEstimator
+from rdp.study.states import RUN_STATES, State, states
 from rdp.utils.humanize import duration
 
 _TAIL_BYTES, _TAIL_LINES = 4096, 4
@@ -34,7 +35,7 @@ class Standing:
     @property
     def over(self) -> bool:
         """Whether nothing is left to do."""
-        return all(state.status in DONE for _, state in self.found)
+        return all(state.status in STATUSES for _, state in self.found)
 
 
 def look(plan: Plan, results: Path) -> Standing:
@@ -78,7 +79,7 @@ def tables(standing: Standing, *, unfinished: bool = False) -> Iterator[Table]:
 
 def _grid(standing: Standing, unfinished: bool) -> Table:
     plan, by_run = standing.plan, {spec.run: state for spec, state in standing.found}
-    grid = Table("cell", *WORDS, title=f"{plan.name}: {plan.study.title}", title_justify="left")
+    grid = Table("cell", *RUN_STATES, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     groups = {"sweeps of learning rates": list(plan.sweep)} if plan.sweep else {}
     groups |= {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
     total: Counter[str] = Counter()
@@ -86,16 +87,16 @@ def _grid(standing: Standing, unfinished: bool) -> Table:
     for title, runs in groups.items():
         counts = Counter(by_run[run].status for run in runs)
         total += counts
-        if unfinished and (rows >= _TOLD or all(by_run[run].status in DONE for run in runs)):
+        if unfinished and (rows >= _TOLD or all(by_run[run].status in STATUSES for run in runs)):
             continue
         rows += 1
-        grid.add_row(title, *(str(counts[word] or "") for word in WORDS))
+        grid.add_row(title, *(str(counts[word] or "") for word in RUN_STATES))
     grid.add_section()
-    grid.add_row("all", *(str(total[word] or "") for word in WORDS))
-    left = [spec for spec, state in standing.found if state.status not in DONE]
+    grid.add_row("all", *(str(total[word] or "") for word in RUN_STATES))
+    left = [spec for spec, state in standing.found if state.status not in STATUSES]
     if left:
-        need = Needs(standing.results, plan.device).of(left)
-        basis = "" if need.near else "; no such network was measured yet"
+        need = ResourceEstimator(standing.results, plan.device).estimate(left)
+        basis = "" if need.measured else "; no such network was measured yet"
         grid.caption = f"about {duration(need.seconds)} of training left in all, one run after another{basis}"
     return grid
 
@@ -105,8 +106,8 @@ def _running(running: list[tuple[RunSpec, State]]) -> Table:
     for spec, state in running:
         if (told := state.progress) is not None:
             share = f"{100 * told.step // max(told.steps, 1)} %"
-            ends = "" if told.ends is None else _clock(told.ends)
-            table.add_row(spec.run, told.where, _clock(told.started), f"{told.step}/{told.steps}", share, ends)
+            ends = "" if told.expected_end is None else _clock(told.expected_end)
+            table.add_row(spec.run, told.location, _clock(told.started), f"{told.step}/{told.steps}", share, ends)
     return table
 
 
@@ -118,7 +119,9 @@ def _trouble(standing: Standing, trouble: list[tuple[RunSpec, State]], silent: d
     for spec, state in trouble[:_TOLD]:
         told = Text(state.reason)
         if state.progress is not None:
-            told = Text(f"{state.reason}; step {state.progress.step}/{state.progress.steps} on {state.progress.where}")
+            told = Text(
+                f"{state.reason}; step {state.progress.step}/{state.progress.steps} on {state.progress.location}"
+            )
         log = next((path for path in logs.get(spec.run, []) if path.is_file()), None)
         lines = tail(log) if log else []
         if lines:

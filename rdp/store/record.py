@@ -24,7 +24,7 @@ FORMAT: Final = 2
 Status = Literal["completed", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 PREDICTIONS, WEIGHTS = "predictions.safetensors", "weights.safetensors"  # the files beside a record
-_DIGESTED = {"format", "spec", "identity", "status", "numbers", "files"}  # the fields under a record's digest
+DIGESTED = {"format", "spec", "identity", "status", "numbers", "files"}  # the fields under a record's digest
 
 
 @dataclass(frozen=True)
@@ -147,12 +147,12 @@ class RunRecord(Part):
     @property
     def digest(self) -> str:
         """Digest of all fields but telemetry and reason: equal for two runs of one identity."""
-        return digest.of(self._dump(_DIGESTED))
+        return digest.of(self._dump(DIGESTED))
 
     @property
     def bits(self) -> str:
         """Digest that ignores the code too: equal where a change of code makes no difference."""
-        content = self._dump(_DIGESTED)
+        content = self._dump(DIGESTED)
         del content["identity"]["code"]
         return digest.of(content)
 

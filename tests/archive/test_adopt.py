@@ -54,7 +54,7 @@ class TestAdopting:
         assert [(len(group.runs), len(group.sample)) for group in (swept, tuned)] == [(2, 1), (1, 1)]
         assert all(group.adoption.is_file() and not group.wrong for group in (swept, tuned))
         assert "their numbers show too little" in diverged.wrong[0]
-        assert not (results / "store" / scratch.AGAIN).exists()
+        assert not (results / "store" / scratch.RETRAINED).exists()
         assert standing(plan, results) == {"completed": 3, "stale": 1}
         for spec, _ in (*tuned.runs, *swept.runs):
             Store(results).remove_receipt(spec.run)  # as Snakemake does before it starts a job
@@ -102,7 +102,7 @@ class TestAdopting:
         assert diverged.adoption is None
         assert [group.adoption for group in (swept, tuned)] == [None, None]
         assert standing(plan, results) == {"stale": 4}
-        assert not (results / "store" / scratch.AGAIN).exists()
+        assert not (results / "store" / scratch.RETRAINED).exists()
 
     def test_a_run_whose_sweep_is_not_there_is_refused(self, plan, results):
         swept = next(iter(plan.sweep))
@@ -168,7 +168,7 @@ class TestChain:
         assert not found.lead(B, A, here)
         assert not found.lead(A, D, here)
         assert not found.lead(A, C, digest.of({"torch": "2.0"}))
-        assert [(told["old"], told["new"]) for told in found.behind(A, here)] == [(A, B), (B, C), (C, B)]
+        assert [(told["old"], told["new"]) for told in found.chain(A, here)] == [(A, B), (B, C), (C, B)]
 
     @pytest.mark.parametrize("change", ["renamed", "no runs", "flipped", "later", "folder"])
     def test_what_is_no_whole_adoption_is_named(self, change, tmp_path):

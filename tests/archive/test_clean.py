@@ -77,8 +77,8 @@ def test_what_killed_processes_left_goes_and_nothing_else(store, plan, run):
         put(store.root / cell / ".seed-0000.json.0123abcd.part"),
         put(store.root / adoptions.FOLDER / ".x.json.0123abcd.part"),
         put(store.root / cell / "seed-0077.lock"),
-        put(store.root / scratch.AGAIN / "0123" / "lock").parent,
-        put(store.root / scratch.ARRIVALS / "0123" / "lock").parent,
+        put(store.root / scratch.RETRAINED / "0123" / "lock").parent,
+        put(store.root / scratch.IMPORTED / "0123" / "lock").parent,
     ]
     replaced = attempt(store, missing, "record.json", pid=3)
     left.append(replaced.rename(replaced.with_name(f"{replaced.name}-replaced")))
@@ -131,7 +131,7 @@ class TestInUse:
         assert len(removals(store, plan)) == 1
 
     def test_a_place_where_runs_are_trained_again_stays(self, store, plan):
-        with scratch.place(store, scratch.AGAIN) as there:
+        with scratch.temporary_folder(store, scratch.RETRAINED) as there:
             os.utime(there, (LONG_AGO,) * 2)
             assert removals(store, plan) == {}
 

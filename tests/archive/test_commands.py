@@ -33,7 +33,7 @@ def test_the_list_names_cells_sizes_and_studies(rdp, before, plan):
 
 
 def test_cleaning_shows_and_with_yes_removes(rdp, before, plan):
-    gone = before / "store" / scratch.AGAIN / "0123"
+    gone = before / "store" / scratch.RETRAINED / "0123"
     gone.mkdir(parents=True)
     (gone / "lock").touch()
     status, out, _ = rdp(before, "store", "clean")

@@ -13,7 +13,7 @@ from rdp.audit import checkout, comparing
 from rdp.claims import told
 from rdp.report import contents
 from rdp.store import adoptions, origin
-from rdp.store.record import _UNDER
+from rdp.store.record import DIGESTED
 from rdp.tables import collect, measurements
 from rdp.utils import digest, files, sealed
 from tests.audit.conftest import Case
@@ -32,7 +32,7 @@ def forge_any(case: Case, run: str, change: Callable[[dict[str, Any]], object]) 
 
     def changed(content: dict[str, Any]) -> None:
         change(content)
-        content["digest"] = digest.of({name: content[name] for name in _UNDER})
+        content["digest"] = digest.of({name: content[name] for name in DIGESTED})
 
     path = case.store.folder(run) / "record.json"
     seal_anew(path, changed)

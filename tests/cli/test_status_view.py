@@ -118,7 +118,7 @@ def test_an_attempt_that_is_silent_for_long_is_stopped(plan, store, under_way):
     spec = next(plan.specs)
     under_way(spec, age=300)
     assert of(plan, store, spec).status == "stopped"
-    assert "no sign for 300 s; step 30/120 on node7" in told(plan, store)
+    assert "no progress for 300 s; step 30/120 on node7" in told(plan, store)
 
 
 def test_of_several_attempts_the_latest_counts(plan, store, under_way):

@@ -137,4 +137,4 @@ def test_a_bundle_whose_runs_this_checkout_names_otherwise_is_refused(copy: Bund
 
 
 def test_no_study_is_called_like_the_folders_of_bundles() -> None:
-    assert {"recorded", "rebuilt"} <= study.TAKEN
+    assert {"recorded", "rebuilt"} <= study.RESERVED_NAMES
