@@ -7,7 +7,7 @@ import typer
 
 from rdp.cli import auditing, bundles, comparing, data, library, machine, provenance, reporting, store, training
 from rdp.errors import Terminated, UserError
-from rdp.utils import optional
+from rdp.utils import console, optional
 
 app = typer.Typer(
     help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
@@ -27,6 +27,7 @@ _UsageError = typer.BadParameter.__base__  # which typer keeps to itself, with t
 
 def main() -> None:
     """Run the command; bad input is one line on standard error and status 2."""
+    console.configure_logging()
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except _UsageError as error:
