@@ -101,7 +101,7 @@ def _choices(staged: Store, store: Store) -> None:
 
 def _enter(run: str, record: RunRecord, staged: Store, store: Store, arrival: Arrival) -> None:
     """Let one run in, unless another record is in its place or it is in training."""
-    with locks.free(store, run) as ours:
+    with locks.try_lock_run(store, run) as ours:
         if not ours:
             arrival.refused.append(f"{run}: in training by another process, kept out")
             return

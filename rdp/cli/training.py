@@ -12,7 +12,7 @@ from rdp.errors import UserError
 from rdp.jobs.gpus import lease
 from rdp.store import origin
 from rdp.utils import paths
-from rdp.utils.console import console, show, tell
+from rdp.utils.console import console, show
 from rdp.utils.humanize import count
 
 app = typer.Typer()
@@ -74,7 +74,7 @@ def train(
 
     ledger.note(paths.results())
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
-    with lease(gpus, tell):
+    with lease(gpus):
         records = run_job(specs, paths.results(), planned.device, **options)
     failed = sum(record.status == "failed" for record in records)
     if failed:
@@ -104,7 +104,7 @@ def tune(
     ledger.note(results)
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     for spec in chosen.values():
-        with lease(gpus, tell):
+        with lease(gpus):
             records = run_job(spec.candidates(), results, planned.device, **options)
         tuning.write(spec, records, results)
         chosen_rate = tuning.choose(spec, records)

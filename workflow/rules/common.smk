@@ -157,7 +157,7 @@ onstart:
     # Snakemake deletes what a job makes before the job starts, and another one may be about to read it: a checkout of
     # its own with the same results. Of two that share cells or the study's products, the second waits.
     try:
-        locks.hold([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock", lambda line: print(line, file=sys.stderr))
+        locks.hold_names([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock")
     except UserError as error:
         raise WorkflowError(str(error)) from None
     except Terminated:
