@@ -7,7 +7,7 @@ import typer
 
 from rdp.cli import auditing, bundles, comparing, data, library, machine, provenance, reporting, store, training
 from rdp.errors import Terminated, UserError
-from rdp.utils import optional
+from rdp.utils import distribution
 
 app = typer.Typer(
     help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
@@ -39,9 +39,9 @@ def main() -> None:
         print(f"rdp: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if (extra := optional.extra_of(error.name or "")) is None:
+        if (extra := distribution.extra_of(error.name or "")) is None:
             raise
-        print(f"rdp: {optional.absent(f'rdp {sys.argv[1]}', extra)}", file=sys.stderr)
+        print(f"rdp: {distribution.missing_extra(f'rdp {sys.argv[1]}', extra)}", file=sys.stderr)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -1,6 +1,5 @@
 """The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +10,7 @@ from rdp import data, tables
 from rdp.claims import told
 from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
 from rdp.study import Plan, comparisons
-from rdp.utils import files
+from rdp.utils import distribution, files
 from rdp.utils.humanize import count
 
 
@@ -59,7 +58,7 @@ def render(
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),
         explorer=explorer.embedded(explorer.content(plan, table, history)),
-        version=version("rdp"),
+        version=distribution.version(),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
         baseline=comparisons.baseline(plan),
