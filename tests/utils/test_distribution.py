@@ -32,7 +32,7 @@ def run(monkeypatch, capsys, missing: str) -> tuple[int, str]:
     def command(**options):
         raise ModuleNotFoundError(f"No module named '{missing}'", name=missing)
 
-    monkeypatch.setattr(cli, "app", command)
+    monkeypatch.setattr(cli, "command", command)
     monkeypatch.setattr(sys, "argv", ["rdp", "report", "quick"])
     with pytest.raises(SystemExit) as left:
         cli.main()
