@@ -83,11 +83,18 @@ class Architecture:
 def _literals(file: Path) -> dict[str, Any]:
     """The module-level assignments of ``ARCHITECTURES``, ``INPUT`` and ``VARIANTS`` in a family's file."""
     found = {}
-    for node in ast.parse(file.read_text()).body:
+    for node in extensions.parse(file).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             if name in {"ARCHITECTURES", "INPUT", "VARIANTS"}:
-                found[name] = ast.literal_eval(node.value)
+                try:
+                    found[name] = ast.literal_eval(node.value)
+                except ValueError:
+                    raise UserError(
+                        f"{file}: {name} must be a literal, which is read without running the file"
+                    ) from None
+    if missing := {"ARCHITECTURES", "INPUT"} - found.keys():
+        raise UserError(f"{file}: defines no {min(missing)}")
     return found
 
 
@@ -97,7 +104,9 @@ def architectures() -> dict[str, Architecture]:
     found = {}
     for file in extensions.modules(families).values():
         literals = _literals(file)
-        for name, arguments in literals.get("ARCHITECTURES", {}).items():
+        for name, arguments in literals["ARCHITECTURES"].items():
+            if name in found:
+                raise UserError(f"{file}: architecture {name} is already in {found[name].family}.py; rename one")
             module, variants = f"{__name__}.families.{file.stem}", literals.get("VARIANTS")
             found[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
     return found
@@ -140,7 +149,7 @@ def build(
     family = architecture(name)
     if reason := family.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
         raise UserError(reason)
-    network = importlib.import_module(family.module).build(
+    network = extensions.load(family.module, "build").build(
         **family.arguments,
         path=path,
         path_options=path_options,
