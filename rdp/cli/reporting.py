@@ -35,14 +35,15 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     """Decide the claims of config/claims.yaml by a study's records: claims.json, and the verdicts."""
     planned, results = study.load(name), paths.results()
     from rdp import tables
-    from rdp.claims import told
+    from rdp.claims import verdict_json
+    from rdp.claims.model import KINDS
     from rdp.tables import collect
 
     if not from_tables:
         collect.write(planned, results)
-    content = told.write(tables.load(planned, results))
-    shown = Table("claim", "says", "of", *told.KINDS, title=f"{planned.name}: verdicts", title_justify="left")
-    for row in told.rows(content):
+    content = verdict_json.write(tables.load(planned, results))
+    shown = Table("claim", "says", "of", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
+    for row in verdict_json.summary_rows(content):
         shown.add_row(*row)
     show(shown)
 
@@ -95,7 +96,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
     planned, results = study.load(name), paths.results()
     # These take seconds, and drawing libraries write to the user's cache: not before the study is known to be good.
     from rdp import tables
-    from rdp.claims import told
+    from rdp.claims import verdict_json
     from rdp.provenance import checklist
     from rdp.report import contents, page, paper
     from rdp.tables import collect, measurements
@@ -114,7 +115,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         loaded = tables.load(planned, results)
         for figure in contents.figures(planned):
             figures.write(loaded, figure, results)
-        told.write(loaded)
+        verdict_json.write(loaded)
     print(page.write(planned, results))
     print(paper.write(planned, results))
     print(checklist.write(planned, results))

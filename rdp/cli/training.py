@@ -69,10 +69,12 @@ def train(
     planned = study.load(name)
     specs = select(planned, runs or [])
     origin.refuse(paths.results())
-    from rdp.claims import ledger  # after what was asked for is known to be good: numpy and all that take seconds
+    from rdp.claims import (
+        preregistration,  # after what was asked for is known to be good: numpy and all that take seconds
+    )
     from rdp.jobs.parallel import run_job
 
-    ledger.note(paths.results())
+    preregistration.record_claims(paths.results())
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     with lease(gpus, tell):
         records = run_job(specs, paths.results(), planned.device, **options)
@@ -97,11 +99,11 @@ def tune(
     if not chosen:
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
     origin.refuse(results)
-    from rdp.claims import ledger
+    from rdp.claims import preregistration
     from rdp.jobs import tuning
     from rdp.jobs.parallel import run_job
 
-    ledger.note(results)
+    preregistration.record_claims(results)
     options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
     for spec in chosen.values():
         with lease(gpus, tell):

@@ -10,6 +10,7 @@ So ``extensions/methods/mine.py`` is the module ``rdp.methods.schedules.mine``. 
 underscore are helpers: they can be imported, and are not listed.
 """
 
+import ast
 import importlib.util
 import pkgutil
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rdp.errors import UserError
 
@@ -28,6 +30,8 @@ PACKAGES = {
     "architectures": "rdp.models.families",
     "datasets": "rdp.data.sources",
     "probes": "rdp.probes.measures",
+    "metrics": "rdp.claims.metrics",
+    "figures": "rdp.report.plots",
 }
 KINDS = (*PACKAGES, "claims")
 
@@ -64,3 +68,31 @@ def modules(package: ModuleType) -> dict[str, Path]:
             if not name.startswith("_"):
                 files[name] = file
     return files
+
+
+def claims() -> list[Path]:
+    """The user's files of claims."""
+    return [file for folder in folders("claims") for file in sorted(folder.glob("*.yaml"))]
+
+
+def literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The values that a file assigns to the given names at module level, without running the file.
+
+    Raises:
+        UserError: a value that is not a literal.
+    """
+    wanted = set(names)
+    values = {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted:
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in wanted:
+                pass
+            case _:
+                continue
+        try:
+            values[name] = ast.literal_eval(value)
+        except ValueError:
+            raise UserError(f"{file}: {name} must be a literal, since it is read without running the file") from None
+    return values
