@@ -41,14 +41,15 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     """
     planned, results = study.load(name), paths.results()
     from rdp import tables
-    from rdp.claims import told
+    from rdp.claims import verdict_json
+    from rdp.claims.model import KINDS
     from rdp.tables import collect
 
     if not from_tables:
         collect.write(planned, results)
-    content = told.write(tables.load(planned, results))
-    shown = Table("claim", "says", "of", *told.KINDS, title=f"{planned.name}: verdicts", title_justify="left")
-    for row in told.rows(content):
+    content = verdict_json.write(tables.load(planned, results))
+    shown = Table("claim", "says", "of", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
+    for row in verdict_json.summary_rows(content):
         shown.add_row(*row)
     show(shown)
 
@@ -110,7 +111,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
     planned, results = study.load(name), paths.results()
     # Imports take seconds and write to the user's cache: only once the study is valid.
     from rdp import tables
-    from rdp.claims import told
+    from rdp.claims import verdict_json
     from rdp.provenance import checklist
     from rdp.report import contents, page, paper
     from rdp.tables import collect, measurements
@@ -129,7 +130,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         loaded = tables.load(planned, results)
         for figure in contents.figures(planned):
             figures.write(loaded, figure, results)
-        told.write(loaded)
+        verdict_json.write(loaded)
     print(page.write(planned, results))
     print(paper.write(planned, results))
     print(checklist.write(planned, results))

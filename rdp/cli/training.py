@@ -115,10 +115,10 @@ def _run(
     """Train runs and return their records, with the claims as they are noted down before the training."""
     results = paths.results()
     origin.refuse(results)
-    from rdp.claims import ledger  # imports numpy and more, in seconds: only once the arguments are valid
+    from rdp.claims import preregistration  # imports numpy and more, in seconds: only once the arguments are valid
     from rdp.jobs.parallel import run_job
 
-    ledger.note(results)
+    preregistration.record_claims(results)
     with lease(gpus, tell):
         return run_job(specs, results, planned.device, checkpoint_seconds=checkpoint_seconds, cores=cores)
 

@@ -20,6 +20,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rdp.errors import UserError
 
@@ -31,6 +32,8 @@ PACKAGES = {
     "architectures": "rdp.models.families",
     "datasets": "rdp.data.sources",
     "probes": "rdp.probes.measures",
+    "metrics": "rdp.claims.metrics",
+    "figures": "rdp.report.plots",
 }
 KINDS = (*PACKAGES, "claims")
 
@@ -100,16 +103,36 @@ def load(name: str, *required: str) -> ModuleType:
     return module
 
 
-def parse(file: Path) -> ast.Module:
-    """Return the syntax tree of a Python file that may be an extension.
+def claims() -> list[Path]:
+    """Return the user's files of claims."""
+    return [file for folder in folders("claims") for file in sorted(folder.glob("*.yaml"))]
+
+
+def literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values that a file assigns to the given names at module level, without running the file.
 
     Raises:
-        UserError: the file is not Python.
+        UserError: the file is not Python, or a value is not a literal.
     """
+    wanted = set(names)
+    values: dict[str, Any] = {}
     try:
-        return ast.parse(file.read_text(encoding="utf-8"))
+        body = ast.parse(file.read_text(encoding="utf-8")).body
     except (SyntaxError, ValueError) as error:
         raise UserError(f"{file}: {_describe(error, file)}") from None
+    for node in body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted:
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in wanted:
+                pass
+            case _:
+                continue
+        try:
+            values[name] = ast.literal_eval(value)
+        except ValueError:
+            raise UserError(f"{file}: {name} must be a literal, since it is read without running the file") from None
+    return values
 
 
 def _extension_file(module: str) -> Path | None:
