@@ -7,7 +7,7 @@ from typing import Any
 
 from rdp import study
 from rdp.archive import tarball
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.errors import UserError, choices
 from rdp.store import RunRecord, Store, adoptions
 from rdp.utils import paths
@@ -54,7 +54,7 @@ def export(names: Iterable[str], results: Path, to: Path) -> tuple[dict[str, Any
     for adoption in store.adoptions.behind_any(records.values()):
         name = adoptions.name(adoption)
         contents[f"store/{adoptions.FOLDER}/{name}"] = store.root / adoptions.FOLDER / name
-    if seen := ledger.kept(results):
+    if seen := preregistration.first_seen_times(results):
         contents[CLAIMS] = (json.dumps(seen, indent=1) + "\n").encode()
     told = {"runs": {run: record.digest for run, record in sorted(records.items())}}
     tarball.write(to, told, contents)

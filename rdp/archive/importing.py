@@ -7,7 +7,7 @@ from typing import Any
 
 from rdp.archive import tarball
 from rdp.archive.exporting import CLAIMS
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.errors import UserError
 from rdp.jobs import locks
 from rdp.spec import RunSpec
@@ -88,8 +88,8 @@ def _claims(path: Path) -> dict[str, str]:
 
 def _keep_earlier(claims: dict[str, str], results: Path) -> None:
     """A text that was seen at either site before a run was there before that run."""
-    ours = ledger.kept(results)
-    ledger.keep({name: min(seen, ours.get(name, seen)) for name, seen in claims.items()}, results)
+    ours = preregistration.first_seen_times(results)
+    preregistration.restore({name: min(seen, ours.get(name, seen)) for name, seen in claims.items()}, results)
 
 
 def _choices(staged: Store, store: Store) -> None:

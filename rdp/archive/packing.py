@@ -10,7 +10,7 @@ from safetensors.numpy import save
 
 from rdp.archive import bundle
 from rdp.archive.bundle import Bundle
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.store import RunRecord, Store, origin
@@ -40,7 +40,7 @@ def write(plan: Plan, results: Path, folder: Path) -> Bundle:
     labels = {name: _labels(name, plan, records, results) for name in _datasets(plan)}
     contents = {f"{plan.name}.yaml": plan.file.read_bytes()}
     contents[bundle.RECORDS], contents[bundle.PREDICTIONS] = _records(plan, records, labels, store)
-    contents[bundle.CLAIMS] = _json(ledger.kept(results))
+    contents[bundle.CLAIMS] = _json(preregistration.first_seen_times(results))
     if adopted := store.adoptions.behind_any(records.values()):
         contents[bundle.ADOPTIONS] = _json(adopted)
     for name, values in labels.items():

@@ -11,7 +11,7 @@ from safetensors.numpy import load
 
 from rdp.archive import bundle
 from rdp.archive.bundle import Bundle
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.spec import RunSpec
@@ -20,7 +20,7 @@ from rdp.store.record import PREDICTIONS, accuracy_fits
 from rdp.study import Plan
 from rdp.utils import digest, files
 
-_ROOMS = ("store", "data", ledger.FOLDER)
+_ROOMS = ("store", "data", preregistration.FOLDER)
 
 
 def write(found: Bundle, plan: Plan, results: Path) -> Path:
@@ -57,13 +57,13 @@ def write(found: Bundle, plan: Plan, results: Path) -> Path:
         _keep(results / plan.name / "speed.parquet", found.content(bundle.SPEED))
     for adoption in json.loads(found.content(bundle.ADOPTIONS)) if bundle.ADOPTIONS in found.files else ():
         adoptions.write(store.root, adoption)
-    ledger.keep(json.loads(found.content(bundle.CLAIMS)), results)
+    preregistration.restore(json.loads(found.content(bundle.CLAIMS)), results)
     return origin.mark(results, told, whole=True)
 
 
 def _holds_others(results: Path) -> bool:
     """Whether a directory has files of anybody's; but for logs, which the workflow writes before it unpacks."""
-    logs, claims = results / "logs", results / ledger.FOLDER
+    logs, claims = results / "logs", results / preregistration.FOLDER
     there = (path for path in results.rglob("*") if path.is_file())
     return any(logs not in path.parents or claims in path.parents for path in there)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rdp.archive import exporting, importing, tarball
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.store import Store, adoptions
 from rdp.study import Plan
 from rdp.study.states import states
@@ -28,7 +28,7 @@ def packed(before: Path, plan: Plan, tmp_path: Path) -> Path:
     told = {"new": "f" * 64, "stack": record.telemetry["stack"], "runs": [{}], "commit": None, "when": ""}
     adoptions.write(before / "store", told | {"old": record.identity["code"]})
     adoptions.write(before / "store", told | {"old": "e" * 64})
-    ledger.keep(SEEN, before)
+    preregistration.restore(SEEN, before)
     exporting.export([str(plan.file)], before, tmp_path / "runs.tar")
     return tmp_path / "runs.tar"
 
@@ -56,7 +56,7 @@ def test_what_is_exported_and_imported_is_the_same_to_the_byte(packed, before, p
     receipts = {name for name in ours if Path(name).name.startswith("seed-") and name.endswith(".json")}
     assert ours.keys() - theirs.keys() == {f"adopted/{adoptions.name({'old': 'e' * 64, **_rest(before)})}"}
     assert {name for name in theirs if theirs[name] != ours[name]} <= receipts  # which are of this version now
-    assert ledger.kept(tmp_path / "there") == SEEN
+    assert preregistration.first_seen_times(tmp_path / "there") == SEEN
     assert {state.status for _, state in states(plan, tmp_path / "there", verify=True)} == {"completed", "diverged"}
     table, swept = (collect.collect(plan, folder)[0] for folder in (before, tmp_path / "there"))
     assert table.equals(swept)
@@ -197,9 +197,9 @@ class TestWhatIsThere:
         assert Store(there).received(second)
 
     def test_of_two_times_of_a_claim_the_earlier_one_counts(self, there, packed):
-        ledger.keep({"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: "2026-01-01T00:00:00Z"}, there)
+        preregistration.restore({"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: "2026-01-01T00:00:00Z"}, there)
         importing.take(packed, there)
-        assert ledger.kept(there) == {"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: SEEN["b" * 32]}
+        assert preregistration.first_seen_times(there) == {"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: SEEN["b" * 32]}
 
 
 class TestExporting:

@@ -49,7 +49,7 @@ def test_tables_come_out_of_an_earlier_store_which_stays_as_it_is(first, plan, b
     assert table["seconds"].gt(0).all()
     assert history["train_loss"].round(4).tolist() == [2.0991, 1.1204]
     assert sweep["chosen"].tolist() == [False, True]
-    shown = list(status_view.tables(status_view.look(plan, before)))
+    shown = list(status_view.tables(status_view.read(plan, before)))
     assert [len(table.rows) for table in shown] == [4, 1]  # the grid, and a note of what diverged
     assert contents(before / "store") == kept
 

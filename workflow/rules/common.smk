@@ -10,11 +10,12 @@ from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
 from rdp.store.origin import MARK
-from rdp.report import contents
+from rdp.claims import metrics
+from rdp.report import contents, plots
 from rdp.jobs import locks
 from rdp.store import fingerprint
 from rdp.study import resources as study_resources
-from rdp.utils import files, paths
+from rdp.utils import extensions, files, paths
 from snakemake.exceptions import WorkflowError
 
 KEYS = ("study", "results", "device", "records", "retrain")
@@ -58,8 +59,8 @@ TEMPLATES = [
     os.path.relpath(path) for path in sorted(paths.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
-CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *paths.more_claims().values())]
-SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
+CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *extensions.claims())]
+SHEETS = contents.figures_by_source(PLAN)  # figures, by the table that they are drawn from
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.

@@ -7,7 +7,7 @@ import pytest
 
 from rdp.archive import bundle, packing
 from rdp.archive.bundle import Bundle
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.study import Plan
 from tests.claims.conftest import AS_CLAIMED
 from tests.helpers.planting import load, plant
@@ -21,7 +21,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("study")
     grids = [{"datasets": ["digits", "fashion_mnist_14"], "architectures": ["resnet56"]}]
     found = load(folder, seeds=2, methods=METHODS, grids=grids)
-    told.write(plant(found, folder, AS_CLAIMED))
+    verdict_json.write(plant(found, folder, AS_CLAIMED))
     return found
 
 

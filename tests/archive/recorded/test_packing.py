@@ -10,7 +10,7 @@ import pytest
 from rdp import tables
 from rdp.archive import bundle, packing, unpacking
 from rdp.archive.bundle import Bundle
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.claims.evidence import Records
 from rdp.data import prepared
 from rdp.jobs import tuning
@@ -40,10 +40,11 @@ def test_tables_and_verdicts_are_those_of_the_machine_that_trained(
 ) -> None:
     again = bundle.plan(packed, str(packed.study_file))
     collect.write(again, rebuilt)
-    told.write(tables.load(again, rebuilt))
+    verdict_json.write(tables.load(again, rebuilt))
     for name in (*SAME, *(f"probes/{probe}.parquet" for probe in plan.study.probes)):
         assert (rebuilt / plan.name / name).read_bytes() == (results / plan.name / name).read_bytes(), name
-    assert told.read(plan.name, rebuilt)["claims"][0]["runs_before_it"] > 0  # the runs of 2020 are older than any text
+    # The runs of 2020 are older than any text.
+    assert verdict_json.read(plan.name, rebuilt)["claims"][0]["runs_before_it"] > 0
 
 
 def test_packing_again_gives_the_same_bytes(packed: Bundle, plan: Plan, results: Path, tmp_path: Path) -> None:
