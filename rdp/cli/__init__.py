@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from rdp.cli import auditing, bundles, comparing, data, library, machine, provenance, reporting, store, training
+from rdp.cli import archive, auditing, comparing, data, library, machine, provenance, reporting, store, training
 from rdp.errors import Terminated, UserError
 from rdp.utils import optional
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _group in (training, reporting, auditing, comparing, provenance, bundles, store, library, machine):
+for _group in (training, reporting, auditing, comparing, provenance, archive, store, library, machine):
     app.add_typer(_group.app)
 app.add_typer(data.app, name="data")
 
