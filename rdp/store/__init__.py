@@ -29,6 +29,7 @@ from rdp.errors import UserError
 from rdp.store import debris, receipts
 from rdp.store.adoptions import Adoptions
 from rdp.store.receipts import Receipt
+from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED
 from rdp.store.record import Identity as Identity
 from rdp.store.record import RunRecord as RunRecord
 from rdp.store.record import read as read_record
@@ -213,9 +214,14 @@ class Store:
         return Adoptions(self.root)
 
     def check_files(self, run: str, record: RunRecord) -> None:
-        """Raise `UserError` unless the record's other files have the checksums that it states."""
+        """Raise `UserError` unless the record's other files have the checksums that it states.
+
+        Weights may be absent if the run was unpacked without them.
+        """
         for name, expected in record.files.items():
             path = self.folder(run) / name
+            if _omitted(path):
+                continue
             if _digest_of_file(path) != expected:
                 raise UserError(f"{path}: damaged: its checksum is not the one in the record")
 
@@ -229,12 +235,19 @@ class Store:
         from safetensors.numpy import load_file
 
         path = self.folder(run) / f"{name}.safetensors"
+        if _omitted(path):
+            raise UserError(f"{path}: the run was unpacked without weights; unpack an archive of rdp pack --weights")
         if not path.is_file() or digest.of_file(path) != record.files.get(path.name):
             raise UserError(f"{path}: absent, damaged, or not the file that the record states")
         try:
             return load_file(path)
         except SafetensorError as error:
             raise UserError(f"{path}: matches its checksum, but holds no arrays ({error})") from None
+
+
+def _omitted(path: Path) -> bool:
+    """Whether a file holds weights that were left out when the run was unpacked."""
+    return path.name == WEIGHTS and not path.exists() and path.with_name(WEIGHTS_OMITTED).exists()
 
 
 def _digest_of_file(path: Path) -> str:

@@ -24,6 +24,7 @@ FORMAT: Final = 2
 Status = Literal["completed", "diverged", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
 PREDICTIONS, WEIGHTS = "predictions.safetensors", "weights.safetensors"  # the files beside a record
+WEIGHTS_OMITTED = "weights.omitted"  # beside a record that was unpacked without its weights
 DIGESTED = {"format", "spec", "identity", "status", "numbers", "files"}  # the fields under a record's digest
 
 

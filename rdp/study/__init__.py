@@ -15,8 +15,9 @@ from rdp.errors import UserError, choices
 from rdp.spec import Recipe, RunSpec, Tuning
 from rdp.study.schema import Device, Grid, Study
 from rdp.utils import paths
-from rdp.utils.validation import read_mapping, validate
+from rdp.utils.validation import parse_mapping, read_mapping, validate
 
+_WHAT = "a study is a mapping"
 VANILLA = "vanilla"  # the default baseline
 RESERVED_NAMES = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "reports", "store"})
 
@@ -100,7 +101,20 @@ def load(name: str) -> Plan:
         UserError: the file is absent or invalid; the message names the key and the valid values.
     """
     file = _find(name)
-    content = read_mapping(file, "a study is a mapping")
+    return _plan(file, read_mapping(file, _WHAT))
+
+
+def parse(file: Path, text: bytes) -> Plan:
+    """Read a study from the content of its file, which need not exist.
+
+    Raises:
+        UserError: as `load`.
+    """
+    _check_name(file)
+    return _plan(file, parse_mapping(file, text, _WHAT))
+
+
+def _plan(file: Path, content: dict[str, Any]) -> Plan:
     try:
         study = validate(Study, content, "")
         cells: dict[str, Cell] = {}
@@ -142,11 +156,15 @@ def _find(name: str) -> Path:
         if name not in studies:
             raise UserError(f"config/studies: no study '{name}'; {choices(name, studies)}")
         file = studies[name]
+    _check_name(file)
+    return file
+
+
+def _check_name(file: Path) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", file.stem):
         raise UserError(f"{file}: a study's file name may hold a-z, 0-9 and _, found '{file.stem}'")
     if file.stem in RESERVED_NAMES:
         raise UserError(f"{file}: the name {file.stem} is reserved: results/{file.stem} holds something else")
-    return file
 
 
 def _cells(study: Study) -> Iterator[Cell | Skipped]:
