@@ -93,7 +93,7 @@ def check_measurements(plan: Plan, results: Path) -> Check:
             check.find(where, f"has no {', '.join(absent)}")
         elif others := sorted(map(str, set(table["run"]) - known)):
             check.find(where, f"of {count(len(others), 'run')} not of the study, first {others[0]}")
-        elif gone := sorted(measurements.wanted(plan, name, results) - set(table["run"])):
+        elif gone := sorted(measurements.expected_runs(plan, name, results) - set(table["run"])):
             check.find(
                 where, f"has no row of {count(len(gone), 'run')}, first {gone[0]}; run: rdp probe {plan.name} {name}"
             )

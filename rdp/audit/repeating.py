@@ -162,7 +162,7 @@ def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell
     where = results / plan.name / "probes" / f"{name}.parquet"
     try:
         table = measurements.read(plan.name, name, results)
-        rows = measurements.again(plan, cell, name, results, frozenset(runs))
+        rows = measurements.measure_again(plan, cell, name, results, frozenset(runs))
     except UserError as error:
         check.find_line(error)
         return
