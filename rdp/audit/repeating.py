@@ -147,7 +147,7 @@ def _seeds(spec: RunSpec, read: Read) -> list[list[float]]:
 def _measured_again(plan: Plan, results: Path, chosen: list[RunSpec]) -> Check:
     """Measure the probes of the chosen runs' networks again, as far as they are measured and their weights are here."""
     check = Check("measuring again", "Probes of the sampled runs' networks give the rows of their tables.", "network")
-    if origin.holds(results):
+    if origin.is_recorded(results):
         check.notes.append("recorded results hold no weights: nothing can be measured on them again")
         return check
     runs = {spec.run for spec in chosen}

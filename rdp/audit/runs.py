@@ -56,7 +56,7 @@ def check_records(plan: Plan, results: Path, read: Read, labels: dict[str, np.nd
             check.find(path, f"was trained on other data than those prepared, {digests[spec.dataset][:12]}")
         check_receipt(check, store, run, record)
         if check_numbers(check, path, spec, record):
-            check_files(check, store, run, record, labels.get(spec.dataset), whole=not origin.holds(results))
+            check_files(check, store, run, record, labels.get(spec.dataset), whole=not origin.is_recorded(results))
         else:
             read[run] = (spec, None, "it lacks what a run leaves")  # so that nothing is held against it
     for status, told in (("not trained", None), ("failed", "failed")):

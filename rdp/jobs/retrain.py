@@ -44,7 +44,7 @@ def again(
 def _lend(dataset: str, results: Path, scratch: Path) -> None:
     """Let the scratch directory have a prepared dataset. Of recorded results only labels are there: prepare it anew."""
     there = prepared.folder(dataset, results)
-    if origin.holds(results) or not (there / "manifest.json").exists():
+    if origin.is_recorded(results) or not (there / "manifest.json").exists():
         return
     target = prepared.folder(dataset, scratch)
     target.parent.mkdir(parents=True, exist_ok=True)

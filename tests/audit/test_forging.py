@@ -199,5 +199,5 @@ def test_a_list_in_a_cell_of_a_table_is_no_number() -> None:
 @pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_that_says_nothing(case: Case, change: dict[str, Any]) -> None:
     told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
-    mark = origin.mark(case.results, told | change, whole=True)
-    assert f"{mark}: damaged: it does not say what was unpacked" in " ".join(case.findings(until="records")["data"])
+    mark = origin.write(case.results, told | change, complete=True)
+    assert f"{mark}: damaged: it does not state what was unpacked" in " ".join(case.findings(until="records")["data"])

@@ -70,7 +70,7 @@ def test_a_swapped_record(case: Case) -> None:
         (first / "kept").rename(second / name)
     found = case.findings(until="records")["records"]
     assert len(found) == 2, found
-    assert all("not the record that" in line for line in found)
+    assert all("does not match its receipt" in line for line in found)
     for run in case.runs[:2]:
         case.store.write_receipt(run, case.store.read(run))
     found = case.findings(until="records")["records"]

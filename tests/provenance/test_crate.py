@@ -169,8 +169,8 @@ def test_recorded_results_carry_the_bundle_that_they_came_from(plan: Plan, resul
     assert found["#value-records"]["value"] == "recorded"
     assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
     # Another bundle in its place is not the one that these results came from.
-    mark = origin.origin(rebuilt)
-    origin.mark(rebuilt, mark | {"seal_of_bundle": "0" * 64}, whole=True)
+    mark = origin.read(rebuilt)
+    origin.write(rebuilt, mark | {"seal_of_bundle": "0" * 64}, complete=True)
     with pytest.raises(UserError, match="is not the bundle that"):
         crate.write(again, rebuilt)
 
