@@ -104,10 +104,29 @@ def test_a_changed_method_trains_its_own_cells_alone(project: Project) -> None:
     assert project.planned()["train_cell"] == 1
 
 
+def _write_method(project: Project, name: str, source: str) -> None:
+    """Add a method to the user's folder of extensions."""
+    folder = project.root / "extensions/methods"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.py").write_text(source)
+
+
+@pytest.mark.slow
+def test_a_changed_extension_trains_its_own_cells_alone(project: Project) -> None:
+    source = (project.root / "rdp/methods/schedules/droppath.py").read_text().replace("class DropPath", "class Copied")
+    _write_method(project, "copied", source)
+    project.edit("config/studies/mini.yaml", "  plain:\n", "  copied:\n")
+    done = project.snakemake("--until", "collect_records")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train_cell" not in project.planned()
+    project.edit("extensions/methods/copied.py", ">= rates[:, None]", "> rates[:, None]")
+    assert project.planned()["train_cell"] == 1
+
+
 @pytest.mark.slow
 def test_a_new_method_is_one_file_and_trains_itself_alone(project: Project) -> None:
     source = (project.root / "rdp/methods/schedules/vanilla.py").read_text().replace("class Vanilla", "class Copied")
-    (project.root / "rdp/methods/copied.py").write_text(source)
+    _write_method(project, "copied", source)
     project.edit("config/studies/mini.yaml", "  plain:\n", "  plain:\n  copied:\n")
     assert project.planned()["train_cell"] == 1
 
@@ -130,15 +149,14 @@ def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
             raise RuntimeError("broken on purpose")
         return super().iteration(step, units=units, batch_size=batch_size, seed=seed)
 """
-    (project.root / "rdp/methods/broken.py").write_text(source)
+    _write_method(project, "broken", source)
     project.narrow("vanilla", "plain")
     project.edit("config/studies/mini.yaml", "  plain: null\n", "  plain: null\n  broken: null\n")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     page = (project.root / "results/mini/report/index.html").read_text()
     assert "RuntimeError: broken on purpose" in page
-    told = project.run("rdp", "status", "mini").stdout
-    assert "broken on purpose" in told
+    assert "broken on purpose" in project.run("rdp", "status", "mini").stdout
     statuses = [json.loads(p.read_text())["status"] for p in project.root.glob("results/store/*broken*/seed-*.json")]
     assert sorted(statuses) == ["completed", "failed"]
     assert not project.planned()
