@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdp.cli import auditing, bundles, comparing, data, provenance, reporting, store, tools, training, weights
+from rdp.cli import archive, auditing, comparing, data, provenance, reporting, store, tools, training, weights
 from rdp.errors import Terminated, UserError
 from rdp.utils import distribution
 from rdp.utils.console import configure_logging
@@ -15,7 +15,7 @@ from rdp.utils.console import configure_logging
 PANELS = {
     "Plan and run": ("plan", "train", "tune", "status", "retry"),
     "Results": ("collect", "probe", "speed", "claims", "plot", "report", "audit", "diff", "checklist", "crate"),
-    "Store": ("store", "adopt", "record", "unpack", "weights"),
+    "Store": ("store", "adopt", "pack", "unpack", "weights"),
     "Data": ("data",),
     "Tools": ("bench", "schema", "snakefile"),
 }
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _module in (training, reporting, auditing, comparing, provenance, bundles, store, weights, tools):
+for _module in (training, reporting, auditing, comparing, provenance, archive, store, weights, tools):
     app.add_typer(_module.app)
 app.add_typer(data.app, name="data")
 

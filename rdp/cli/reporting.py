@@ -10,7 +10,7 @@ from rdp.cli.arguments import Gpus, StudyArgument
 from rdp.jobs.gpus import lease
 from rdp.store import origin
 from rdp.utils import paths
-from rdp.utils.console import show, tell
+from rdp.utils.console import show
 from rdp.utils.humanize import count
 
 app = typer.Typer()
@@ -79,7 +79,7 @@ def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     """
     planned = study.load(name)
     origin.refuse(paths.results())
-    with lease(gpus, tell):
+    with lease(gpus):
         from rdp.bench import study as throughput  # imports torch, in seconds: only once the study is valid
 
         print(throughput.write(planned, paths.results()))

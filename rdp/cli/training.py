@@ -13,7 +13,7 @@ from rdp.jobs.gpus import lease
 from rdp.spec import RunSpec
 from rdp.store import Store, origin
 from rdp.utils import paths
-from rdp.utils.console import console, show, tell
+from rdp.utils.console import console, show
 from rdp.utils.humanize import count
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _run(
     from rdp.jobs.parallel import run_job
 
     preregistration.record_claims(results)
-    with lease(gpus, tell):
+    with lease(gpus):
         return run_job(specs, results, planned.device, checkpoint_seconds=checkpoint_seconds, cores=cores)
 
 
