@@ -43,7 +43,7 @@ class Tables:
         return measurements.read(self.plan.name, name, self.results)
 
     def speed(self) -> pd.DataFrame:
-        """The throughput of the study's methods, as `rdp.bench.study.write` left it."""
+        """The throughput of the study's methods, as `rdp.bench.throughput.write` left it."""
         path = self.results / self.plan.name / "speed.parquet"
         return sealed.read_table(path, self.plan.name, f"run: rdp speed {self.plan.name}")[0]
 

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import nn
 
 from rdp import bench
-from rdp.bench import engine, pairs, pnnh, seeds, start, timm_loop, workflow
+from rdp.bench import engine, pnnh, seeds, start, workflow
+from rdp.bench import rdp as pairs
+from rdp.bench import timm as timm_loop
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, method_class
@@ -214,7 +216,7 @@ class TestLoops:
 
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_a_run_is_told_beside_the_bare_loop(self, precision, monkeypatch):
-        monkeypatch.setattr(engine, "_EVALUATED_ON", 20)
+        monkeypatch.setattr(engine, "_EVALUATION_SIZE", 20)
         found = engine.engine_speed("resnet20", setting(precision=precision))
         assert found.optimizer == "sgd"
         assert found.bfloat16.low > 0
@@ -255,7 +257,7 @@ def test_a_start_is_told_stage_by_stage():
 def test_seeds_side_by_side_are_told_beside_one_alone():
     found = seeds.packing("resnet20", 2, setting())
     assert found.seeds == 2
-    assert 0 < found.side_by_side.low <= found.side_by_side.median
+    assert 0 < found.parallel.low <= found.parallel.median
     assert found.threads.median > 0
     assert 0 < found.step_seconds < 60
 

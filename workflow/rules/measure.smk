@@ -41,6 +41,6 @@ rule measure_speed:
         runtime=60,
         gpu=gpus_of_job,
     params:
-        code=module_digest("rdp.bench.study"),
+        code=module_digest("rdp.bench.throughput"),
     shell:
         'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'
