@@ -26,4 +26,4 @@ def test_the_audit_passes_and_fails(project: Project) -> None:
 def test_a_number_of_runs_is_needed(project: Project) -> None:
     refused = project.run("snakemake", "-n", "audit", "--config", "study=mini", "retrain=many")
     assert refused.returncode != 0
-    assert "--config retrain=many: a number of runs is needed" in refused.stdout + refused.stderr
+    assert "--config retrain=many: expected a number of runs" in refused.stdout + refused.stderr

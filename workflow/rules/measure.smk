@@ -1,4 +1,4 @@
-# Measurements beside training: probes on networks, the methods' throughput side by side.
+# Measurements: probes on networks, and the throughput of methods.
 
 
 rule measure_probe:
@@ -25,7 +25,7 @@ rule measure_probe:
 rule measure_speed:
     input:
         DATA,
-        # Last, and alone: what trains beside it would share its caches.
+        # Last and exclusive, since other jobs would share the caches.
         RECEIPTS,
     output:
         SPEED,
