@@ -17,7 +17,8 @@ rule measure_probe:
         mem_mb=6000,
         runtime=60,
     params:
-        code=lambda wildcards: module_digest(f"rdp.probes.measures.{wildcards.probe}") + module_digest("rdp.tables.measurements"),
+        code=lambda wildcards: module_digest(f"rdp.probes.measures.{wildcards.probe}")
+        + module_digest("rdp.tables.measurements"),
     shell:
         'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
 
