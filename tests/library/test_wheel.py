@@ -1,4 +1,4 @@
-"""The built wheel in a clean environment: the library without Snakemake's weight, then what the extras add."""
+"""The built wheel in a clean environment: the library, then the extras, then the user's extensions."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def clean(tmp_path_factory) -> Clean:
 
 
 @pytest.mark.parametrize("page", ["docs/loop.md", "docs/pnnh.md", "docs/library.md"])
-def test_the_examples_for_practitioners_run_with_nothing_more(clean, page):
+def test_the_examples_of_the_library_need_no_extra(clean, page):
     """As they stand, one after another; what they print is compared by tests/docs."""
     code = "\n".join(block.text for block in blocks(page) if block.language == "python")
     assert "rdp" in code
@@ -70,7 +70,7 @@ def test_the_examples_for_practitioners_run_with_nothing_more(clean, page):
     assert done.stdout.endswith("walked\n")
 
 
-def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
+def test_a_study_is_planned_and_trained_and_its_weights_are_exported(clean):
     planned = clean.run("rdp", "plan", "quick")
     assert planned.returncode == 0, planned.stderr
     assert "mlp32/spiral/vanilla" in planned.stdout
@@ -85,7 +85,7 @@ def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
 
 
 @pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders"])
-def test_what_needs_an_extra_says_which(clean, command):
+def test_a_command_names_the_extra_that_it_needs(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
     extra = "residual-droppath[report]"
