@@ -78,5 +78,5 @@ def check_files(
 
 
 def _checksums(arrays: dict[str, np.ndarray]) -> dict[str, str]:
-    """As training takes them of the tensors that it ends with, see `rdp.training.trainer.Run.finish`."""
+    """As training takes them of the tensors that it ends with, see `rdp.training.trainer.Trainer.finish`."""
     return {name: hashlib.sha256(array.tobytes()).hexdigest()[:16] for name, array in arrays.items()}

@@ -32,7 +32,7 @@ def adopt(
     planned = study.load(name)
     from rdp.archive import adopt  # after the study is known to be good: numpy and all that take seconds
 
-    with lease(gpus, tell):
+    with lease(gpus):
         groups = adopt.adopt(planned, paths.results(), retrain=retrain, cores=cores, say=tell)
     if not groups:
         print(f"{planned.name}: no run was made by other code")

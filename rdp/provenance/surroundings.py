@@ -2,7 +2,7 @@
 
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.provenance.evidence import Evidence
-from rdp.report.forms import listed
+from rdp.report.formatting import listed
 from rdp.utils.humanize import count
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp.report.forms import DASH, listed, ranges
+from rdp.report.formatting import DASH, listed, ranges
 from rdp.store import fingerprint, origin
 from rdp.study import Plan
 from rdp.utils.humanize import count

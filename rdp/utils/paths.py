@@ -67,11 +67,6 @@ def claims() -> Path:
     return own if own.is_file() else ROOT / "config" / "claims.yaml"
 
 
-def more_claims() -> dict[str, Path]:
-    """Files with further claims, by name: the project's own, and those in the working directory, which come first."""
-    return _configured("claims")
-
-
 def templates() -> Path:
     """The directory of report templates."""
     return ROOT / "report"

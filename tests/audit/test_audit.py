@@ -13,7 +13,7 @@ from rdp.archive.pack import pack
 from rdp.audit import page, repeating, runs
 from rdp.cli import app
 from rdp.errors import UserError
-from rdp.utils import digest
+from rdp.utils import digest, paths
 from tests.audit.conftest import Case
 
 

@@ -10,11 +10,12 @@ from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
 from rdp.store.origin import MARK
-from rdp.report import contents
+from rdp.claims import metrics
+from rdp.report import contents, plots
 from rdp.jobs import locks
 from rdp.store import fingerprint
 from rdp.study import resources as study_resources
-from rdp.utils import files, paths
+from rdp.utils import extensions, files, paths
 from snakemake.exceptions import WorkflowError
 
 KEYS = ("study", "results", "device", "records", "retrain")
@@ -61,8 +62,8 @@ TEMPLATES = [
     os.path.relpath(path) for path in sorted(paths.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
-CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *paths.more_claims().values())]
-SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
+CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *extensions.claims())]
+SHEETS = contents.figures_by_source(PLAN)  # figures, by the table that they are drawn from
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.
@@ -160,7 +161,7 @@ onstart:
     # Snakemake deletes what a job makes before the job starts, and another one may be about to read it: a checkout of
     # its own with the same results. Of two that share cells or the study's products, the second waits.
     try:
-        locks.hold([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock", lambda line: print(line, file=sys.stderr))
+        locks.hold_names([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock")
     except UserError as error:
         raise WorkflowError(str(error)) from None
     except Terminated:

@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 
 from rdp import study
-from rdp.claims import model, told
+from rdp.claims import model, verdict_json
 from rdp.claims.evidence import Records
 from rdp.claims.verdicts import decide
 from rdp.errors import UserError
-from rdp.report import knowing
-from rdp.report.forms import DASH, rounded
+from rdp.report import compute_cost
+from rdp.report.formatting import DASH, rounded
 from rdp.tables import Tables, load
 from tests.claims.conftest import AS_CLAIMED
 from tests.helpers.planting import SEEDS
@@ -51,7 +51,7 @@ def tables(folder) -> Tables:
 
 def decided(tables: Tables) -> dict:
     claims = model.load()
-    return told.as_json(claims, decide(claims, Records(tables)), tables)
+    return verdict_json.as_json(claims, decide(claims, Records(tables)), tables)
 
 
 def behind(claim: dict, tables: Tables) -> dict[str, float]:
@@ -109,9 +109,9 @@ def test_energy_is_the_sum_of_what_is_told_with_how_many_tell_it(tables):
     cost = next(claim["cost"] for claim in content["claims"] if claim["name"] == "PNNH-5")
     assert cost["cpu_package_joules"] == 4 * (SEEDS - 1) * 3600.0
     assert cost["cpu_package_joules_of"] == 4 * (SEEDS - 1)
-    assert knowing.joules(cost, "cpu_package_joules") == "20 Wh (20 of 36 runs)"
-    assert knowing.joules(cost, "gpu_joules") == DASH
-    assert knowing.energies(content) == {"cpu_package_joules": "processor packages"}
+    assert compute_cost.joules(cost, "cpu_package_joules") == "20 Wh (20 of 36 runs)"
+    assert compute_cost.joules(cost, "gpu_joules") == DASH
+    assert compute_cost.energies(content) == {"cpu_package_joules": "processor packages"}
 
 
 def test_runs_that_do_not_tell_their_time_are_counted_and_not_timed(tables):
@@ -130,12 +130,12 @@ def test_numbers_have_three_figures(value, words):
 
 
 def test_hours_of_either_kind_are_told_and_energy_in_its_unit():
-    assert knowing.hours({"core_hours": 0.5, "gpu_hours": 0.0}) == "0.5 core-hours"
-    assert knowing.hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
-    assert knowing.hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
-    assert knowing.joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"
+    assert compute_cost.hours({"core_hours": 0.5, "gpu_hours": 0.0}) == "0.5 core-hours"
+    assert compute_cost.hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
+    assert compute_cost.hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
+    assert compute_cost.joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"
 
 
 def test_verdicts_of_an_earlier_version_are_named():
     with pytest.raises(UserError, match=r"without costs; run: rdp claims quick"):
-        knowing.rows({"study": "quick", "claims": []})
+        compute_cost.rows({"study": "quick", "claims": []})

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from rdp.claims import told
+from rdp.claims import verdict_json
+from rdp.claims.model import KINDS
 from rdp.jobs import energy
-from rdp.report import efficiency, knowing, summary, tex
+from rdp.report import compute_cost, efficiency, summary, tex
 from rdp.utils import files
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
@@ -23,15 +24,15 @@ def write(
     efficient: Sequence[efficiency.Efficiency],
     claims: dict[str, Any],
 ) -> None:
-    """Write ``accuracy``, ``claims``, ``comparisons``, ``cost``, ``cost_of_knowing`` and ``efficiency`` as ``.csv`` and
+    """Write ``accuracy``, ``claims``, ``comparisons``, ``cost``, ``compute_cost`` and ``efficiency`` as ``.csv`` and
     ``.tex``."""
     # A study of one budget or of one width compares nothing there, and leaves a table of columns alone.
     tables = {
         "accuracy": pd.DataFrame(_accuracy_rows(cells)),
-        "claims": pd.DataFrame(told.rows(claims), columns=["claim", "title", "of", *told.KINDS]),
+        "claims": pd.DataFrame(verdict_json.summary_rows(claims), columns=["claim", "title", "of", *KINDS]),
         "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
         "cost": pd.DataFrame(_cost_rows(cells)),
-        "cost_of_knowing": pd.DataFrame(knowing.rows(claims)).astype(dict.fromkeys(energy.KINDS, "float64")),
+        "compute_cost": pd.DataFrame(compute_cost.rows(claims)).astype(dict.fromkeys(energy.KINDS, "float64")),
         "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
     }
     for name, table in tables.items():

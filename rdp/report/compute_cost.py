@@ -4,7 +4,7 @@ from typing import Any
 
 from rdp.errors import UserError
 from rdp.jobs import energy
-from rdp.report.forms import DASH, rounded
+from rdp.report.formatting import DASH, rounded
 
 ALL = "the study, each run once"
 _KILO = 1000.0

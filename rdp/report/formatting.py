@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rdp.claims.model import METRICS
+from rdp.claims import metrics
 from rdp.report import efficiency
 
 DASH = "\u2013"  # what is not known
@@ -52,7 +52,7 @@ def times(found: efficiency.Efficiency) -> str:
 def bound(row: dict[str, Any]) -> str:
     """What a claim says of a comparison's effect: ``above 5 points``.
 
-    The margin as the claim's file has it, for prose; `rdp.claims.words.bound` gives it the sign and digits of the
+    The margin as the claim's file has it, for prose; `rdp.claims.phrasing.bound` gives it the sign and digits of the
     effects that it stands beside.
     """
     scale, unit = (100, "%") if row["relative"] else (1, row["unit"])
@@ -64,6 +64,6 @@ def p(row: dict[str, Any], name: str) -> str:
     """A p value of a comparison in claims.json; a dash where there was no such test."""
     if not row["n"] or row["reason"] or row[name] is None:
         return DASH
-    if METRICS[row["metric"]].exact:
+    if metrics.available()[row["metric"]].exact:
         return "exact"
     return "< 0.001" if row[name] < 0.001 else f"{row[name]:.3f}"
