@@ -1,5 +1,6 @@
 """``rdp pack`` and ``unpack``: archives of a study's results."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -7,9 +8,10 @@ import typer
 
 from rdp import study
 from rdp.cli.arguments import StudyArgument
-from rdp.utils import console, paths
+from rdp.utils import paths
 from rdp.utils.humanize import count, size
 
+log = logging.getLogger(__name__)
 app = typer.Typer()
 
 
@@ -52,7 +54,7 @@ def unpack(
         return
     outcome = unpack.into_store(archive, paths.results(to))
     for line in outcome.rejected:
-        console.tell(f"rdp: {line}")
+        log.error("rdp: %s", line)
     missing = archive.manifest.runs.get("missing", 0)
     print(
         f"{count(len(outcome.added), 'run')} added, {len(outcome.present)} already present, "
