@@ -15,7 +15,7 @@ import numpy as np
 
 from rdp import data
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, timed, trainer
-from rdp.data.prepared import Prepared
+from rdp.data.dataset import Prepared
 from rdp.spec import Recipe, RunSpec
 from rdp.training import checkpoint
 from rdp.training.trainer import Run

@@ -25,7 +25,7 @@ from rdp.training.optimizers import learning_rate, make_optimizer
 from rdp.training.process_group import ALONE, World
 
 if TYPE_CHECKING:
-    from rdp.data.prepared import Prepared
+    from rdp.data.dataset import Prepared
     from rdp.spec import RunSpec
     from rdp.training.checkpoint import Checkpoint
 
@@ -89,7 +89,7 @@ class Run:
         self.network = build(**self._construction, seed=spec.seed).to(device)
         if self.recipe.channels_last and dataset.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
-        self.units = Units(self.network, self.method.units_are)
+        self.units = Units(self.network, self.method.unit_granularity)
         if self.method.drops_units:
             self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
@@ -97,7 +97,7 @@ class Run:
         self._forward = world.join(self.network, device, freezes=self.method.drops_units)
         self._parts = world.parts(self.recipe.batch_size, self.recipe.accumulate)
         # By name, so that no run's code digest holds what it does not use.
-        self.batches = importlib.import_module(data.loader(spec.dataset)).TrainingBatches(
+        self.batches = importlib.import_module(data.batches_module(spec.dataset)).TrainingBatches(
             dataset, self.recipe, spec.seed, device
         )
         self._mix = None
@@ -117,7 +117,7 @@ class Run:
     @cached_property
     def iteration_cost(self) -> cost.IterationCost:
         """Floating-point operations of an iteration of this network."""
-        return _cost(json.dumps(self._construction), self.method.units_are)
+        return _cost(json.dumps(self._construction), self.method.unit_granularity)
 
     def iteration(self, step: int) -> Iteration:
         """What a step computes and trains."""

@@ -8,8 +8,8 @@ import pytest
 
 from rdp import data
 from rdp.data import catalogue, prepared
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.data.download import OFFLINE
-from rdp.data.info import SPLITS, DatasetInfo
 from rdp.data.sources import torchvision_images
 from rdp.errors import UserError
 from rdp.utils import humanize
@@ -117,7 +117,7 @@ class TestVerify:
         checksum = prepared.load("svhn", results).digest[:12]
         assert well == [
             f"svhn: 2 files in {root}, as published",
-            f"svhn: {results}/data/svhn as its manifest says, checksum {checksum}",
+            f"svhn: {results}/data/svhn matches its manifest, checksum {checksum}",
         ]
 
     def test_every_absent_file_is_named_and_nothing_is_prepared(self, root, results, monkeypatch):

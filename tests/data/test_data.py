@@ -13,7 +13,7 @@ import torch
 from rdp import data
 from rdp.data import prepared
 from rdp.data.batches import TrainingBatches
-from rdp.data.info import SPLITS, DatasetInfo
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.data.prepared import Prepared
 from rdp.errors import UserError
 from rdp.spec import Recipe

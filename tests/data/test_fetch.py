@@ -150,7 +150,7 @@ def test_a_download_of_another_checksum_does_not_take_the_name(damage, name, ser
     for path in server.folder.iterdir():
         path.write_bytes(damage(path.read_bytes()))
     said = refusal(written)
-    assert f"{name} is absent and could not be downloaded ({server.url}" in said
+    assert f"{name} is missing and could not be downloaded ({server.url}" in said
     assert ", published " in said
     assert not [path for path in written.root.rglob("*") if path.is_file() and path.name != ".lock"]
 
@@ -177,7 +177,7 @@ def test_a_transfer_that_ends_early_is_no_file(tmp_path, monkeypatch):
         written.files[0].unlink()
         said = refusal(written)
         thread.join()
-    assert said.startswith(f"{written.files[0]}: svhn is absent and could not be downloaded (")
+    assert said.startswith(f"{written.files[0]}: svhn is missing and could not be downloaded (")
     assert not written.files[0].exists()
     assert not halves(written.root)
 

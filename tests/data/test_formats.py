@@ -7,7 +7,7 @@ import pytest
 
 from rdp import data
 from rdp.data import published
-from rdp.data.info import SPLITS
+from rdp.data.dataset import SPLITS
 from rdp.data.sources import torchvision_images
 from rdp.errors import UserError
 from tests.helpers.sources import TRAIN, VALIDATION, Written, write
@@ -107,7 +107,7 @@ class TestMnist:
         read(written)
         path = written.files[1].with_suffix("")
         path.write_bytes(damage(path.read_bytes()))
-        assert refusal(written) == f"{path}: damaged: not what {path.name}.gz holds; delete it"
+        assert refusal(written) == f"{path}: damaged: differs from the content of {path.name}.gz; delete it"
         path.unlink()
         read(written)
 

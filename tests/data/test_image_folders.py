@@ -14,8 +14,8 @@ from torchvision.transforms.v2 import functional as F
 
 from rdp import data
 from rdp.data import images, index, prepared, workers
-from rdp.data.describe import describe
-from rdp.data.info import SPLITS
+from rdp.data.class_folders import describe
+from rdp.data.dataset import SPLITS
 from rdp.data.sources import image_folders
 from rdp.errors import UserError
 from rdp.utils import digest
@@ -42,7 +42,7 @@ class TestDeclarations:
         assert found.classes == classes
         assert found.shape[0] == 3
         assert data.streamed(name)
-        assert data.loader(name) == "rdp.data.streaming"
+        assert data.batches_module(name) == "rdp.data.streaming"
         assert not data.streamed("digits")
 
     def test_imagenet_holds_as_many_images_as_were_published(self):
@@ -55,9 +55,9 @@ class TestDeclarations:
         [
             ({"colour": 1}, "colour: unknown key"),
             ({"classes": 1}, "classes: input should be greater than or equal to 2"),
-            ({"validation": 0}, "validation: a sub-folder is needed, or how many images are set aside, found 0"),
-            ({"test": True}, "test: a sub-folder is needed"),
-            ({"validation": 13}, "sizes.validation: 12, but 13 images are set aside"),
+            ({"validation": 0}, "validation: a sub-folder or a number of images to hold out is needed, found 0"),
+            ({"test": True}, "test: a sub-folder or a number"),
+            ({"validation": 13}, "sizes.validation: 12, but 13 images are held out"),
             ({"sizes": {"train": 1}}, "sizes.validation: field required"),
         ],
     )
@@ -78,7 +78,7 @@ class TestDeclarations:
     def test_one_with_the_name_of_another_dataset_is_refused(self, small):
         folders.declare(small, "digits")
         data._sources.cache_clear()
-        with pytest.raises(UserError, match=r"dataset digits: .*both have it"):
+        with pytest.raises(UserError, match=r"dataset digits: .*both define it"):
             data.available()
 
 
@@ -106,7 +106,7 @@ class TestIndex:
         prepared.prepare("small", small / "again")
         assert prepared.load("small", small / "again").digest == first.digest
 
-    def test_images_that_cannot_be_decoded_are_named_counted_and_left_out(self, small, capfd):
+    def test_images_that_cannot_be_decoded_are_named_counted_and_left_out(self, small, caplog):
         before = {split: paths(load(small), split) for split in SPLITS}
         bad = {"train/bee/0.jpg", "val/cat/1.jpg"}
         for name in bad:
@@ -116,9 +116,10 @@ class TestIndex:
         manifest = json.loads(prepared.prepare("small", small / "results").read_text())
         assert manifest["unreadable"].keys() == bad
         assert "incomplete or truncated" in manifest["unreadable"]["train/bee/0.jpg"]
-        said = capfd.readouterr().err
-        assert "small: 3 images left out, which cannot be decoded" in said
-        assert all(f"small: {name}: cannot be decoded (" in said for name in bad)
+        messages = caplog.messages
+        assert "small: left out 3 images that cannot be decoded" in messages
+        for name in bad:
+            assert any(line.startswith(f"small: {name}: cannot be decoded (") for line in messages)
         # The others stay where they were.
         found = load(small)
         for split in SPLITS:
@@ -206,13 +207,13 @@ class TestImages:
     @pytest.mark.parametrize("size", [(24, 24), (40, 24), (24, 40), (17, 100), (8, 8)])
     def test_images_are_evaluated_in_their_middle(self, size):
         x = torch.from_numpy(np.array(folders.picture(0, *size))).permute(2, 0, 1)
-        found = images.evaluated(x, 16)
+        found = images.evaluation_crop(x, 16)
         assert found.shape == (3, 16, 16)
         assert torch.equal(found, F.center_crop(F.resize(x, [18], antialias=True), [16, 16]))
 
     def test_an_image_of_the_size_that_is_asked_for_stays_as_it_is(self):
         x = torch.from_numpy(np.array(folders.picture(0, 16, 16))).permute(2, 0, 1)
-        assert torch.equal(images.evaluated(x, 16), x)
+        assert torch.equal(images.evaluation_crop(x, 16), x)
 
     @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "LA", "CMYK"])
     @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tif"])

@@ -11,7 +11,7 @@ import pytest
 
 from rdp import data
 from rdp.data import prepared
-from rdp.data.info import SPLITS
+from rdp.data.dataset import SPLITS
 from rdp.data.prepared import OFFLINE
 from rdp.data.sources import torchvision_images
 from rdp.errors import UserError

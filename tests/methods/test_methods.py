@@ -174,8 +174,8 @@ class TestEveryDroppingMethod:
             np.testing.assert_array_equal(one.trained, other.trained)
 
     def test_its_units_are_branches_or_blocks(self, name):
-        assert [method_class(name)(granularity=g).units_are for g in ("branch", "block")] == ["branch", "block"]
-        assert method_class(name)().units_are == "branch"
+        assert [method_class(name)(granularity=g).unit_granularity for g in ("branch", "block")] == ["branch", "block"]
+        assert method_class(name)().unit_granularity == "branch"
 
     @pytest.mark.parametrize("option", ["schedule", "scaling", "granularity"])
     def test_an_unknown_choice_is_refused(self, name, option):
@@ -192,11 +192,11 @@ class TestEveryDroppingMethod:
             method_class(name)(ratte=0.1)
 
     @pytest.mark.parametrize("path", ["plain", "pnnh"])
-    def test_dropping_where_there_is_no_residual_path_is_nonsense_with_a_reason(self, name, path):
-        reason = method_class(name)(path=path).nonsense()
+    def test_dropping_where_there_is_no_residual_path_is_a_conflict(self, name, path):
+        reason = method_class(name)(path=path).conflict()
         assert name in reason
         assert path in reason
-        assert method_class(name)().nonsense() is None
+        assert method_class(name)().conflict() is None
 
 
 class TestRegistry:
@@ -211,7 +211,7 @@ class TestRegistry:
         found = method_class(name)
         assert issubclass(found, Method)
         assert found.name() == name
-        assert found().nonsense() is None
+        assert found().conflict() is None
         assert found.__doc__ != Method.__doc__
 
     @pytest.mark.parametrize("name", ["vanilla", "plain", "pnnh"])

@@ -72,7 +72,7 @@ def test_snakemake_says_which_data_are_absent_and_what_gets_them(offline: bool, 
 def test_preparing_without_a_network_says_so_in_a_line(fresh: Project) -> None:
     done = fresh.run(*ALONE, "rdp", "data", "prepare", "fashion_mnist", RDP_DATA="absent")
     assert done.returncode == 2
-    assert "fashion_mnist is absent and could not be downloaded" in done.stderr.splitlines()[-1]
+    assert "fashion_mnist is missing and could not be downloaded" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
