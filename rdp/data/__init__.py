@@ -22,7 +22,6 @@ A folder of images needs no source file, only a declaration in ``config/datasets
 `rdp.data.prepared` stores the arrays of a source with their checksum.
 """
 
-import importlib
 from functools import cache
 from types import ModuleType
 
@@ -39,7 +38,7 @@ def _sources() -> dict[str, ModuleType]:
     """The source module of each dataset, by dataset name."""
     modules: dict[str, ModuleType] = {}
     for file in extensions.modules(sources):
-        module = importlib.import_module(f"{sources.__name__}.{file}")
+        module = extensions.load(f"{sources.__name__}.{file}", "DATASETS")
         for name in module.DATASETS:
             if name in modules:
                 raise UserError(f"dataset {name}: {modules[name].__name__} and {module.__name__} both define it")

@@ -14,7 +14,6 @@ contract:
 No other module imports a method by name, so a new method retrains nothing else.
 """
 
-import importlib
 from functools import cache
 from typing import Annotated, ClassVar, Literal
 
@@ -101,7 +100,7 @@ def method_class(name: str) -> type[Method]:
     """The class of a method; raises `UserError` for an unknown name."""
     if name not in available():
         raise UserError(f"unknown method '{name}'; {choices(name, available())}")
-    module = importlib.import_module(f"{__name__}.schedules.{name}")
+    module = extensions.load(f"{__name__}.schedules.{name}")
     classes = [
         value
         for value in vars(module).values()
