@@ -26,32 +26,56 @@ class Normaliser:
         return (x.to(torch.float32) - self.mean) * self.inverse_std
 
 
-class TrainingBatches:
-    """The mini-batches of a run, as a pure function of the step.
+class Batches:
+    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout.
 
-    The training set stays on the device in its original type (images as uint8). Each epoch is a permutation of it, cut
-    into full mini-batches; examples of an incomplete mini-batch are skipped. Crops and flips are drawn once per epoch
-    and applied while gathering the images, with one indexing operation per mini-batch.
+    Attributes:
+        size: number of training examples.
+        steps_per_epoch: number of full mini-batches in an epoch.
 
     Raises:
         ValueError: the mini-batch is larger than the training set.
     """
 
     def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
-        x, y = data.arrays["train_x"][: recipe.train_size], data.arrays["train_y"][: recipe.train_size]
+        labels = data.labels("train")[: recipe.train_size]
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.size = len(y)
+        self.size = len(labels)
         self.steps_per_epoch = self.size // recipe.batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(f"batch_size {recipe.batch_size} is more than the {self.size} training examples")
+        self.y = torch.from_numpy(labels).to(device)
+        self.normalise = Normaliser(data, device)
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise examples, and give images the memory layout of the recipe."""
+        x = self.normalise(x)
+        if x.dim() == 4:
+            layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+            x = x.contiguous(memory_format=layout)
+        return x
+
+    def close(self) -> None:
+        """Release resources, if there are any."""
+
+
+class TrainingBatches(Batches):
+    """The mini-batches of a run, as a pure function of the step.
+
+    The training set stays on the device in its original type (images as uint8). Each epoch is a permutation of it, cut
+    into full mini-batches; examples of an incomplete mini-batch are skipped. Crops and flips are drawn once per epoch
+    and applied while gathering the images, with one indexing operation per mini-batch.
+    """
+
+    def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
+        super().__init__(data, recipe, seed, device)
         self.augments = data.info.kind == "image" and (recipe.crop_padding > 0 or recipe.flip)
         self.height, self.width = data.info.shape[1:] if data.info.kind == "image" else (0, 0)
-        self.x, self.y = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+        self.x = torch.from_numpy(data.arrays["train_x"][: self.size]).to(device)
         if self.augments:
             pad = recipe.crop_padding
             # Channels last, so that gathered crops have the layout that is fastest for convolutions.
             self.x = torch.nn.functional.pad(self.x, (pad, pad, pad, pad)).permute(0, 2, 3, 1).contiguous()
-        self.normalise = Normaliser(data, device)
         self._epoch = -1
 
     def _start(self, epoch: int) -> None:
@@ -91,11 +115,4 @@ class TrainingBatches:
             x = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         else:
             x = self.x[index]
-        x = self.normalise(x)
-        if x.dim() == 4:
-            layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
-            x = x.contiguous(memory_format=layout)
-        return x, self.y[index]
-
-    def close(self) -> None:
-        """Release resources; resident mini-batches have none."""
+        return self.finish(x), self.y[index]

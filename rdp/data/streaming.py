@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from rdp.data import augment, images, workers
-from rdp.data.batches import Normaliser
+from rdp.data.batches import Batches
 from rdp.errors import UserError
 from rdp.utils import rng
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Key = tuple[int, int, int]  # step, and start and end of a slice of its mini-batch
 
 
-class TrainingBatches:
+class TrainingBatches(Batches):
     """The mini-batches of a run, as a pure function of the step.
 
     Each epoch is a permutation of the training set, cut into full mini-batches. Examples of an incomplete mini-batch
@@ -30,20 +30,13 @@ class TrainingBatches:
 
     Raises:
         UserError: the recipe needs more training images than can be decoded, or timm does not know its RandAugment.
-        ValueError: the mini-batch is larger than the training set.
     """
 
     def __init__(self, data: "Streamed", recipe: "Recipe", seed: int, device: torch.device) -> None:
-        labels = data.labels("train")[: recipe.train_size]
-        self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
-        self.size = len(labels)
-        if self.size < (recipe.train_size or 0):
-            raise UserError(f"dataset {data.name}: {self.size} training images can be decoded, not {recipe.train_size}")
-        self.steps_per_epoch = self.size // recipe.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(f"batch_size {recipe.batch_size} is more than the {self.size} training examples")
-        self.y = torch.from_numpy(labels).to(device)
-        self.normalise = Normaliser(data, device)
+        if (available := len(data.labels("train"))) < (recipe.train_size or 0):
+            raise UserError(f"dataset {data.name}: {available} training images can be decoded, not {recipe.train_size}")
+        super().__init__(data, recipe, seed, device)
+        self.data = data
         transforms = (recipe.resized_crop, recipe.crop_padding, recipe.flip, recipe.randaugment)
         self._augmentation = (data.info.shape[1], *transforms, tuple(data.mean.tolist()))
         try:
@@ -81,9 +74,8 @@ class TrainingBatches:
         x = torch.from_numpy(pool.get(key)).to(self.device)
         if self.recipe.channels_last:
             x = x.permute(0, 3, 1, 2)
-        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         index = torch.from_numpy(self._indices(key)).to(self.device)
-        return self.normalise(x).contiguous(memory_format=layout), self.y[index]
+        return self.finish(x), self.y[index]
 
     def close(self) -> None:
         """Stop the processes. The next mini-batch starts new ones."""
