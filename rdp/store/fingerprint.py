@@ -1,8 +1,8 @@
 """Two of the four digests of a run identity: the code that determines its numbers, and the stack it ran on.
 
 The code digest is taken over content: the syntax trees of the training loop, the cell's method, its architecture's
-family and everything these import, without comments, docstrings and annotations. An import of
-a module of this package counts as that module's content, not as its path. So rewording, typing or moving a file retrains nothing, a new method
+family and everything these import, without comments, docstrings and annotations. An import of a module of this package
+counts as that module's content, not as its path. So rewording, typing or moving a file retrains nothing, a new method
 retrains nothing else, and a changed training loop retrains everything.
 """
 
