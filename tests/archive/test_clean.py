@@ -19,8 +19,8 @@ LONG_AGO = time.time() - 7 * 86400
 
 
 @pytest.fixture
-def store(before: Path) -> Store:
-    return Store(before)
+def store(results: Path) -> Store:
+    return Store(results)
 
 
 @pytest.fixture

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import typer
 import yaml
 
-from rdp import study
-from rdp.cli import app
+from rdp import cli, study
 from tests.docs.blocks import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
@@ -87,11 +85,10 @@ def test_commands_of_other_programs_in_prose_are_run_somewhere() -> None:
 
 
 def test_commands_in_prose_and_in_blocks_are_commands_with_such_options() -> None:
-    root = typer.main.get_command(app)
     told = [(place, command) for place, command in (*in_prose(), *COMMANDS) if command.startswith("rdp ")]
     assert len(told) > 40
     for place, text in told:
-        words, command = shlex.split(text)[1:], root
+        words, command = shlex.split(text)[1:], cli.command
         while hasattr(command, "commands") and words and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{place}: {text}"
             command, words = command.commands[words[0]], words[1:]
