@@ -168,7 +168,7 @@ def _stage_run(spec: RunSpec, line: dict[str, Any], predictions: bytes, labels: 
 
 def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outcome) -> None:
     """Add one run to the store, unless another record is in its place or a job trains it."""
-    with locks.free(store, run) as free:
+    with locks.try_lock_run(store, run) as free:
         if not free:
             outcome.rejected.append(f"{run}: not added: another process trains it")
             return
@@ -195,7 +195,7 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             staged.folder(run).rename(store.folder(run))
         except OSError as error:
             raise UserError(f"{store.folder(run)}: cannot be written ({error.strerror})") from None
-        files.flush_folder(store.folder(run).parent)
+        files.fsync_folder(store.folder(run).parent)
         store.write_receipt(run, record)
         outcome.added.append(run)
 
@@ -287,5 +287,5 @@ def _holds_others(results: Path) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_bytes(content)

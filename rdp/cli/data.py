@@ -65,4 +65,4 @@ def data_describe(
     """Print a declaration of a folder of images; as config/datasets/NAME.yaml it makes the folder the dataset NAME."""
     from rdp.data.describe import describe
 
-    print(describe(paths.named(folder)), end="")
+    print(describe(paths.parse(folder)), end="")

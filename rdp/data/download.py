@@ -72,7 +72,11 @@ def _transfer(url: str, path: Path, md5: str) -> None:
     with urlopen(Request(url, headers={"User-Agent": "rdp"}), timeout=_PATIENCE) as response:
         print(f"{url} -> {path}", file=sys.stderr, flush=True)
         found = hashlib.md5(usedforsecurity=False)
-        with files.tended(path.parent, files.halves_of(path.name)), files.whole(path) as part, part.open("wb") as file:
+        with (
+            files.write_session(path.parent, files.partial_pattern(path.name)),
+            files.atomic_write(path) as part,
+            part.open("wb") as file,
+        ):
             for piece in _pieces(response):
                 found.update(piece)
                 file.write(piece)
@@ -97,7 +101,7 @@ def unpack(packed: Path, wanted: Mapping[Path, str], wrong: Callable[[Path, Path
             source = archive.extractfile(member) if archive else stack.enter_context(gzip.open(packed))
             if source is None:
                 raise _Broken(f"{member} in it is no file")
-            with files.tended(path.parent, files.halves_of(path.name)), files.whole(path) as part:
+            with files.write_session(path.parent, files.partial_pattern(path.name)), files.atomic_write(path) as part:
                 with part.open("wb") as file:
                     for piece in _pieces(source):
                         file.write(piece)

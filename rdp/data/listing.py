@@ -54,7 +54,7 @@ def _label(where: Path, name: str, classes: list[str]) -> int:
 
 def _images(root: Path, folder: Path) -> list[str]:
     return [
-        os.fspath(paths.named(os.path.relpath(Path(base, file), root)))
+        os.fspath(paths.parse(os.path.relpath(Path(base, file), root)))
         for base, _, files in os.walk(folder, followlinks=True)
         for file in files
         if Path(file).suffix.lower() in SUFFIXES

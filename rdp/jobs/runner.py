@@ -259,9 +259,9 @@ class RunAttempt:
         from safetensors.numpy import save_file as save_arrays
         from safetensors.torch import save_file as save_tensors
 
-        with files.whole(self.folder / PREDICTIONS) as part:
+        with files.atomic_write(self.folder / PREDICTIONS) as part:
             save_arrays(predictions, part)
-        with files.whole(self.folder / WEIGHTS) as part:
+        with files.atomic_write(self.folder / WEIGHTS) as part:
             save_tensors(weights, part)
 
     def _seconds(self) -> float:

@@ -88,7 +88,7 @@ class Store:
         sealed = {path.name: digest.of_file(path) for path in found if not path.name.startswith("checkpoint-")}
         record = RunRecord(**{**vars(record), "files": sealed})
         for name in sealed:
-            files.flush(attempt / name)
+            files.fsync(attempt / name)
         files.write_json(attempt / "record.json", digest.seal(vars(record) | {"digest": record.digest}))
         target = self.folder(run)
         earlier = self.find(run, record.identity)
@@ -106,7 +106,7 @@ class Store:
             attempt.rename(target)
         except OSError as error:
             raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-        files.flush_folder(target.parent)
+        files.fsync_folder(target.parent)
         if record.status != "failed":
             self.tidy(run)
         return record

@@ -142,7 +142,7 @@ def is_baseline(study: Study, cell: Cell) -> bool:
 
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
-        file = paths.named(name)
+        file = paths.parse(name)
         try:
             is_file = file.is_file()
         except OSError as error:  # a name too long for any file

@@ -86,7 +86,7 @@ def test_files_of_the_future_are_dated_now_in_their_order(tmp_path: Path) -> Non
     for path in paths:
         path.touch()
         os.utime(path, (now, now + ages[path.name]))
-    files.bring_to_present([*paths, tmp_path / "absent"])
+    files.redate_future([*paths, tmp_path / "absent"])
     dates = {path.name: path.stat().st_mtime for path in paths}
     assert dates["past"] == pytest.approx(now - DAY)
     assert now - 1 < dates["soon"] <= dates["later"] <= dates["latest"] <= time.time() + 1

@@ -53,7 +53,7 @@ def test_a_gpu_that_torch_cannot_use_is_told_in_one_line(failed: Workflow) -> No
     (job,) = failed.jobs()
     assert job["state"] == "FAILED"
     (log,) = failed.project.root.glob("results/logs/train_cell/*.log")
-    assert log.read_text() == "rdp: device: cuda is asked for, and this machine has no GPU that torch can use\n"
+    assert log.read_text() == "rdp: device: cuda requested, but torch can use no GPU on this machine\n"
 
 
 def test_jobs_with_a_gpu_are_placed_one_a_node_and_told_which(cluster: Cluster, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from rdp.utils import files
 
 folder = Path(sys.argv[1])
-with files.tended(folder, ".*.part"), files.whole(folder / "table") as part:
+with files.write_session(folder, ".*.part"), files.atomic_write(folder / "table") as part:
     part.write_text("half")
     print(part.name, flush=True)
     sys.stdin.read()
@@ -85,7 +85,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(begin, tmp_path):
     killed = begin(WRITER, tmp_path)
     killed.kill()
     assert names(tmp_path) == {killed.wrote}
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == set()
 
 
@@ -93,18 +93,18 @@ def test_what_a_live_process_writes_stays_and_becomes_whole(begin, tmp_path):
     dead = begin(WRITER, tmp_path)
     alive = begin(WRITER, tmp_path)
     dead.kill()
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == {dead.wrote, alive.wrote}
     alive.end()
     assert names(tmp_path) == {dead.wrote, "table"}
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == {"table"}
 
 
 def test_nothing_but_what_was_meant_is_removed(tmp_path):
     for name in ("table", ".table.part.old", "other.part", ".hidden"):
         (tmp_path / name).write_text("whole")
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         pass
     assert names(tmp_path) == {"table", ".table.part.old", "other.part", ".hidden"}
 
@@ -115,13 +115,13 @@ def test_a_file_system_without_locks_keeps_everything(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     (tmp_path / ".table.0.part").write_text("half")
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == {".table.0.part"}
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match=r"taken: cannot be written"), files.tended(tmp_path / "taken"):
+    with pytest.raises(UserError, match=r"taken: cannot be written"), files.write_session(tmp_path / "taken"):
         pass
 
 

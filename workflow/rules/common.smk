@@ -167,4 +167,4 @@ onstart:
     except Terminated:
         raise WorkflowError("stopped while waiting") from None
     # A clock that was set back has left files from the future.
-    files.bring_to_present({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})
+    files.redate_future({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})
