@@ -228,7 +228,7 @@ class TestCodeDigest:
         [
             ("store/record.py", "SCHEMA = 1", "SCHEMA = 2"),
             ("jobs/locks.py", "_STALE_SECONDS = 120.0", "_STALE_SECONDS = 121.0"),
-            ("jobs/runner.py", "import time", "import math\nimport time"),
+            ("jobs/runner.py", "import logging", "import logging\nimport math"),
             ("errors.py", "n=1", "n=2"),
             ("data/sources/spiral.py", "_NOISE = 0.1", "_NOISE = 0.2"),  # the data digest sees that one
             ("probes/measures/feature_reuse.py", "APART = 2", "APART = 3"),
