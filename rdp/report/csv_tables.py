@@ -37,9 +37,9 @@ def write(
         "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
     }
     for name, table in tables.items():
-        with files.whole(folder / f"{name}.csv") as part:
+        with files.atomic_write(folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
-        with files.whole(folder / f"{name}.tex") as part:
+        with files.atomic_write(folder / f"{name}.tex") as part:
             part.write_text(tex.tabular(table), encoding="utf-8")
 
 

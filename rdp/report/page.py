@@ -37,7 +37,7 @@ def write(plan: Plan, results: Path) -> Path:
     path = folder / "report" / "index.html"
     recording = facts.recording(plan, table, results)
     text = render(plan, table, history, claims, cells, efficient, folder / "figures", recording)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 

@@ -27,7 +27,7 @@ def write(plan: Plan, results: Path) -> Path:
     folder = results / plan.name
     text = render(values(plan, results))
     path = folder / "report" / "paper.pdf"
-    with files.whole(path.with_suffix(".typ")) as source, files.whole(path) as part:
+    with files.atomic_write(path.with_suffix(".typ")) as source, files.atomic_write(path) as part:
         source.write_text(text, encoding="utf-8")
         try:
             # Fonts of the machine would make other pages elsewhere; Typst brings its own.

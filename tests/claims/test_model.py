@@ -56,7 +56,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(change, message, tmp_p
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- a list", "a mapping of keys, found list"), ("a: [", "not readable as YAML"), ("a: 1\na: 2", "stands twice")],
+    [("- a list", "a mapping of keys, found list"), ("a: [", "not readable as YAML"), ("a: 1\na: 2", "duplicate key")],
 )
 def test_a_file_that_is_no_mapping_is_named(text, message, tmp_path):
     (tmp_path / "claims.yaml").write_text(text)
