@@ -9,7 +9,6 @@ from rdp import study
 from rdp.claims import model, verdict_json
 from rdp.claims.evidence import Records
 from rdp.claims.verdicts import decide
-from rdp.errors import UserError
 from rdp.report import compute_cost
 from rdp.report.formatting import DASH, rounded
 from rdp.tables import Tables, load
@@ -134,8 +133,3 @@ def test_hours_of_either_kind_are_told_and_energy_in_its_unit():
     assert compute_cost.hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
     assert compute_cost.hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
     assert compute_cost.joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"
-
-
-def test_verdicts_of_an_earlier_version_are_named():
-    with pytest.raises(UserError, match=r"without costs; run: rdp claims quick"):
-        compute_cost.rows({"study": "quick", "claims": []})

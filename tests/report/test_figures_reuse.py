@@ -21,6 +21,7 @@ from tests.report.conftest import make_tables, save, save_probe
 OFFSET = {"vanilla": 0.0, "rdp": 0.1, "rdp_flops": 0.2, "rdp_updates": 0.3, "plain": 0.4}
 UNITS = 4
 MakeRows = Callable[[Plan, Callable[..., list[dict[str, Any]]]], list[dict[str, Any]]]
+PROBED = [name for name, figure in plots.available().items() if figure.probe and name != contents.MAPS]
 
 
 def row(quantity: str, layer: int, other: int, value: float) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class TestActivationMaps:
         assert found.data.empty
 
 
-@pytest.mark.parametrize("name", contents.OF_PROBE["feature_reuse"])
+@pytest.mark.parametrize("name", [name for name in PROBED if plots.available()[name].probe == "feature_reuse"])
 def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> None:
     figures.write(loaded, name, loaded.results)
     folder = loaded.results / loaded.plan.name / "figures"
@@ -236,9 +237,6 @@ def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> Non
     written, drawn = pd.read_csv(folder / f"{name}.csv", keep_default_na=False), figures.draw(loaded, name).data
     assert list(written.columns) == list(drawn.columns)
     assert written.to_numpy().tolist() == [pytest.approx(row) for row in drawn.to_numpy().tolist()]
-
-
-PROBED = [name for name, figure in plots.available().items() if figure.probe and name != contents.MAPS]
 
 
 @pytest.mark.parametrize(
