@@ -24,9 +24,9 @@ FORMATS = {  # by the ends of names
     ".rst": "text/x-rst",
     ".smk": "text/plain",
     ".svg": "image/svg+xml",
+    ".tar": "application/x-tar",
     ".tex": "application/x-tex",
     ".typ": "text/plain",
-    ".xz": "application/x-xz",
     ".yaml": "application/yaml",
 }
 TABLES = {

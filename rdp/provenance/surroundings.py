@@ -31,7 +31,7 @@ def safeguards(e: Evidence) -> Answer:
     networks = sorted({cell.architecture for cell in e.plan.cells})
     because = (
         f"What was trained are classifiers ({listed(networks)}) on {listed([*e.datasets])}; whether their weights are "
-        "released, and to whom, the records do not say. Neither a bundle nor the research object holds weights."
+        "released, and to whom, the records do not say. The research object holds no weights."
     )
     return Answer(UNPROVABLE, [because], ["report/index.html#run-with"])
 

@@ -34,7 +34,7 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     devices = "; ".join(
         f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
     )
-    swept = f", and {source['runs']['of sweeps']} of sweeps" if source["runs"]["of sweeps"] else ""
+    swept = f", and {source['runs']['sweep']} of sweeps" if source["runs"]["sweep"] else ""
     commits = f"commit {listed(source['commits'])}" if source["commits"] else "an unknown commit"
     when = (
         f"from {source['started']} to {source['ended']}"
@@ -48,7 +48,7 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
         f"{count(len(table), 'run')}{swept}, trained {when} at {commits}: {devices}.",
         f"They were packed on a machine with {count(packed['cores'], 'core')} and {memory} ({packed['system']}), at "
         f"commit {packed['commit'] or 'unknown'}. Every file was verified against the manifest with the seal "
-        f"{source['seal_of_bundle'][:12]}.",
+        f"{source['archive_seal'][:12]}.",
         _code(plan, table),
     ]
 

@@ -1,6 +1,5 @@
 """The page: one HTML file with a study's verdicts, tables and figures, which needs no network."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +21,7 @@ from rdp.report import (
     templating,
 )
 from rdp.study import Plan, comparisons
-from rdp.utils import files
+from rdp.utils import distribution, files
 from rdp.utils.humanize import count
 
 
@@ -70,7 +69,7 @@ def render(
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),
         explorer=explorer.embedded(explorer.content(plan, table, history)),
-        version=version("rdp"),
+        version=distribution.version(),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
         baseline=comparisons.baseline(plan),

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rdp.methods import method_class
 from rdp.report import claims_view, compute_cost, contents, efficiency, facts, summary
 from rdp.report.formatting import DASH, listed
 from rdp.study import Plan, comparisons
+from rdp.utils import distribution
 
 _STATUSES = ("completed", "diverged", "failed", "missing")
 _NARROW = 345.0  # points; a figure of at most this width is readable at half the column
@@ -36,7 +36,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
     kinds = {name: KINDS[name not in decided["confirmatory"]] for name in datasets}
     return {
         "plan": plan,
-        "version": version("rdp"),
+        "version": distribution.version(),
         "commits": sorted(table["commit"].dropna().unique()),
         "begun": sorted(table["started"].dropna()) if "started" in table else [],
         "runs": len(table),

@@ -53,11 +53,10 @@ def _configured(kind: str) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
-def bundles() -> dict[str, Path]:
-    """Folders of recorded results by study: the project's own, and those in the working directory, which come first."""
+def archives() -> dict[str, Path]:
+    """Archives of recorded results by study: those in the working directory, and the project's other ones."""
     folders = (ROOT / "results" / "recorded", Path("results") / "recorded")
-    found = (path for folder in folders for path in sorted(folder.glob("*")) if path.is_dir())
-    return {path.name: path for path in found if path.name not in {"bench", "reports"}}
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.tar"))}
 
 
 def claims() -> Path:

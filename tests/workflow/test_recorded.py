@@ -62,10 +62,10 @@ def test_the_report_is_made_again_and_says_that_it_is_recorded(fresh: Project, f
     for path in same:
         assert (ours / path.relative_to(theirs)).read_bytes() == path.read_bytes(), path
     page = (ours / "report/index.html").read_text()
-    assert "Recorded, not trained here." in page
+    assert "Recorded results." in page
     assert "The training code of this checkout is the one that made them." in page
-    assert "Recorded, not trained here." in (ours / "report/paper.typ").read_text()
-    assert "Recorded, not trained here." not in (theirs / "report/index.html").read_text()
+    assert "Recorded results." in (ours / "report/paper.typ").read_text()
+    assert "Recorded results." not in (theirs / "report/index.html").read_text()
     assert {path: path.read_bytes() for path in fresh.root.glob("results/recorded/**/*") if path.is_file()} == bundle
     assert sorted(path.name for path in (fresh.root / "results").iterdir()) == ["rebuilt", "recorded"]
     again = fresh.run("snakemake", "--cores", "2", *RECORDED)

@@ -4,7 +4,6 @@ A module of this package defines ``METRICS``, a mapping from a metric's name to 
 its name. To add one, add ``extensions/metrics/NAME.py``.
 """
 
-import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ def available() -> dict[str, Metric]:
     """
     metrics: dict[str, Metric] = {}
     for name, file in extensions.modules(sys.modules[__name__]).items():
-        module = importlib.import_module(f"{__name__}.{name}")
+        module = extensions.load(f"{__name__}.{name}")
         if not isinstance(getattr(module, "METRICS", None), dict):
             raise UserError(f"{file}: METRICS is missing; define METRICS = {{name: Metric(...)}}")
         for metric, definition in module.METRICS.items():

@@ -11,7 +11,6 @@ draws a study's tables: ``draw(tables: Tables) -> common.Drawing``. ``FIGURES`` 
 figure, add ``extensions/figures/NAME.py``.
 """
 
-import importlib
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -73,7 +72,7 @@ def available() -> dict[str, Figure]:
 def function(name: str) -> "Callable[..., Drawing]":
     """The function that draws a figure."""
     module = available()[name].module
-    draw = getattr(importlib.import_module(module), name, None)
+    draw = getattr(extensions.load(module), name, None)
     if draw is None:
         raise UserError(f"{module}: no function '{name}', which FIGURES declares")
     return cast("Callable[..., Drawing]", draw)

@@ -124,7 +124,7 @@ def training_curves(tables: Tables) -> common.Drawing:
         pair[1].set_xlabel("epoch")
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
     stopped = int((tables.records["status"] == "diverged").sum())
-    ended = f"{stopped} diverged runs end early. " if stopped else ""
+    ended = f"Diverged runs end early ({stopped}). " if stopped else ""
     style.note(figure, f"Lines: mean over seeds. Bands: lowest to highest seed. {ended}{tables.absent()}")
     return common.Drawing(figure, pd.concat(rows, ignore_index=True))
 
