@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from rdp.archive import format as archive_format
 from rdp.archive import recorded
 from rdp.archive.format import ADOPTIONS, CLAIMS, FORMAT, PREDICTIONS, RECORDS, SPEED, STUDY, Archive, Manifest
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import tuning
@@ -50,7 +50,10 @@ def pack(plan: Plan, results: Path, path: Path, *, weights: bool = False) -> Arc
     records, missing = _finished(plan, results)
     labels = {name: _labels(name, records, results) for name in dict.fromkeys(s.dataset for s, _ in records.values())}
     _check_sweeps(plan, records)
-    contents: dict[str, Path | bytes] = {STUDY: plan.file.read_bytes(), CLAIMS: _json(ledger.kept(results))}
+    contents: dict[str, Path | bytes] = {
+        STUDY: plan.file.read_bytes(),
+        CLAIMS: _json(preregistration.first_seen_times(results)),
+    }
     contents[RECORDS], contents[PREDICTIONS] = _records(records, labels, store)
     if adoptions := store.adoptions.behind_any(record for _, record in records.values()):
         contents[ADOPTIONS] = _json(adoptions)
