@@ -1,4 +1,4 @@
-"""The first screen: the claims with their verdicts, and what each opens to, are those of claims.json."""
+"""The claims on the page, with verdicts and evidence, are those of claims.json."""
 
 from itertools import chain
 
@@ -24,7 +24,7 @@ def tables(page: Page, claim: str) -> list[list[Locator]]:
     return [table.locator("tbody tr").all() for table in page.locator(f"#claim-{claim} table").all()]
 
 
-def test_each_claim_stands_with_both_verdicts_and_the_evidence_of_the_stronger(visit, built: Built) -> None:
+def test_each_claim_shows_both_verdicts_and_the_stronger_evidence(visit, built: Built) -> None:
     page = visit(built.path)
     assert len(built.claims["claims"]) == 12
     for claim in built.claims["claims"]:
@@ -39,7 +39,7 @@ def test_each_claim_stands_with_both_verdicts_and_the_evidence_of_the_stronger(v
     assert {"supported", "not tested"} < shown  # so that the two are told apart above
 
 
-def test_a_claim_stands_under_its_own_paper_and_ours_under_neither(visit, built: Built) -> None:
+def test_claims_are_grouped_by_paper_and_ours_are_separate(visit, built: Built) -> None:
     page = visit(built.path)
     papers = {claim["name"]: claim["source"]["paper"] for claim in built.claims["claims"]}
     found = {}

@@ -1,4 +1,4 @@
-"""The runs explorer: filters, order, one run's panel and its address."""
+"""The runs explorer: filters, sorting, the panel of a run and its address."""
 
 from pathlib import Path
 

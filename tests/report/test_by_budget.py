@@ -1,4 +1,4 @@
-"""The comparisons at equal steps, operations and updates: which cells belong together, and their numbers."""
+"""Comparisons at equal steps, operations and updates."""
 
 import math
 from collections.abc import Callable

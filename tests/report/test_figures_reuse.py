@@ -1,4 +1,4 @@
-"""The figures of the probes of feature reuse hold what their tables say."""
+"""Figures of feature reuse show the numbers of the probe's tables."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -242,7 +242,7 @@ def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> Non
 @pytest.mark.parametrize(
     "name", [PROBED[0], "activation_maps_rdp", *(pytest.param(name, marks=pytest.mark.slow) for name in PROBED[1:])]
 )
-def test_a_probe_that_found_nothing_to_measure_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
+def test_a_probe_without_measurements_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
     tuned.study.probes.extend(set(contents.OF_PROBE) - set(tuned.study.probes))
     save(tuned, tmp_path, make_tables(tuned, tmp_path))
     probe = contents.figures(tuned)[name]

@@ -1,4 +1,4 @@
-"""The page says what the records say. What a browser makes of it, tests/browser says."""
+"""The page shows the numbers of the records. tests/browser covers its behaviour in a browser."""
 
 import base64
 import hashlib
@@ -57,7 +57,7 @@ def test_numbers_come_from_the_records_and_move_with_them(planted: Plan, tmp_pat
     assert written["mean"].round(6).tolist()[0] == 91.0
 
 
-def test_what_it_took_to_know_moves_with_the_records(planted: Plan, tmp_path: Path, build: Build) -> None:
+def test_the_compute_cost_follows_the_records(planted: Plan, tmp_path: Path, build: Build) -> None:
     made = make_tables(planted, tmp_path)
     text = build(planted, tmp_path, made)
     assert "The machines reported no energy." in text
@@ -76,7 +76,7 @@ def test_what_it_took_to_know_moves_with_the_records(planted: Plan, tmp_path: Pa
     assert written["cpu_package_joules"].isna().all()
 
 
-def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
+def test_incomplete_runs_are_listed_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
     made = make_tables(planted, tmp_path)
     table = made.records
     table.loc[0, ["status", "accuracy", "reason"]] = ["failed", float("nan"), "RuntimeError: out of <memory>"]
@@ -119,7 +119,7 @@ def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
     assert "[" not in first
 
 
-def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Plan, tmp_path: Path) -> None:
+def test_a_single_pair_is_listed_apart_from_those_with_an_interval(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     plain = table["method"] == "plain"
     table.loc[plain & (table["seed"] > 0), ["status", "accuracy"]] = ["missing", float("nan")]

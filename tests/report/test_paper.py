@@ -1,4 +1,4 @@
-"""The paper says what the records and the claims say."""
+"""The paper shows the numbers of the records and the claims."""
 
 import json
 import re
@@ -94,7 +94,7 @@ def test_a_number_moves_with_its_record(tmp_path: Path, build: Build) -> None:
     assert text.count("96.0 % [93.5, 98.5]") == 2  # of the other architecture, in the text and in the appendix
 
 
-def test_what_it_took_to_know_is_there(tmp_path: Path, build: Build) -> None:
+def test_the_compute_cost_is_shown(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     made = make_tables(plan, tmp_path)
     text = text_of(build(plan, made))
@@ -106,19 +106,19 @@ def test_what_it_took_to_know_is_there(tmp_path: Path, build: Build) -> None:
     assert "the study, each run once 30 0 21 0.0167 0 3 Wh" in text
 
 
-def test_every_claim_is_there_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
+def test_every_claim_is_shown_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     text = text_of(build(plan, make_tables(plan, tmp_path)))
     for claim in verdict_json.read(plan.name, tmp_path)["claims"]:
         assert f"{claim['name']} {claim['title']}" in text
         assert claim["digest"] in text.replace(" ", "")
     assert "ResidualDroppath costs no more than vanilla training ours" in text
-    assert "Source: ours, of no paper." in text
+    assert "Source: this project." in text
     assert "Source: arXiv 2411.09475, abstract." in text
     assert "training flops, residual_droppath relative to vanilla; claimed below 0 %" in text
 
 
-def test_kinds_of_data_are_kept_apart(tmp_path: Path, build: Build) -> None:
+def test_each_kind_of_data_has_its_own_verdicts(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path, text=COMPARED.replace("[digits]", "[digits, fashion_mnist_14]"))
     text = text_of(build(plan, make_tables(plan, tmp_path)))
     content = verdict_json.read(plan.name, tmp_path)
@@ -129,7 +129,7 @@ def test_kinds_of_data_are_kept_apart(tmp_path: Path, build: Build) -> None:
     assert "RDP-5, exploratory data" in text
 
 
-def test_what_went_wrong_is_named_and_counted(tmp_path: Path, build: Build) -> None:
+def test_incomplete_runs_are_listed_and_counted(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     made = make_tables(plan, tmp_path)
     columns = ["status", "accuracy", "reason"]
@@ -140,7 +140,7 @@ def test_what_went_wrong_is_named_and_counted(tmp_path: Path, build: Build) -> N
     text = text_of(build(plan, made))
     assert "1 run of 30 was trained by other code" in text
     assert "27 completed, 1 diverged, 1 failed and 1 is missing" in text
-    assert "1 run diverged and counts at chance accuracy. 1 run failed and 1 is missing" in text
+    assert "1 run diverged and counts as chance accuracy. 1 run failed and 1 is missing" in text
     assert "resnet20/digits/vanilla failed 1 0 RuntimeError: #panic() of [memory]" in text.replace("\u200b", "")
     assert "missing 1 1 not trained yet" in text
     assert "the loss was not finite at step 7" in text
@@ -151,8 +151,8 @@ def test_nothing_finished_still_builds(tmp_path: Path, build: Build) -> None:
     text = text_of(build(plan, nothing_finished(make_tables(plan, tmp_path))))
     assert "0 completed, 0 diverged, 0 failed and 30 are missing" in text
     assert "records test no claim" in text
-    assert "No claim was decided either way." in text
-    assert "No run has left a record yet." in text
+    assert "No claim is supported or refuted." in text
+    assert "No run has a record yet." in text
     assert not re.search(r"\b(nan|None)\b", text)
 
 
@@ -163,7 +163,7 @@ def test_without_a_baseline_nothing_is_compared_with_one(tmp_path: Path, build: 
     assert "paired by seed, the" not in text
 
 
-def test_budgets_sweeps_and_probes_are_told(tuned: Plan, tmp_path: Path, build: Build, make_probe_rows: Any) -> None:
+def test_budgets_sweeps_and_probes_are_shown(tuned: Plan, tmp_path: Path, build: Build, make_probe_rows: Any) -> None:
     def reuse(cell: Any, seed: int, stage: str) -> list[dict[str, Any]]:
         quantities = {"redundancy": 0.5, "redundancy_independent": 0.3, "lesion": 0.9, "lesion_last": 0.95}
         return [{"quantity": q, "layer": 0, "other": 0, "value": v + 0.01 * seed} for q, v in quantities.items()]
@@ -208,7 +208,7 @@ def test_a_value_that_is_missing_stops_the_build_by_name(tmp_path: Path, build: 
     assert not (tmp_path / plan.name / "report" / "paper.pdf").exists()
 
 
-def test_margins_and_p_values_are_told_in_their_own_terms() -> None:
+def test_margins_and_p_values_are_formatted() -> None:
     row = {"metric": "parameters", "relative": True, "unit": "", "direction": "below", "margin": -0.4, "n": 3}
     row |= {"reason": None, "p_holm": 0.0}
     assert formatting.bound(row) == "below \u221240 %"
@@ -228,7 +228,7 @@ def test_no_number_is_typed_by_hand(name: str) -> None:
     assert set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w|\.\d)", prose)) <= {"0"}  # lengths have their unit behind them
 
 
-def test_a_number_without_a_form_is_refused() -> None:
+def test_a_number_without_a_format_is_refused() -> None:
     for value in (0.1, None):
         with pytest.raises(TypeError, match="without a format filter"):
             paper._shown(value)
