@@ -28,9 +28,9 @@ def machines(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     """The origin of recorded results, in sentences; empty for results that were trained in place."""
-    if not origin.holds(results):
+    if not origin.is_recorded(results):
         return []
-    source = origin.origin(results)
+    source = origin.read(results)
     devices = "; ".join(
         f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
     )
