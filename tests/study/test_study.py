@@ -169,7 +169,7 @@ class TestBadInput:
     def test_the_place_of_a_bad_seed_count_is_a_key_of_the_file(self, study_content, write_study):
         assert ": seeds: " in complaint(write_study(study_content | {"seeds": 0}))
 
-    @pytest.mark.parametrize(("seeds", "said"), [([-1], "greater than or equal to 0"), ([], "at least 1")])
+    @pytest.mark.parametrize(("seeds", "said"), [([-1], "greater than or equal to 0"), ([], "must not be empty")])
     def test_a_bad_list_of_seeds_is_told_as_a_list(self, seeds, said, study_content, write_study):
         assert said in complaint(write_study(study_content | {"seeds": seeds}))
 
