@@ -9,7 +9,7 @@ from rdp.archive import recorded
 from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
-from rdp.store.origin import MARK
+from rdp.store.origin import FILE as ORIGIN
 from rdp.claims import metrics
 from rdp.report import contents, plots
 from rdp.jobs import locks
@@ -55,7 +55,7 @@ except UserError as error:
 LOGS = f"{RESULTS}/logs"
 HOME = f"{RESULTS}/{PLAN.name}"
 MANIFEST = f"{RESULTS}/data/{{dataset}}/manifest.json"
-NEEDS = study_resources.Needs(Path(RESULTS), DEVICE)
+RESOURCES = study_resources.ResourceEstimator(Path(RESULTS), DEVICE)
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative paths, so that the report of a project that was moved is up to date.
 TEMPLATES = [
@@ -108,19 +108,19 @@ def memory_for(runs):
 
     def memory(wildcards, attempt, threads):
         specs = runs(CELLS[wildcards.cell])
-        return spec.at_once(specs, threads) * NEEDS.of(specs).megabytes(attempt)
+        return spec.at_once(specs, threads) * RESOURCES.estimate(specs).megabytes(attempt)
 
     return memory
 
 
 def time_for(runs):
     """Return the time limit of a job in minutes. It doubles with every attempt."""
-    return lambda wildcards, attempt: NEEDS.of(runs(CELLS[wildcards.cell])).minutes(attempt)
+    return lambda wildcards, attempt: RESOURCES.estimate(runs(CELLS[wildcards.cell])).minutes(attempt)
 
 
 def longest_first(runs):
     """Return the expected seconds of a job as its priority, so that no long job starts last."""
-    return lambda wildcards: int(NEEDS.of(runs(CELLS[wildcards.cell])).seconds)
+    return lambda wildcards: int(RESOURCES.estimate(runs(CELLS[wildcards.cell])).seconds)
 
 
 def code_of_cell(wildcards):
@@ -147,7 +147,7 @@ def receipts(seeds):
 # Evidence that the records exist: one receipt per run, or the mark of unpacked results.
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
 if ARCHIVE:
-    RECEIPTS = [f"{RESULTS}/{MARK}"]
+    RECEIPTS = [f"{RESULTS}/{ORIGIN}"]
 # A report of recorded results says whether this checkout has the code that trained them.
 TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if ARCHIVE else ""
 DATA = list(dict.fromkeys(MANIFEST.format(dataset=cell.dataset) for cell in PLAN.cells))
