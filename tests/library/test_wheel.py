@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rdp.archive.pack import pack
+from tests.claims.conftest import AS_CLAIMED
 from tests.docs.blocks import blocks, write_files
+from tests.helpers.planting import SHORT, load, plant
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"snakemake", "seaborn", "matplotlib", "pandas", "pyarrow", "typst"}
@@ -84,6 +87,15 @@ def test_a_study_is_planned_and_trained_and_its_weights_are_exported(clean):
     assert loaded.stdout == "3 2\n", loaded.stderr
 
 
+def test_runs_are_packed_and_unpacked(clean):
+    packed = clean.run("rdp", "pack", "quick", "--to", "quick.tar")
+    assert packed.returncode == 0, packed.stderr
+    assert packed.stdout.startswith("quick.tar: 1 run, ")
+    done = clean.run("rdp", "unpack", "quick.tar", "--to", "site")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("1 run added, ")
+
+
 @pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders"])
 def test_a_command_names_the_extra_that_it_needs(clean, command):
     done = clean.run("rdp", *command.split())
@@ -93,7 +105,7 @@ def test_a_command_names_the_extra_that_it_needs(clean, command):
     assert (done.returncode, done.stderr) == (2, message)
 
 
-def test_with_all_extras_the_workflow_is_in_the_package(clean):
+def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_study(clean, tmp_path):
     """After the tests of the library, since it adds to the environment."""
     assert clean.install("[workflow]") >= HEAVY
     snakefile = Path(clean.run("rdp", "snakefile").stdout.strip())
@@ -101,9 +113,13 @@ def test_with_all_extras_the_workflow_is_in_the_package(clean):
     assert {path.name for path in (ROOT / "report").iterdir()} == {
         path.name for path in (snakefile.parent / "report").iterdir()
     }
-    done = clean.run("snakemake", "--snakefile", str(snakefile), "--dry-run", "--config", "study=quick")
+    words = ["snakemake", "--snakefile", str(snakefile), "--cores", "2", "--until", "decide_claims"]
+    plan = load(tmp_path, **SHORT)
+    plant(plan, tmp_path, AS_CLAIMED)
+    pack(plan, tmp_path, clean.folder / "home/results/recorded/planted.tar")
+    done = clean.run(*words, "--config", "study=planted", "records=recorded")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "rule write_report" in done.stdout + done.stderr
+    assert "PNNH-4" in (clean.folder / "home/results/rebuilt/planted/planted/claims.json").read_text()
 
 
 def test_extensions_of_every_kind_work_in_the_users_folder(clean):
