@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons with a layer normalisation in front of every layer, as transformers have it."""
+"""Multi-layer perceptrons with a layer normalisation before every layer, as in transformers."""
 
 from functools import partial
 from math import prod
@@ -16,23 +16,23 @@ ARCHITECTURES = {
 }
 
 _linear = partial(nn.Linear, bias=False)
-_PARTS = Parts(linear=_linear, pointwise=_linear, norm=nn.LayerNorm)  # of a PNNH layer's learner
+_PARTS = Parts(linear=_linear, pointwise=_linear, norm=nn.LayerNorm)  # the learner of a PNNH layer
 
 
 def _layer(width: int, norm_gain: float) -> nn.Module:
-    """relu(W norm(x))."""
+    """Return relu(W norm(x))."""
     return nn.Sequential(with_gain(nn.LayerNorm(width), norm_gain), _linear(width, width), nn.ReLU())
 
 
 class PlainLayer(PlainBranch):
-    """The layer alone. Its parameters have the names of the residual form's, so both start with the same weights."""
+    """A layer without a residual connection. Equal parameter names give it the initial weights of `ResidualLayer`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.branch(x)
 
 
 class ResidualLayer(GatedBranch):
-    """x + the layer, which the gate may drop, scale or freeze."""
+    """x plus the layer, which the gate can drop, scale or freeze."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.gate.add(x, self.branch, x)
@@ -48,7 +48,7 @@ def build(
     input_shape: tuple[int, ...],
     classes: int,
 ) -> nn.Module:
-    """``depth`` layers of ``width`` between a linear stem and a linear head."""
+    """Return ``depth`` layers of ``width`` between a linear stem and a linear head."""
     if path == "pnnh":
         body: nn.Module = stack(width, depth, _PARTS, norm_gain, PnnhOptions(**path_options))
     else:
