@@ -76,7 +76,7 @@ def timm_loader(data: Any, recipe: Recipe, device: torch.device) -> Any:
     )
     for transform in loader.dataset.transform.transforms:
         if isinstance(transform, RandAugment):
-            augment.mend(transform)
+            augment.patch_posterize(transform)
     return loader
 
 

@@ -32,8 +32,7 @@ NEUTRAL = NEUTRAL_PACKAGES | {
     "rdp.data.dataset",
     "rdp.data.download",
     "rdp.data.index",
-    "rdp.data.info",
-    "rdp.data.listing",
+    "rdp.data.class_folders",
     "rdp.data.prepared",
     "rdp.data.published",
     "rdp.data.workers",
@@ -99,7 +98,7 @@ def modules(method: str, architecture: str, dataset: str) -> set[str]:
     """The names of the modules that determine a cell's numbers."""
     family = models.architecture(architecture).module
     schedule = f"{extensions.PACKAGES['methods']}.{method}"
-    return _closure(["rdp.training.trainer", schedule, family, data.loader(dataset)])
+    return _closure(["rdp.training.trainer", schedule, family, data.batches_module(dataset)])
 
 
 def neutral(module: str) -> bool:

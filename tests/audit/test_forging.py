@@ -152,7 +152,7 @@ def test_data_that_lack_a_split_under_a_new_checksum(case: Case) -> None:
     arrays = {name: array for name, array in load_file(folder / "data.safetensors").items() if name != "test_y"}
     save_file(arrays, folder / "data.safetensors")
     seal_anew(folder / "manifest.json", lambda manifest: manifest.update(digest=digest.of_arrays(arrays)))
-    assert case.findings(until="records")["data"] == [f"{folder}/manifest.json: it holds no 'test_y'"]
+    assert case.findings(until="records")["data"] == [f"{folder}/manifest.json: it has no 'test_y'"]
 
 
 @pytest.mark.parametrize("runs", [[{}], ["a"], [{"run": "RUN", "digest": "DIGEST", "again": "0", "bits": "0"}]])
@@ -196,8 +196,8 @@ def test_a_list_in_a_cell_of_a_table_is_no_number() -> None:
     assert comparing.compare_tables(pd.DataFrame({"a": [[1]]}), pd.DataFrame({"a": [1]}))
 
 
-@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
+@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"archive_seal": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_that_says_nothing(case: Case, change: dict[str, Any]) -> None:
-    told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
+    told = {"study": "audited", "archive_seal": "0" * 64, "labels": {}}
     mark = origin.write(case.results, told | change, complete=True)
     assert f"{mark}: damaged: it does not state what was unpacked" in " ".join(case.findings(until="records")["data"])

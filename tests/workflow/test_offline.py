@@ -70,7 +70,7 @@ def test_snakemake_names_missing_data_and_the_command_that_downloads_them(offlin
 def test_preparing_without_a_network_fails_in_one_line(fresh: Project) -> None:
     done = fresh.run(*ALONE, "rdp", "data", "prepare", "fashion_mnist", RDP_DATA="absent")
     assert done.returncode == 2
-    assert "fashion_mnist is absent and could not be downloaded" in done.stderr.splitlines()[-1]
+    assert "fashion_mnist is missing and could not be downloaded" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
