@@ -257,7 +257,11 @@ class TestModuleDigest:
         self, file, old, new, redrawn, package, unchanged
     ):
         package.edit(file, old, new)
-        script = "from rdp.store import fingerprint; print(fingerprint.module_digest('rdp.report.figures'))"
+        script = (
+            "from rdp.report import plots\nfrom rdp.store import fingerprint\nfrom rdp.utils import digest\n"
+            "names = ('rdp.report.figures', *plots.modules())\n"  # as in workflow/rules/analyse.smk
+            "print(digest.of([fingerprint.module_digest(name) for name in names]))"
+        )
         before, after = (
             copy.run_python("-c", script, cwd=copy.folder, PYTHONPATH=str(copy.folder)).stdout
             for copy in (unchanged, package)
