@@ -167,6 +167,7 @@ def test_extensions_of_every_kind_work_in_the_users_folder(clean):
 
 def test_extensions_of_an_installed_package_work_without_a_folder(clean):
     """The package that the end of docs/adding.md describes, built and installed."""
+    clean.install("[workflow]")
     source = clean.folder / "source"
     write_files(source, "docs/adding.md")
     (source / "extensions").rename(source / "my_package")
