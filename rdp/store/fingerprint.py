@@ -169,12 +169,12 @@ def _versions(names: set[str]) -> list[list[str]]:
     """
     used = {library for name in names for library in _third_parties(name) if library in _LIBRARIES}
     distributions = {_LIBRARIES[library] for library in used}
-    uninstalled: set[str] = set()
+    uninstalled: frozenset[str] = frozenset()
     if own := [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]:
-        outside = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
+        outside: frozenset[str] = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
         installed = _installed()
         distributions.update(name for library in outside for name in installed.get(library, ()))
-        uninstalled.update(outside - installed.keys())
+        uninstalled = outside - installed.keys()
     return [[name, version(name)] for name in sorted(distributions)] + [
         [name, _source(name)] for name in sorted(uninstalled)
     ]
