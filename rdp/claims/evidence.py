@@ -14,7 +14,7 @@ from rdp.claims import metrics
 from rdp.claims.model import Part
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.stats import Effect, Measured, of_predictions
+from rdp.stats import Effect, IntervalEffect, accuracy_difference
 from rdp.store import Store, origin
 from rdp.study import Cell, is_baseline
 from rdp.tables import Tables
@@ -84,7 +84,9 @@ class Records:
         seeds = tuple(seed for seed in found[0].values if all(seed in each.values for each in found))
         numbers = [tuple(each.values[seed] for seed in seeds) for each in found]
         if other is None:
-            effect = Effect(numbers[0], shared=_ring(len(seeds)) if part.metric == "redundancy_beyond_chance" else 1.0)
+            effect = Effect(
+                numbers[0], inflation=_ring(len(seeds)) if part.metric == "redundancy_beyond_chance" else 1.0
+            )
         elif part.metric == "accuracy":
             effect = self._accuracy(cell, other, seeds)
         else:
@@ -172,7 +174,7 @@ class Records:
         if not seeds:
             return Effect(())
         of = [np.stack([self._rights(each, seed) for seed in seeds]) for each in (cell, other)]
-        return of_predictions(*of, scale=PERCENT)
+        return accuracy_difference(*of, scale=PERCENT)
 
     def _rights(self, cell: Cell, seed: int) -> np.ndarray:
         """Whether a run's prediction of each test example is right, shape (m,); chance for a diverged run."""
@@ -203,7 +205,7 @@ class Records:
             return _absent("its throughput was not measured")
         found = row.iloc[0]
         centre, low, high = (found[name] - 1 for name in ("median", "low", "high"))
-        effect = Measured(centre=centre, low=low, high=high, rounds=int(found["rounds"]))
+        effect = IntervalEffect(centre=centre, low=low, high=high, rounds=int(found["rounds"]))
         measured = found["measured"] if isinstance(found.get("measured"), str) else None
         return Evidence(effect, measured_on=(cell.specs[0].run, other.specs[0].run), measured_at=measured)
 
