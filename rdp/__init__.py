@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdp.errors import UserError
-    from rdp.models.blocks import register_block
+    from rdp.models.branch_ends import register_block
     from rdp.models.convert import set_path
     from rdp.models.create import create_model, list_models
-    from rdp.models.folding import fuse
-    from rdp.models.schedule import ResidualDropPath, Schedule, make_method
+    from rdp.models.fusion import fuse
+    from rdp.models.residual_drop_path import ResidualDropPath, make_method
+    from rdp.models.schedule import Schedule
     from rdp.models.weights import save_weights, start_from
     from rdp.probes.apply import list_probes, probe
     from rdp.store.export import load_model
@@ -42,17 +43,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ResidualDropPath": "models.schedule",
+    "ResidualDropPath": "models.residual_drop_path",
     "Schedule": "models.schedule",
     "UserError": "errors",
     "create_model": "models.create",
-    "fuse": "models.folding",
+    "fuse": "models.fusion",
     "list_models": "models.create",
     "list_probes": "probes.apply",
     "load_model": "store.export",
-    "make_method": "models.schedule",
+    "make_method": "models.residual_drop_path",
     "probe": "probes.apply",
-    "register_block": "models.blocks",
+    "register_block": "models.branch_ends",
     "save_weights": "models.weights",
     "set_path": "models.convert",
     "start_from": "models.weights",

@@ -18,7 +18,8 @@ from rdp.bench.measuring import (
     table,
     trainer,
 )
-from rdp.models import build, fuse
+from rdp.models import build
+from rdp.models.fusion import fuse
 from rdp.training import cost
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
@@ -28,7 +29,7 @@ NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "pnnh concat": ("pnnh", {"variant": "concat"}),
     "pnnh sum": ("pnnh", {"variant": "sum"}),
 }
-_JOINED = 2.0  # the growth at which `rdp.models.fuse` joins products that it otherwise leaves apart
+_JOINED = 2.0  # the growth at which `rdp.models.fusion.fuse` joins products that it otherwise leaves apart
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class PathSpeed:
         parameters, forward_flops: counted.
         training: training throughput, as a multiple of the residual network's.
         inference: throughput of evaluation, as a multiple of the residual network's; neither is folded.
-        folded: throughput of evaluation after `rdp.models.fuse`, as a multiple of what it was before.
+        folded: throughput of evaluation after `rdp.models.fusion.fuse`, as a multiple of what it was before.
         joined: the same, with products joined that cost more operations together.
         seconds: a training step, the median.
     """

@@ -41,12 +41,12 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
 
 def columns(name: str) -> list[str]:
     """The columns of a probe's table."""
-    return ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
+    return ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe_module(name).COLUMNS]
 
 
 def wanted(plan: Plan, name: str, results: Path) -> set[str]:
     """The runs of whose networks a probe's table has rows."""
-    store, seeds = Store(results), probes.seeds(probes.probe(name), plan.study.probe_seeds)
+    store, seeds = Store(results), probes.seed_limit(probes.probe_module(name), plan.study.probe_seeds)
     return {spec.run for cell in plan.cells for spec, _ in _runs(cell, store, seeds)}
 
 
@@ -81,10 +81,10 @@ def _cell(
     from rdp.training.trainer import make_deterministic
 
     make_deterministic(threads)
-    probe = probes.probe(name)
-    first, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
+    probe = probes.probe_module(name)
+    first, store, data = slice(probes.example_limit(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
     y = torch.from_numpy(data.labels("test")[first])
-    runs = list(_runs(cell, store, probes.seeds(probe, seeds)))
+    runs = list(_runs(cell, store, probes.seed_limit(probe, seeds)))
     rows = []
     for stage in ("initial", "trained"):
         done = [(spec, record) for spec, record in runs if stage == "initial" or record.status == "completed"]

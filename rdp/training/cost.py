@@ -175,7 +175,7 @@ class IterationCost:
 
         for index, gates in enumerate(self._units.gates):
             for gate in gates:
-                gate.instead = partial(note, index)
+                gate.override = partial(note, index)
         with torch.no_grad():
             self._network(self._x)
         self._units.release()
@@ -219,7 +219,7 @@ class IterationCost:
         frozen = np.zeros(len(self.weights), bool)
         self._units.apply(Iteration("count", active=frozen, trained=frozen, rest_trained=False))
         for gate in gates:
-            gate.instead = instead
+            gate.override = instead
         with torch.no_grad():
             forward = count(lambda: self._network(self._x))
         begun = False

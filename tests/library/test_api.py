@@ -68,7 +68,7 @@ def test_the_examples_in_docstrings_hold(module):
 
 def test_every_probe_says_what_it_measures():
     for name in probes.available():
-        module = probes.probe(name)
+        module = probes.probe_module(name)
         assert module.MEASURES
         assert "Returns" in module.measure.__doc__
 

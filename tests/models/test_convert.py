@@ -153,12 +153,17 @@ class TestRefusals:
         [
             (transformer, "through", {}, "unknown path 'through'; valid: residual, plain, pnnh"),
             (lambda: nn.Linear(2, 2), "plain", {}, "Linear: no plain form is known"),
-            (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would be sum"),
+            (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would equal sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),
             (transformer, "pnnh", {"start": "he"}, "no drawn matrix meets"),
             (lambda: small(BasicBlock), "pnnh", {"learner_width": 0.3}, "a width of 8 cannot be split"),
-            (lambda: transformer(drop_path_rate=0.2), "plain", {}, "Block: it has 'drop_path1'"),
-            (lambda: timm.create_model("seresnet18"), "plain", {}, "BasicBlock: it has 'se'"),
+            (
+                lambda: transformer(drop_path_rate=0.2),
+                "plain",
+                {},
+                "Block: its plain form does not support 'drop_path1'",
+            ),
+            (lambda: timm.create_model("seresnet18"), "plain", {}, "BasicBlock: its plain form does not support 'se'"),
             (lambda: timm.create_model("vit_tiny_patch16_224", block_fn=Stranger), "plain", {}, "Stranger: no plain"),
             (transformer, "plain", {"variant": "sum"}, "a plain network has no option 'variant'"),
             (transformer, "residual", {"foo": 3}, "a residual network has no option 'foo'"),
@@ -202,7 +207,7 @@ def test_a_model_that_is_refused_is_left_as_it_was():
     model = small(BasicBlock)
     model.layer4[0].se = nn.Linear(1, 1)
     kinds = [type(module) for module in model.modules()]
-    with pytest.raises(UserError, match="it has 'se'"):
+    with pytest.raises(UserError, match="its plain form does not support 'se'"):
         set_path(model, "plain", norm_gain=0.3)
     assert [type(module) for module in model.modules()] == kinds
     assert model.layer1[0].bn2.weight.unique().tolist() == [1.0]

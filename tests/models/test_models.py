@@ -10,7 +10,7 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
 from rdp.models import architecture, architectures, build
-from rdp.models.paths import Parts, stack
+from rdp.models.paths import Parts, pnnh_stack
 from rdp.training import cost
 
 PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]
@@ -89,7 +89,7 @@ class TestParameters:
 
         parts = Parts(linear=conv(k), pointwise=conv(1), norm=nn.BatchNorm2d)
         plain = k * k * 8 * 8
-        concat, total = (kernels(stack(8, 1, parts, 1.0, PnnhOptions(variant=v))) for v in ("concat", "sum"))
+        concat, total = (kernels(pnnh_stack(8, 1, parts, 1.0, PnnhOptions(variant=v))) for v in ("concat", "sum"))
         assert 2 * concat == plain
         assert total * 2 * k * k == plain * (k * k + 1)
 

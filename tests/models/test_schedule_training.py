@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import rdp
-from rdp.models.schedule import make_method
+from rdp.models.residual_drop_path import make_method
 from tests.helpers.tiny import TINY, Tiny, set_factors
 
 VIT = TINY["vit"]

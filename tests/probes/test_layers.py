@@ -13,8 +13,8 @@ from rdp.methods.options import PnnhOptions
 from rdp.models.convert import PlainSequence
 from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
-from rdp.probes import Subject, available, examples, probe
-from rdp.probes.layers import layer_outputs, unjoined_branches, visit_layers
+from rdp.probes import Subject, available, example_limit, probe_module
+from rdp.probes.layers import branches_without_shortcut, layer_outputs, visit_layers
 from rdp.probes.measures.coders import COLUMNS, measure
 from tests.helpers.tiny import TINY, gaussian
 
@@ -159,7 +159,7 @@ def test_are_none_of_a_network_without_any():
 def test_branches_without_a_shortcut_end_where_a_sum_would_be(name, path, options, ends, make_network):
     network = make_network(name, path, **options)
     names = {id(module): name for name, module in network.named_modules()}
-    found = [names[id(module)] for module in unjoined_branches(network)]
+    found = [names[id(module)] for module in branches_without_shortcut(network)]
     assert found
     assert all(place.endswith(ends) for place in found)
     per_block = {("resnet18", "plain"): 8, ("resnet20", "plain"): 9, ("resnet18", "pnnh"): 13, ("resnet20", "pnnh"): 16}
@@ -168,14 +168,14 @@ def test_branches_without_a_shortcut_end_where_a_sum_would_be(name, path, option
 
 def test_tools_are_no_probes():
     assert {"coders", "dissipating_inputs", "surviving_neurons"} <= set(available())
-    assert not {"cka", "layers", "sources"} & set(available())
+    assert not {"cka", "layers", "inputs"} & set(available())
     with pytest.raises(UserError, match="unknown probe 'layers'"):
-        probe("layers")
+        probe_module("layers")
 
 
 def test_a_probe_says_how_many_examples_it_reads():
-    assert examples(probe("dissipating_inputs"), 256) == 1024
-    assert examples(probe("feature_reuse"), 256) == 256
+    assert example_limit(probe_module("dissipating_inputs"), 256) == 1024
+    assert example_limit(probe_module("feature_reuse"), 256) == 256
 
 
 class TestCoders:

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rdp.probes import Subject, available, probe
+from rdp.probes import Subject, available, probe_module
+from rdp.probes.inputs import noise_like
 from rdp.probes.measures.surviving_neurons import COLUMNS, measure
-from rdp.probes.sources import noise_like
 from tests.helpers.tiny import gaussian
 
 
@@ -22,7 +22,7 @@ def rows_of(network: nn.Module, x: torch.Tensor, source: str = "data") -> list[d
 
 def test_is_a_probe_by_name():
     assert "surviving_neurons" in available()
-    assert probe("surviving_neurons").measure is measure
+    assert probe_module("surviving_neurons").measure is measure
 
 
 @pytest.mark.parametrize("kind", [nn.ReLU, nn.GELU])

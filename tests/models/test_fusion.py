@@ -8,10 +8,10 @@ import torch
 from timm.models import resnet
 from torch import nn
 
-import rdp.models
-from rdp.models import build, fuse, set_path
+from rdp.models import build
 from rdp.models.coder import Coder
-from rdp.models.folding import FusedConcat, FusedLayer
+from rdp.models.convert import set_path
+from rdp.models.fusion import FusedConcat, FusedLayer, fuse
 from rdp.models.paths import PnnhLayer
 from tests.helpers.tiny import gaussian
 
@@ -150,8 +150,3 @@ def test_what_only_looks_like_a_layer_and_its_norm_is_left_alone(model, shape):
             module.running_var.copy_(gaussian(4, seed=1).square() + 0.1)
     x = gaussian(*shape)
     torch.testing.assert_close(fuse(model)(x), model.eval()(x))
-
-
-def test_an_unknown_name_is_no_part_of_the_library():
-    with pytest.raises(AttributeError, match="has no attribute 'melt'"):
-        _ = rdp.models.melt
