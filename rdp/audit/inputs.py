@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rdp import data
-from rdp.archive import bundle
+from rdp.archive import recorded
 from rdp.audit.findings import Check
 from rdp.data import catalogue, prepared
 from rdp.errors import UserError
@@ -45,7 +45,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
             check.find_line(line)
         _check_source(name, check)
     if origin.holds(results):
-        _check_bundle(results, check)
+        _check_archive(results, check)
     return check, labels
 
 
@@ -65,18 +65,18 @@ def _check_source(name: str, check: Check) -> None:
             check.find_line(line)
 
 
-def _check_bundle(results: Path, check: Check) -> None:
-    """Hold recorded results against the bundle that they were unpacked from, where this checkout has it."""
+def _check_archive(results: Path, check: Check) -> None:
+    """Hold recorded results against the archive that they were unpacked from, where this checkout has it."""
     try:
         told = origin.origin(results)
-        found = bundle.find(told["study"])
+        found = recorded.find(told["study"])
     except UserError as error:
         check.find_line(error)
         return
-    if found.seal != told["seal_of_bundle"]:
-        check.find(results / origin.MARK, f"unpacked from another bundle than {found.folder}")
+    if found.seal != told["archive_seal"]:
+        check.find(results / origin.MARK, f"unpacked from another archive than {found.path}")
     else:
-        check.notes.append(f"unpacked from the bundle {found.folder}, whole as well")
+        check.notes.append(f"unpacked from the archive {found.path}, whole as well")
 
 
 def check_measurements(plan: Plan, results: Path) -> Check:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rdp import tables
 from rdp.audit.comparing import COLLECTOR, compare, compare_tables
 from rdp.audit.findings import Check, Finding
-from rdp.claims import ledger, told
+from rdp.claims import preregistration, verdict_json
 from rdp.errors import UserError
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
@@ -50,8 +50,8 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
 
     check = Check("claims", "Every verdict, with every number beside it, follows from tables and measurements.", "file")
     loaded = check.attempt(lambda: tables.load(plan, scratch)) if made.whole else None
-    made.make(check, lambda: told.write(loaded) if loaded else None)
-    if check.attempt(lambda: told.read(plan.name, results)) is not None:
+    made.make(check, lambda: verdict_json.write(loaded) if loaded else None)
+    if check.attempt(lambda: verdict_json.read(plan.name, results)) is not None:
         made.compare(check, ["claims.json"])
     check.notes += [
         f"{name}: its text, as it now reads, is younger than runs that decide it, and the report says so"
@@ -85,7 +85,7 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
 def younger_claims(plan: Plan, results: Path) -> list[str]:
     """The claims whose present text was first seen after runs that decide them were begun."""
     try:
-        return [claim["name"] for claim in told.read(plan.name, results)["claims"] if claim["runs_before_it"]]
+        return [claim["name"] for claim in verdict_json.read(plan.name, results)["claims"] if claim["runs_before_it"]]
     except UserError:
         return []
 
@@ -97,8 +97,10 @@ def _lend(plan: Plan, results: Path, scratch: Path) -> None:
         if (results / name).exists():
             (scratch / name).symlink_to((results / name).resolve())
     # A copy: deciding claims notes when it first saw their texts, and an audit is no first sight.
-    if (results / ledger.FOLDER).is_dir():
-        shutil.copytree(results / ledger.FOLDER, scratch / ledger.FOLDER, ignore_dangling_symlinks=True)
+    if (results / preregistration.FOLDER).is_dir():
+        shutil.copytree(
+            results / preregistration.FOLDER, scratch / preregistration.FOLDER, ignore_dangling_symlinks=True
+        )
 
 
 class _Made:

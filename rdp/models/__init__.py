@@ -10,12 +10,9 @@ A family's file defines
 The first three are literals and are read without importing the file, because planning a study must not import torch.
 """
 
-import ast
-import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError, choices
@@ -25,6 +22,9 @@ from rdp.utils import extensions
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+_DECLARED = ("ARCHITECTURES", "INPUT", "VARIANTS")
 
 
 @dataclass(frozen=True)
@@ -82,24 +82,17 @@ class Architecture:
         return None
 
 
-def _literals(file: Path) -> dict[str, Any]:
-    """The module-level assignments of ``ARCHITECTURES``, ``INPUT`` and ``VARIANTS`` in a family's file."""
-    literals = {}
-    for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name in {"ARCHITECTURES", "INPUT", "VARIANTS"}:
-                literals[name] = ast.literal_eval(node.value)
-    return literals
-
-
 @cache
 def architectures() -> dict[str, Architecture]:
     """All architectures by name, without importing torch."""
-    members = {}
+    members: dict[str, Architecture] = {}
     for file in extensions.modules(families).values():
-        literals = _literals(file)
-        for name, arguments in literals.get("ARCHITECTURES", {}).items():
+        literals = extensions.literals(file, _DECLARED)
+        if missing := {"ARCHITECTURES", "INPUT"} - literals.keys():
+            raise UserError(f"{file}: defines no {min(missing)}")
+        for name, arguments in literals["ARCHITECTURES"].items():
+            if name in members:
+                raise UserError(f"{file}: architecture {name} is already in {members[name].family}.py; rename one")
             module, variants = f"{__name__}.families.{file.stem}", literals.get("VARIANTS")
             members[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
     return members
@@ -147,6 +140,6 @@ def build(
     if reason := member.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
         raise UserError(reason)
     config = NetworkConfig(path, PnnhOptions.read(path_options), norm_gain, input_shape, classes)
-    network: nn.Module = importlib.import_module(member.module).build(config, **member.arguments)
+    network: nn.Module = extensions.load(member.module, "build").build(config, **member.arguments)
     initialise(network, seed)
     return network

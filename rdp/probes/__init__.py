@@ -11,7 +11,6 @@ A probe is one file in `rdp.probes.measures` or in ``extensions/probes/`` (see `
 `rdp.tables.measurements` applies probes to stored weights, so a new probe retrains nothing.
 """
 
-import importlib
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -58,7 +57,7 @@ def probe_module(name: str) -> ModuleType:
     """The module of the probe called ``name``; raises `UserError` if there is none."""
     if name not in available():
         raise UserError(f"unknown probe '{name}'; {choices(name, available())}")
-    return importlib.import_module(f"{__name__}.measures.{name}")
+    return extensions.load(f"{__name__}.measures.{name}", "measure", "COLUMNS")
 
 
 def seed_limit(probe: ModuleType, limit: int | None) -> int | None:

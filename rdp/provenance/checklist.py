@@ -1,7 +1,6 @@
 """The NeurIPS paper checklist of a study, as far as its records can answer it, with links to the evidence."""
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from rdp.provenance.answer import Answer
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
 from rdp.study import Plan
-from rdp.utils import files, paths
+from rdp.utils import distribution, files, paths
 from rdp.utils.lockfile import LOCK
 
 NAME = "checklist.html"
@@ -71,7 +70,7 @@ def render(found: Evidence, elsewhere: Elsewhere) -> str:
     template = templating.html().get_template(f"{NAME}.j2")
     return template.render(
         plan=found.plan,
-        version=version("rdp"),
+        version=distribution.version(),
         style=style,
         policy=templating.policy(style),
         recording=found.recording,

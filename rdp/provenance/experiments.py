@@ -5,7 +5,7 @@ import math
 from rdp.claims.model import KINDS
 from rdp.provenance.answer import NA, NO, YES, Answer, some
 from rdp.provenance.evidence import NOT_TESTED, Evidence
-from rdp.report.forms import listed, ranges
+from rdp.report.formatting import listed, ranges
 from rdp.utils.humanize import count
 
 _CLOSED_FORMS, _CLAIM_OF_CLOSED_FORMS = "surviving_neurons", "PNNH-3"

@@ -2,7 +2,7 @@
 
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.provenance.evidence import Evidence
-from rdp.report.forms import listed
+from rdp.report.formatting import listed
 from rdp.utils.humanize import count
 
 
@@ -31,7 +31,7 @@ def safeguards(e: Evidence) -> Answer:
     networks = sorted({cell.architecture for cell in e.plan.cells})
     because = (
         f"What was trained are classifiers ({listed(networks)}) on {listed([*e.datasets])}; whether their weights are "
-        "released, and to whom, the records do not say. Neither a bundle nor the research object holds weights."
+        "released, and to whom, the records do not say. The research object holds no weights."
     )
     return Answer(UNPROVABLE, [because], ["report/index.html#run-with"])
 

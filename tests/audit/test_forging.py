@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rdp.audit import checkout, comparing
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.report import contents
 from rdp.store import adoptions, origin
 from rdp.store.record import _UNDER
@@ -124,7 +124,7 @@ def test_tables_and_verdicts_that_are_sealed_and_no_such_thing(case: Case) -> No
         sealed.write(claims, content, "audited")
         assert f"{claims}: damaged (its seal fits" in case.findings(until="claims")["claims"][0]
     for value in ({}, {"claims": ["a"]}):
-        told.save("audited", case.results, value)
+        verdict_json.save("audited", case.results, value)
         assert str(claims) in case.findings(until="claims")["claims"][0]
 
 
@@ -162,7 +162,7 @@ def test_an_adoption_made_up_by_hand(case: Case, runs: list[Any]) -> None:
         case.forge(run, lambda record: record["identity"].update(code="1" * 64))
     record = case.store.read(case.runs[0])
     known = {"RUN": case.runs[0], "DIGEST": record.digest}
-    runs = [{k: known.get(v, v) for k, v in told.items()} if isinstance(told, dict) else told for told in runs]
+    runs = [{k: known.get(v, v) for k, v in verdict_json.items()} if isinstance(told, dict) else told for told in runs]
     content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry["stack"], "runs": runs}
     path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     assert any(line.startswith(f"{path}: ") for line in case.findings(until="code")["code"])

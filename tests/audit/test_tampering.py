@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rdp.audit import checkout
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.spec import RunSpec
 from rdp.store import adoptions, fingerprint
 from rdp.tables import collect, measurements
@@ -198,11 +198,11 @@ def test_edited_tables_under_new_seals(case: Case) -> None:
 
 
 def test_an_edited_verdict(case: Case) -> None:
-    content = told.read("audited", case.results)
+    content = verdict_json.read("audited", case.results)
     content["claims"][3]["verdicts"]["exploratory"]["verdict"] = "supported"
     was = case.audit(until="claims")["claims"]
     assert was.findings == []
-    told.save("audited", case.results, content)
+    verdict_json.save("audited", case.results, content)
     name = content["claims"][3]["name"]
     found = case.findings(until="claims")["claims"]
     path = case.products / "claims.json"

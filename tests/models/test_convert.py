@@ -161,7 +161,7 @@ class TestRefusals:
                 lambda: transformer(drop_path_rate=0.2),
                 "plain",
                 {},
-                "Block: its plain form does not support 'drop_path1'",
+                "does not support 'drop_path1'",
             ),
             (lambda: timm.create_model("seresnet18"), "plain", {}, "BasicBlock: its plain form does not support 'se'"),
             (lambda: timm.create_model("vit_tiny_patch16_224", block_fn=Stranger), "plain", {}, "Stranger: no plain"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rdp import tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
 from rdp.study import Plan
@@ -24,7 +24,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("provenance")
     found = load(folder, **SHORT | {"seeds": 2})
     loaded = plant(found, folder, AS_CLAIMED)
-    told.write(loaded)
+    verdict_json.write(loaded)
     for name in contents.figures(found):
         figures.write(loaded, name, folder)
     page.write(found, folder)
