@@ -80,7 +80,7 @@ def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     planned = study.load(name)
     origin.refuse(paths.results())
     with lease(gpus):
-        from rdp.bench import study as throughput  # imports torch, in seconds: only once the study is valid
+        from rdp.bench import throughput  # imports torch, in seconds: only once the study is valid
 
         print(throughput.write(planned, paths.results()))
 
@@ -120,11 +120,11 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         from rdp.report import figures
 
         collect.write(planned, results)
-        if not origin.holds(results):  # recorded results come with their measurements
+        if not origin.is_recorded(results):  # recorded results come with their measurements
             for measured in planned.study.probes:
                 measurements.write(planned, measured, results)
             if planned.study.speed_rounds:
-                from rdp.bench import study as throughput
+                from rdp.bench import throughput
 
                 throughput.write(planned, results)
         loaded = tables.load(planned, results)

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,9 +47,9 @@ def attempt(store: Store, run: str, *names: str, host: str = "elsewhere", pid: i
 def removals(store: Store, plan: Plan, *, remove: bool = False, **options) -> dict[str, clean.Removal]:
     """What may go, by the first of its paths within the store, and is not in use; removed where that is asked for."""
     results, found = store.root.parent, {}
-    for removal in list(clean.found(results, list(inventory.cells(results, {plan.name: plan})), **options)):
-        with clean.held(results, removal) as why:
-            if why is None:
+    for removal in list(clean.find_removals(results, list(inventory.cells(results, {plan.name: plan})), **options)):
+        with clean.hold(results, removal) as user:
+            if user is None:
                 found[str(removal.paths[0].relative_to(store.root))] = removal
                 if remove:
                     clean.remove(results, removal)
@@ -78,8 +77,8 @@ def test_what_killed_processes_left_goes_and_nothing_else(store, plan, run):
         put(store.root / cell / ".seed-0000.json.0123abcd.part"),
         put(store.root / adoptions.FOLDER / ".x.json.0123abcd.part"),
         put(store.root / cell / "seed-0077.lock"),
-        put(store.root / scratch.AGAIN / "0123" / "lock").parent,
-        put(store.root / scratch.ARRIVALS / "0123" / "lock").parent,
+        put(store.root / scratch.RETRAINED / "0123" / "lock").parent,
+        put(store.root / scratch.IMPORTED / "0123" / "lock").parent,
     ]
     replaced = attempt(store, missing, "record.json", pid=3)
     left.append(replaced.rename(replaced.with_name(f"{replaced.name}-replaced")))
@@ -100,12 +99,13 @@ def test_a_failed_runs_checkpoints_stay(store, plan, run):
     record = store.read(run)
     folder = store.new_attempt(run)
     put(folder / "checkpoint-000000009.safetensors")
-    failed = replace(record, status="failed", reason="so", identity=record.identity | {"data": "e" * 64})
+    identity = record.identity.model_copy(update={"data": "e" * 64})
+    failed = record.model_copy(update={"status": "failed", "reason": "so", "identity": identity})
     store.write_receipt(run, store.commit(run, folder, failed))
     kept = put(store.folder(run) / "checkpoint-000000009.safetensors")
     cleaned(store, plan, attempts=True)
     assert kept.exists()
-    assert store.glance(run)["status"] == "failed"
+    assert store.read_receipt(run).status == "failed"
 
 
 class TestInUse:
@@ -131,7 +131,7 @@ class TestInUse:
         assert len(removals(store, plan)) == 1
 
     def test_a_place_where_runs_are_trained_again_stays(self, store, plan):
-        with scratch.place(store, scratch.AGAIN) as there:
+        with scratch.temporary_folder(store, scratch.RETRAINED) as there:
             os.utime(there, (LONG_AGO,) * 2)
             assert removals(store, plan) == {}
 
@@ -161,14 +161,14 @@ def test_runs_that_no_study_asks_for_go_where_that_is_asked_for(store, plan):
     assert removals(store, other) == {}
     assert len(cleaned(store, other, unneeded=True)) == 3  # a run, and two of its sweep
     assert sorted(path.name for path in store.root.iterdir()) == [plan.cells[1].id]
-    assert store.received(plan.cells[1].specs[0].run).status == "diverged"
+    assert store.read_finished(plan.cells[1].specs[0].run).status == "diverged"
 
 
 def test_runs_of_other_code_go_where_that_is_asked_for(store, plan, run, monkeypatch):
     before = fingerprint.code_of
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "f" * 64 if spec.run == run else before(spec))
     (cell,) = [c for c in inventory.cells(store.root.parent, {plan.name: plan}) if c.name == plan.cells[0].id]
-    assert [(kept.run, kept.status) for kept in cell.runs] == [(run, "stale")]
+    assert [(stored.run, stored.status) for stored in cell.runs] == [(run, "stale")]
     assert removals(store, plan) == {}
     assert cleaned(store, plan, stale=True) == [f"{run}.json"]
     assert not (store.root / cell.name).exists()  # what its sweep chose is of no use alone
@@ -178,24 +178,24 @@ def test_a_study_whose_file_is_not_found_is_named_before_its_runs_count_as_unnee
     results = store.root.parent
     (results / "gone").mkdir()
     (results / "gone" / "records.parquet").write_text("")
-    assert inventory.strangers(results, [plan]) == [results / "gone"]
+    assert inventory.unknown_studies(results, [plan]) == [results / "gone"]
 
 
 def test_the_list_says_how_runs_stand_and_who_wants_them(store, plan, run):
     by_name = {cell.name: cell for cell in inventory.cells(store.root.parent, {plan.name: plan})}
     assert len(by_name) == 4
-    assert all(cell.wanted.keys() == {plan.name} and not cell.unneeded for cell in by_name.values())
+    assert all(cell.studies.keys() == {plan.name} and not cell.unneeded for cell in by_name.values())
     cell = by_name[plan.cells[0].id]
     assert cell.statuses == {"completed": 1}
     there = [store.receipt(run), *store.folder(run).iterdir()]
     assert cell.bytes == sum(path.stat().st_size for path in there)
-    store.forget(run)
+    store.remove_receipt(run)
     (store.root / plan.cells[1].id / "seed-0000" / "record.json").unlink()
     attempt(store, f"{plan.cells[1].id}/seed-0009", "progress.json")
     by_name = {cell.name: cell for cell in inventory.cells(store.root.parent, {})}
-    assert by_name[plan.cells[0].id].statuses == {"unreceived": 1}
-    assert by_name[plan.cells[1].id].statuses == {"damaged": 1, "begun": 1}
+    assert by_name[plan.cells[0].id].statuses == {"no receipt": 1}
+    assert by_name[plan.cells[1].id].statuses == {"damaged": 1, "started": 1}
     assert len(by_name[plan.cells[1].id].unneeded) == 2
     store.receipt(run).mkdir()  # which Snakemake takes for one
-    (kept,) = next(cell.runs for cell in inventory.cells(store.root.parent, {}) if cell.name == plan.cells[0].id)
-    assert (kept.status, kept.reason) == ("damaged", f"{store.receipt(run)}: cannot be read (Is a directory)")
+    (stored,) = next(cell.runs for cell in inventory.cells(store.root.parent, {}) if cell.name == plan.cells[0].id)
+    assert (stored.status, stored.reason) == ("damaged", f"{store.receipt(run)}: cannot be read (Is a directory)")

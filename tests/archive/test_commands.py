@@ -33,7 +33,7 @@ def test_the_list_names_cells_sizes_and_studies(rdp, results, plan):
 
 
 def test_cleaning_shows_and_with_yes_removes(rdp, results, plan):
-    gone = results / "store" / scratch.AGAIN / "0123"
+    gone = results / "store" / scratch.RETRAINED / "0123"
     gone.mkdir(parents=True)
     (gone / "lock").touch()
     status, out, _ = rdp(results, "store", "clean")
@@ -52,10 +52,10 @@ def test_runs_are_unneeded_by_the_studies_that_are_known(rdp, results, plan):
     (results / "gone" / "records.parquet").touch()
     status, _, said = rdp(results, "store", "clean", "--unneeded", "--yes")
     assert status == 2
-    assert f"{results / 'gone'}: of a study whose file is not found" in said
+    assert f"{results / 'gone'}: products of a study without a study file" in said
     shutil.rmtree(results / "gone")
     status, out, _ = rdp(results, "store", "clean", "--unneeded", "--yes")
-    assert out.count("no study asks for it") == 4
+    assert out.count("no study uses it") == 4
     assert not list((results / "store").glob("*"))
 
 
@@ -83,7 +83,7 @@ def test_runs_are_packed_and_unpacked_and_a_rejected_one_ends_in_failure(rdp, re
 
 
 def test_unpacking_an_unfinished_study_says_how_to_go_on(rdp, results, plan, tmp_path):
-    Store(results).forget(plan.cells[1].specs[0].run)
+    Store(results).remove_receipt(plan.cells[1].specs[0].run)
     path, site = tmp_path / "carried.tar", tmp_path / "site"
     assert "3 runs, 1 missing" in rdp(results, "pack", plan.file, "--to", path)[1]
     out = rdp(site, "unpack", path)[1]
@@ -102,7 +102,7 @@ def test_recorded_results_are_rebuilt_apart(rdp, packed, tmp_path):
 
 def test_a_study_of_this_code_has_nothing_to_adopt(rdp, results, plan):
     status, out, _ = rdp(results, "adopt", plan.file)
-    assert (status, out) == (0, "carried: no run was made by other code\n")
+    assert (status, out) == (0, "carried: no run is of other code\n")
 
 
 def test_what_is_not_adopted_ends_in_failure(rdp, results, plan, monkeypatch):
