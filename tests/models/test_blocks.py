@@ -44,7 +44,7 @@ class TestWhatIsFound:
     def test_units_are_the_residual_branches_in_order(self, name):
         assert tuple(Units(TINY[name].build()).names) == TINY[name].units
 
-    def test_a_unit_owns_what_its_branch_alone_uses_and_the_rest_owns_the_shortcuts(self, name):
+    def test_a_unit_owns_the_parameters_that_only_its_branch_uses(self, name):
         tiny, network = TINY[name], TINY[name].build()
         expected = {key: tiny.owner(key) for key, _ in network.named_parameters()}
         assert set(expected.values()) == {*tiny.units, None}
@@ -151,7 +151,7 @@ class TwoNorms(nn.Module):
 
 
 class TestRefusals:
-    def test_a_model_without_residual_branches_is_told_the_blocks_seen_and_how_to_register_one(self):
+    def test_a_model_without_residual_branches_is_refused_with_its_blocks_and_a_hint(self):
         with torch.device("meta"):
             network = timm.create_model("vgg11")
         with pytest.raises(UserError) as error:
@@ -159,7 +159,7 @@ class TestRefusals:
         for told in ("VGG: no residual branch", "ConvMlp (1)", "ClassifierHead (1)", "rdp.register_block(ItsClass, '"):
             assert told in str(error.value)
 
-    def test_a_model_without_any_blocks_is_told_so(self):
+    def test_a_model_without_blocks_is_refused(self):
         with pytest.raises(UserError, match=r"^Sequential: no residual branch .* its blocks: none\."):
             Units(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).require()
 
@@ -221,7 +221,7 @@ class TestDroppathOfTheModelsOwn:
     def drops(self, network: nn.Module) -> dict[str, float]:
         return {key: m.drop_prob for key, m in network.named_modules() if isinstance(m, DropPath)}
 
-    def test_a_model_whose_own_droppath_is_on_is_refused_by_the_modules_name_and_left_alone(self, name):
+    def test_a_model_with_active_droppath_is_refused_and_unchanged(self, name):
         network = TINY[name].build(drop_path_rate=0.5)
         before = photograph(network)
         first, probability = next(iter(self.drops(network).items()))

@@ -124,7 +124,7 @@ class TestPnnh:
                 norm = found.norm if not isinstance(found.norm, nn.Identity) else found.learner.norm
                 assert norm.weight.unique().tolist() == [0.25]
 
-    def test_initial_weights_follow_the_seed_alone(self):
+    def test_initial_weights_depend_only_on_the_seed(self):
         one, same, other = (
             set_path(small(BasicBlock), "pnnh", seed=seed, start="orthogonal").state_dict() for seed in (1, 1, 2)
         )
@@ -203,7 +203,7 @@ def test_the_gain_is_on_plain_blocks_too(path):
     assert set_path(transformer(), "plain", norm_gain=0.25).blocks[0].norm2.weight.unique().tolist() == [0.25]
 
 
-def test_a_model_that_is_refused_is_left_as_it_was():
+def test_a_refused_model_is_unchanged():
     model = small(BasicBlock)
     model.layer4[0].se = nn.Linear(1, 1)
     kinds = [type(module) for module in model.modules()]

@@ -85,7 +85,7 @@ def test_products_are_joined_where_that_costs_no_more_than_was_allowed(name, opt
     assert count(fused, FusedConcat) == (joined if options["variant"] == "concat" else 0)
 
 
-def test_the_original_is_left_alone():
+def test_the_original_is_unchanged():
     network, x = trained("resnet20", "pnnh", {})
     state, mode, kinds = copy.deepcopy(network.state_dict()), network.training, [type(m) for m in network.modules()]
     expected = network(x)
@@ -143,7 +143,7 @@ class PreActivation(nn.Module):
     ],
     ids=["pre-activation", "tokens", "no running statistics"],
 )
-def test_what_only_looks_like_a_layer_and_its_norm_is_left_alone(model, shape):
+def test_a_norm_that_may_not_follow_its_layer_is_not_fused(model, shape):
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.copy_(gaussian(4))

@@ -71,7 +71,7 @@ class TestParameters:
         assert low < cost.count_parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
 
     @pytest.mark.parametrize("name", [n for n in architectures() if n.endswith(("_same_parameters", "_same_flops"))])
-    def test_narrowed_networks_have_the_size_of_the_pnnh_one_they_stand_beside(self, name, make_network):
+    def test_narrowed_networks_match_the_size_of_the_pnnh_network(self, name, make_network):
         base, _, what = name.partition("_same_")
         narrow, pnnh = make_network(name), make_network(base, "pnnh")
         if what == "parameters":
@@ -138,7 +138,7 @@ class TestBuild:
             ("mlp8", "plain", "image", (1, 8, 8), None),
         ],
     )
-    def test_what_an_architecture_cannot_read_or_be_is_told(self, name, path, kind, shape, reason):
+    def test_unsupported_inputs_and_paths_are_named(self, name, path, kind, shape, reason):
         told = architecture(name).mismatch(path, kind, shape)
         assert reason in told if reason else told is None
 
@@ -152,7 +152,7 @@ class TestBuild:
             ("vit_micro", {"variant": "sum"}, None),
         ],
     )
-    def test_options_that_an_architecture_has_no_form_for_are_told(self, name, options, reason):
+    def test_unsupported_options_are_named(self, name, options, reason):
         shape = (1, 8, 8) if name != "mlp8" else (2,)
         told = architecture(name).mismatch("pnnh", "image" if len(shape) == 3 else "vector", shape, options)
         assert told.startswith(reason) if reason else told is None

@@ -39,7 +39,7 @@ class TestCoder:
     @pytest.mark.parametrize("constraint", ["orthogonal", "spectral", "none"])
     @pytest.mark.parametrize("start", ["identity", "orthogonal", "he"])
     @pytest.mark.parametrize("trained", [True, False])
-    def test_it_starts_as_it_was_told(self, constraint, start, trained):
+    def test_a_coder_starts_as_its_option_says(self, constraint, start, trained):
         if (constraint, start) == ("orthogonal", "he"):
             return
         coder = Coder(64, 32, 3, PnnhOptions(constraint=constraint, start=start, trained=trained))
@@ -67,7 +67,7 @@ class TestCoder:
         assert entries.mean(0).abs().max() < 5 * 0.5 / 400**0.5
         torch.testing.assert_close(entries.square().mean(0), torch.full((4, 4), 0.25), rtol=0, atol=0.07)
 
-    def test_the_spectral_constraint_bounds_and_leaves_alone_what_is_within(self):
+    def test_the_spectral_constraint_bounds_the_largest_singular_value(self):
         coder = Coder(8, 8, 1, PnnhOptions(constraint="spectral"))
         for size in (0.3, 1.0, 7.0):
             with torch.no_grad():
@@ -177,7 +177,7 @@ class TestLayers:
             ("sum_inner", 1.0, [(8, 8)]),
         ],
     )
-    def test_the_learner_is_as_wide_as_it_was_told(self, variant, share, shapes):
+    def test_the_learner_has_the_width_of_its_option(self, variant, share, shapes):
         found = pnnh_layer(8, PARTS, 1.0, PnnhOptions(variant=variant, learner_width=share))
         assert [tuple(m.weight.shape) for m in found.modules() if isinstance(m, nn.Linear)] == shapes
         assert found(gaussian(4, 8), torch.eye(8)[: found.split.coded]).shape == (4, 8)

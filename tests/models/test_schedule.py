@@ -31,7 +31,7 @@ def step_of(schedule: rdp.Schedule, step: int, tiny=VIT, **options) -> tuple:
 
 
 class TestMasks:
-    def test_they_follow_the_seed_and_the_step_alone(self):
+    def test_masks_depend_only_on_seed_and_step(self):
         first, later = rdp.ResidualDropPath(VIT.build(), 0.5, seed=3), rdp.ResidualDropPath(VIT.build(), 0.5, seed=3)
         found = {step: step_of(first, step) for step in range(10)}
         torch.manual_seed(99)
@@ -64,7 +64,7 @@ class TestMasks:
             assert planned.scale is None
         assert kinds == {"full", "drop", "recover"}
 
-    def test_units_are_told_by_name(self):
+    def test_units_are_listed_by_name(self):
         assert tuple(rdp.ResidualDropPath(VIT.build(), 0.1).units) == VIT.units
         blocks = rdp.ResidualDropPath(VIT.build(), 0.1, granularity="block").units
         assert blocks == ["blocks.0", "blocks.1", "blocks.2"]
@@ -108,13 +108,13 @@ class TestBadInput:
         with refuses("^seed: expected an integer greater than or equal to 0, got"):
             rdp.ResidualDropPath(VIT.build(), 0.1, seed=seed)
 
-    def test_a_model_without_units_is_refused_and_left_alone(self):
+    def test_a_model_without_units_is_refused_and_unchanged(self):
         network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
         with refuses("Sequential: no residual branch to drop was found; its blocks: none.*register_block"):
             rdp.ResidualDropPath(network, 0.1)
         assert not network._forward_pre_hooks
 
-    def test_a_model_that_drops_paths_itself_is_refused_and_left_alone(self):
+    def test_a_model_with_active_droppath_is_refused_and_unchanged(self):
         network = VIT.build(drop_path_rate=0.2)
         kinds = [type(m) for m in network.modules()]
         with refuses(r"^blocks\.1\.drop_path1: the model's own droppath is active.*take_over=True"):

@@ -196,7 +196,7 @@ class TestAccumulation:
 
 
 class TestClipping:
-    def test_it_measures_and_scales_what_is_trained_and_leaves_the_rest_alone(self):
+    def test_it_clips_trained_parameters_only(self):
         network = VIT.build()
         schedule, optimizer = rdp.ResidualDropPath(network, 0.5), sgd(network)
         for step in range(6):

@@ -343,7 +343,7 @@ class TestBlocksAsUnits:
         assert branch.names == block.names
         assert branch.gates == block.gates
 
-    def test_it_is_what_the_methods_option_says(self):
+    def test_granularity_follows_the_option_of_the_method(self):
         for granularity in ("branch", "block"):
             assert method_class("residual_droppath")(granularity=granularity).unit_granularity == granularity
 

@@ -141,7 +141,7 @@ class TestReleasedCheckpoints:
         assert set(start.loaded) == own.keys()
         assert all(torch.equal(own[name], theirs[name]) for name in start.loaded)
 
-    def test_set_path_alone_keeps_all_but_the_gains_that_it_sets(self, released):
+    def test_set_path_keeps_all_weights_but_the_gains(self, released):
         model, file = released
         plain = rdp.set_path(resnet(pretrained=True, pretrained_cfg_overlay=hub(file)), "plain")
         own, theirs = plain.state_dict(), model.state_dict()

@@ -91,7 +91,7 @@ def test_maps_the_whole_pnnh_layer(make_network):
 
 
 @every_path
-def test_leaves_the_network_alone_and_does_not_read_its_running_statistics(path, options, make_network):
+def test_keeps_the_network_and_does_not_read_its_running_statistics(path, options, make_network):
     measured = subject(make_network("mlp8", path, **options))
     network = measured.network
     expected = measure(measured)

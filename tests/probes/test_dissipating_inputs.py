@@ -115,7 +115,7 @@ class TestReconstruction:
 
 
 class TestProjected:
-    def test_standardises_and_leaves_few_features_as_they_are(self):
+    def test_standardises_and_does_not_project_few_features(self):
         z = 5 * gaussian(200, FEATURES).double() + 3
         found = project(z, 1)
         torch.testing.assert_close(found, (z - z.mean(0)) / z.std(0, correction=0))
@@ -130,7 +130,7 @@ class TestProjected:
         # Distances survive.
         assert ((found.norm(dim=1) / z.norm(dim=1)).std() / (found.norm(dim=1) / z.norm(dim=1)).mean()) < 0.1
 
-    def test_a_feature_that_rounding_alone_moves_says_nothing(self):
+    def test_a_feature_constant_up_to_rounding_is_dropped(self):
         z = torch.cat([gaussian(64, 2), 1000 + 1e-4 * gaussian(64, 1), torch.zeros(64, 1)], dim=1).double()
         assert (project(z, 1)[:, 2:] == 0).all()
         assert project(z, 1)[:, :2].std() > 0.9
@@ -263,9 +263,7 @@ class TestMeasure:
             *[("vit_micro", path, 12) for path in ("residual", "plain", "pnnh")],
         ],
     )
-    def test_has_a_number_for_each_layer_and_leaves_the_network_alone(
-        self, name, path, layers, make_network, make_batch
-    ):
+    def test_measures_each_layer_and_keeps_the_network(self, name, path, layers, make_network, make_batch):
         network, (x, y) = make_network(name, path), make_batch(name, 32)
         kept = copy.deepcopy(network.state_dict())
         before = [(type(m), m.training, len(m._forward_hooks)) for m in network.modules()]

@@ -60,7 +60,7 @@ class TestMeasure:
 
     @every_network
     @pytest.mark.parametrize("training", [False, True])
-    def test_leaves_the_networks_alone(self, name, path, options, training, subject, make_network):
+    def test_keeps_the_network_unchanged(self, name, path, options, training, subject, make_network):
         measured = subject(name, path, size=8, **options)
         network, other = measured.network.train(training), make_network(name, path, seed=1, **options)
         next(network.parameters()).requires_grad_(False)

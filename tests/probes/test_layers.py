@@ -126,7 +126,7 @@ def test_are_visited_one_by_one_in_order(make_network, make_batch):
 @every_path
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "vit_micro"])
 @pytest.mark.parametrize("gated", [False, True])
-def test_leave_the_network_alone(name, path, options, gated, make_network, make_batch):
+def test_keeps_the_network_unchanged(name, path, options, gated, make_network, make_batch):
     network, (x, _) = make_network(name, path, **options), make_batch(name)
     expected = layer_outputs(network, x, training=True)
     if gated:  # and dropped: a measurement is of the whole network
@@ -230,7 +230,7 @@ class TestCoders:
     def test_are_none_of_other_paths(self, path, make_network):
         assert self.rows(make_network("mlp8", path)) == []
 
-    def test_leave_the_network_alone(self, make_network):
+    def test_keeps_the_network_unchanged(self, make_network):
         network = make_network("mlp8", "pnnh", **PnnhOptions(constraint="spectral").model_dump(mode="json"))
         kept = copy.deepcopy(network.state_dict())
         assert self.rows(network) == self.rows(network)

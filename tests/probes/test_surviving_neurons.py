@@ -68,7 +68,7 @@ def test_of_a_transformer_are_those_of_its_mlps(make_network, make_batch):
 
 @pytest.mark.parametrize("path", ["residual", "plain", "pnnh"])
 @pytest.mark.parametrize("name", ["mlp8", "resnet20", "resnet18", "vit_micro"])
-def test_shares_are_above_their_bounds_and_the_network_left_alone(name, path, make_network, make_batch):
+def test_shares_are_above_their_bounds_and_the_network_unchanged(name, path, make_network, make_batch):
     network, (x, y) = make_network(name, path), make_batch(name, 32)
     kept = copy.deepcopy(network.state_dict())
     before = [(type(m), m.training, len(m._forward_pre_hooks)) for m in network.modules()]
