@@ -70,7 +70,7 @@ def write_weights(weights: Weights, path: str | PathLike[str], metadata: Mapping
         raise UserError(f"{others[0]}: expected a state_dict of tensors, got a value of type {kind}")
     # Copies, because the format cannot store one tensor under two names.
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
-    with files.whole(target) as part:
+    with files.atomic_write(target) as part:
         save_file(copies, part, metadata={"format": "pt", **(metadata or {})})
     return target
 
