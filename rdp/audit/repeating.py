@@ -178,7 +178,7 @@ def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell
         wrong = [
             (place, column)
             for place, (one, other) in enumerate(zip(told, found, strict=True), start=1)
-            for column in probes.probe(name).COLUMNS
+            for column in probes.probe_module(name).COLUMNS
             if not compare.same(one[column], other[column])
         ]
         if wrong:
