@@ -15,8 +15,7 @@ from typing import Any
 from rdp import data
 from rdp.data import prepared
 from rdp.jobs import runner, tuning
-from rdp.jobs.retrain import again as train_again
-from rdp.jobs.retrain import differences
+from rdp.jobs.retrain import record_differences, retrain_runs
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, adoptions, fingerprint, origin, scratch, timestamp
 from rdp.study import Plan
@@ -98,7 +97,7 @@ def adopt(
     pairs = [pair for group in groups for pair in group.sample]
     say(f"to train again: {len(pairs)}")
     with scratch.place(Store(results), scratch.AGAIN) as there:
-        again = train_again(pairs, results, there, plan.device, cores)
+        again = retrain_runs(pairs, results, there, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
     # Sweeps before the runs that they chose rates for.
     sampled = sorted((group for group in groups if group.sample), key=lambda group: bool(group.sample[0][0].tuning))
@@ -197,7 +196,7 @@ def _judge(group: Group, again: dict[str, RunRecord], plan: Plan, results: Path,
     """Adopt a group where all that was trained again is the same; else say what differs."""
     for spec, record in group.sample:
         now = again[spec.run]
-        if found := differences(record, now):
+        if found := record_differences(record, now):
             more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
             group.wrong.append(f"{spec.run}: recorded and now: {'; '.join(found[:_TOLD])}{more}")
         elif (why := _chosen_otherwise(spec, record, results)) is not None:

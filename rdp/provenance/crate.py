@@ -16,7 +16,7 @@ from rdp.archive import bundle, packing
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.provenance import checklist, evidence, metadata, products
-from rdp.provenance.checklist import Elsewhere
+from rdp.provenance.checklist import Links
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
 from rdp.store import RunRecord, Store, origin
@@ -82,8 +82,8 @@ def _fill(
         _copy(source, part / path, f"run: rdp data prepare {name}")
         told[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
     study = f"{plan.name}.yaml"
-    elsewhere = Elsewhere(f"../{products.STUDY}/{study}", f"../{LOCK}", "../data", study)
-    (part / CHECKLIST).write_text(checklist.render(found, elsewhere), encoding="utf-8")
+    links = Links(f"../{products.STUDY}/{study}", f"../{LOCK}", "../data", study)
+    (part / CHECKLIST).write_text(checklist.render(found, links), encoding="utf-8")
     told[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, as far as the records can answer it")
     _weights(part / WEIGHTS, runs)
     told[WEIGHTS] = ("weights", "Names and checksums of what runs left beside their records, weights among it")

@@ -1,4 +1,4 @@
-"""Each kind of tampering is found, and named where it was done."""
+"""Every kind of tampering is a finding that names the file."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rdp.audit import checkout
+from rdp.audit import code as audit_code
 from rdp.claims import told
 from rdp.spec import RunSpec
 from rdp.store import adoptions, fingerprint
@@ -19,7 +19,7 @@ from tests.audit.conftest import Case
 
 
 def test_an_untouched_study_passes(case: Case) -> None:
-    assert case.findings(retrain=3, sample="some", until="measuring again") == {}
+    assert case.findings(retrain=3, sample="some", until="remeasuring") == {}
 
 
 def test_a_changed_metric(case: Case) -> None:
@@ -46,7 +46,7 @@ def test_a_changed_metric_under_new_seals(case: Case) -> None:
 
 
 @pytest.mark.slow
-def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case: Case) -> None:
+def test_a_forged_metric_without_predictions_is_found_by_retraining(case: Case) -> None:
     def better(record: dict[str, Any]) -> None:
         record["numbers"]["history"][0]["validation_accuracy"] = 0.875
 
@@ -54,12 +54,8 @@ def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case
     was = case.store.read(run).numbers["history"][0]["validation_accuracy"]
     case.forge(run, better)
     case.rdp("report", str(case.plan.file))
-    found = case.findings(until="measuring again", retrain=100, sample="all")
-    assert found == {
-        "training again": [
-            f"{run}: recorded and trained again, it differs: history, epoch 1, validation_accuracy: 0.875 and {was!r}"
-        ]
-    }
+    found = case.findings(until="remeasuring", retrain=100, sample="all")
+    assert found == {"retraining": [f"{run}: history 1, validation_accuracy: 0.875; retraining gives {was!r}"]}
 
 
 def test_a_swapped_record(case: Case) -> None:
@@ -75,7 +71,7 @@ def test_a_swapped_record(case: Case) -> None:
         case.store.write_receipt(run, case.store.read(run))
     found = case.findings(until="records")["records"]
     assert found == [
-        f"{folder}/record.json: is the record of another run, {other}, in the place of {run}"
+        f"{folder}/record.json: is the record of another run, {other}, stored as {run}"
         for folder, other, run in zip((first, second), (case.runs[1], case.runs[0]), case.runs[:2], strict=True)
     ]
 
@@ -83,7 +79,9 @@ def test_a_swapped_record(case: Case) -> None:
 def test_swapped_weights(case: Case) -> None:
     first, second = (case.store.folder(run) / "weights.safetensors" for run in case.runs[:2])
     shutil.copyfile(first, second)
-    assert case.findings(until="records")["records"] == [f"{second}: damaged: not the file its record was made with"]
+    assert case.findings(until="records")["records"] == [
+        f"{second}: damaged: its checksum is not the one in the record"
+    ]
     second.unlink()
     assert "no such file" in case.findings(until="records")["records"][0]
 
@@ -98,8 +96,9 @@ def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
 
     case.forge(other.run, best)
     found = case.findings(until="sweeps")["sweeps"]
-    told, *seeds = sorted(found, key=lambda line: "tuned.json" not in line)
-    assert f"{spec.cell}/tuned.json: not what its sweep's records give: learning_rate: {chosen}; " in told
+    tuned = [line for line in found if "tuned.json" in line]
+    seeds = [line for line in found if "tuned.json" not in line]
+    assert f"{spec.cell}/tuned.json: learning_rate: {chosen}; the sweep's records give " in tuned[0]
     assert len(seeds) == 3  # of the cell
     assert f"trained with the learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
 
@@ -116,7 +115,7 @@ def test_changed_data(case: Case) -> None:
     manifest.write_text(json.dumps(digest.seal(content | {"digest": digest.of_arrays(arrays)})))
     found = case.findings(until="records")
     assert "data" not in found
-    assert "was trained on other data than those prepared" in found["records"][0]
+    assert "was trained on other data than the prepared ones" in found["records"][0]
     assert "its predictions do not give its accuracy" in "\n".join(found["records"])
 
 
@@ -127,9 +126,7 @@ def test_changed_code(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "made by other code than this checkout's" in found[0]
 
 
-def test_code_that_was_adopted_is_noted_and_a_damaged_adoption_found(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adopted_code_is_noted_and_a_damaged_adoption_is_a_finding(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     record = case.store.read(case.runs[0])
     for code in {case.store.read(run).identity["code"] for run in case.trained}:
         of = next(found for found in map(case.store.read, case.trained) if found.identity["code"] == code)
@@ -139,7 +136,7 @@ def test_code_that_was_adopted_is_noted_and_a_damaged_adoption_found(
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
     check = case.audit(until="code")["code"]
     assert check.findings == []
-    assert f"{check.looked_at} runs made by other code, and adopted (rdp adopt)" in check.notes
+    assert f"{check.checked} runs made by other code, and adopted (rdp adopt)" in check.notes
     path.write_text(path.read_text().replace("0000", "0001", 1))
     assert str(path) in " ".join(case.findings(until="code")["code"])
 
@@ -148,7 +145,7 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     def older(record: dict[str, Any]) -> None:
         record["telemetry"]["versions"]["torch"] = "2.0.1"
 
-    pinned = checkout.locked(Path(checkout._ROOT) / checkout.LOCK)["torch"]
+    pinned = audit_code.locked(Path(audit_code._ROOT) / audit_code.LOCK)["torch"]
     case.forge(case.runs[0], older)
     assert case.findings(until="lock")["lock"] == [
         f"torch: 1 run made with 2.0.1; envs/requirements.lock pins {' or '.join(pinned)}"
@@ -156,18 +153,18 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     lock = tmp_path / "envs" / "requirements.lock"
     lock.parent.mkdir()
     lock.write_text("numpy==1.0.0 \\\n    --hash=sha256:0\nno-such-package==3\n")
-    monkeypatch.setattr(checkout, "_ROOT", tmp_path)
+    monkeypatch.setattr(audit_code, "_ROOT", tmp_path)
     found = case.findings(until="lock")["lock"]
     assert [line.partition(";")[0].partition(": ")[0] for line in found] == ["numpy", "numpy"]
-    assert found[1] == f"numpy: installed is {np.__version__}; envs/requirements.lock pins 1.0.0"
+    assert found[1] == f"numpy: version {np.__version__} is installed; envs/requirements.lock pins 1.0.0"
 
 
-def test_a_stack_that_is_not_the_identity_s(case: Case) -> None:
+def test_a_stack_that_contradicts_the_identity(case: Case) -> None:
     def elsewhere(record: dict[str, Any]) -> None:
         record["telemetry"]["stack"]["device"] = "a faster machine"
 
     case.forge(case.runs[0], elsewhere)
-    assert "not the one of its identity" in case.findings(until="code")["code"][0]
+    assert "does not match its identity" in case.findings(until="code")["code"][0]
 
 
 def test_an_edited_study(case: Case) -> None:
@@ -206,14 +203,14 @@ def test_an_edited_verdict(case: Case) -> None:
     name = content["claims"][3]["name"]
     found = case.findings(until="claims")["claims"]
     path = case.products / "claims.json"
-    assert found == [f"{path}: {name}, verdicts, exploratory, verdict: supported; the records give not tested"]
+    assert found == [f"{path}: claims, {name}, verdicts, exploratory, verdict: supported; the records give not tested"]
 
 
 def test_an_edited_claim(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The margin of a claim is moved after it was decided: the verdicts there are not by the text there."""
+    """A margin that is moved after the decision contradicts the stored verdicts."""
     own = case.folder / "config" / "claims.yaml"
     own.parent.mkdir()
-    text = (Path(checkout._ROOT) / "config" / "claims.yaml").read_text()
+    text = (Path(audit_code._ROOT) / "config" / "claims.yaml").read_text()
     own.write_text(
         text.replace(
             "against: vanilla, direction: above, margin: 0.0, negligible: 0.5}",
@@ -251,7 +248,7 @@ def test_an_edited_figure(case: Case) -> None:
     assert f"{svg}: damaged" in found[0]
     assert found[1].startswith(f"{path}: row 1, ")
     assert "0.987654; the records give " in found[1]
-    assert f"{png}: not what is made of the same numbers" in found
+    assert f"{png}: the records give other bytes" in found
 
 
 @pytest.mark.slow
@@ -279,5 +276,5 @@ def test_an_edited_probe_is_found_by_measuring_again(case: Case) -> None:
     column = next(name for name in table if table[name].dtype == float)
     table.loc[0, column] += 0.125
     measurements.save("audited", "surviving_neurons", case.results, table)
-    found = case.findings(until="measuring again", retrain=100, sample="all")
-    assert f"{table.loc[0, 'run']}, its row 1, {column}: {table.loc[0, column]}; " in found["measuring again"][0]
+    found = case.findings(until="remeasuring", retrain=100, sample="all")
+    assert f"{table.loc[0, 'run']}, {column}: {table.loc[0, column]}; " in found["remeasuring"][0]

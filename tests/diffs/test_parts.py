@@ -25,19 +25,19 @@ def test_cells_are_paired_by_method_whatever_their_recipe():
     assert paired([cell("a"), cell("b", "plain")], [cell("c", "plain", 9), cell("d")]) == [("a", "d"), ("b", "c")]
 
 
-def test_of_several_recipes_the_same_ones_belong_together_and_then_the_last_two():
+def test_equal_recipes_are_paired_first_and_then_the_remaining_two():
     left = [cell("a", epochs=1), cell("b", epochs=2), cell("c", epochs=3)]
     right = [cell("f", epochs=3), cell("d", epochs=1), cell("e", epochs=9)]
     assert paired(left, right) == [("a", "d"), ("b", "e"), ("c", "f")]
 
 
-def test_a_cell_that_could_belong_to_two_stays_alone():
+def test_a_cell_with_two_counterparts_is_not_paired():
     left, right = [cell("a", epochs=1)], [cell("b", epochs=2), cell("c", epochs=3)]
     assert paired(left, right) == [("a", None), (None, "b"), (None, "c")]
 
 
-def test_sweeps_that_settings_are_told_apart_by_are():
-    """Their recipes read the same."""
+def test_cells_with_equal_recipes_are_paired_by_setting():
+    """Their recipes are equal, but their sweeps differ."""
     left = [cell("a", setting="sweep 0.1"), cell("b", setting="sweep 0.2")]
     right = [cell("d", setting="sweep 0.2"), cell("c", setting="sweep 0.1")]
     assert paired(left, right) == [("a", "c"), ("b", "d")]
@@ -51,7 +51,7 @@ def one(left: pd.DataFrame, right: pd.DataFrame) -> dict:
 TABLE = pd.DataFrame({"method": ["a", "a", "b"], "epoch": [1, 2, 1], "loss": [2.0, 1.0, 4.0], "n": [5, 5, 5]})
 
 
-def test_the_same_data_are_the_same_and_nothing_is_a_change_of_nothing():
+def test_equal_data_are_the_same():
     assert one(TABLE, TABLE.copy())["status"] == "same"
     assert one(pd.DataFrame(), pd.DataFrame())["status"] == "same"
     gap = TABLE.assign(loss=[None, 1.0, 2.0])
@@ -66,12 +66,12 @@ def test_the_largest_change_is_the_largest_share_of_its_column():
     assert found["largest"]["share"] == pytest.approx(1 / 6)
 
 
-def test_what_sums_may_round_differently_is_told_and_no_change():
+def test_rounding_of_sums_is_no_change():
     found = one(TABLE, TABLE.assign(loss=TABLE["loss"] * (1 + 1e-14)))
     assert found["status"] == "rounding"
 
 
-def test_a_number_that_went_is_a_change_of_all_of_it():
+def test_a_removed_number_is_a_change_of_its_whole_size():
     found = one(TABLE, TABLE.assign(loss=[2.0, None, 4.0]))
     assert (found["status"], found["largest"]["left"], found["largest"]["right"]) == ("changed", 1.0, None)
 
@@ -103,6 +103,6 @@ def test_measured_time_is_told_apart_from_other_numbers():
     assert status("throughput", other) == ("timing", "measured")
 
 
-def test_a_figure_of_one_side_alone_is_named():
+def test_a_figure_on_one_side_only_is_reported():
     found = figures.compare({"a": TABLE, "b": TABLE}, {"b": TABLE, "c": TABLE})
     assert {row["figure"]: row["status"] for row in found} == {"a": "only left", "b": "same", "c": "only right"}
