@@ -23,7 +23,7 @@ def compare(left: Side, right: Side) -> dict[str, Any]:
     evidence in words, and measured times may differ.
     """
     paired = pairs(left.records, right.records)
-    differences = {
+    differences: dict[str, Any] = {
         "left": _side(left),
         "right": _side(right),
         "identity": _identity(left.records, right.records),

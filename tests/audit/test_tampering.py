@@ -100,7 +100,7 @@ def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
     seeds = [line for line in found if "tuned.json" not in line]
     assert f"{spec.cell}/tuned.json: learning_rate: {chosen}; the sweep's records give " in tuned[0]
     assert len(seeds) == 3  # of the cell
-    assert f"trained with the learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
+    assert f"trained with learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
 
 
 def test_changed_data(case: Case) -> None:

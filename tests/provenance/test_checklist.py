@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from rdp import data
-from rdp.provenance import checklist, checklist_answers, crate, evidence
-from rdp.provenance.checklist_answers import NA, NO, UNPROVABLE, YES, Answer
+from rdp.provenance import checklist, crate, evidence
+from rdp.provenance.checklist import NA, NO, UNPROVABLE, YES, Answer
 from rdp.study import Plan
 from rdp.tables import Tables, collect
 from tests.browser.planted import save_claims
@@ -135,7 +135,7 @@ def test_unknown_or_uncommitted_code_is_not_reproducible(ask: Ask, commit: str |
 def test_the_command_that_retrains_depends_on_the_origin(ask: Ask, tabled: Tables) -> None:
     assert "(rdp audit planted --retrain 3)" in said(ask()["Reproducibility of the experiments"])
     recorded = replace(evidence.gather(tabled.plan, tabled.results), recording=["Recorded."])
-    answer = checklist_answers.reproducibility(recorded)
+    answer = checklist.answers(recorded)["Reproducibility of the experiments"]
     assert "audit --config study=planted records=recorded retrain=3)" in said(answer)
 
 
