@@ -4,7 +4,7 @@
 #   snakemake --cores all --config study=NAME                 another one from config/studies/
 #   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
 #   snakemake --cores all audit --config study=NAME           check its results; retrain=N: and train N runs again
-#   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME, with nothing to train
+#   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME.tar, with nothing to train
 #   snakemake --cores all crate --config study=NAME           the study with its report, packed as a research object
 
 from snakemake.utils import min_version
@@ -18,7 +18,7 @@ container: "envs/rdp.sif"
 include: "workflow/rules/common.smk"
 
 
-if BUNDLE:
+if ARCHIVE:
 
     include: "workflow/rules/recorded.smk"
 

@@ -2,46 +2,34 @@
 
 ResidualDroppath (arXiv 2411.09475) and the Plain Neural Net Hypothesis (arXiv 2402.08645).
 
-For a training loop of your own:
+For your own training loop:
 
-    ResidualDropPath, Schedule, make_method, register_block     train a model by a method
+    ResidualDropPath, Schedule, make_method, register_block     train a model with a method
     set_path, fuse, create_model, list_models                   plain and PNNH networks
     save_weights, load_model, start_from                        weights
     probe, list_probes                                          measurements
-    UserError                                                   what bad input raises
+    UserError                                                   raised for invalid input
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rdp.errors import UserError
-    from rdp.models.blocks import register_block
-    from rdp.models.convert import set_path
-    from rdp.models.create import create_model, list_models
-    from rdp.models.folding import fuse
-    from rdp.models.schedule import ResidualDropPath, Schedule, make_method
-    from rdp.models.weights import save_weights, start_from
-    from rdp.probes.apply import list_probes, probe
-    from rdp.store.export import load_model
+    from rdp.errors import UserError as UserError
+    from rdp.models.blocks import register_block as register_block
+    from rdp.models.convert import set_path as set_path
+    from rdp.models.create import create_model as create_model
+    from rdp.models.create import list_models as list_models
+    from rdp.models.folding import fuse as fuse
+    from rdp.models.schedule import ResidualDropPath as ResidualDropPath
+    from rdp.models.schedule import Schedule as Schedule
+    from rdp.models.schedule import make_method as make_method
+    from rdp.models.weights import save_weights as save_weights
+    from rdp.models.weights import start_from as start_from
+    from rdp.probes.apply import list_probes as list_probes
+    from rdp.probes.apply import probe as probe
+    from rdp.store.export import load_model as load_model
 
-__all__ = [
-    "ResidualDropPath",
-    "Schedule",
-    "UserError",
-    "create_model",
-    "fuse",
-    "list_models",
-    "list_probes",
-    "load_model",
-    "make_method",
-    "probe",
-    "register_block",
-    "save_weights",
-    "set_path",
-    "start_from",
-]
-
-_HOMES = {
+_MODULES = {
     "ResidualDropPath": "models.schedule",
     "Schedule": "models.schedule",
     "UserError": "errors",
@@ -57,15 +45,16 @@ _HOMES = {
     "set_path": "models.convert",
     "start_from": "models.weights",
 }
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    """What a training loop uses, imported when asked for: the command and the Snakefile must not wait for torch."""
-    if name not in _HOMES:
+    """Import a public name on first use: the command line and the Snakefile must not wait for torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'rdp' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(f"rdp.{_HOMES[name]}"), name)
+    return getattr(import_module(f"rdp.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

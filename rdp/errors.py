@@ -1,31 +1,50 @@
-"""Errors that are not bugs: bad input that a user can mend, and an orderly stop."""
+"""Errors that a user can resolve: invalid input, and an orderly stop."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
-_LONGEST = 2000  # signs of a message
+_MAX_LENGTH = 2000  # characters of a message
 
 
 class UserError(Exception):
-    """Bad input, told in one line that says what is wrong and where.
+    """Invalid input. The message is one line that names what is wrong and where.
 
-    The command line prints the message without a traceback and exits with status 2. What it quotes came from outside:
-    signs that no terminal shows as they are, be it the end of a line or the turn of a writing direction, are told by
-    their numbers, and of a message beyond all reading the middle is left out.
+    The command line prints the message without a traceback and exits with status 2. Messages quote input, so
+    unprintable characters (line ends, changes of writing direction) are escaped, and long messages lose their middle.
     """
 
     def __init__(self, message: str) -> None:
-        told = "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in message)
-        super().__init__(told if len(told) <= _LONGEST else f"{told[: _LONGEST // 2]} … {told[-_LONGEST // 2 :]}")
+        line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
+        half = _MAX_LENGTH // 2
+        super().__init__(line if len(line) <= _MAX_LENGTH else f"{line[:half]} … {line[-half:]}")
 
 
 class Terminated(Exception):
-    """The job was asked to stop (SIGTERM), and has written its checkpoint."""
+    """The job received SIGTERM and has written its checkpoint."""
 
 
 def choices(name: object, valid: Iterable[str]) -> str:
-    """Say what would have been valid in place of ``name``, the near miss first."""
+    """Return the valid names for a message about an invalid one, after the closest match."""
     valid = sorted(valid)
     near = difflib.get_close_matches(str(name), valid, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return f"{hint}valid: {', '.join(valid) or 'none'}"
+
+
+def _check_package() -> None:
+    """Refuse to run if another project's ``rdp`` replaced the ``__init__.py`` of this one.
+
+    The distribution ``rdp`` on PyPI (Ramer-Douglas-Peucker) installs into the same folder. All other modules of this
+    project survive, so the first one that is imported can explain the state of the installation.
+    """
+    package = sys.modules["rdp"]
+    if "ResidualDropPath" not in getattr(package, "__all__", ()):
+        raise ImportError(
+            f"{getattr(package, '__file__', None) or package.__path__}: another package named 'rdp' was installed over "
+            "residual-droppath, or uninstalled from its folder; "
+            "run: pip uninstall rdp; pip install --force-reinstall --no-deps residual-droppath"
+        )
+
+
+_check_package()

@@ -22,7 +22,7 @@ from rdp.methods import method_class
 from rdp.models import architecture, blocks, build
 from rdp.probes import Subject
 from rdp.spec import Recipe, RunSpec
-from rdp.training.trainer import Run, make_deterministic
+from rdp.training.trainer import Trainer, make_deterministic
 from tests.helpers import folders
 from tests.helpers.reuse import warmed_up
 
@@ -119,9 +119,9 @@ def make_spec() -> Callable[..., RunSpec]:
 
 
 @pytest.fixture(scope="session")
-def make_run(dataset: Callable[[str], prepared.Prepared]) -> Callable[[RunSpec], Run]:
+def make_run(dataset: Callable[[str], prepared.Prepared]) -> Callable[[RunSpec], Trainer]:
     """A run brought to life on the CPU, at its first step."""
-    return lambda spec: Run(spec, dataset(spec.dataset), torch.device("cpu"))
+    return lambda spec: Trainer(spec, dataset(spec.dataset), torch.device("cpu"))
 
 
 def _shape(name: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import torch
 
 from rdp import study
 from rdp.data import prepared
-from rdp.training.trainer import Run, make_deterministic
+from rdp.training.trainer import Trainer, make_deterministic
 
 GOLDEN = Path(__file__).with_name("golden.json")
 STUDY = """
@@ -51,7 +51,7 @@ def train(folder: Path) -> dict[str, list[float]]:
     make_deterministic(1)
     found = {}
     for cell in study.load(str(folder / "golden.yaml")).cells:
-        run = Run(cell.specs[0], prepared.load(cell.dataset, folder), torch.device("cpu"))
+        run = Trainer(cell.specs[0], prepared.load(cell.dataset, folder), torch.device("cpu"))
         run.train(lambda run: None)
         row: dict[str, Any] = run.history[-1]
         key = f"{cell.architecture}/{cell.dataset}/{cell.label}"

@@ -114,11 +114,11 @@ def held(results: Path, removal: Removal) -> Iterator[str | None]:
         why = None
         if run and any(_alive(path) for path in store.attempts(run)):
             why = "an attempt at it is under way"
-        elif run and not stack.enter_context(locks.free(store, run)):
+        elif run and not stack.enter_context(locks.try_lock_run(store, run)):
             why = "another process holds its lock"
         elif removal.whole:
             cell, file = run.partition("/")[0], results / "logs" / "snakemake.lock"
-            why = None if stack.enter_context(locks.free_name(cell, file)) else "a Snakemake works on its cell"
+            why = None if stack.enter_context(locks.try_hold_name(cell, file)) else "a Snakemake works on its cell"
         yield f"{run}: {why}" if why else None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from rdp import data
-from rdp.archive import bundle
+from rdp.archive import recorded
 from rdp.audit.findings import Check
 from rdp.data import catalogue, prepared
 from rdp.store import origin
@@ -45,7 +45,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
             check.find_lines(dataset.changed())
         _check_published_files(name, check)
     if origin.holds(results):
-        check.attempt(results / origin.MARK, _check_bundle, results, check)
+        check.attempt(results / origin.MARK, _check_archive, results, check)
     return check, labels
 
 
@@ -62,14 +62,14 @@ def _check_published_files(name: str, check: Check) -> None:
         check.find_lines(catalogue.problems(name, root))
 
 
-def _check_bundle(results: Path, check: Check) -> None:
-    """Check that recorded results come from the bundle in this checkout."""
+def _check_archive(results: Path, check: Check) -> None:
+    """Check that recorded results come from the archive in this checkout."""
     mark = origin.origin(results)
-    stored = bundle.find(mark["study"])
-    if stored.seal != mark["seal_of_bundle"]:
-        check.find(results / origin.MARK, f"unpacked from another bundle than {stored.folder}")
+    stored = recorded.find(mark["study"])
+    if stored.seal != mark["archive_seal"]:
+        check.find(results / origin.MARK, f"unpacked from another archive than {stored.path}")
     else:
-        check.notes.append(f"unpacked from the bundle {stored.folder}, which is intact too")
+        check.notes.append(f"unpacked from the archive {stored.path}, which is intact too")
 
 
 def check_measurements(plan: Plan, results: Path) -> Check:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rdp import tables
 from rdp.audit.findings import Check, Finding
-from rdp.claims import ledger, told
+from rdp.claims import preregistration, verdict_json
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
 from rdp.store import fingerprint, origin
@@ -41,10 +41,10 @@ def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
     check = Check("claims", "Every verdict and its numbers follow from tables and measurements.", "file")
     loaded = rebuild.make(check, tables.load, plan, scratch)
     if loaded:
-        rebuild.make(check, told.write, loaded)
-    if check.attempt(rebuild.stored, told.read, plan.name, results) is not None:
+        rebuild.make(check, verdict_json.write, loaded)
+    if check.attempt(rebuild.stored, verdict_json.read, plan.name, results) is not None:
         rebuild.compare(check, ["claims.json"])
-    verdicts = rebuild.make(check, told.read, plan.name, scratch)
+    verdicts = rebuild.make(check, verdict_json.read, plan.name, scratch)
     for claim in verdicts["claims"] if verdicts else ():
         if claim["runs_before_it"]:
             check.notes.append(f"{claim['name']}: its text is newer than runs that decide it, as the report says")
@@ -98,8 +98,9 @@ def _link_inputs(plan: Plan, results: Path, scratch: Path) -> None:
         if (results / name).exists():
             (scratch / name).symlink_to((results / name).resolve())
     # A copy, because deciding claims logs when it first reads a text, and an audit must not add to that log.
-    if (results / ledger.FOLDER).is_dir():
-        shutil.copytree(results / ledger.FOLDER, scratch / ledger.FOLDER, ignore_dangling_symlinks=True)
+    log = preregistration.FOLDER
+    if (results / log).is_dir():
+        shutil.copytree(results / log, scratch / log, ignore_dangling_symlinks=True)
 
 
 class _Rebuild:

@@ -12,7 +12,7 @@ from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, origin, receipts
-from rdp.store.record import PREDICTIONS, WEIGHTS, accuracy_fits
+from rdp.store.record import PREDICTIONS, WEIGHTS, WEIGHTS_OMITTED, accuracy_fits
 from rdp.study import Plan
 from rdp.utils import digest, files
 from rdp.utils.compare import describe, differences
@@ -142,6 +142,8 @@ def _check_files(
     for name, expected in record.files.items():
         path = folder / name
         if not weights and name != PREDICTIONS:
+            continue
+        if name == WEIGHTS and not path.exists() and (folder / WEIGHTS_OMITTED).exists():
             continue
         if not path.is_file():
             check.find(path, "no such file, but the record names it")

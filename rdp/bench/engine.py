@@ -18,7 +18,7 @@ from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate
 from rdp.data.prepared import Prepared
 from rdp.spec import Recipe, RunSpec
 from rdp.training import checkpoint
-from rdp.training.trainer import Run
+from rdp.training.trainer import Trainer
 from rdp.utils import rng
 
 ARCHITECTURES = ("resnet20", "resnet56", "vit_tiny")
@@ -68,11 +68,11 @@ def noise() -> Prepared:
     return Prepared(_DATASET, info, arrays, mean, std, digest="noise")
 
 
-def make_run(architecture: str, setting: Setting) -> Run:
+def make_run(architecture: str, setting: Setting) -> Trainer:
     """A run of vanilla training on noise, ready for its first step."""
     made = recipe(architecture, setting)
     spec = RunSpec(dataset=_DATASET, architecture=architecture, method="vanilla", options={}, recipe=made, seed=0)
-    run = Run(spec, noise(), setting.device)
+    run = Trainer(spec, noise(), setting.device)
     run.network.train()
     return run
 
@@ -104,7 +104,7 @@ def engine_speed(architecture: str, setting: Setting) -> EngineSpeed:
     )
 
 
-def _checkpoint_seconds(run: Run) -> float:
+def _checkpoint_seconds(run: Trainer) -> float:
     """What one checkpoint takes, on the disk of temporary files."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

@@ -17,7 +17,7 @@ from rdp.jobs.runner import choose_device
 from rdp.spec import Recipe
 from rdp.store import fingerprint, timestamp
 from rdp.training.optimizers import make_optimizer
-from rdp.training.trainer import Run, make_deterministic
+from rdp.training.trainer import Trainer, make_deterministic
 from rdp.utils import machine, rng, sealed
 from rdp.utils.humanize import count
 
@@ -182,7 +182,7 @@ def trainer(network: nn.Module, setting: Setting, recipe: Recipe | None = None) 
     return step
 
 
-def stepper(run: Run, steps: int) -> Callable[[], None]:
+def stepper(run: Trainer, steps: int) -> Callable[[], None]:
     """A function that takes a run some steps on, with the look at the clock that follows each."""
 
     def work() -> None:

@@ -82,7 +82,7 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
         PathSpeed(
             architecture=architecture,
             network=name,
-            parameters=cost.parameters(network),
+            parameters=cost.count_parameters(network),
             forward_flops=cost.IterationCost(network, SHAPE).forward_full,
             training=Ratio.of(training["residual"] / training[name]),
             inference=Ratio.of(inference["residual", "whole"] / inference[name, "whole"]),

@@ -13,7 +13,7 @@ from rdp.data import prepared
 from rdp.jobs.runner import choose_device
 from rdp.store import fingerprint, timestamp
 from rdp.study import Cell, Plan, comparisons
-from rdp.training.trainer import Run, make_deterministic
+from rdp.training.trainer import Trainer, make_deterministic
 from rdp.utils import sealed
 
 _STEPS = 2  # in a round: methods that alternate two kinds of step are measured by both
@@ -45,7 +45,7 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
         return []
     data = prepared.load(cells[0].dataset, results)
     device, rounds = torch.device(chosen), plan.study.speed_rounds or 2
-    runs = {cell.label: Run(cell.specs[0], data, device, _RATE) for cell in cells}
+    runs = {cell.label: Trainer(cell.specs[0], data, device, _RATE) for cell in cells}
     for run in runs.values():
         run.network.train()
     seconds = alternate({label: stepper(run, _STEPS) for label, run in runs.items()}, rounds, device)

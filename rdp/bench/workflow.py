@@ -20,7 +20,7 @@ from rdp.bench.measuring import Benchmark, Setting, table
 from rdp.data import prepared
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, fingerprint
-from rdp.utils import files, optional, paths
+from rdp.utils import distribution, files, paths
 
 SIZES = (100, 1_000, 10_000)  # runs
 _SMOKE = (20,)
@@ -119,7 +119,7 @@ def _seconds(root: Path, command: str, *arguments: str) -> float:
 def run(setting: Setting) -> Benchmark:
     """Measure `SIZES`, once each; raises `UserError` where Snakemake is not installed."""
     if find_spec("snakemake") is None:
-        raise optional.absent("the benchmark", "workflow")
+        raise distribution.missing_extra("the benchmark", "workflow")
     found = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
     title = "By runs of a study, in seconds"
     shown = table(title, "runs", "cells", *COMMANDS.values())

@@ -1,1 +1,1 @@
-"""Claims: what the papers say, as data, and what a study's records say of it."""
+"""Claims of the papers as data, and verdicts on them from a study's records."""

@@ -1,4 +1,4 @@
-"""Evidence: what a study's records say of one part of a claim in one setting, seed by seed, and the runs behind it."""
+"""Evidence for one part of a claim in one setting: an effect, seed by seed, and the runs behind it."""
 
 import math
 from dataclasses import dataclass, field
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rdp import data
-from rdp.claims import metrics
 from rdp.claims.model import Part
 from rdp.data import prepared
 from rdp.errors import UserError
@@ -21,22 +21,25 @@ from rdp.tables import Tables
 from rdp.tables.collect import readable
 from rdp.utils.humanize import PERCENT
 
-_ABOVE_CHANCE = 5.0  # points that a method must be above chance, to have learned anything
+Array = NDArray[Any]
+
+_NO_NUMBER = "the run has no such number"
+_ABOVE_CHANCE = 5.0  # points above chance from which a method counts as having learned
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The effect that a part speaks of, in one setting, and the runs that it follows from.
+    """The effect of a part of a claim in one setting, and the runs it is computed from.
 
     Attributes:
-        effect: a number a seed.
-        seeds: that it has a number of.
-        runs: behind each seed's number, as the store names them.
-        first, second: the metric of either method by seed; ``second`` is empty where there is but one method.
-        measured_on, measured_at: the runs whose networks were timed, and when; of throughput alone.
-        diverged: how many of the runs diverged.
-        left_out: runs without a number, and why.
-        idle: why two methods that came out alike would say nothing, or None.
+        effect: one number per seed.
+        seeds: the seeds of these numbers.
+        runs: the names of the runs behind each seed's number.
+        first, second: the metric of each method by seed; ``second`` is empty if there is only one method.
+        measured_on, measured_at: for throughput, the runs whose networks were timed, and the time.
+        diverged: the number of diverged runs.
+        left_out: the runs without a number, with the reasons.
+        uninformative: why equality of the two methods would show nothing, or None.
         absent: why there is no number at all, or None.
     """
 
@@ -49,66 +52,69 @@ class Evidence:
     measured_at: str | None = None
     diverged: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
-    idle: str | None = None
+    uninformative: str | None = None
     absent: str | None = None
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A number a seed of one cell, with the runs behind each; and the runs that have none, with the reason."""
+class _SeedValues:
+    """One number per seed of a cell with the runs behind it, and the runs without a number with the reasons."""
 
-    values: dict[int, float]
+    numbers: dict[int, float]
     runs: dict[int, tuple[str, ...]]
     left_out: dict[str, str]
 
 
 class Records:
-    """Where evidence comes from: the tables of a study, and the predictions in its store."""
+    """The tables of a study and the predictions in its store, from which evidence is computed."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.store = Store(tables.results)
-        self._right: dict[str, np.ndarray] = {}
-        self._labels: dict[str, np.ndarray] = {}
+        self._correct: dict[str, Array] = {}
+        self._labels: dict[str, Array] = {}
         self._probes: dict[str, pd.DataFrame] = {}
 
     def evidence(self, part: Part, cell: Cell, other: Cell | None) -> Evidence:
-        """What the records say of one part of a claim: the metric of ``cell``, against ``other`` where there is one."""
-        if part.kind.probe and part.kind.probe not in self.tables.plan.study.probes:
-            return _absent(f"the study has no probe {part.kind.probe}")
+        """The evidence for one part of a claim: the metric of ``cell``, compared with ``other`` if given."""
+        definition = part.definition
+        if definition.probe and definition.probe not in self.tables.plan.study.probes:
+            return _absent(f"the study has no probe {definition.probe}")
         if part.metric == "throughput":
             return self._throughput(cell, other)
         if part.metric == "loss_at_best_rate" and not cell.specs[0].tuning:
-            return _absent("no learning rate is swept here")
-        found = [self._found(part, each) for each in (cell, other) if each is not None]
-        seeds = tuple(seed for seed in found[0].values if all(seed in each.values for each in found))
-        numbers = [tuple(each.values[seed] for seed in seeds) for each in found]
+            return _absent("no sweep of learning rates in this setting")
+        values = [self._values(part, each) for each in (cell, other) if each is not None]
+        seeds = tuple(seed for seed in values[0].numbers if all(seed in each.numbers for each in values))
+        numbers = [tuple(each.numbers[seed] for seed in seeds) for each in values]
         if other is None:
-            effect = Effect(numbers[0], shared=_ring(len(seeds)) if part.metric == "redundancy_beyond_chance" else 1.0)
+            chained = part.metric == "redundancy_beyond_chance"
+            effect = Effect(numbers[0], shared=_chain_factor(len(seeds)) if chained else 1.0)
         elif part.metric == "accuracy":
             effect = self._accuracy(cell, other, seeds)
         else:
-            effect = Effect(tuple(a / b - 1 if part.kind.relative else a - b for a, b in zip(*numbers, strict=True)))
-        runs = tuple(tuple(run for each in found for run in each.runs[seed]) for seed in seeds)
-        left_out = {run: why for each in found for run, why in each.left_out.items()}
-        for each in found:
-            alone = (run for seed, names in each.runs.items() if seed not in seeds for run in names)
-            left_out |= dict.fromkeys(alone, "the other method's run of this seed has no number")
+            effect = Effect(tuple(a / b - 1 if definition.relative else a - b for a, b in zip(*numbers, strict=True)))
+        runs = tuple(tuple(run for each in values for run in each.runs[seed]) for seed in seeds)
+        left_out = {run: reason for each in values for run, reason in each.left_out.items()}
+        for each in values:
+            unpaired = (run for seed, names in each.runs.items() if seed not in seeds for run in names)
+            left_out |= dict.fromkeys(unpaired, "the other method's run of this seed has no number")
         return Evidence(
             effect,
             seeds,
             runs,
-            *numbers,
+            numbers[0],
+            numbers[1] if len(numbers) > 1 else (),
             diverged=sum(run in self._diverged for names in runs for run in names),
             left_out=left_out,
-            idle=self._idle(part, cell, runs, numbers),
+            uninformative=self._uninformative(part, cell, runs, numbers),
             absent=None if seeds else "no run has a number yet",
         )
 
-    def _idle(
+    def _uninformative(
         self, part: Part, cell: Cell, runs: tuple[tuple[str, ...], ...], numbers: list[tuple[float, ...]]
     ) -> str | None:
-        """Two methods that learned nothing are on par in nothing."""
+        """Why equal accuracy would show nothing: two methods that learned nothing are trivially on par."""
         if part.metric != "accuracy" or part.direction != "within" or not runs:
             return None
         both = sum(all(run in self._diverged for run in names) for names in runs)
@@ -120,64 +126,66 @@ class Records:
 
     @cached_property
     def _by_cell(self) -> dict[str, pd.DataFrame]:
-        """The records of each cell."""
+        """The records by cell."""
         return dict(list(self.tables.records.groupby("cell", sort=False)))
 
     @cached_property
     def _diverged(self) -> frozenset[str]:
-        """The names of the runs that diverged, of the study and of its sweeps."""
+        """The names of the diverged runs of the study and of its sweeps."""
         runs, sweep = self.tables.records, self.tables.sweep
         return frozenset(runs[runs["status"] == "diverged"]["run"]) | frozenset(
             sweep[sweep["status"] == "diverged"]["sweep_run"]
         )
 
-    def _found(self, part: Part, cell: Cell) -> _Found:
-        """The metric of a cell's runs by itself."""
+    def _values(self, part: Part, cell: Cell) -> _SeedValues:
+        """The metric of a cell's runs."""
         if part.metric == "loss_at_best_rate":
             return self._swept(cell)
-        rows = self._by_cell[cell.id]
-        if part.kind.probe:
-            values = metrics.PROBED[part.metric](self._probed(part, cell), cell)
-            silent = "not probed: diverged, or of a seed that the study does not probe"
-        else:
-            values = metrics.RECORDED[part.metric](rows, self.tables)
-            silent = "it left no such number"
-        values = values.dropna()
-        left_out = {row.run: _why(row, silent) for row in rows.itertuples() if row.seed not in values.index}
-        runs = {row.seed: (row.run,) for row in rows.itertuples() if row.seed in values.index}
-        return _Found({seed: float(values[seed]) for seed in runs}, runs, left_out)
+        records, probe = self._by_cell[cell.id], part.definition.probe
+        missing = "not probed: diverged, or a seed that the study does not probe" if probe else _NO_NUMBER
+        rows = self._measurements(probe, part, cell) if probe else records
+        compute = part.definition.compute
+        if compute is None:
+            raise ValueError(f"the metric {part.metric} has no function that computes it")
+        numbers = compute(rows, cell, self.tables).dropna()
+        left_out = {row.run: _reason(row, missing) for row in records.itertuples() if row.seed not in numbers.index}
+        runs: dict[int, tuple[str, ...]] = {
+            row.seed: (row.run,) for row in records.itertuples() if row.seed in numbers.index
+        }
+        return _SeedValues({seed: float(numbers[seed]) for seed in runs}, runs, left_out)
 
-    def _probed(self, part: Part, cell: Cell) -> pd.DataFrame:
-        if part.kind.probe not in self._probes:
-            self._probes[part.kind.probe] = self.tables.probe(part.kind.probe)
-        rows = self._probes[part.kind.probe]
+    def _measurements(self, probe: str, part: Part, cell: Cell) -> pd.DataFrame:
+        """A probe's rows of a cell at the stage that a part compares."""
+        if probe not in self._probes:
+            self._probes[probe] = self.tables.probe(probe)
+        rows = self._probes[probe]
         return rows[(rows["run"].str.startswith(f"{cell.id}/")) & (rows["stage"] == part.stage)]
 
-    def _swept(self, cell: Cell) -> _Found:
-        """The training loss at the sweep's best rate, by the sweep's seeds, as a share of the loss of guessing."""
+    def _swept(self, cell: Cell) -> _SeedValues:
+        """The training loss at the sweep's best rate over the loss of guessing, by the sweep's seeds."""
         rows = self.tables.sweep[self.tables.sweep["run"] == cell.specs[0].run]
         guessing = math.log(data.info(cell.dataset).classes)
-        # A run whose loss is not finite has learned nothing, whatever its last epoch was.
+        # A diverged run has learned nothing, whatever the loss of its last epoch.
         share = (rows["train_loss"] / guessing).where(rows["status"] != "diverged", 1.0)
-        there = rows.assign(share=share).dropna(subset=["share"])
-        left = rows[~rows.index.isin(there.index)]
-        return _Found(
-            {int(seed): float(value) for seed, value in there.groupby("seed")["share"].min().items()},
-            {int(seed): tuple(found["sweep_run"]) for seed, found in there.groupby("seed")},
-            {row.sweep_run: _why(row, "it left no such number") for row in left.itertuples()},
+        numbers = rows.assign(share=share).dropna(subset=["share"])
+        by_seed = {int(seed): runs for seed, runs in numbers.groupby("seed")}
+        return _SeedValues(
+            {seed: float(runs["share"].min()) for seed, runs in by_seed.items()},
+            {seed: tuple(runs["sweep_run"]) for seed, runs in by_seed.items()},
+            {row.sweep_run: _reason(row, _NO_NUMBER) for row in rows[~rows.index.isin(numbers.index)].itertuples()},
         )
 
     def _accuracy(self, cell: Cell, other: Cell, seeds: tuple[int, ...]) -> Effect:
-        """In points, with the test set's own error."""
+        """The difference in points, with the sampling error of the test set."""
         if not seeds:
             return Effect(())
-        of = [np.stack([self._rights(each, seed) for seed in seeds]) for each in (cell, other)]
-        return of_predictions(*of, scale=PERCENT)
+        first, second = (np.stack([self._predictions(each, seed) for seed in seeds]) for each in (cell, other))
+        return of_predictions(first, second, scale=PERCENT)
 
-    def _rights(self, cell: Cell, seed: int) -> np.ndarray:
-        """Whether a run's prediction of each test example is right, shape (m,); chance for a diverged run."""
+    def _predictions(self, cell: Cell, seed: int) -> Array:
+        """1 for each test example that a run predicts correctly, else 0, shape (m,); chance for a diverged run."""
         spec = next(spec for spec in cell.specs if spec.seed == seed)
-        if spec.run not in self._right:
+        if spec.run not in self._correct:
             if cell.dataset not in self._labels:
                 self._labels[cell.dataset] = _labels(cell.dataset, self.tables.results)
             labels = self._labels[cell.dataset]
@@ -185,50 +193,51 @@ class Records:
             if record is None:
                 raise UserError(f"{spec.run}: {problem}; run: rdp collect {self.tables.plan.name}")
             if record.status == "diverged":
-                right = np.full(len(labels), data.info(cell.dataset).chance, np.float32)
+                correct = np.full(len(labels), data.info(cell.dataset).chance, np.float32)
             else:
-                right = (self.store.arrays(spec.run, record, "predictions")["test"] == labels).astype(np.float32)
-            self._right[spec.run] = right
-        return self._right[spec.run]
+                predictions = self.store.arrays(spec.run, record, "predictions")["test"]
+                correct = (predictions == labels).astype(np.float32)
+            self._correct[spec.run] = correct
+        return self._correct[spec.run]
 
     def _throughput(self, cell: Cell, other: Cell | None) -> Evidence:
-        """A step's throughput over the baseline's, less 1, from rounds side by side."""
+        """Training throughput over the baseline's minus 1, timed in alternation."""
         if not self.tables.plan.study.speed_rounds:
             return _absent("the study measures no throughput (speed_rounds)")
         rows = self.tables.speed()
         row = rows[rows["run"] == cell.specs[0].run]
         if other is None or not is_baseline(self.tables.plan.study, other):
-            return _absent("throughput is measured against the study's baseline, which is another")
+            return _absent("throughput is measured against the study's baseline, which is another method")
         if row.empty:
             return _absent("its throughput was not measured")
-        found = row.iloc[0]
-        centre, low, high = (found[name] - 1 for name in ("median", "low", "high"))
-        effect = Measured(centre=centre, low=low, high=high, rounds=int(found["rounds"]))
-        measured = found["measured"] if isinstance(found.get("measured"), str) else None
+        timing = row.iloc[0]
+        centre, low, high = (timing[name] - 1 for name in ("median", "low", "high"))
+        effect = Measured(centre=centre, low=low, high=high, rounds=int(timing["rounds"]))
+        measured = timing["measured"] if isinstance(timing.get("measured"), str) else None
         return Evidence(effect, measured_on=(cell.specs[0].run, other.specs[0].run), measured_at=measured)
 
 
-def _labels(dataset: str, results: Path) -> np.ndarray:
-    """The labels of a dataset's test split, shape (m,); recorded results have no more of it."""
+def _labels(dataset: str, results: Path) -> Array:
+    """The labels of a dataset's test split, shape (m,), all that recorded results hold of a dataset."""
     if origin.holds(results):
         return origin.labels(dataset, results)
     return prepared.load(dataset, results).labels("test")
 
 
-def _ring(n: int) -> float:
-    """By how much the error of redundancy beyond chance exceeds that of n independent numbers, at most.
+def _chain_factor(n: int) -> float:
+    """An upper bound on the error of redundancy beyond chance over that of n independent numbers.
 
-    Each seed's reference is the similarity to the next seed's network, the last one's to the first. Were the numbers
-    sums of what two neighbours have, neighbours would correlate by 1/2: the variance of the mean would be twice that of
-    independent ones, and the spread over seeds would show but (n - 2) / (n - 1) of theirs.
+    Each seed's reference is the similarity to the next seed's network; the last seed's is to the first. In the worst
+    case a number is a sum of contributions of two neighbours, so neighbours correlate by 1/2. The variance of the mean
+    is then twice that of independent numbers, and the sample variance is only (n - 2) / (n - 1) of theirs.
     """
     return math.sqrt(2 * (n - 1) / (n - 2)) if n > 2 else math.inf
 
 
-def _why(row: Any, silent: str) -> str:
-    """Why a run of a table has no number; ``silent`` where it completed and yet has none."""
-    return row.reason if isinstance(row.reason, str) else silent if row.status == "completed" else row.status
+def _reason(row: Any, missing: str) -> str:
+    """Why a run has no number; ``missing`` for a completed run."""
+    return str(row.reason if isinstance(row.reason, str) else missing if row.status == "completed" else row.status)
 
 
-def _absent(why: str) -> Evidence:
-    return Evidence(Effect(()), absent=why)
+def _absent(reason: str) -> Evidence:
+    return Evidence(Effect(()), absent=reason)

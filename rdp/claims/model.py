@@ -1,86 +1,47 @@
-"""Claims as data: ``config/claims.yaml``, checked to the last key, and what of a study may speak to each."""
+"""Claims as data: ``config/claims.yaml`` and the user's files, validated."""
 
-import hashlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from rdp import data, models
+from rdp.claims import metrics
+from rdp.claims.metrics import Metric
 from rdp.errors import UserError
 from rdp.methods import available
 from rdp.study.schema import Name
-from rdp.utils import paths
+from rdp.utils import digest, extensions, paths
 from rdp.utils.validation import Strict, check_names, read_mapping, validate
 
-MINIMUM_SEEDS = 5  # of a claim that says no other number
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a metric is.
-
-    Attributes:
-        unit: of its numbers.
-        says: what it measures, in a few words.
-        probe: that measures it, or None.
-        relative: whether two methods are compared by their ratio, less 1, in place of their difference.
-        exact: whether it is counted, the same for every seed, so that one run is enough.
-        spread: standard deviation of a paired difference over seeds to plan with, in its unit; None where no grid
-            was explored that tells.
-    """
-
-    unit: str
-    says: str
-    probe: str | None = None
-    relative: bool = False
-    exact: bool = False
-    spread: float | None = None
-
-
-KINDS = ("confirmatory", "exploratory")  # what a dataset is to a claim
-METRICS = {
-    "accuracy": Kind("points", "test accuracy after the last epoch", spread=1.0),
-    "final_loss": Kind("of guessing", "training loss of the last epoch, over that of guessing"),
-    "lesion": Kind("points", "accuracy that deleting one unit changes, mean over units", "feature_reuse"),
-    "loss_at_best_rate": Kind("of guessing", "training loss at the sweep's best rate, over that of guessing"),
-    "parameters": Kind("", "parameters", relative=True, exact=True),
-    "reconstruction": Kind("R²", "R² of the input from the last layer, at least 0", "dissipating_inputs"),
-    "redundancy": Kind("CKA", "redundancy of branches", "feature_reuse"),
-    "redundancy_beyond_chance": Kind("CKA", "redundancy over that of two networks trained apart", "feature_reuse"),
-    "survival": Kind("", "share of pre-activations above 0, mean over layers", "surviving_neurons"),
-    "survival_error": Kind("", "largest distance of survival from its closed form", "surviving_neurons"),
-    "throughput": Kind("", "training throughput", relative=True),
-    "training_flops": Kind("", "counted operations of training", relative=True),
-}
+MINIMUM_SEEDS = 5  # default of a claim
+KINDS = ("confirmatory", "exploratory")  # of datasets
 
 
 class Source(Strict):
-    """Where a claim comes from: a place in a paper, or this project."""
+    """The source of a claim: a place in a paper, or this project."""
 
-    paper: str | None = Field(None, description="its number on arXiv")
-    place: str | None = Field(None, description="where in the paper, or second-hand")
-    ours: bool = Field(False, description="a claim of this project, of no paper")
+    paper: str | None = Field(None, description="arXiv number")
+    place: str | None = Field(None, description="place in the paper, or second-hand")
+    ours: bool = Field(False, description="a claim of this project, not of a paper")
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "Source":
         if self.ours == bool(self.paper):
-            raise ValueError("source: either a paper, or ours: true")
+            raise ValueError("give either a paper or ours: true")
         if self.paper and not self.place:
-            raise ValueError("source: a paper's claim names its place there")
+            raise ValueError("place: missing; name the place in the paper")
         return self
 
 
 class Part(Strict):
-    """One comparison: a number a seed, and on which side of a margin its mean is said to lie.
+    """One comparison: a number per seed, and the side of a margin on which the claim places its mean.
 
-    The number is the metric of ``method``, less that of ``against`` where there is one, or relative to it, less 1 (see
-    `METRICS`). Of several entries of a study for one method, the first counts.
+    The number is the metric of ``method``. With ``against``, it is the difference to that method's metric, or the
+    ratio minus 1 for a relative metric. If a study has several entries for a method, the first counts.
     """
 
-    metric: str = Field(description=", ".join(METRICS))
+    metric: str = Field(description="the name of a metric in rdp/claims/metrics or extensions/metrics")
     method: str
     against: str | None = None
     against_form: Name | None = Field(None, description="the form of the architecture that `against` has")
@@ -89,37 +50,37 @@ class Part(Strict):
     direction: Literal["above", "below", "within"]
     margin: float = Field(description="in the metric's unit")
     negligible: float = Field(
-        0.0, ge=0, description="an effect shown to be less than this beyond the margin speaks against the claim"
+        0.0, ge=0, description="evidence that the effect beyond the margin is smaller than this refutes the claim"
     )
-    minimum_seeds: int | None = Field(None, ge=2, description="in place of the claim's")
+    minimum_seeds: int | None = Field(None, ge=2, description="overrides the claim's")
     condition: bool = Field(
-        False, description="what must hold for a setting to tell anything: where it does not, the setting is undecided"
+        False, description="a precondition of the setting: where it does not hold, the setting is undecided"
     )
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Part":
-        check_names("metric", [self.metric], METRICS)
+        check_names("metric", [self.metric], metrics.available())
         check_names("method", [self.method, *([self.against] if self.against else [])], available())
         if self.direction == "within" and self.margin <= 0:
-            raise ValueError("margin: to lie within a margin, it must be above 0")
+            raise ValueError("margin: must be above 0 for the direction within")
         if self.direction == "within" and self.negligible:
-            raise ValueError("negligible: of an effect above or below a margin, not of one within it")
-        if self.against is None and (self.kind.relative or self.metric == "accuracy"):
-            raise ValueError(f"against: {self.metric} is compared with another method's, which is missing")
+            raise ValueError("negligible: applies to the directions above and below, not to within")
+        if self.against is None and (self.definition.relative or self.metric == "accuracy"):
+            raise ValueError(f"against: missing; {self.metric} is compared with another method's")
         return self
 
     @property
-    def kind(self) -> Kind:
-        """What the metric is."""
-        return METRICS[self.metric]
+    def definition(self) -> Metric:
+        """The definition of the metric."""
+        return metrics.available()[self.metric]
 
     @property
     def test(self) -> str:
-        """How the part is decided, and what is paired."""
-        if self.kind.exact:
-            return "counted, no test"
+        """The statistical test, as text."""
+        if self.definition.exact:
+            return "exact count, no test"
         if self.metric == "throughput":
-            return "95 % bootstrap interval over rounds in which both are timed"
+            return "95 % bootstrap interval over rounds that time both methods"
         pairing = "paired by seed" if self.against else "over seeds"
         error = ", with the test set's sampling error" if self.metric == "accuracy" else ""
         if self.direction == "within":
@@ -128,19 +89,19 @@ class Part(Strict):
 
 
 class Claim(Strict):
-    """One sentence of one paper, or one of ours."""
+    """One statement of a paper or of this project."""
 
     title: str = Field(min_length=1)
     source: Source
-    tests: str = Field(min_length=1, description="what is tested, in this project's words")
+    tests: str = Field(min_length=1, description="what is tested")
     reading: str = Field(min_length=1, description="how to read the verdict")
-    holds: Literal["all", "some"] = Field(description="in all settings that are tested, or in some")
-    minimum_seeds: int = Field(MINIMUM_SEEDS, ge=2, description="below which a claim stays inconclusive")
-    depth: int | None = Field(None, ge=1, description="the least, of networks that speak to the claim; null for any")
-    families: list[str] | None = Field(None, description="of the networks that speak to the claim; null for any")
-    data: Literal["image", "vector"] | None = Field(None, description="that speak to the claim; null for any")
-    parts: list[Part] = Field(min_length=1, description="all of which must hold in a setting")
-    beside: list[Part] = Field(default_factory=list, description="shown, and of no weight in the verdict")
+    holds: Literal["all", "some"] = Field(description="whether the claim must hold in all tested settings or in some")
+    minimum_seeds: int = Field(MINIMUM_SEEDS, ge=2, description="with fewer seeds the claim is inconclusive")
+    depth: int | None = Field(None, ge=1, description="the least depth of networks that test the claim; null for any")
+    families: list[str] | None = Field(None, description="the families that test the claim; null for any")
+    data: Literal["image", "vector"] | None = Field(None, description="the data that test the claim; null for any")
+    parts: list[Part] = Field(min_length=1, description="comparisons that must all hold in a setting")
+    beside: list[Part] = Field(default_factory=list, description="comparisons shown without effect on the verdict")
 
     @model_validator(mode="after")
     def _names_exist(self) -> "Claim":
@@ -149,15 +110,15 @@ class Claim(Strict):
         return self
 
     def seeds_for(self, part: Part) -> int:
-        """How many seeds a comparison of a part needs: one of what is counted."""
-        return 1 if part.kind.exact else part.minimum_seeds or self.minimum_seeds
+        """The number of seeds that a part needs: one for an exact metric."""
+        return 1 if part.definition.exact else part.minimum_seeds or self.minimum_seeds
 
-    def speaks_of(self, architecture: str, dataset: str) -> bool:
-        """Whether a network and a dataset are of those that speak to the claim."""
-        found = models.architecture(architecture)
+    def applies_to(self, architecture: str, dataset: str) -> bool:
+        """Whether a network and a dataset test the claim."""
+        network = models.architecture(architecture)
         return (
-            (self.depth is None or found.depth >= self.depth)
-            and (self.families is None or found.family in self.families)
+            (self.depth is None or network.depth >= self.depth)
+            and (self.families is None or network.family in self.families)
             and (self.data is None or data.info(dataset).kind == self.data)
         )
 
@@ -166,66 +127,61 @@ Named = Annotated[dict[Annotated[str, Field(pattern=r"^[A-Z]+-\d+$")], Claim], F
 
 
 class MoreClaims(Strict):
-    """A file in ``config/claims/``: claims beside those of ``config/claims.yaml``, which says what may confirm them."""
+    """A file of further claims. The confirmatory datasets are those of ``config/claims.yaml``."""
 
     claims: Named
 
 
 class Claims(Strict):
-    """The file."""
+    """``config/claims.yaml``."""
 
-    confirmatory: list[str] = Field(description="datasets on which nothing was explored before; others are exploratory")
+    confirmatory: list[str] = Field(description="datasets on which no choice was made; all others are exploratory")
     claims: Named
 
     def digest(self, name: str) -> str:
-        """SHA-256 of all that was fixed of a claim: its content with defaults, what its metrics are, and which datasets
-        may confirm it.
-
-        Not by `rdp.utils.digest.of`: results and bundles hold digests of this form, with other spaces and escapes.
-        """
+        """SHA-256 of a claim, the definitions of its metrics, and the confirmatory datasets."""
         claim = self.claims[name]
-        metrics = {part.metric: vars(part.kind) for part in (*claim.parts, *claim.beside)}
-        told = claim.model_dump(mode="json")
-        for part in (*told["parts"], *told["beside"]):
-            if not part["condition"]:
-                del part["condition"]  # which came later: texts that do not have it keep their digests
-        content = {"claim": told, "metrics": metrics, "confirmatory": sorted(self.confirmatory)}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        definitions = {part.metric: part.definition.definition() for part in (*claim.parts, *claim.beside)}
+        confirmatory = sorted(self.confirmatory)
+        return digest.of({"claim": claim.model_dump(mode="json"), "metrics": definitions, "confirmatory": confirmatory})
 
     def kind(self, dataset: str) -> str:
-        """What a dataset may do: confirm a claim, or, having been explored while defaults were chosen, less."""
+        """Whether a dataset is ``confirmatory`` or ``exploratory``."""
         return KINDS[0] if dataset in self.confirmatory else KINDS[1]
 
 
 def load(file: Path | None = None) -> Claims:
-    """Read ``config/claims.yaml``, and with it the files in ``config/claims/``; or one file alone.
+    """Read ``config/claims.yaml`` and the claims in the user's extension folders, or one file only.
 
     Raises:
-        UserError: one line with the file, the key and what would be valid.
+        UserError: names the file, the key and the valid values.
     """
-    found: Claims = _read(Claims, file or paths.claims())
-    claims = dict(found.claims)
-    for more in paths.more_claims().values() if file is None else ():
+    project = _read(Claims, file or paths.claims())
+    claims = dict(project.claims)
+    for more in extensions.claims() if file is None else ():
         for name, claim in _read(MoreClaims, more).claims.items():
             if name in claims:
-                raise UserError(f"{more}: claims.{name}: another file has a claim of this name")
+                raise UserError(f"{more}: claims.{name}: another file defines this claim; rename it")
             claims[name] = claim
-    return found.model_copy(update={"claims": claims})
+    return project.model_copy(update={"claims": claims})
 
 
-def _read(kind: type[Strict], file: Path) -> Any:
+_C = TypeVar("_C", Claims, MoreClaims)
+
+
+def _read(kind: type[_C], file: Path) -> _C:
     content = read_mapping(file, "claims are a mapping")
     try:
-        found = validate(kind, content, "")
-        check_names("confirmatory", getattr(found, "confirmatory", []), data.available())
+        claims = validate(kind, content, "")
+        check_names("confirmatory", getattr(claims, "confirmatory", []), data.available())
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
-    return found
+    return claims
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of ``config/claims.yaml``, for editors."""
     schema = Claims.model_json_schema()
-    schema["$defs"]["Part"]["properties"]["metric"] |= {"enum": list(METRICS)}
+    schema["$defs"]["Part"]["properties"]["metric"] |= {"enum": list(metrics.available())}
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return schema

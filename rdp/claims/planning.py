@@ -1,11 +1,11 @@
-"""What a study could decide, before anything is trained: which claims its cells speak to, and what its seeds allow."""
+"""Power of a study before training: the claims its cells test, and the effects its seeds can detect."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rdp.claims.cells import asked
+from rdp.claims.cells import pairs_by_setting
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.words import amount, named
+from rdp.claims.phrasing import amount, part_name
 from rdp.stats import LEVEL, power
 from rdp.study import Plan
 from rdp.study.comparisons import cells
@@ -14,12 +14,12 @@ from rdp.utils.humanize import count
 
 @dataclass(frozen=True)
 class Prospect:
-    """What a study could say of one claim on one kind of datasets.
+    """What a study can show of one claim on one kind of dataset.
 
     Attributes:
-        settings: how many speak to it.
-        obstacles: why its seeds cannot decide it; empty where they can.
-        visible: what they can see, in words.
+        settings: the number of settings that test it.
+        obstacles: why the study's seeds cannot decide it; empty if they can.
+        visible: the effects that the seeds can detect, as text.
     """
 
     claim: str
@@ -30,27 +30,29 @@ class Prospect:
 
 
 def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
-    """Of each claim and kind of datasets that some cell of the study speaks to."""
+    """The prospects of each claim and kind of dataset that some cell of the study tests."""
     groups = cells(plan)
     for name, claim in claims.claims.items():
-        found = asked(claim, plan, groups)
+        settings = pairs_by_setting(claim, plan, groups)
         for kind in KINDS:
-            here = [pairs for setting, pairs in found.items() if claims.kind(setting.dataset) == kind]
-            if settings := len(here):
-                told = [
-                    _of_part(claim, part, plan, settings)
-                    if all(pairs[part] for pairs in here)
-                    else (f"no cell of the study for {named(part)}, in some setting", "")
+            pairs_of_kind = [pairs for setting, pairs in settings.items() if claims.kind(setting.dataset) == kind]
+            if number := len(pairs_of_kind):
+                of_parts = [
+                    _of_part(claim, part, plan, number)
+                    if all(pairs[part] for pairs in pairs_of_kind)
+                    else (f"the study has no cell for {part_name(part)} in some setting", "")
                     for part in claim.parts
                 ]
-                obstacles = tuple(dict.fromkeys(why for why, _ in told if why))
-                yield Prospect(name, kind, settings, obstacles, tuple(dict.fromkeys(see for _, see in told if see)))
+                obstacles, visible = (
+                    tuple(dict.fromkeys(filter(None, texts))) for texts in zip(*of_parts, strict=True)
+                )
+                yield Prospect(name, kind, number, obstacles, visible)
 
 
 def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, str]:
-    """Why a part cannot be decided, or nothing; and what can be seen of it, or nothing.
+    """Why a part cannot be decided, and the effect that can be detected; empty texts where there is none.
 
-    At the level that is left where all comparisons but one are still open: Holm's first step.
+    The level is that of Holm's first step, the strictest one.
     """
     number, noun = _numbers(part, plan)
     least = claim.seeds_for(part)
@@ -58,10 +60,10 @@ def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, 
     if number is None:
         return f"{what}: {noun}", ""
     if number < least:
-        return f"{what}: {count(number, noun)}, and {least} are needed", ""
-    spread, level = part.kind.spread, LEVEL / (settings * len(claim.parts))
+        return f"{what}: {count(number, noun)}, at least {least} needed", ""
+    spread, level = part.definition.spread, LEVEL / (settings * len(claim.parts))
     if spread is None:
-        return "", "" if part.kind.exact else f"{what}: spread over {noun}s not known"
+        return "", "" if part.definition.exact else f"{what}: spread over {noun}s unknown"
     assumed = f"at a spread of {amount(part, spread).lstrip('+')}"
     if part.direction != "within":
         smallest = power.detectable(number, spread, level)
@@ -71,18 +73,18 @@ def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, 
     where = f" in all {settings}" if claim.holds == "all" and settings > 1 else ""
     margin = amount(part, part.margin).lstrip("+")
     seen = f"equal means{where} within {margin} shown with probability {every:.2f}, {assumed}"
-    return ("", seen) if every >= power.POWER else (f"{what}: {seen}, {power.POWER} is wanted", "")
+    return ("", seen) if every >= power.POWER else (f"{what}: {seen}; the target is {power.POWER}", "")
 
 
 def _numbers(part: Part, plan: Plan) -> tuple[int | None, str]:
-    """How many independent numbers the study has of a part's metric, and what they are; or None, and why."""
+    """The number of independent samples of a part's metric and their noun, or None and the reason."""
     study = plan.study
     if part.metric == "throughput":
         return (study.speed_rounds, "round") if study.speed_rounds else (None, "not measured (speed_rounds)")
     if part.metric == "loss_at_best_rate":
         return (len(study.tune.seeds), "seed") if study.tune else (None, "the study has no sweep of learning rates")
-    if part.kind.probe is None:
+    if part.definition.probe is None:
         return len(study.seed_list()), "seed"
-    if part.kind.probe not in study.probes:
-        return None, f"the study has no probe {part.kind.probe}"
+    if part.definition.probe not in study.probes:
+        return None, f"the study has no probe {part.definition.probe}"
     return min(study.probe_seeds or len(study.seed_list()), len(study.seed_list())), "seed"

@@ -1,18 +1,18 @@
 """Untrained layers in closed form: moments of pre-activations, and surviving neurons.
 
-The subject of arXiv 2402.08645, of which only second-hand accounts were at hand (`readings`). So nothing here is
-quoted: each docstring derives its formula and says what is approximated.
+The subject of arXiv 2402.08645, of which only second-hand accounts are available (`readings`). Each docstring derives
+its formula and names its approximations.
 
 Throughout, the weights W are He's (arXiv 1502.01852): independent of each other and of the layer's input x, of mean 0
-and variance 2 / fan-in. Of x the mean mu = E[x] and the second moment q = E[x^2] are known, over units, examples and
-draws of the weights. phi is the rectifier, z what it reads, and P(z > 0) the share of surviving neurons. The paths are
+and variance 2 / fan-in. The mean mu = E[x] and the second moment q = E[x^2] are over units, examples and draws of the
+weights. phi is the rectifier, z its input, and P(z > 0) the share of surviving neurons. The paths are
 
 ``plain``     phi(W x).
 ``residual``  phi(x + W x).
 ``concat``    [first half of x ; phi(W x)], two halves of equal width: PNNH, its coder at the identity start.
 ``sum``       x + phi(W x): PNNH likewise, and the residual path of `rdp.models.families.mlp`.
 
-Where there is a norm, norm(W x) stands for W x.
+With a norm, norm(W x) replaces W x.
 """
 
 import math
@@ -38,13 +38,13 @@ class Moments(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """What `by_depth` says of one layer.
+    """One layer of `by_depth`.
 
     Attributes:
         layer: its number, from 1.
         mean, variance: of its pre-activations.
-        survival: P(z > 0) of a Gaussian with these.
-        bound: what P(z > 0) is at least, whatever the distribution with these.
+        survival: P(z > 0) of a Gaussian with this mean and variance.
+        bound: a lower bound of P(z > 0) for any distribution with this mean and variance.
         output_mean, output_second: moments of the layer's output.
     """
 
@@ -58,7 +58,7 @@ class Layer(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """A variance of pre-activations, and what k sigma^2 says of it in both readings of sigma^2.
+    """The variance of pre-activations and k sigma^2 in both readings of sigma^2.
 
     Attributes:
         exact: the variance, by `pre_activation`.
@@ -76,8 +76,8 @@ def pre_activation(path: PathName, mean: float, second: float, norm_gain: float 
 
     (W x)_i is a sum of n = fan-in terms W_ij x_j of mean 0, any two of them uncorrelated. So its mean is 0 and its
     variance n (2 / n) q = 2 q. In ``residual`` x_i is added, which is uncorrelated with it: the mean is mu, the second
-    moment q + 2 q, the variance 2 q + (q - mu^2). A ``sum`` learner of two maps comes to 2 q as well: the narrowing
-    one has weights of variance 1 / fan-in and keeps q.
+    moment q + 2 q, the variance 2 q + (q - mu^2). A ``sum`` learner of two maps has 2 q as well: the
+    narrowing map has weights of variance 1 / fan-in and preserves q.
 
     A batch norm makes W x of mean 0 and variance gain^2 (epsilon neglected). In front of the rectifier that is z. In
     ``residual`` x is added behind the norm, as in a ResNet's basic block: mean mu, variance gain^2 + (q - mu^2).
@@ -100,8 +100,8 @@ def pre_activation(path: PathName, mean: float, second: float, norm_gain: float 
 def readings(path: Literal["plain", "residual"], mean: float, second: float) -> Readings:
     """The variance of pre-activations without a norm, beside 2 sigma^2 (plain) or 3 sigma^2 (residual).
 
-    So much the paper is said to state; whether sigma^2 is Var x or E[x^2] is not. The report's table of what was chosen
-    (report/choices.yaml) refers to this. Let r = mu^2 / q: 0 for an input of
+    The paper states these variances, according to second-hand accounts, but not whether sigma^2 is Var x or E[x^2].
+    report/choices.yaml refers to this function. Let r = mu^2 / q: 0 for an input of
     mean 0, 1 / pi for one that a rectifier made of a Gaussian of mean 0. The exact variance, over that of a reading, is
 
     ========  =======================  ===========  ================  ===========
@@ -111,14 +111,14 @@ def readings(path: Literal["plain", "residual"], mean: float, second: float) -> 
     residual  (3 - r) / (3 (1 - r))    1.311        1 - r / 3         0.894
     ========  =======================  ===========  ================  ===========
 
-    Both readings are exact at mean 0. Behind a rectifier plain is so with E[x^2], and residual with neither.
+    Both readings are exact at mean 0. Behind a rectifier, plain is exact with E[x^2] and residual with neither.
 
     Raises:
         ValueError: another path, or moments that no input has.
     """
     multiples = {"plain": 2, "residual": 3}
     if path not in multiples:
-        raise ValueError(f"the paper's readings are of the paths plain and residual; got '{path}'")
+        raise ValueError(f"unknown path '{path}'; valid: {', '.join(multiples)}")
     times = multiples[path]
     exact = pre_activation(path, mean, second).variance
     return Readings(exact, times * Moments(mean, second).variance, times * second)
@@ -144,7 +144,7 @@ def survival(mean: float, variance: float) -> float:
 
 
 def cantelli(mean: float, variance: float) -> float:
-    """What P(z > 0) is at least, whatever the distribution: mean^2 / (mean^2 + variance), or 0 for mean <= 0.
+    """Lower bound of P(z > 0) for any distribution: mean^2 / (mean^2 + variance), or 0 for mean <= 0.
 
     Cantelli's inequality. Let y = mean - z, of mean 0. For any u >= 0, z <= 0 implies (y + u)^2 >= (mean + u)^2, so
     by Markov P(z <= 0) <= (variance + u^2) / (mean + u)^2. That is least at u = variance / mean, where it is
@@ -154,28 +154,28 @@ def cantelli(mean: float, variance: float) -> float:
 
 
 def by_depth(path: PathName, depth: int, mean: float, second: float, norm_gain: float | None = None) -> list[Layer]:
-    """Every layer of an untrained stack, from the moments of what its first layer reads.
+    """Every layer of an untrained stack, from the moments of the input of its first layer.
 
-    z is taken as Gaussian. The moments of r = `rectified_gaussian` give those of the layer's output, which the next
-    layer reads:
+    z is taken as Gaussian. The moments of r = `rectified_gaussian` give those of the layer's output, the input of
+    the next layer:
 
     * ``plain``: r. Without a norm its mean is sqrt(q / pi) and its second moment q, at every depth.
-    * ``concat``: means over both halves, of which the first keeps the moments of the first layer's input.
+    * ``concat``: means over both halves; the first half has the moments of the first layer's input.
     * ``sum``: mean mu + E[r], second moment q + 2 mu E[r] + E[r^2], x and r being uncorrelated.
     * ``residual``: r.
 
-    Approximated is
+    There are two approximations:
 
-    * that q is that of the average everywhere. It becomes so as the width grows, for examples of equal norm. Without
-      it a mean sqrt(q / pi) is too high. The second moments of plain and concat without a norm do not need it, nor does
-      survival in plain, concat and sum, which is 1/2 of any input by the symmetry of W.
-    * that z is Gaussian. Given x, Gaussian weights make W x so, and a batch norm roughly. In ``residual`` the units
-      differ in x_i from the second layer on, and z is a Gaussian plus a rectified one. In the limit of infinite width
-      each unit follows x <- phi(x + g), g Gaussian of the variance of W x. Against that, for inputs Gaussian or
-      rectified Gaussian of variance 1, and without a norm: survival is at most 1.8 % too high (1.4 % in the limit of
-      depth) and the bound at most 5.3 %; the second moment is 3 % too low after the first rectified input and falls
-      behind by 1 % with every further layer. With a norm of gain 0.3 to 1, in 8 layers: survival is at most 0.055 too
-      high and the variance too low by up to a third.
+    * Every example has the average q. This becomes exact as the width grows, for examples of equal norm. Otherwise the
+      mean sqrt(q / pi) is too high. The second moments of plain and concat without a norm do not depend on it, nor does
+      survival in plain, concat and sum, which is 1/2 for any input by the symmetry of W.
+    * z is Gaussian. Given x, W x is Gaussian for Gaussian weights, and nearly so behind a batch norm. In ``residual``
+      the units differ in x_i from the second layer on, and z is a Gaussian plus a rectified Gaussian. At infinite width
+      each unit follows x <- phi(x + g), g Gaussian of the variance of W x. Compared with that, for Gaussian or
+      rectified Gaussian inputs of variance 1 and without a norm: survival is at most 1.8 % too high (1.4 % in the limit
+      of depth) and the bound at most 5.3 %; the second moment is 3 % too low after the first rectified input, and 1 %
+      more with every further layer. With a norm of gain 0.3 to 1, in 8 layers: survival is at most 0.055 too high and
+      the variance too low by up to a third.
 
     Args:
         depth: number of layers.
@@ -201,5 +201,5 @@ def by_depth(path: PathName, depth: int, mean: float, second: float, norm_gain: 
 
 
 def _density(x: float) -> float:
-    """Of the standard normal distribution."""
+    """The density of the standard normal distribution."""
     return math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)

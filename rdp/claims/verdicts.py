@@ -1,18 +1,18 @@
-"""Verdicts: what a study's records say of each claim, with the evidence.
+"""Verdicts on claims from a study's records.
 
-A comparison is one part of a claim in one setting: a number a seed, and the side of a margin that its mean is said to
-lie on. It holds where the test for that side is significant, and fails where the test for the contrary is; Holm's
-correction is over the comparisons of a claim. Where too little is known it is undecided, never the one or the other.
+A comparison is one part of a claim in one setting: one number per seed, and the side of a margin on which the claim
+places the mean. It holds if the test for that side is significant, and fails if the test for the opposite side is. Both
+p values are corrected after Holm over the comparisons of a claim. Otherwise the comparison is undecided.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from rdp.claims.cells import Pair, Pairs, asked
+from rdp.claims.cells import Pair, Pairs, pairs_by_setting
 from rdp.claims.evidence import Evidence, Records
 from rdp.claims.model import KINDS, Claim, Claims, Part
-from rdp.claims.words import named
+from rdp.claims.phrasing import part_name
 from rdp.stats import LEVEL, Effect, holm
 from rdp.study import comparisons
 from rdp.study.comparisons import Setting
@@ -28,11 +28,11 @@ class Comparison:
     """One part of a claim in one setting.
 
     Attributes:
-        label, against: what the study calls the two methods; ``against`` is None where there is but one.
-        decides: whether it has a say in the verdict.
-        reason: why it is absent, or undecided without a test; empty where it was tested.
-        p, p_contrary: of the tests for the stated direction and for its contrary.
-        adjusted, adjusted_contrary: the same, after Holm's correction.
+        label, against: the study's names of the two methods; ``against`` is None if there is only one.
+        decides: whether it affects the verdict.
+        reason: why it is absent, or undecided without a test; empty if it was tested.
+        p, p_contrary: p values of the tests for the claimed direction and for its opposite.
+        adjusted, adjusted_contrary: the same after Holm's correction.
     """
 
     setting: Setting
@@ -51,7 +51,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one kind of datasets, confirmatory or exploratory ones, says of a claim."""
+    """The verdict on a claim from confirmatory or from exploratory datasets."""
 
     word: Word
     comparisons: tuple[Comparison, ...]
@@ -59,8 +59,8 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A claim, and its two verdicts."""
+class ClaimVerdicts:
+    """A claim and its two verdicts."""
 
     name: str
     claim: Claim
@@ -69,70 +69,73 @@ class Finding:
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """By kind of datasets, confirmatory first."""
+        """The verdicts by kind of dataset, confirmatory first."""
         return {kind: getattr(self, kind) for kind in KINDS}
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """All of them, those that have no say too."""
+        """All comparisons, including those that do not affect a verdict."""
         return tuple(c for verdict in self.verdicts.values() for c in (*verdict.comparisons, *verdict.beside))
 
 
-def decide(claims: Claims, records: Records) -> list[Finding]:
-    """The verdicts on all claims, in the order of their file."""
+def decide(claims: Claims, records: Records) -> list[ClaimVerdicts]:
+    """The verdicts on all claims, in the order of the file."""
     plan = records.tables.plan
     groups = comparisons.cells(plan)
-    return [_decide(name, claim, claims, asked(claim, plan, groups), records) for name, claim in claims.claims.items()]
+    return [
+        _decide(name, claim, claims, pairs_by_setting(claim, plan, groups), records)
+        for name, claim in claims.claims.items()
+    ]
 
 
-def _decide(name: str, claim: Claim, claims: Claims, settings_asked: dict[Setting, Pairs], records: Records) -> Finding:
+def _decide(name: str, claim: Claim, claims: Claims, settings: dict[Setting, Pairs], records: Records) -> ClaimVerdicts:
     verdicts = {}
     for kind in KINDS:
-        here = {s: pairs for s, pairs in settings_asked.items() if claims.kind(s.dataset) == kind}
-        deciding = _compare(claim, claim.parts, here, records, decides=True)
-        beside = _compare(claim, claim.beside, here, records, decides=False)
+        of_kind = {s: pairs for s, pairs in settings.items() if claims.kind(s.dataset) == kind}
+        deciding = _compare(claim, claim.parts, of_kind, records, decides=True)
+        beside = _compare(claim, claim.beside, of_kind, records, decides=False)
         verdicts[kind] = Verdict(_word(claim, deciding), deciding, beside)
-    return Finding(name, claim, **verdicts)
+    return ClaimVerdicts(name, claim, **verdicts)
 
 
 def _compare(
-    claim: Claim, parts: Sequence[Part], where: dict[Setting, Pairs], records: Records, *, decides: bool
+    claim: Claim, parts: Sequence[Part], settings: dict[Setting, Pairs], records: Records, *, decides: bool
 ) -> tuple[Comparison, ...]:
-    """The parts in each setting, corrected for their number."""
-    found = []
-    for setting, pairs in where.items():
-        for part in (part for part in parts if part in pairs):
-            found.append(_untested(claim, setting, part, pairs[part], records, decides))
-    known = [i for i, c in enumerate(found) if not c.reason and not c.part.kind.exact]
-    p = [_p(found[i].part, found[i].evidence.effect) for i in known]
-    contrary = [_contrary_p(found[i].part, found[i].evidence.effect) for i in known]
-    for i, *shares in zip(known, p, contrary, holm(p), holm(contrary), strict=True):
-        found[i] = _tested(found[i], *shares)
-    # What is counted is tested by nothing, and so not corrected for.
-    for i, comparison in enumerate(found):
-        if comparison.part.kind.exact and not comparison.reason:
-            counted = [of(comparison.part, comparison.evidence.effect) for of in (_p, _contrary_p)]
-            found[i] = _tested(comparison, *counted, *counted)
-    return tuple(found)
+    """The comparisons of the parts in each setting, with p values corrected for their number."""
+    comparisons = [
+        _untested(claim, setting, part, pairs[part], records, decides)
+        for setting, pairs in settings.items()
+        for part in parts
+        if part in pairs
+    ]
+    # Exact metrics need no test and no correction.
+    tested = [i for i, c in enumerate(comparisons) if not c.reason and not c.part.definition.exact]
+    exact = [i for i, c in enumerate(comparisons) if not c.reason and c.part.definition.exact]
+    for places, correct in ((tested, holm), (exact, list)):
+        p = [_p(comparisons[i].part, comparisons[i].evidence.effect) for i in places]
+        contrary = [_contrary_p(comparisons[i].part, comparisons[i].evidence.effect) for i in places]
+        for i, *values in zip(places, p, contrary, correct(p), correct(contrary), strict=True):
+            comparisons[i] = _tested(comparisons[i], *values)
+    return tuple(comparisons)
 
 
 def _untested(
     claim: Claim, setting: Setting, part: Part, pair: Pair | None, records: Records, decides: bool
 ) -> Comparison:
-    """A comparison with its evidence, and why it cannot be tested, where it cannot."""
+    """A comparison with its evidence, and the reason if it cannot be tested."""
     if pair is None:
-        reason = f"the study has no cell for it: {named(part)}"
-        nothing = Evidence(Effect(()), absent=reason)
-        return Comparison(setting, part, part.method, part.against, decides, nothing, "absent", reason)
+        reason = f"the study has no cell for {part_name(part)}"
+        evidence = Evidence(Effect(()), absent=reason)
+        return Comparison(setting, part, part.method, part.against, decides, evidence, "absent", reason)
     cell, other = pair
     evidence, least = records.evidence(part, cell, other), claim.seeds_for(part)
     outcome: Outcome = "absent" if evidence.absent else "undecided"
     reason = evidence.absent or ""
     if not reason and evidence.effect.n < least:
-        reason = f"{count(evidence.effect.n, 'seed')}, and {least} are needed"
+        reason = f"{count(evidence.effect.n, 'seed')}, at least {least} needed"
     elif not reason:
-        reason = evidence.idle or ""
-    return Comparison(setting, part, cell.label, other and other.label, decides, evidence, outcome, reason)
+        reason = evidence.uninformative or ""
+    return Comparison(setting, part, cell.label, other.label if other else None, decides, evidence, outcome, reason)
 
 
 def _tested(comparison: Comparison, p: float, contrary: float, adjusted: float, adjusted_contrary: float) -> Comparison:
@@ -148,15 +151,15 @@ def _tested(comparison: Comparison, p: float, contrary: float, adjusted: float, 
 
 
 def _p(part: Part, effect: Effect) -> float:
-    """p of the test for a part's direction; 0 or 1 of what is counted."""
-    if part.kind.exact:
+    """p of the test for a part's direction; 0 or 1 for an exact metric."""
+    if part.definition.exact:
         return 1.0 - _contrary_p(part, effect)
     return effect.p(part.direction, part.margin)
 
 
 def _contrary_p(part: Part, effect: Effect) -> float:
-    """p of the test for the contrary of a part's direction; 0 or 1 of what is counted."""
-    if part.kind.exact:
+    """p of the test for the opposite of a part's direction; 0 or 1 for an exact metric."""
+    if part.definition.exact:
         beyond = {"above": effect.mean > part.margin, "below": effect.mean < part.margin}
         return float(beyond.get(part.direction, abs(effect.mean) < part.margin))
     if part.direction == "within":
@@ -167,7 +170,7 @@ def _contrary_p(part: Part, effect: Effect) -> float:
 
 
 def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
-    """What the settings come to: a claim holds in all of them, or in some."""
+    """The verdict from the outcomes of all settings."""
     outcomes = set(by_setting(comparisons).values())
     if outcomes <= {"absent"}:
         return "not tested"
@@ -177,18 +180,16 @@ def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
 
 
 def by_setting(comparisons: Iterable[Comparison]) -> dict[Setting, Outcome]:
-    """What a claim's parts come to in each setting: all of them must hold there.
+    """The outcome of a claim in each setting, where all of its parts must hold.
 
-    Where a condition is not met, nothing that the others come to speaks for or against the claim.
+    If a condition does not hold, the setting is undecided or absent, whatever the other outcomes.
     """
-    found: dict[Setting, set[Outcome]] = {}
+    outcomes_of: dict[Setting, set[Outcome]] = {}
     unmet = set()
     for comparison in comparisons:
-        found.setdefault(comparison.setting, set()).add(comparison.outcome)
+        outcomes_of.setdefault(comparison.setting, set()).add(comparison.outcome)
         if comparison.part.condition and comparison.outcome != "holds":
             unmet.add(comparison.setting)
     order: tuple[Outcome, ...] = ("fails", "absent", "undecided", "holds")
-    told = {setting: next(o for o in order if o in outcomes) for setting, outcomes in found.items()}
-    return told | {
-        setting: "absent" if "absent" in found[setting] else "undecided" for setting in found if setting in unmet
-    }
+    worst = {setting: next(o for o in order if o in outcomes) for setting, outcomes in outcomes_of.items()}
+    return worst | {setting: "absent" if "absent" in outcomes_of[setting] else "undecided" for setting in unmet}

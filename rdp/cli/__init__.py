@@ -1,47 +1,101 @@
-"""The ``rdp`` command: each step of the workflow, for a person or a rule to run."""
+"""The ``rdp`` command: every step of the workflow, for a person or a rule."""
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from rdp.cli import auditing, bundles, comparing, data, library, machine, provenance, reporting, store, training
+from rdp.cli import archive, auditing, comparing, data, provenance, reporting, store, tools, training, weights
 from rdp.errors import Terminated, UserError
-from rdp.utils import optional
+from rdp.utils import distribution
+from rdp.utils.console import configure_logging
+
+PANELS = {
+    "Plan and run": ("plan", "train", "tune", "status", "retry"),
+    "Results": ("collect", "probe", "speed", "claims", "plot", "report", "audit", "diff", "checklist", "crate"),
+    "Store": ("store", "adopt", "pack", "unpack", "weights"),
+    "Data": ("data",),
+    "Tools": ("bench", "schema", "snakefile"),
+}
 
 app = typer.Typer(
-    help="Benchmark suite and paper pipeline for ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
-    "A study (config/studies/NAME.yaml) asks for runs; plan shows them, train makes records of them, "
-    "report turns records into figures and a page. Snakemake does all of it: snakemake --cores all",
+    help="Benchmark residual learning: ResidualDroppath and the Plain Neural Net Hypothesis.\n\n"
+    "A study (config/studies/NAME.yaml) defines runs. plan shows them, train runs them, and report turns their "
+    "records into figures and a page. All of it, in parallel: snakemake --cores all --config study=NAME",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _group in (training, reporting, auditing, comparing, provenance, bundles, store, library, machine):
-    app.add_typer(_group.app)
+for _module in (training, reporting, auditing, comparing, provenance, archive, store, weights, tools):
+    app.add_typer(_module.app)
 app.add_typer(data.app, name="data")
 
-_UsageError = typer.BadParameter.__base__  # which typer keeps to itself, with the click in it
+_UsageError: Any = typer.BadParameter.__bases__[0]  # not exported by typer, which has its own copy of click
+
+
+def _more_output(count: int) -> None:
+    if count:
+        configure_logging(count)
+
+
+def _less_output(count: int) -> None:
+    if count:
+        configure_logging(-count)
+
+
+def _common(flag: str, letter: str, callback: Callable[[int], None], text: str) -> Any:
+    return typer.Option(
+        flag, letter, count=True, callback=callback, expose_value=False, metavar="", show_default=False, help=text
+    )
+
+
+@app.callback()
+def _root(
+    verbose: Annotated[int, _common("--verbose", "-v", _more_output, "Show debug messages.")] = 0,
+    quiet: Annotated[int, _common("--quiet", "-q", _less_output, "Show only warnings and errors; -qq: errors.")] = 0,
+) -> None: ...
+
+
+def _build() -> Any:
+    """Return the command with its panels in order. Its own options may follow the name of any command below it."""
+    root: Any = typer.main.get_group(app)
+    panels = {name: panel for panel, names in PANELS.items() for name in names}
+    for name in root.commands:
+        root.commands[name].rich_help_panel = panels[name]
+    root.commands = {name: root.commands[name] for name in panels}
+    pending = list(root.commands.values())
+    while pending:
+        below = pending.pop()
+        below.params += root.params
+        pending += getattr(below, "commands", {}).values()
+    return root
+
+
+command = _build()
 
 
 def main() -> None:
-    """Run the command; bad input is one line on standard error and status 2."""
+    """Run the command. Invalid input gives one line on standard error and exit status 2."""
+    configure_logging()
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(command(standalone_mode=False) or 0)
     except _UsageError as error:
-        said, path = error.format_message(), error.ctx.command_path if error.ctx else "rdp"
-        # No command at all is told with all there are.
-        line = said if "\n" in said else f"rdp: {UserError(said)} ({path} --help tells more)"
+        message, path = error.format_message(), error.ctx.command_path if error.ctx else "rdp"
+        # Without a command the message is the whole help.
+        line = message if "\n" in message else f"rdp: {UserError(message)} (see {path} --help)"
         print(line, file=sys.stderr)
         sys.exit(2)
     except UserError as error:
         print(f"rdp: {error}", file=sys.stderr)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if (extra := optional.extra_of(error.name or "")) is None:
+        if (extra := distribution.extra_of(error.name or "")) is None:
             raise
-        print(f"rdp: {optional.absent(f'rdp {sys.argv[1]}', extra)}", file=sys.stderr)
+        name = next(word for word in sys.argv[1:] if not word.startswith("-"))
+        print(f"rdp: {distribution.missing_extra(f'rdp {name}', extra)}", file=sys.stderr)
         sys.exit(2)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)

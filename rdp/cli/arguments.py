@@ -1,4 +1,4 @@
-"""What several commands take."""
+"""Arguments and options that several commands take."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,27 +9,38 @@ from rdp import study
 from rdp.errors import UserError, choices
 from rdp.spec import RunSpec
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, or a path to its file")]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, or path to its file.")]
+Cores = Annotated[
+    int, typer.Option(metavar="N", min=1, max=1024, help="Train as many runs at a time as fit on N cores.")
+]
 Gpus = Annotated[
-    int, typer.Option(min=0, help="of this machine's GPUs, hold so many for this job alone; 0: take what is there")
+    int, typer.Option(metavar="N", min=0, help="Reserve N GPUs of this machine; with 0, use any that is free.")
 ]
 
 
-def select(planned: study.Plan, names: list[str]) -> list[RunSpec]:
-    """The runs that names on the command line mean; all of the study's where there are none."""
+def select(plan: study.Plan, names: list[str]) -> list[RunSpec]:
+    """Return the runs that are named on the command line, or all runs of a study if no name is given.
+
+    Args:
+        plan: the study.
+        names: of cells and runs, as `rdp plan` or the store spells them, or paths of receipts.
+
+    Raises:
+        UserError: no cell or run has such a name.
+    """
+    if not names:
+        return list(plan.specs)
     by_name: dict[str, list[RunSpec]] = {}
-    for cell in planned.cells:
+    for cell in plan.cells:
         by_name[cell.title] = by_name[cell.id] = list(cell.specs)
         for spec in cell.specs:
             by_name[spec.run] = by_name[f"{cell.title}/seed-{spec.seed:04d}"] = [spec]
-    if not names:
-        return list(planned.specs)
-    chosen = {}
+    selected: dict[str, RunSpec] = {}
     for name in names:
-        # A receipt's path is the run's name in the store, with a folder before it and .json behind.
-        short = "/".join(Path(name).with_suffix("").parts[-2:]) if name.endswith(".json") else name
-        if short not in by_name:
-            titles = [cell.title for cell in planned.cells]
-            raise UserError(f"{planned.file}: no run or cell '{name}'; {choices(name, titles)}")
-        chosen |= {spec.run: spec for spec in by_name[short]}
-    return list(chosen.values())
+        # The path of a receipt ends with the run's name and .json.
+        run = "/".join(Path(name).with_suffix("").parts[-2:]) if name.endswith(".json") else name
+        if run not in by_name:
+            titles = [cell.title for cell in plan.cells]
+            raise UserError(f"{plan.file}: no run or cell '{name}'; {choices(name, titles)}")
+        selected |= {spec.run: spec for spec in by_name[run]}
+    return list(selected.values())

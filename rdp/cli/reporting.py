@@ -1,4 +1,4 @@
-"""``rdp collect``, ``claims``, ``probe``, ``speed``, ``plot`` and ``report``: from records to figures and verdicts."""
+"""``rdp collect``, ``claims``, ``probe``, ``speed``, ``plot`` and ``report``: from records to verdicts and figures."""
 
 from typing import Annotated
 
@@ -10,19 +10,22 @@ from rdp.cli.arguments import Gpus, StudyArgument
 from rdp.jobs.gpus import lease
 from rdp.store import origin
 from rdp.utils import paths
-from rdp.utils.console import show, tell
+from rdp.utils.console import show
 from rdp.utils.humanize import count
 
 app = typer.Typer()
 
 FromTables = Annotated[
-    bool, typer.Option("--from-tables", help="use tables, figures and verdicts as they are, as the workflow does")
+    bool, typer.Option("--from-tables", help="Use the existing tables, figures and verdicts, as the workflow does.")
 ]
 
 
 @app.command()
 def collect(name: StudyArgument) -> None:
-    """Gather a study's records into records.parquet and history.parquet."""
+    """Collect a study's records into tables.
+
+    Writes records.parquet, history.parquet and sweep.parquet.
+    """
     from rdp.tables import collect
 
     table = collect.write(study.load(name), paths.results())
@@ -32,17 +35,21 @@ def collect(name: StudyArgument) -> None:
 
 @app.command()
 def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
-    """Decide the claims of config/claims.yaml by a study's records: claims.json, and the verdicts."""
+    """Decide the claims from a study's records.
+
+    Writes claims.json and shows the verdicts of the claims in config/claims.yaml.
+    """
     planned, results = study.load(name), paths.results()
     from rdp import tables
-    from rdp.claims import told
+    from rdp.claims import verdict_json
+    from rdp.claims.model import KINDS
     from rdp.tables import collect
 
     if not from_tables:
         collect.write(planned, results)
-    content = told.write(tables.load(planned, results))
-    shown = Table("claim", "says", "of", *told.KINDS, title=f"{planned.name}: verdicts", title_justify="left")
-    for row in told.rows(content):
+    content = verdict_json.write(tables.load(planned, results))
+    shown = Table("claim", "says", "of", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
+    for row in verdict_json.summary_rows(content):
         shown.add_row(*row)
     show(shown)
 
@@ -50,10 +57,13 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
 @app.command()
 def probe(
     name: StudyArgument,
-    probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="a probe's name")],
-    cores: Annotated[int, typer.Option(min=1, help="to measure cells side by side on")] = 1,
+    probe_name: Annotated[str, typer.Argument(metavar="PROBE", help="Name of a probe.")],
+    cores: Annotated[int, typer.Option(metavar="N", min=1, help="Measure N cells at a time.")] = 1,
 ) -> None:
-    """Measure a study's networks, at initialisation and trained: probes/PROBE.parquet."""
+    """Measure a study's networks with a probe.
+
+    Measures them at initialisation and trained, and writes probes/PROBE.parquet.
+    """
     planned = study.load(name)
     origin.refuse(paths.results())
     from rdp.tables import measurements
@@ -63,23 +73,29 @@ def probe(
 
 @app.command()
 def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
-    """Measure the training throughput of a study's methods side by side: speed.parquet."""
+    """Measure the training throughput of a study's methods.
+
+    Writes speed.parquet.
+    """
     planned = study.load(name)
     origin.refuse(paths.results())
-    with lease(gpus, tell):
-        from rdp.bench import study as measurements  # after the study is known to be good: torch takes seconds
+    with lease(gpus):
+        from rdp.bench import study as throughput  # imports torch, in seconds: only once the study is valid
 
-        print(measurements.write(planned, paths.results()))
+        print(throughput.write(planned, paths.results()))
 
 
 @app.command()
 def plot(
-    name: StudyArgument, names: Annotated[list[str], typer.Argument(metavar="FIGURE...", help="figures' names")]
+    name: StudyArgument, names: Annotated[list[str], typer.Argument(metavar="FIGURE", help="Names of figures.")]
 ) -> None:
-    """Draw figures of a study, each with its data and its caption: figures/FIGURE.{svg,pdf,png,csv,rst}."""
+    """Draw figures of a study, with their data and captions.
+
+    Writes figures/FIGURE.svg, .pdf, .png, .csv (the data) and .rst (the caption).
+    """
     planned = study.load(name)
     from rdp import tables
-    from rdp.report import figures  # after the study is known to be good: drawing libraries take seconds
+    from rdp.report import figures  # imports matplotlib, in seconds: only once the study is valid
 
     loaded = tables.load(planned, paths.results())
     for figure in names:
@@ -88,14 +104,14 @@ def plot(
 
 @app.command()
 def report(name: StudyArgument, from_tables: FromTables = False) -> None:
-    """Write a study's report from the records there are, naming what is missing.
+    """Write a study's report, paper and checklist.
 
-    report/index.html, paper.pdf and checklist.html.
+    Writes report/index.html, paper.pdf and checklist.html from the records so far, and names missing ones.
     """
     planned, results = study.load(name), paths.results()
-    # These take seconds, and drawing libraries write to the user's cache: not before the study is known to be good.
+    # Imports take seconds and write to the user's cache: only once the study is valid.
     from rdp import tables
-    from rdp.claims import told
+    from rdp.claims import verdict_json
     from rdp.provenance import checklist
     from rdp.report import contents, page, paper
     from rdp.tables import collect, measurements
@@ -104,17 +120,17 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         from rdp.report import figures
 
         collect.write(planned, results)
-        measurable = not origin.holds(results)  # else what was measured came with the records
-        for measured in planned.study.probes if measurable else ():
-            measurements.write(planned, measured, results)
-        if planned.study.speed_rounds and measurable:
-            from rdp.bench import study as measurements
+        if not origin.holds(results):  # recorded results come with their measurements
+            for measured in planned.study.probes:
+                measurements.write(planned, measured, results)
+            if planned.study.speed_rounds:
+                from rdp.bench import study as throughput
 
-            measurements.write(planned, results)
+                throughput.write(planned, results)
         loaded = tables.load(planned, results)
         for figure in contents.figures(planned):
             figures.write(loaded, figure, results)
-        told.write(loaded)
+        verdict_json.write(loaded)
     print(page.write(planned, results))
     print(paper.write(planned, results))
     print(checklist.write(planned, results))

@@ -1,4 +1,4 @@
-"""``rdp status``: what runs where, since when and until when, what failed, and the last lines of its log."""
+"""Tables of ``rdp status``: the state of every run, where runs train, and the log of those that failed."""
 
 import os
 import time
@@ -20,144 +20,138 @@ from rdp.utils.humanize import duration
 
 _TAIL_BYTES, _TAIL_LINES = 4096, 4
 _TROUBLE = ("failed", "damaged", "stopped")
-_TOLD = 20  # runs in trouble that are told of one by one, and cells in a view that is live
+_MAX_ROWS = 20  # of runs in trouble, and of cells in a live view
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A study at one moment: each of its runs, and where it stands."""
+class Snapshot:
+    """The states of a study's runs at one moment."""
 
     plan: Plan
     results: Path
-    found: list[tuple[RunSpec, State]]
+    states: list[tuple[RunSpec, State]]
+
+    def of(self, *statuses: str) -> list[tuple[RunSpec, State]]:
+        """Return the runs in one of these statuses."""
+        return [(spec, state) for spec, state in self.states if state.status in statuses]
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left to do."""
-        return all(state.status in DONE for _, state in self.found)
+    def remaining(self) -> list[RunSpec]:
+        """The runs that are not done."""
+        return [spec for spec, state in self.states if state.status not in DONE]
 
 
-def look(plan: Plan, results: Path) -> Standing:
-    """Where a study stands now."""
-    return Standing(plan, results, list(states(plan, results)))
+def read(plan: Plan, results: Path) -> Snapshot:
+    """Return the current states of a study's runs."""
+    return Snapshot(plan, results, list(states(plan, results)))
 
 
 def watch(plan: Plan, results: Path, console: Console, seconds: float) -> None:
-    """Show where a study stands every so many seconds, until all of it is done or the user has seen enough."""
+    """Show the tables and refresh them every ``seconds`` until all runs are done or the user interrupts."""
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            standing = look(plan, results)
-            live.update(Group(*tables(standing, unfinished=True)), refresh=True)
-            if standing.over:
+            snapshot = read(plan, results)
+            live.update(Group(*tables(snapshot, unfinished=True)), refresh=True)
+            if not snapshot.remaining:
                 return
             time.sleep(seconds)
 
 
-def tables(standing: Standing, *, unfinished: bool = False) -> Iterator[Table]:
-    """What there is to tell: the grid of cells, what runs, and what went wrong.
+def tables(snapshot: Snapshot, *, unfinished: bool = False) -> Iterator[Table]:
+    """Yield the table of cells, then those of running runs, of runs in trouble and of notes, unless empty.
 
     Args:
-        standing: from `look`.
-        unfinished: leave out the cells of which all runs are done, so that the rest fits a screen.
+        snapshot: from `read`.
+        unfinished: leave out finished cells, so that the others fit on a screen.
     """
-    yield _grid(standing, unfinished)
-    running = [(spec, state) for spec, state in standing.found if state.status == "running"]
-    if running:
-        yield _running(running)
-    trouble = [(spec, state) for spec, state in standing.found if state.status in _TROUBLE]
-    silent = _silent(standing)
-    if trouble or silent:
-        yield _trouble(standing, trouble, silent)
-    other = Counter(state.reason for _, state in standing.found if state.status in {"stale", "diverged"})
-    if other:
-        notes = Table("runs", "note")
-        for reason, count in other.most_common(_TOLD):
-            notes.add_row(str(count), Text(reason))
-        yield notes
+    yield _cells(snapshot, unfinished)
+    for table in (_running(snapshot), _trouble(snapshot), _notes(snapshot)):
+        if table.row_count:
+            yield table
 
 
-def _grid(standing: Standing, unfinished: bool) -> Table:
-    plan, by_run = standing.plan, {spec.run: state for spec, state in standing.found}
-    grid = Table("cell", *WORDS, title=f"{plan.name}: {plan.study.title}", title_justify="left")
+def _cells(snapshot: Snapshot, unfinished: bool) -> Table:
+    plan, by_run = snapshot.plan, {spec.run: state for spec, state in snapshot.states}
+    table = Table("cell", *WORDS, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     groups = {"sweeps of learning rates": list(plan.sweep)} if plan.sweep else {}
     groups |= {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
     total: Counter[str] = Counter()
-    rows = 0
     for title, runs in groups.items():
         counts = Counter(by_run[run].status for run in runs)
         total += counts
-        if unfinished and (rows >= _TOLD or all(by_run[run].status in DONE for run in runs)):
+        if unfinished and (table.row_count >= _MAX_ROWS or counts.keys() <= DONE):
             continue
-        rows += 1
-        grid.add_row(title, *(str(counts[word] or "") for word in WORDS))
-    grid.add_section()
-    grid.add_row("all", *(str(total[word] or "") for word in WORDS))
-    left = [spec for spec, state in standing.found if state.status not in DONE]
-    if left:
-        need = Needs(standing.results, plan.device).of(left)
+        table.add_row(title, *(str(counts[status] or "") for status in WORDS))
+    table.add_section()
+    table.add_row("all", *(str(total[status] or "") for status in WORDS))
+    if remaining := snapshot.remaining:
+        need = Needs(snapshot.results, plan.device).of(remaining)
         basis = "" if need.near else "; no such network was measured yet"
-        grid.caption = f"about {duration(need.seconds)} of training left in all, one run after another{basis}"
-    return grid
-
-
-def _running(running: list[tuple[RunSpec, State]]) -> Table:
-    table = Table("running", "where", "since", "step", "", "ends about")
-    for spec, state in running:
-        if (told := state.progress) is not None:
-            share = f"{100 * told.step // max(told.steps, 1)} %"
-            ends = "" if told.ends is None else _clock(told.ends)
-            table.add_row(spec.run, told.where, _clock(told.started), f"{told.step}/{told.steps}", share, ends)
+        table.caption = f"about {duration(need.seconds)} of training left in all, one run after another{basis}"
     return table
 
 
-def _trouble(standing: Standing, trouble: list[tuple[RunSpec, State]], silent: dict[Path, str]) -> Table:
-    """Runs that failed, stopped or are damaged, each with the last lines of its job's log; and jobs that say why
-    they did not begin."""
+def _running(snapshot: Snapshot) -> Table:
+    table = Table("running", "where", "since", "step", "", "ends about")
+    for spec, state in snapshot.of("running"):
+        if (progress := state.progress) is not None:
+            share = f"{100 * progress.step // max(progress.steps, 1)} %"
+            steps = f"{progress.step}/{progress.steps}"
+            ends = "" if progress.ends is None else _clock(progress.ends)
+            table.add_row(spec.run, progress.where, _clock(progress.started), steps, share, ends)
+    return table
+
+
+def _trouble(snapshot: Snapshot) -> Table:
+    """Return runs that failed, stopped or are damaged with the end of their logs, and errors of jobs without runs."""
     table = Table("run", "status", "why, and the last lines of the log")
-    logs = _logs(standing.plan, standing.results)
-    for spec, state in trouble[:_TOLD]:
-        told = Text(state.reason)
-        if state.progress is not None:
-            told = Text(f"{state.reason}; step {state.progress.step}/{state.progress.steps} on {state.progress.where}")
+    runs, logs = snapshot.of(*_TROUBLE), _logs(snapshot.plan, snapshot.results)
+    for spec, state in runs[:_MAX_ROWS]:
+        text = Text(state.reason)
+        if (progress := state.progress) is not None:
+            text.append(f"; step {progress.step}/{progress.steps} on {progress.where}")
         log = next((path for path in logs.get(spec.run, []) if path.is_file()), None)
-        lines = tail(log) if log else []
-        if lines:
-            told.append(f"\n{log}\n" + "\n".join(lines), style="dim")
-        table.add_row(spec.run, state.status, told)
-    for log, line in list(silent.items())[:_TOLD]:
+        if log and (lines := tail(log)):
+            text.append(f"\n{log}\n" + "\n".join(lines), style="dim")
+        table.add_row(spec.run, state.status, text)
+    for log, line in list(_early_errors(snapshot, logs).items())[:_MAX_ROWS]:
         table.add_row(log.stem, "waiting", Text(f"{line}\n{log}"))
-    if len(trouble) > _TOLD:
-        table.caption = f"and {len(trouble) - _TOLD} more"
+    if len(runs) > _MAX_ROWS:
+        table.caption = f"and {len(runs) - _MAX_ROWS} more"
+    return table
+
+
+def _notes(snapshot: Snapshot) -> Table:
+    table = Table("runs", "note")
+    reasons = Counter(state.reason for _, state in snapshot.of("stale", "diverged"))
+    for reason, count in reasons.most_common(_MAX_ROWS):
+        table.add_row(str(count), Text(reason))
     return table
 
 
 def _logs(plan: Plan, results: Path) -> dict[str, list[Path]]:
-    """The logs that the workflow's jobs at a run write, the likeliest first."""
-    found: dict[str, list[Path]] = {}
-    batches = plan.seed_batches()
-    number = {seed: i for i, seeds in enumerate(batches) for seed in seeds}
+    """Return the logs of the workflow's jobs by run, the likeliest first."""
+    logs: dict[str, list[Path]] = {}
+    batch = {seed: number for number, seeds in enumerate(plan.seed_batches()) for seed in seeds}
     for cell in plan.cells:
         for spec in cell.specs:
-            found[spec.run] = [results / "logs" / "train_cell" / f"{cell.id}-{number[spec.seed]}.log"]
+            logs[spec.run] = [results / "logs" / "train_cell" / f"{cell.id}-{batch[spec.seed]}.log"]
         for spec in cell.specs[0].candidates():
-            found.setdefault(spec.run, []).append(results / "logs" / "tune_cell" / f"{cell.id}.log")
-    return found
+            logs.setdefault(spec.run, []).append(results / "logs" / "tune_cell" / f"{cell.id}.log")
+    return logs
 
 
-def _silent(standing: Standing) -> dict[Path, str]:
-    """The last lines of jobs that ended before any of their runs began: what a user can mend, told by `rdp`."""
-    waiting = {spec.run for spec, state in standing.found if state.status == "waiting"}
-    if not waiting:
-        return {}
-    logs = _logs(standing.plan, standing.results)
-    folders = {log.parent for paths in logs.values() for log in paths}
-    there = {entry.path for folder in folders if folder.is_dir() for entry in os.scandir(folder)}
-    paths = {log: None for run in logs if run in waiting for log in logs[run] if str(log) in there}
+def _early_errors(snapshot: Snapshot, logs: dict[str, list[Path]]) -> dict[Path, str]:
+    """Return the error messages of jobs that ended before any of their runs began, by log."""
+    waiting = {spec.run for spec, _ in snapshot.of("waiting")}
+    folders = {log.parent for run in waiting for log in logs.get(run, [])}
+    existing = {entry.path for folder in folders if folder.is_dir() for entry in os.scandir(folder)}
+    paths = {log: None for run in logs if run in waiting for log in logs[run] if str(log) in existing}
     return {log: lines[-1] for log in paths if (lines := tail(log)) and lines[-1].startswith("rdp: ")}
 
 
 def tail(path: Path) -> list[str]:
-    """The last lines of a log, without reading the rest of it."""
+    """Return the last lines of a log without reading all of it; an unreadable log has none."""
     try:
         with path.open("rb") as file:
             file.seek(max(path.stat().st_size - _TAIL_BYTES, 0))
@@ -168,6 +162,6 @@ def tail(path: Path) -> list[str]:
 
 
 def _clock(moment: float) -> str:
-    """A time of day, with the date where it is not today's."""
-    form = "%H:%M:%S" if time.strftime("%F", time.localtime(moment)) == time.strftime("%F") else "%F %H:%M"
-    return time.strftime(form, time.localtime(moment))
+    """Return a time of day, with the date unless it is today."""
+    today = time.strftime("%F", time.localtime(moment)) == time.strftime("%F")
+    return time.strftime("%H:%M:%S" if today else "%F %H:%M", time.localtime(moment))

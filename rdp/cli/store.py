@@ -32,7 +32,7 @@ def adopt(
     planned = study.load(name)
     from rdp.archive import adopt  # after the study is known to be good: numpy and all that take seconds
 
-    with lease(gpus, tell):
+    with lease(gpus):
         groups = adopt.adopt(planned, paths.results(), retrain=retrain, cores=cores, say=tell)
     if not groups:
         print(f"{planned.name}: no run was made by other code")
@@ -119,35 +119,3 @@ def clean(
         print("nothing to remove")
     for line in dict.fromkeys(left):
         tell(f"rdp: left: {line}")
-
-
-@store.command()
-def export(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="studies, or cells and runs as rdp store ls names them")
-    ],
-    to: Annotated[str, typer.Option("--to", metavar="FILE.tar", help="where")],
-) -> None:
-    """Pack runs that are done into one file, with all that their records rest on, to carry them elsewhere."""
-    from rdp.archive import exporting
-
-    path = paths.named(to)
-    told, left_out = exporting.export(names, paths.results(), path)
-    for line in left_out:
-        tell(f"rdp: left out: {line}")
-    print(f"{path}: {count(len(told['runs']), 'run')}, {size(path.stat().st_size)}")
-
-
-@store.command("import")
-def import_runs(archive: Annotated[str, typer.Argument(metavar="FILE.tar", help="from rdp store export")]) -> None:
-    """Verify runs that were exported elsewhere, and take them into the store, each whole or not at all."""
-    from rdp.archive import importing
-
-    arrival = importing.take(paths.named(archive), paths.results())
-    for line in arrival.refused:
-        tell(f"rdp: {line}")
-    print(
-        f"{count(len(arrival.entered), 'run')} entered, {len(arrival.kept)} were there, {len(arrival.refused)} kept out"
-    )
-    if arrival.refused:
-        raise typer.Exit(1)

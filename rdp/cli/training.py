@@ -1,33 +1,38 @@
 """``rdp plan``, ``status``, ``train``, ``tune`` and ``retry``: from a study to its runs."""
 
-import sys
+import logging
 from contextlib import suppress
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rdp import study
-from rdp.cli.arguments import Gpus, StudyArgument, select
+from rdp.cli.arguments import Cores, Gpus, StudyArgument, select
 from rdp.errors import UserError
 from rdp.jobs.gpus import lease
-from rdp.store import origin
+from rdp.spec import RunSpec
+from rdp.store import Store, origin
 from rdp.utils import paths
-from rdp.utils.console import console, show, tell
+from rdp.utils.console import console, show
 from rdp.utils.humanize import count
 
+if TYPE_CHECKING:
+    from rdp.store.record import RunRecord
+
 app = typer.Typer()
+log = logging.getLogger(__name__)
 
 CheckpointSeconds = Annotated[
-    float, typer.Option(min=0, max=1e6, envvar="RDP_CHECKPOINT_SECONDS", help="time between two checkpoints")
-]
-Cores = Annotated[
-    int, typer.Option(min=1, max=1024, help="train runs side by side on so many, each with its own thread count")
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0, max=1e6, envvar="RDP_CHECKPOINT_SECONDS", help="Time between two checkpoints."
+    ),
 ]
 
 
 @app.command()
 def plan(name: StudyArgument) -> None:
-    """Show a study's cells and runs, and what is done. Nothing is started."""
+    """Show a study's cells, runs and expected cost; start nothing."""
     from rdp.cli.plan_view import plan_tables
 
     show(*plan_tables(study.load(name), paths.results()))
@@ -36,18 +41,23 @@ def plan(name: StudyArgument) -> None:
 @app.command()
 def status(
     name: StudyArgument,
-    watch: Annotated[bool, typer.Option("--watch", help="show it anew until all is done, or Ctrl-C")] = False,
-    every: Annotated[float, typer.Option(min=0.5, max=86400, help="seconds between two looks")] = 2,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until all runs are done, or Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.5, max=86400, help="Time between two refreshes.")
+    ] = 2,
 ) -> None:
-    """Show where a study stands: what runs where and how far it is, what failed and the last lines of its log."""
-    from rdp.cli import status_view as standing
+    """Show which runs are done, running, waiting or failed.
+
+    Of a running run it shows where it runs, its progress and when it ends; of a failed one the end of its log.
+    """
+    from rdp.cli import status_view
 
     planned = study.load(name)
     if watch:
         with suppress(KeyboardInterrupt):
-            standing.watch(planned, paths.results(), console(), every)
+            status_view.watch(planned, paths.results(), console(), every)
     else:
-        show(*standing.tables(standing.look(planned, paths.results())))
+        show(*status_view.tables(status_view.read(planned, paths.results())))
 
 
 @app.command()
@@ -56,74 +66,72 @@ def train(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
-            help="runs or cells as `rdp plan` names them (architecture/dataset/method, …/seed-0003), or paths "
-            "of receipts; by default the whole study",
+            metavar="RUN",
+            help="Runs or cells, as in `rdp plan` (architecture/dataset/method, …/seed-0003), or paths of receipts; "
+            "by default the whole study.",
         ),
     ] = None,
     checkpoint_seconds: CheckpointSeconds = 60,
     cores: Cores = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Train runs of a study, each unless its record is there already."""
+    """Train the runs of a study that have no valid record."""
     planned = study.load(name)
     specs = select(planned, runs or [])
-    origin.refuse(paths.results())
-    from rdp.claims import ledger  # after what was asked for is known to be good: numpy and all that take seconds
-    from rdp.jobs.parallel import run_job
-
-    ledger.note(paths.results())
-    options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
-    with lease(gpus, tell):
-        records = run_job(specs, paths.results(), planned.device, **options)
+    records = _run(planned, specs, checkpoint_seconds, cores, gpus)
     failed = sum(record.status == "failed" for record in records)
     if failed:
-        print(f"{failed} of {len(records)} runs failed; rdp status {name} says why", file=sys.stderr)
+        log.error("%d of %d runs failed; rdp status %s shows why", failed, len(records), name)
 
 
 @app.command()
 def tune(
     name: StudyArgument,
     cells: Annotated[
-        list[str] | None, typer.Argument(metavar="[CELL]...", help="cells as `rdp plan` names them; by default all")
+        list[str] | None, typer.Argument(metavar="CELL", help="Cells, as in `rdp plan`; by default all.")
     ] = None,
     checkpoint_seconds: CheckpointSeconds = 60,
     cores: Cores = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Train the sweeps that choose learning rates, and say what each chose."""
+    """Train learning-rate sweeps and print the chosen rates."""
     planned, results = study.load(name), paths.results()
-    chosen = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
-    if not chosen:
+    tuned = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
+    if not tuned:
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
+    for spec in tuned.values():
+        records = _run(planned, spec.candidates(), checkpoint_seconds, cores, gpus)
+        from rdp.jobs import tuning
+
+        tuning.write(spec, records, results)
+        choice = tuning.choose(spec, records)
+        warning = "; runs of the sweep diverged at every rate" if choice.diverged else ""
+        print(f"{spec.cell}: learning rate {choice.learning_rate}{warning}")
+
+
+def _run(
+    planned: study.Plan, specs: list[RunSpec], checkpoint_seconds: float, cores: int, gpus: int
+) -> "list[RunRecord]":
+    """Train runs and return their records, with the claims as they are noted down before the training."""
+    results = paths.results()
     origin.refuse(results)
-    from rdp.claims import ledger
-    from rdp.jobs import tuning
+    from rdp.claims import preregistration  # imports numpy and more, in seconds: only once the arguments are valid
     from rdp.jobs.parallel import run_job
 
-    ledger.note(results)
-    options = {"checkpoint_seconds": checkpoint_seconds, "cores": cores}
-    for spec in chosen.values():
-        with lease(gpus, tell):
-            records = run_job(spec.candidates(), results, planned.device, **options)
-        tuning.write(spec, records, results)
-        chosen_rate = tuning.choose(spec, records)
-        warning = ", at which, as at every other, runs of the sweep diverged" if chosen_rate.diverged else ""
-        print(f"{spec.cell}: learning rate {chosen_rate.learning_rate}{warning}")
+    preregistration.record_claims(results)
+    with lease(gpus):
+        return run_job(specs, results, planned.device, checkpoint_seconds=checkpoint_seconds, cores=cores)
 
 
 @app.command()
 def retry(name: StudyArgument) -> None:
-    """Forget a study's failed runs, so that the next snakemake trains them again."""
-    from rdp.store import Store
+    """Forget failed and damaged runs, so that they train again."""
     from rdp.study.states import states
 
-    planned = study.load(name)
-    origin.refuse(paths.results())
-    store = Store(paths.results())
-    failed = [
-        spec for spec, state in states(planned, paths.results(), verify=True) if state.status in {"failed", "damaged"}
-    ]
+    planned, results = study.load(name), paths.results()
+    origin.refuse(results)
+    store = Store(results)
+    failed = [spec for spec, state in states(planned, results, verify=True) if state.status in {"failed", "damaged"}]
     for spec in failed:
         store.forget(spec.run)
     print(f"{count(len(failed), 'run')} forgotten")

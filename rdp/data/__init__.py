@@ -15,7 +15,6 @@ One that needs no files says in ``BUNDLED`` why: "ships with scikit-learn".
 Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a source read, with its checksum.
 """
 
-import importlib
 from functools import cache
 from types import ModuleType
 
@@ -29,7 +28,7 @@ RESIDENT = "rdp.data.batches"
 
 @cache
 def _sources() -> dict[str, ModuleType]:
-    modules = [importlib.import_module(f"{sources.__name__}.{name}") for name in extensions.modules(sources)]
+    modules = [extensions.load(f"{sources.__name__}.{name}", "DATASETS") for name in extensions.modules(sources)]
     found: dict[str, ModuleType] = {}
     for module in modules:
         for dataset in module.DATASETS:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.errors import UserError, choices
 from rdp.tables import collect
 from rdp.utils import paths, sealed
@@ -45,7 +45,7 @@ def load(name: str) -> Side:
     folder = _folder(name)
     study, results = folder.name, folder.parent
     table = collect.read(study, results)[0]
-    claims = told.read(study, results) if (folder / "claims.json").exists() else None
+    claims = verdict_json.read(study, results) if (folder / "claims.json").exists() else None
     return Side(name, folder, table, claims, _figures(study, folder / "figures"))
 
 

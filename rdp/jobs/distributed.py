@@ -1,7 +1,7 @@
-"""A job whose runs are trained by several processes together: torchrun's agent, within this process.
+"""Distributed data parallel training of a job's runs, with torchrun's agent in this process.
 
-The agent starts the processes, and where one of them dies, ends the others and starts all anew; they go on from the
-last checkpoint. Runs are trained one after another, each as its own `rdp.jobs.runner.run_job` by all processes.
+The agent starts the processes. If one of them dies, it ends the others and starts all again, from the last checkpoint.
+Runs are trained one after another; all processes call `rdp.jobs.runner.run_job`.
 """
 
 import os
@@ -15,12 +15,13 @@ from typing import Any
 
 from rdp.errors import Terminated, UserError
 from rdp.jobs import runner
-from rdp.jobs.signals import end_with_parent
+from rdp.jobs.signals import terminate_with_parent
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
+from rdp.utils import console
 
-RESTARTS = 3  # of all processes together, in one job; the workflow starts jobs again too
-_WAIT = timedelta(days=7)  # of processes for the first, which may wait for another job that trains the same run
+RESTARTS = 3  # of all processes, in one job; the workflow restarts jobs as well
+_TIMEOUT = timedelta(days=7)  # the first process may wait for another job that trains the same run
 
 
 def run_job(
@@ -31,19 +32,19 @@ def run_job(
     checkpoint_seconds: float = 60,
     known_rates: Mapping[str, float] | None = None,
 ) -> list[RunRecord]:
-    """Train runs as `rdp.jobs.runner.run_job` does, each by as many processes as its specification says.
+    """Train runs as `rdp.jobs.runner.run_job` does, each in the number of processes of its specification.
 
     Raises:
-        UserError: as there; or processes died more often than they are started anew, or fewer GPUs than processes.
+        UserError: as there; or processes died too often, or there are fewer GPUs than processes.
         Terminated: SIGTERM came. The run in training has written its checkpoint.
     """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    processes, chosen = specs[0].processes, runner.choose_device(device)
-    _check_gpus(processes, chosen)
-    os.environ.setdefault("OMP_NUM_THREADS", str(specs[0].threads))  # which the agent would set, and say so
+    processes, device = specs[0].processes, runner.choose_device(device)
+    _check_gpus(processes, device)
+    os.environ.setdefault("OMP_NUM_THREADS", str(specs[0].threads))  # otherwise the agent sets it, with a warning
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -53,13 +54,13 @@ def run_job(
         rdzv_endpoint="localhost:0",
         max_restarts=RESTARTS,
         monitor_interval=0.2,
-        start_method="spawn",  # torch's threads survive no fork
+        start_method="spawn",  # torch's threads do not survive a fork
         local_addr="localhost",
     )
-    told = [spec.model_dump(mode="json") for spec in specs]
+    contents = [spec.model_dump(mode="json") for spec in specs]
     options = {"checkpoint_seconds": checkpoint_seconds, "known_rates": known_rates}
     try:
-        elastic_launch(config, _work)(told, str(results), chosen, options)
+        elastic_launch(config, _worker)(contents, str(results), device, options, console.verbosity())
     except SignalException as error:
         if error.sigval == signal.SIGTERM:
             raise Terminated from None
@@ -79,32 +80,34 @@ def _check_gpus(processes: int, device: str) -> None:
     if device == "cuda":
         import torch
 
-        if (there := torch.cuda.device_count()) < processes:
-            raise UserError(f"device: {processes} processes train a run, each on a GPU of its own; there are {there}")
+        if (available := torch.cuda.device_count()) < processes:
+            raise UserError(f"device: {processes} processes need a GPU each, but this machine has {available}")
 
 
-def _work(told: list[dict[str, Any]], results: str, device: str, options: dict[str, Any]) -> None:
-    """Be one of the processes."""
-    end_with_parent()
+def _worker(contents: list[dict[str, Any]], results: str, device: str, options: dict[str, Any], verbosity: int) -> None:
+    """Train the runs as one of the processes: the main function of each."""
+    terminate_with_parent()
     import torch
     from torch import distributed
+    from torch._C._distributed_c10d import PrefixStore, TCPStore  # torch.distributed exports them without a type
 
     from rdp.data import workers
-    from rdp.training.process_group import World
+    from rdp.training.process_group import ProcessGroup
 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    # Each has processes of its own that decode images that are streamed: together, one fewer than there are cores.
+    console.configure_logging(verbosity if rank == 0 else -2)  # the others would repeat its lines
+    # Each has its own processes for decoding streamed images: in all, one fewer than there are cores.
     os.environ.setdefault(workers.VARIABLE, str(max(1, len(os.sched_getaffinity(0)) // size - 1)))
     if device == "cuda":
         torch.cuda.set_device(rank)
-    # The agent's store outlives those that died: without a prefix, processes would find where the dead ones listened.
-    agent = distributed.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    store = distributed.PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent)
+    # The agent's store survives a restart. Without a prefix, processes would read the addresses of dead ones.
+    agent = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    store = PrefixStore(f"attempt-{os.environ['TORCHELASTIC_RESTART_COUNT']}", agent)
     backend = "nccl" if device == "cuda" else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAIT)
-    specs = [RunSpec(**content) for content in told]
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+    specs = [RunSpec(**content) for content in contents]
     try:
-        runner.run_job(specs, Path(results), device, bar=False, world=World(rank, size), **options)
+        runner.run_job(specs, Path(results), device, bar=False, group=ProcessGroup(rank, size), **options)
     except Terminated:
         sys.exit(143)
     distributed.destroy_process_group()

@@ -1,9 +1,8 @@
-"""Energy: what the machine's own counters say it used while a run trained.
+"""Energy that a run used, from the counters of the machine.
 
 NVML counts the energy of a GPU (``nvmlDeviceGetTotalEnergyConsumption``, millijoules since its driver was loaded; Volta
-and later), Linux that of each processor package (RAPL, ``/sys/class/powercap``, microjoules). Both count the whole
-device, with whatever else ran on it at the time. A counter that is not there, or that others than root may not read,
-tells nothing, and no run fails of it.
+and later). Linux counts that of each processor package (RAPL, ``/sys/class/powercap``, microjoules). Both count the
+whole device, whatever else runs on it. Without a readable counter the energy is unknown, and the run goes on.
 """
 
 import time
@@ -15,15 +14,15 @@ from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
 KINDS = ("gpu_joules", "cpu_package_joules")
-_LOOK_SECONDS = 30.0  # a package's counter begins again at 0, of some machines after three minutes at full power
+_POLL_SECONDS = 30.0  # a package's counter may wrap after three minutes at full power
 
 
 class Counter:
-    """The joules that a counter went on by since it was first read.
+    """Joules counted since construction.
 
     Args:
-        read: the counter, in joules; what it raises at first is passed on.
-        wrap: the joules at which it begins again at 0; None for one that never does.
+        read: reads the counter, in joules; an exception of the first reading is passed on.
+        wrap: the joules at which the counter starts again at 0; None if it never does.
     """
 
     def __init__(self, read: Callable[[], float], wrap: float | None = None) -> None:
@@ -31,11 +30,11 @@ class Counter:
         self._used: float | None = 0.0
 
     def joules(self) -> float | None:
-        """Since it was first read; None from when on it could not be read, or went back."""
+        """Joules so far; None after a reading that failed or went back."""
         if self._used is not None:
             try:
                 now = self._read()
-            except Exception:  # of whatever library or driver: a run does not fail because nobody counts
+            except Exception:  # of any library or driver: it must not fail the run
                 self._used = None
                 return None
             step = now - self._last
@@ -46,78 +45,80 @@ class Counter:
 
 
 class Meter:
-    """Counters of the devices that a run uses, and the joules of the attempts that it goes on from.
+    """Energy of a run over all its attempts.
 
     Args:
-        counters: of each of `KINDS`; none where the machine has none that can be read.
-        earlier: joules so far, by kind; what it does not know stays unknown.
+        counters: by kind, see `KINDS`; no entry or an empty list if there is no readable counter.
+        earlier: joules of the attempts before, by kind; None is unknown.
     """
 
     def __init__(
         self, counters: Mapping[str, list[Counter]], earlier: Mapping[str, float | None] | None = None
     ) -> None:
-        self._counters, self._looked = counters, time.monotonic()
+        self._counters, self._polled = counters, time.monotonic()
         self.earlier: Mapping[str, float | None] = dict.fromkeys(KINDS, 0.0) if earlier is None else earlier
 
-    def look(self) -> None:
-        """Read the counters, if they were not just read: often enough, and no counter begins again unseen."""
-        if time.monotonic() - self._looked >= _LOOK_SECONDS:
+    def poll(self) -> None:
+        """Read the counters often enough to notice every wrap. Call it at each step."""
+        if time.monotonic() - self._polled >= _POLL_SECONDS:
             self.joules()
 
     def joules(self) -> dict[str, float | None]:
-        """So far, by kind; None where nothing, or not all, was told."""
-        self._looked = time.monotonic()
+        """Joules so far, by kind; None if a part of them is unknown."""
+        self._polled = time.monotonic()
         return {kind: self._sum(kind) for kind in KINDS}
 
     def _sum(self, kind: str) -> float | None:
-        found = [self.earlier.get(kind), *(counter.joules() for counter in self._counters.get(kind, []))]
-        return sum(found) if len(found) > 1 and None not in found else None
+        counters = self._counters.get(kind, [])
+        parts = [self.earlier.get(kind), *(counter.joules() for counter in counters)]
+        known = [part for part in parts if part is not None]
+        return sum(known) if counters and len(known) == len(parts) else None
 
 
-def meter(gpus: Iterable[int] = ()) -> Meter:
-    """A meter of this machine's processors, and of some of the GPUs that torch sees, by their numbers there."""
-    return Meter({"cpu_package_joules": packages(POWERCAP), "gpu_joules": _gpus(list(gpus))})
+def make_meter(gpus: Iterable[int] = ()) -> Meter:
+    """A meter of this machine's processor packages and of the GPUs with these torch device indices."""
+    return Meter({"cpu_package_joules": package_counters(POWERCAP), "gpu_joules": _gpu_counters(list(gpus))})
 
 
-def packages(powercap: Path) -> list[Counter]:
-    """A counter a processor package; none where one of them cannot be read.
+def package_counters(powercap: Path) -> list[Counter]:
+    """One counter per processor package; none if one of them cannot be read.
 
-    Zones within a package (``intel-rapl:0:0``: its cores, its memory) and the whole platform (``psys``) are left out,
-    since they would count the same twice.
+    Zones within a package (``intel-rapl:0:0``: its cores, its memory) and the whole platform (``psys``) would be
+    counted twice, and are left out.
     """
-    found = []
+    counters = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         try:
             if zone.name.count(":") == 1 and (zone / "name").read_text().startswith("package"):
-                read = partial(_micro, zone / "energy_uj")
-                found.append(Counter(read, _micro(zone / "max_energy_range_uj")))
-        except (OSError, ValueError):  # readable by root alone, since it tells others what is computed
+                read = partial(_read_microjoules, zone / "energy_uj")
+                counters.append(Counter(read, _read_microjoules(zone / "max_energy_range_uj")))
+        except (OSError, ValueError):  # usually readable by root only
             return []
-    return found
+    return counters
 
 
-def _micro(file: Path) -> float:
-    """A file's number, a millionth of it."""
+def _read_microjoules(file: Path) -> float:
+    """A file's number of microjoules, in joules."""
     return int(file.read_text()) / 1e6
 
 
-def _gpus(numbers: list[int]) -> list[Counter]:
-    """A counter a GPU; none where one of them has none."""
-    if not numbers:
+def _gpu_counters(indices: list[int]) -> list[Counter]:
+    """One counter per GPU; none if one of them has no counter."""
+    if not indices:
         return []
-    with suppress(Exception):  # no driver, an old GPU, a slice of one: whatever it is, nothing is told
+    with suppress(Exception):  # no driver, an old GPU, a slice of one
         import pynvml
         import torch
 
         pynvml.nvmlInit()
-        # Torch and NVML number GPUs differently where CUDA_VISIBLE_DEVICES names some of them.
-        names = [f"GPU-{torch.cuda.get_device_properties(number).uuid}" for number in numbers]
-        return [Counter(partial(_milli, pynvml.nvmlDeviceGetHandleByUUID(name))) for name in names]
+        # Torch and NVML number GPUs differently if CUDA_VISIBLE_DEVICES is set.
+        uuids = [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in indices]
+        return [Counter(partial(_read_gpu, pynvml.nvmlDeviceGetHandleByUUID(uuid))) for uuid in uuids]
     return []
 
 
-def _milli(handle: Any) -> float:
-    """A GPU's count, in joules."""
+def _read_gpu(handle: Any) -> float:
+    """A GPU's counter, in joules."""
     import pynvml
 
-    return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3

@@ -1,139 +1,142 @@
-"""One process at a time, as far as the processes of one file system can know of each other.
+"""Locks between processes that share a file system: one job trains a run, one Snakemake makes a file.
 
-One job at a time trains a run, and of Snakemakes that make the same files one at a time works on them.
+A run is locked by a file of its own (`filelock`). The names that a Snakemake makes, up to ten thousand, are byte
+ranges of one file instead: a lock on each of so many files would need as many open files, and leave them behind.
 """
 
 import fcntl
-import os
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from filelock import FileLock, Timeout
+
 from rdp.errors import UserError
-from rdp.jobs.signals import stoppable
+from rdp.jobs.signals import terminate_on_signals
 from rdp.store import Store
 from rdp.utils import digest
 
-_STALE_SECONDS = 120.0  # a holder that shows no progress for so long is taken for dead
-_LOOK_SECONDS = 0.5
+log = logging.getLogger(__name__)
+
+_STALE_SECONDS = 120.0  # a holder without progress for so long counts as dead
+_POLL_SECONDS = 0.5
 _held: list[IO[str]] = []
 
 
 @contextmanager
-def lock(store: Store, run: str, say: Callable[[str], None], look: Callable[[], None]) -> Iterator[None]:
-    """Wait while another process trains the same run; keep others waiting while the block lasts.
+def lock_run(store: Store, run: str, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Wait while another process trains the same run, and make others wait while the block lasts.
 
-    It saves double work; nothing depends on it. Where locks are not supported, or the holder shows no progress
-    (a lost node), the run is trained beside it, and `Store.commit` keeps one whole record.
+    The lock saves work; correctness does not depend on it. Where locks are not supported, or the holder shows no
+    progress (a lost node), the run is trained twice, and `Store.commit` keeps one whole record.
 
     Args:
-        store, run: which.
-        say: told that it waits.
-        look: called while it waits; what it raises ends the waiting.
+        store: the store of the run.
+        run: its name.
+        check: called while waiting; an exception that it raises ends the waiting.
     """
-    path = store.root / f"{run}.lock"
-    waited, seen, told = time.monotonic(), None, False
-    while (file := _locked(path, store)) is None and time.monotonic() - waited <= _STALE_SECONDS:
-        if not told:
-            say(f"{run}: in training by another process, waiting")
-            told = True
-        look()
-        if (now := _signs(store, run)) != seen:
-            waited, seen = time.monotonic(), now
-        time.sleep(_LOOK_SECONDS)
+    path = _lock_path(store, run)
+    since, last, waiting = time.monotonic(), None, False
+    while (lock := _acquire(path)) is None and time.monotonic() - since <= _STALE_SECONDS:
+        if not waiting:
+            log.info("%s: another process is training this run, waiting", run)
+            waiting = True
+        check()
+        if (updates := _progress_times(store, run)) != last:
+            since, last = time.monotonic(), updates
+        time.sleep(_POLL_SECONDS)
     try:
         yield
     finally:
         with suppress(OSError):
-            path.unlink()  # before it is let go: see `_locked`
-        if file is not None:
-            file.close()
+            path.unlink()  # before the release: whoever opened it meanwhile notices that it is gone
+        if lock is not None:
+            lock.release()
 
 
 @contextmanager
-def free(store: Store, run: str) -> Iterator[bool]:
-    """Keep others from training a run while the block lasts, unless one does: then at once, with False."""
-    path = store.root / f"{run}.lock"
-    left = path.exists()  # by a job that was killed
-    file = _locked(path, store)
+def try_lock_run(store: Store, run: str) -> Iterator[bool]:
+    """Hold the lock of a run while the block lasts; False, at once, if another process holds it."""
+    path = _lock_path(store, run)
+    existed = path.exists()  # left by a job that was killed
+    lock = _acquire(path)
     try:
-        yield file is not None
+        yield lock is not None
     finally:
-        if file is not None:
-            with suppress(OSError):
-                if not left:
-                    path.unlink()  # before it is let go: see `_locked`
-            file.close()
+        if lock is not None:
+            if not existed:
+                path.unlink(missing_ok=True)  # before the release, as in `lock_run`
+            lock.release()
 
 
-def _locked(path: Path, store: Store) -> IO[str] | None:
-    """The file, locked, or open alone where locks are not supported; None while another process holds it."""
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise UserError(f"{store.root}: results cannot be written there ({error.strerror})") from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return None
-        except OSError:
-            return file
-        # The holder before may have removed the file since it was opened: then this lock keeps nobody out.
-        with suppress(OSError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return file
-        file.close()
+def _lock_path(store: Store, run: str) -> Path:
+    path = store.root / f"{run}.lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{store.root}: cannot write results ({error.strerror})") from None
+    return path
 
 
-def _signs(store: Store, run: str) -> list[int]:
-    """When each attempt at a run last told of its progress: what changes while one is alive."""
-    found = []
+def _acquire(path: Path) -> FileLock | None:
+    """The lock, held unless the file system supports no locks; None while another process holds it."""
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        # Not at once: the previous holder may remove the file just when it is opened.
+        lock.acquire(timeout=0.1, poll_interval=0.02)
+    except Timeout:
+        return None
+    except OSError as error:
+        if error.filename is not None:  # of opening the file, not of locking it
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    return lock
+
+
+def _progress_times(store: Store, run: str) -> list[int]:
+    """When each attempt at a run last wrote its progress file: this changes while one is alive."""
+    times = []
     for attempt in store.attempts(run):
         with suppress(OSError):  # the attempt may end meanwhile
-            found.append((attempt / "progress.json").stat().st_mtime_ns)
-    return found
+            times.append((attempt / "progress.json").stat().st_mtime_ns)
+    return times
 
 
-def hold(names: Iterable[str], path: Path, say: Callable[[str], None]) -> None:
-    """Wait until no other process holds any of these names, and hold them until this one ends, in whatever way.
+def hold_names(names: Iterable[str], path: Path) -> None:
+    """Wait until no other process holds any of these names, and hold them until this process ends.
 
-    Where locks are not supported nothing is held.
+    Nothing is held where locks are not supported.
 
     Args:
-        names: of what is to be made by one process at a time.
-        path: a file that stands for all names: each locks one byte of it, where its digest says.
-        say: told that it waits.
+        names: names of what one process at a time makes.
+        path: the lock file; each name locks one byte of it, at the position that its digest gives.
 
     Raises:
-        UserError: the file cannot be made.
-        Terminated: SIGTERM or Ctrl-C came while it waited.
+        UserError: the file cannot be written.
+        Terminated: SIGTERM or Ctrl-C came while waiting.
     """
-    file = _shared(path)
+    file = _open(path)
     _held.append(file)
-    told = False
-    with stoppable():
-        for place in sorted({_place(name) for name in names}):  # in order: none waits in a circle
-            while not _locked_at(file, place):
-                if not told:
-                    say(f"{path}: held by another process that makes the same, waiting for its end")
-                    told = True
-                time.sleep(_LOOK_SECONDS)
+    waiting = False
+    with terminate_on_signals():
+        for position in sorted({_position(name) for name in names}):  # sorted: no two processes wait for each other
+            while not _lock_byte(file, position):
+                if not waiting:
+                    log.warning("%s: another process makes the same files, waiting for it to end", path)
+                    waiting = True
+                time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
-def free_name(name: str, path: Path) -> Iterator[bool]:
-    """Hold a name as `hold` does while the block lasts, unless another process does: then at once, with False."""
-    with _shared(path) as file:
-        yield _locked_at(file, _place(name))
+def try_hold_name(name: str, path: Path) -> Iterator[bool]:
+    """Hold a name as `hold_names` does while the block lasts; False, at once, if another process holds it."""
+    with _open(path) as file:
+        yield _lock_byte(file, _position(name))
 
 
-def _shared(path: Path) -> IO[str]:
-    """The file that stands for all names."""
+def _open(path: Path) -> IO[str]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a")
@@ -141,14 +144,14 @@ def _shared(path: Path) -> IO[str]:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def _place(name: str) -> int:
+def _position(name: str) -> int:
     return int(digest.of(name)[:15], 16)
 
 
-def _locked_at(file: IO[str], place: int) -> bool:
-    """Whether a byte of a file is locked for this process now, or locks are not supported."""
+def _lock_byte(file: IO[str], position: int) -> bool:
+    """Whether this process now holds the lock on a byte of the file, or locks are not supported."""
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, position)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:

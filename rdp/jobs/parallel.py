@@ -1,9 +1,10 @@
-"""A job's runs side by side, in processes of their own, within the cores that the job was given.
+"""Training of a job's runs in parallel, in processes that share the job's cores.
 
-Each process trains one run after another, each run with the threads that its specification states: how many
-processes there are changes no number.
+Each process trains one run after another, each with the number of threads in its specification. So the number of
+processes changes no result.
 """
 
+import logging
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,11 +14,14 @@ from typing import Any
 
 from rdp.errors import Terminated, UserError
 from rdp.jobs import distributed, runner
-from rdp.jobs.signals import end_with_parent, interruptible, terminable
+from rdp.jobs.signals import note_interrupt, terminate_with_parent, termination
 from rdp.spec import RunSpec, at_once
 from rdp.store import RunRecord, Store
+from rdp.utils import console
 
-_LOOK_SECONDS = 0.2
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
 
 
 def run_job(
@@ -29,9 +33,9 @@ def run_job(
     checkpoint_seconds: float = 60,
     known_rates: Mapping[str, float] | None = None,
 ) -> list[RunRecord]:
-    """Train runs as `rdp.jobs.runner.run_job` does, so many at a time as there are cores for; on a GPU, one at a time.
+    """Train runs as `rdp.jobs.runner.run_job` does, as many at a time as the cores allow; on a GPU, one at a time.
 
-    Runs that several processes train together go one after another.
+    Distributed runs are trained one after another.
 
     Raises:
         UserError: as there; or a process ended before its runs were done.
@@ -44,58 +48,60 @@ def run_job(
     if processes < 2 or runner.choose_device(device) != "cpu":
         return runner.run_job(specs, results, device, **options)
     options["results"] = results
-    unknown = [spec for spec in specs if spec.cell not in (known_rates or {})]
-    sweep = {candidate.run: candidate for spec in unknown for candidate in spec.candidates()}
-    for batch in (list(sweep.values()), specs):  # every process would train the whole sweep otherwise, run by run
+    untuned = [spec for spec in specs if spec.cell not in (known_rates or {})]
+    sweep = {candidate.run: candidate for spec in untuned for candidate in spec.candidates()}
+    for batch in (list(sweep.values()), specs):  # the sweep first, or every process would train all of it
         _train(batch, processes, options)
     store = Store(results)
     return [store.read(spec.run) for spec in specs]
 
 
 def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> None:
-    """Train all of them, and wait until it is done."""
-    context = get_context("forkserver")  # torch's threads survive no fork; its server has imported torch, and no more
+    """Train runs in this many processes, and wait for the end."""
+    context = get_context("forkserver")  # torch's threads do not survive a fork; the server has only imported torch
     context.set_forkserver_preload(["rdp.training.trainer"])
-    taken = context.Value("i", 0)
-    workers = [context.Process(target=_work, args=(specs, taken, options)) for _ in range(min(processes, len(specs)))]
-    with terminable(), interruptible() as interrupted:
+    next_index = context.Value("i", 0)
+    arguments = (specs, next_index, options, console.verbosity())
+    workers = [context.Process(target=_worker, args=arguments) for _ in range(min(processes, len(specs)))]
+    with termination.on_sigterm(), note_interrupt() as interrupt:
         try:
             for worker in workers:
                 worker.start()
             for worker in workers:
-                while worker.is_alive() and not (terminable.asked or interrupted.asked):
-                    worker.join(_LOOK_SECONDS)
+                while worker.is_alive() and not (termination.requested or interrupt.requested):
+                    worker.join(_POLL_SECONDS)
         finally:
             for worker in workers:
                 if worker.is_alive():
                     worker.terminate()
             for worker in workers:
                 worker.join()
-        terminable.look()
-    if interrupted.asked:
+        termination.check()
+    if interrupt.requested:
         raise KeyboardInterrupt
-    bad = [worker.exitcode for worker in workers if worker.exitcode]
-    if bad:
-        raise UserError(f"{len(bad)} of {len(workers)} processes ended early (status {bad[0]}), see above")
+    statuses = [worker.exitcode for worker in workers if worker.exitcode]
+    if statuses:
+        raise UserError(f"{len(statuses)} of {len(workers)} processes ended early (status {statuses[0]}), see above")
 
 
-def _work(specs: list[RunSpec], taken: Any, options: dict[str, Any]) -> None:
-    """Be one of the processes: take the next run, until none is left."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the job too, which ends its processes in order
-    end_with_parent()
+def _worker(specs: list[RunSpec], next_index: Any, options: dict[str, Any], verbosity: int) -> None:
+    """Train the next run until none is left: the main function of a process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the job too, which ends its processes
+    terminate_with_parent()
+    console.configure_logging(verbosity)
 
-    def mine() -> Iterator[RunSpec]:
+    def remaining() -> Iterator[RunSpec]:
         while True:
-            with taken.get_lock():
-                place, taken.value = taken.value, taken.value + 1
-            if place >= len(specs):
+            with next_index.get_lock():
+                index, next_index.value = next_index.value, next_index.value + 1
+            if index >= len(specs):
                 return
-            yield specs[place]
+            yield specs[index]
 
     try:
-        runner.run_job(mine(), device="cpu", bar=False, **options)
+        runner.run_job(remaining(), device="cpu", bar=False, **options)
     except Terminated:
         sys.exit(143)
     except UserError as error:
-        print(f"rdp: {error}", file=sys.stderr, flush=True)
+        log.error("rdp: %s", error)
         sys.exit(2)

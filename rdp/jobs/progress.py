@@ -1,104 +1,97 @@
-"""How far a run is: a bar on a terminal, plain lines in a log, a small file for ``rdp status``."""
+"""Progress of a job's runs: a bar on a terminal, log lines elsewhere, and a file for ``rdp status``."""
 
+import logging
 import os
 import socket
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rdp.errors import UserError
 from rdp.utils import files
 
+log = logging.getLogger(__name__)
+
 _SECONDS = 2.0  # between two writes of the progress file
 
 
-class Reporter:
-    """Tells the progress of one job's runs, one after another.
-
-    Telling must never end a run: on a full disk, lines and files that cannot be written are left out.
-    """
-
-    def __init__(self, bar: bool = True, *, silent: bool = False) -> None:
-        self.silent = silent  # of several processes that train together, one tells
-        self._bar = None
-        if bar and sys.stderr.isatty():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, TextColumn("{task.fields[note]}"))
-
-    def __enter__(self) -> "Reporter":
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def say(self, line: str) -> None:
-        """One plain line, above the bar where there is one."""
-        if self.silent:
-            return
-        with suppress(OSError):
-            if self._bar:
-                self._bar.console.print(line, markup=False, highlight=False)
-            else:
-                print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
-
-    def run(self, name: str, attempt: Path) -> "RunProgress":
-        """Follow one run, whose attempt lies in the directory ``attempt``."""
-        return RunProgress(self, name, attempt)
+@contextmanager
+def progress_bar(enabled: bool) -> Iterator[Progress | None]:
+    """A progress bar on standard error, or None where that is no terminal or information is not logged."""
+    if not (enabled and sys.stderr.isatty() and log.isEnabledFor(logging.INFO)):
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
+        yield bar
 
 
 class RunProgress:
-    """The progress of one run."""
+    """Reports the progress of one run. A file that cannot be written, as on a full disk, is skipped.
 
-    def __init__(self, reporter: Reporter, name: str, attempt: Path) -> None:
-        self._reporter, self._name, self._file = reporter, name, attempt / "progress.json"
-        self._started, self._written, self._rows = time.time(), -1e9, 0
-        self._told: dict[str, Any] | None = None  # the last row that was written
-        self._first: tuple[float, int] | None = None  # when it was first told of, and the step it was at
-        bar = reporter._bar
+    Args:
+        name: the run.
+        attempt: directory of the attempt at it, for ``progress.json``; None writes no file.
+        bar: shows the steps; without it, each validated epoch is logged.
+    """
+
+    def __init__(self, name: str, attempt: Path | None, bar: Progress | None) -> None:
+        self._name, self._bar = name, bar
+        self._file = attempt / "progress.json" if attempt else None
+        self._started, self._written, self._epochs = time.time(), -1e9, 0
+        self._row: dict[str, Any] | None = None  # the last one written
+        self._first: tuple[float, int] | None = None  # time and step of the first update
         self._task = bar.add_task(name, total=None, note="") if bar else None
 
     def update(self, step: int, steps: int, history: list[dict[str, Any]]) -> None:
-        """Tell that ``step`` of ``steps`` optimizer steps are done."""
-        now = time.monotonic()  # which no change of the clock moves
+        """Report that ``step`` of ``steps`` optimizer steps are done."""
+        now = time.monotonic()  # independent of changes of the clock
         self._first = self._first or (now, step)
-        if now - self._written > _SECONDS and not self._reporter.silent:
+        if self._file and now - self._written > _SECONDS:
             self._written = now
-            since, first = self._first
-            row = {"run": self._name, "step": step, "steps": steps, "started": self._started}
-            row["seconds_left"] = (now - since) / (step - first) * (steps - step) if step > first else None
-            row |= {"slurm_job": os.environ.get("SLURM_JOB_ID"), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
-            self._told = row | {"host": socket.gethostname(), "pid": os.getpid()}
+            self._row = self._describe(step, steps, now)
+            self._write(self._row)
+        last = history[-1] if history else {}
+        new_epoch, self._epochs = len(history) > self._epochs, len(history)
+        if self._bar and self._task is not None:
+            note = f"loss {last['train_loss']:.3f}" if last else ""
+            self._bar.update(self._task, completed=step, total=steps, note=note)
+        elif new_epoch and last["validation_accuracy"] is not None:
+            scores = f"loss {last['train_loss']:.4f}, validation accuracy {last['validation_accuracy']:.4f}"
+            log.info("%s: epoch %d, step %d/%d, %s", self._name, last["epoch"], step, steps, scores)
+
+    def _describe(self, step: int, steps: int, now: float) -> dict[str, Any]:
+        """The content of the progress file."""
+        since, first = self._first or (now, step)
+        return {
+            "run": self._name,
+            "step": step,
+            "steps": steps,
+            "started": self._started,
+            "seconds_left": (now - since) / (step - first) * (steps - step) if step > first else None,
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+            "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._file:
             with suppress(UserError):
-                files.write_json(self._file, self._told)
-        fresh, self._rows = len(history) > self._rows, len(history)
-        if self._task is not None:
-            note = f"loss {history[-1]['train_loss']:.3f}" if history else ""
-            self._reporter._bar.update(self._task, completed=step, total=steps, note=note)
-        elif fresh and history[-1]["validation_accuracy"] is not None:
-            row = history[-1]
-            told = f"loss {row['train_loss']:.4f}, validation accuracy {row['validation_accuracy']:.4f}"
-            self._reporter.say(f"{self._name}: epoch {row['epoch']}, step {step}/{steps}, {told}")
+                files.write_json(self._file, row)
 
     def stop(self) -> None:
-        """Tell that the attempt ends before its run does."""
-        if self._told is not None:
-            with suppress(UserError):
-                files.write_json(self._file, self._told | {"stopped": True})
+        """Note in the file that the attempt ended before its run did."""
+        if self._row is not None:
+            self._write(self._row | {"stopped": True})
 
-    def end(self) -> None:
-        """Take the bar down."""
-        if self._task is not None:
-            self._reporter._bar.remove_task(self._task)
+    def close(self) -> None:
+        """Remove the run from the bar."""
+        if self._bar and self._task is not None:
+            self._bar.remove_task(self._task)

@@ -1,4 +1,4 @@
-"""How a process is asked to stop, and ends in order: SIGTERM, Ctrl-C, and the end of its parent."""
+"""Signals: end a job in an orderly way on SIGTERM, Ctrl-C and the death of its parent process."""
 
 import os
 import signal
@@ -6,69 +6,74 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
-from types import SimpleNamespace
-from typing import Any
+from types import FrameType, SimpleNamespace
 
 from rdp.errors import Terminated
 
 
-class Terminable:
-    """Turns SIGTERM into a checkpoint and an orderly end after the current step."""
+class Termination:
+    """Notes SIGTERM, so that a run ends after its current step, with a checkpoint.
 
-    asked = False
+    Attributes:
+        requested: whether SIGTERM came.
+    """
 
-    def look(self) -> None:
+    requested = False
+
+    def check(self) -> None:
         """Raise `Terminated` if SIGTERM came."""
-        if self.asked:
+        if self.requested:
             raise Terminated
 
     @contextmanager
-    def __call__(self) -> Iterator[None]:
-        def ask(number: int, frame: Any) -> None:
-            self.asked = True
+    def on_sigterm(self) -> Iterator[None]:
+        """Handle SIGTERM while the block lasts."""
 
-        before = signal.signal(signal.SIGTERM, ask)
+        def handler(number: int, frame: FrameType | None) -> None:
+            self.requested = True
+
+        previous = signal.signal(signal.SIGTERM, handler)
         try:
             yield
         finally:
-            self.asked = False
-            signal.signal(signal.SIGTERM, before)
+            self.requested = False
+            signal.signal(signal.SIGTERM, previous)
 
 
-terminable = Terminable()
+termination = Termination()
 
 
 @contextmanager
-def interruptible() -> Iterator[SimpleNamespace]:
-    """``asked`` turns true where Ctrl-C came.
+def note_interrupt() -> Iterator[SimpleNamespace]:
+    """Set ``requested`` on Ctrl-C while the block lasts.
 
-    An exception in its place could be raised where Python drops it, as in a callback, and the job would train on.
+    An exception could be raised where Python drops it, such as in a callback, and the job would go on.
     """
-    interrupted = SimpleNamespace(asked=False)
-    before = signal.signal(signal.SIGINT, lambda number, frame: setattr(interrupted, "asked", True))
+    interrupt = SimpleNamespace(requested=False)
+    previous = signal.signal(signal.SIGINT, lambda number, frame: setattr(interrupt, "requested", True))
     try:
-        yield interrupted
+        yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C raise `Terminated`. Snakemake's own handler would wait for jobs to end."""
+def terminate_on_signals() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM and Ctrl-C. Snakemake's own handler would wait for jobs to end."""
 
-    def stop(number: int, frame: Any) -> None:
+    def handler(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
-def end_with_parent() -> None:
-    """Stop this process of a job in an orderly way where the job is killed: nobody would wait for what it trains."""
+def terminate_with_parent() -> None:
+    """Send this process SIGTERM when its parent dies: nobody would wait for what it trains."""
 
     def wait() -> None:
         parent = parent_process()

@@ -1,8 +1,9 @@
-"""The choice of a learning rate from the records of a sweep."""
+"""Choice of a learning rate from the records of a sweep."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from rdp import data
 from rdp.errors import UserError
@@ -13,12 +14,13 @@ from rdp.utils import files
 
 @dataclass(frozen=True)
 class Rate:
-    """What a sweep says of one learning rate.
+    """Result of a sweep at one learning rate.
 
     Attributes:
-        accuracy: mean validation accuracy after the last epoch over the sweep's seeds, a diverged run at chance.
-        loss: mean validation loss; infinite where a run diverged.
-        diverged: how many runs did.
+        learning_rate: the rate.
+        accuracy: mean validation accuracy after the last epoch over the sweep's seeds; a diverged run counts as chance.
+        loss: mean validation loss; infinite if a run diverged.
+        diverged: number of diverged runs.
     """
 
     learning_rate: float
@@ -28,41 +30,49 @@ class Rate:
 
 
 def rates(spec: RunSpec, records: list[RunRecord]) -> list[Rate]:
-    """Each learning rate of a run's sweep, from the records of `RunSpec.candidates`, in their order."""
-    chance = data.info(spec.dataset).chance
-    found: dict[float, list[tuple[float, float, bool]]] = {}
+    """Results at each learning rate of a run's sweep, in the order of `RunSpec.candidates`, whose records are given.
+
+    Raises:
+        UserError: a run of the sweep failed.
+    """
+    by_rate: dict[float | None, list[RunRecord]] = {}
     for candidate, record in zip(spec.candidates(), records, strict=True):
         if record.status == "failed":
-            raise UserError(
-                f"{candidate.run}: failed ({record.reason}), so no learning rate can be chosen for {spec.cell}"
-            )
-        diverged = record.status == "diverged"
-        last = record.numbers["history"][-1] if not diverged else {}
-        accuracy, loss = last.get("validation_accuracy"), last.get("validation_loss")
-        values = (chance if accuracy is None else accuracy, math.inf if loss is None else loss, diverged)
-        found.setdefault(candidate.recipe.learning_rate, []).append(values)
-    return [
-        Rate(rate, *(sum(column) / len(runs) for column in list(zip(*runs, strict=True))[:2]), sum(r[2] for r in runs))
-        for rate, runs in found.items()
-    ]
+            raise UserError(f"{candidate.run}: failed ({record.reason}); cannot choose a learning rate for {spec.cell}")
+        by_rate.setdefault(candidate.recipe.learning_rate, []).append(record)
+    chance = data.info(spec.dataset).chance
+    return [_summarize(rate, group, chance) for rate, group in by_rate.items() if rate is not None]
+
+
+def _summarize(rate: float, records: list[RunRecord], chance: float) -> Rate:
+    scores = [_score(record, chance) for record in records]
+    accuracy, loss = fmean(score[0] for score in scores), fmean(score[1] for score in scores)
+    return Rate(rate, accuracy, loss, sum(record.status == "diverged" for record in records))
+
+
+def _score(record: RunRecord, chance: float) -> tuple[float, float]:
+    """Validation accuracy and loss after the last epoch."""
+    last = record.numbers["history"][-1] if record.status != "diverged" else {}
+    accuracy, loss = last.get("validation_accuracy"), last.get("validation_loss")
+    return (chance if accuracy is None else accuracy, math.inf if loss is None else loss)
 
 
 def choose(spec: RunSpec, records: list[RunRecord]) -> Rate:
-    """The learning rate with the highest mean validation accuracy; of equals, that of the lowest validation loss.
+    """The learning rate with the highest mean validation accuracy, and among equals the lowest validation loss.
 
-    A rate at which runs diverged comes after all at which fewer did: chance, at which they count, may lie above what
-    a network that hardly trains reaches.
+    Rates with fewer diverged runs come first: chance, as which those count, may be above the accuracy of a network
+    that hardly trains.
     """
     return min(rates(spec, records), key=lambda rate: (rate.diverged, -rate.accuracy, rate.loss))
 
 
 def write(spec: RunSpec, records: list[RunRecord], results: Path) -> Path:
-    """Write the choice for a cell beside its runs, with what it follows from: ``store/CELL/tuned.json``.
+    """Write the choice for a cell and the results it follows from to ``store/CELL/tuned.json``; return the path.
 
-    It says that the sweep is done. A run does not read it, but chooses from the records itself.
+    The file marks the sweep as done. Runs do not read it: they choose from the records.
     """
     path = Store(results).root / spec.cell / "tuned.json"
-    runs = {candidate.run: record.digest for candidate, record in zip(spec.candidates(), records, strict=True)}
+    digests = {candidate.run: record.digest for candidate, record in zip(spec.candidates(), records, strict=True)}
     swept = [vars(rate) | {"loss": rate.loss if math.isfinite(rate.loss) else None} for rate in rates(spec, records)]
-    files.write_json(path, {"learning_rate": choose(spec, records).learning_rate, "rates": swept, "records": runs})
+    files.write_json(path, {"learning_rate": choose(spec, records).learning_rate, "rates": swept, "records": digests})
     return path

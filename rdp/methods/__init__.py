@@ -6,7 +6,6 @@ is retrained. Nothing here imports torch: a method says *what* is active and tra
 the network do so.
 """
 
-import importlib
 from functools import cache
 from typing import Annotated, ClassVar, Literal
 
@@ -83,7 +82,7 @@ def method_class(name: str) -> type[Method]:
     """The class of the method called ``name``; raises `UserError` where there is none."""
     if name not in available():
         raise UserError(f"unknown method '{name}'; {choices(name, available())}")
-    module = importlib.import_module(f"{__name__}.schedules.{name}")
+    module = extensions.load(f"{__name__}.schedules.{name}")
     found = [
         value
         for value in vars(module).values()

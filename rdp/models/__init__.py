@@ -6,12 +6,10 @@ without importing the file: planning a study must not import torch. To add an ar
 nothing else names it.
 """
 
-import ast
 import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError, choices
@@ -22,6 +20,8 @@ from rdp.utils import extensions
 if TYPE_CHECKING:
     from torch import nn
 
+
+_DECLARED = ("ARCHITECTURES", "INPUT", "VARIANTS")
 
 # By name, so that nothing is loaded before it is used, and no run's code digest holds what no run uses.
 _LIBRARY = {"fuse": "rdp.models.folding", "set_path": "rdp.models.convert"}
@@ -80,24 +80,17 @@ class Architecture:
         return None
 
 
-def _literals(file: Path) -> dict[str, Any]:
-    """The module-level assignments of ``ARCHITECTURES``, ``INPUT`` and ``VARIANTS`` in a family's file."""
-    found = {}
-    for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            name = node.targets[0].id
-            if name in {"ARCHITECTURES", "INPUT", "VARIANTS"}:
-                found[name] = ast.literal_eval(node.value)
-    return found
-
-
 @cache
 def architectures() -> dict[str, Architecture]:
     """All architectures by name, without importing torch."""
-    found = {}
+    found: dict[str, Architecture] = {}
     for file in extensions.modules(families).values():
-        literals = _literals(file)
-        for name, arguments in literals.get("ARCHITECTURES", {}).items():
+        literals = extensions.literals(file, _DECLARED)
+        if missing := {"ARCHITECTURES", "INPUT"} - literals.keys():
+            raise UserError(f"{file}: defines no {min(missing)}")
+        for name, arguments in literals["ARCHITECTURES"].items():
+            if name in found:
+                raise UserError(f"{file}: architecture {name} is already in {found[name].family}.py; rename one")
             module, variants = f"{__name__}.families.{file.stem}", literals.get("VARIANTS")
             found[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
     return found
@@ -140,7 +133,7 @@ def build(
     family = architecture(name)
     if reason := family.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
         raise UserError(reason)
-    network = importlib.import_module(family.module).build(
+    network = extensions.load(family.module, "build").build(
         **family.arguments,
         path=path,
         path_options=path_options,

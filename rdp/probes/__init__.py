@@ -6,7 +6,6 @@ most, and ``MEASURES``, what it looks for in a network, which `rdp.probe` tells 
 a file; `rdp.tables.measurements` applies it to the weights that runs left, so it retrains nothing.
 """
 
-import importlib
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -53,7 +52,7 @@ def probe(name: str) -> ModuleType:
     """The module of the probe called ``name``."""
     if name not in available():
         raise UserError(f"unknown probe '{name}'; {choices(name, available())}")
-    return importlib.import_module(f"{__name__}.measures.{name}")
+    return extensions.load(f"{__name__}.measures.{name}", "measure", "COLUMNS")
 
 
 def seeds(module: ModuleType, asked: int | None) -> int | None:

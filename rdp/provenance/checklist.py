@@ -7,7 +7,6 @@ hold, not what a paper adds to them.
 import re
 from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from rdp.claims.model import KINDS
 from rdp.provenance import evidence as evidence_module
 from rdp.provenance.evidence import NOT_TESTED, Evidence
 from rdp.report import templating
-from rdp.report.forms import listed, ranges
+from rdp.report.formatting import listed, ranges
 from rdp.study import Plan
-from rdp.utils import files, paths
+from rdp.utils import distribution, files, paths
 from rdp.utils.humanize import count, duration
 from rdp.utils.lockfile import LOCK
 
@@ -103,7 +102,7 @@ def render(evidence: Evidence, links: Links) -> str:
     tally = Counter(answer.word for answer in answered.values())
     return template.render(
         plan=evidence.plan,
-        version=version("rdp"),
+        version=distribution.version(),
         style=style,
         policy=templating.policy(style),
         recording=evidence.recording,

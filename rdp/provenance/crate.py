@@ -1,9 +1,8 @@
-"""A study as a research object: an RO-Crate by the profile of workflow runs, to archive or to give away.
+"""Pack a study as a research object: an RO-Crate by the Workflow Run Crate profile.
 
-It holds the study's products, the workflow, the study's file, claims, lock and data manifests, and a bundle of all
-records, from which tables, verdicts, figures and report can be made again; of datasets and weights it has names and
-checksums. Its metadata say which run made which of the files from which, when and on what machine. Times are those of
-the records, so that the same results give the same bytes.
+It holds the study's products, its archive (`rdp.archive`), and the workflow, study file, claims, lock and dataset
+manifests. It names datasets and weights with their checksums. Its metadata state which run made which file from what,
+when and on what machine. Times are those of the records, so that the same results give the same bytes.
 
 Sources: RO-Crate 1.1, https://w3id.org/ro/crate/1.1; Workflow Run Crate 0.5, https://w3id.org/ro/wfrun/workflow/0.5.
 """
@@ -12,7 +11,9 @@ import csv
 import shutil
 from pathlib import Path
 
-from rdp.archive import bundle, packing
+from rdp.archive import recorded
+from rdp.archive.format import SUFFIX
+from rdp.archive.pack import pack
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.provenance import checklist, evidence, metadata, products
@@ -26,35 +27,35 @@ from rdp.utils import files, sealed
 from rdp.utils.lockfile import LOCK
 
 METADATA = "ro-crate-metadata.json"
-CHECKLIST, WEIGHTS, BUNDLE = f"report/{checklist.NAME}", "weights.csv", "recorded"
-# Products that `gather` has not verified, and say of themselves whether they are whole; not all of their kinds do.
-_SEALED, _BARE = ("figures/", "probes/", "speed."), (".pdf", ".png", ".csv", ".rst")
+CHECKLIST, WEIGHTS, ARCHIVES = f"report/{checklist.NAME}", "weights.csv", "recorded"
+# Sealed products that `evidence.gather` does not read. Files of the other types have no seal.
+_SEALED, _UNSEALED = ("figures/", "probes/", "speed."), (".pdf", ".png", ".csv", ".rst")
 
 
 def write(plan: Plan, results: Path) -> Path:
-    """Write ``crate/`` of a study, whole or not at all, and return its metadata's path.
+    """Write ``crate/`` of a study, whole or not at all, and return the path of its metadata.
 
     Raises:
-        UserError: a product that is absent or damaged; no run that left a record; records of other code; a folder
-            that holds something else.
+        UserError: a product is absent or damaged; no run has a record; records are of other code; the folder holds
+            something else.
     """
     target = results / plan.name / "crate"
     if target.exists() and not (target / METADATA).is_file() and (not target.is_dir() or any(target.iterdir())):
         raise UserError(f"{target}: holds something else than a research object; move it away")
-    runs = _records(plan, results)
-    if not any(spec.run in runs for spec in plan.specs):
+    records = _records(plan, results)
+    if not any(spec.run in records for spec in plan.specs):
         raise UserError(
             f"{plan.name}: no run has left a record yet; first: snakemake --cores all --config study={plan.name}"
         )
-    found = evidence.gather(plan, results)
+    gathered = evidence.gather(plan, results)
     with files.whole_folder(target) as part:
-        told = _fill(part, plan, results, found, runs)
-        metadata.describe(part, told, found, list(runs.values()), _asked(plan, results)).write(part)
+        descriptions = _fill(part, plan, results, gathered, records)
+        metadata.describe(part, descriptions, gathered, list(records.values()), _config(plan, results)).write(part)
     return target / METADATA
 
 
-def _asked(plan: Plan, results: Path) -> dict[str, str]:
-    """What the workflow was asked for; of a path on some machine the last part alone."""
+def _config(plan: Plan, results: Path) -> dict[str, str]:
+    """The workflow's configuration. An absolute path is cut to its last part."""
     return {
         "study": plan.name,
         "device": plan.device,
@@ -64,36 +65,36 @@ def _asked(plan: Plan, results: Path) -> dict[str, str]:
 
 
 def _fill(
-    part: Path, plan: Plan, results: Path, found: Evidence, runs: dict[str, RunRecord]
+    part: Path, plan: Plan, results: Path, gathered: Evidence, records: dict[str, RunRecord]
 ) -> dict[str, tuple[str, str]]:
-    """Put the files in place; which kind each is one of, and what it is, by its path."""
-    told = {}
-    for name, what in products.products(plan).items():
-        _copy(results / plan.name / name, part / name, f"run: rdp report {plan.name}")
-        if name.startswith(_SEALED) and not name.endswith(_BARE):
-            sealed.read(part / name, plan.name, f"run: rdp report {plan.name}")
-        told[name] = what
+    """Write the files, and return the kind and the description of each by its path."""
+    descriptions = {}
+    report = f"run: rdp report {plan.name}"
+    for name, description in products.products(plan).items():
+        _copy(results / plan.name / name, part / name, report)
+        if name.startswith(_SEALED) and not name.endswith(_UNSEALED):
+            sealed.read(part / name, plan.name, report)
+        descriptions[name] = description
     for name, source in products.sources(plan).items():
         _copy(source, part / name, "it is a file of the project")
-        told[name] = ("workflow", f"{name} of the project")
-    for name in found.datasets:
+        descriptions[name] = ("workflow", f"{name} of the project")
+    for name in gathered.datasets:
         path = f"data/{name}/manifest.json"
-        source = prepared.folder(name, results) / "manifest.json"
-        _copy(source, part / path, f"run: rdp data prepare {name}")
-        told[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
-    study = f"{plan.name}.yaml"
-    links = Links(f"../{products.STUDY}/{study}", f"../{LOCK}", "../data", study)
-    (part / CHECKLIST).write_text(checklist.render(found, links), encoding="utf-8")
-    told[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, as far as the records can answer it")
-    _weights(part / WEIGHTS, runs)
-    told[WEIGHTS] = ("weights", "Names and checksums of what runs left beside their records, weights among it")
-    for path in _bundle(part / BUNDLE, plan, results, found):
-        told[path.relative_to(part).as_posix()] = ("bundle", "Of all records, from which the report is made again")
-    bundled = (part / BUNDLE).exists()
-    text = templating.html().get_template("crate.md.j2").render(found=found, plan=plan, bundled=bundled)
+        _copy(prepared.folder(name, results) / "manifest.json", part / path, f"run: rdp data prepare {name}")
+        descriptions[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
+    file = f"{plan.name}.yaml"
+    links = Links(f"../{products.STUDY}/{file}", f"../{LOCK}", "../data", file)
+    (part / CHECKLIST).write_text(checklist.render(gathered, links), encoding="utf-8")
+    descriptions[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, answered from the records")
+    _write_weights(part / WEIGHTS, records)
+    descriptions[WEIGHTS] = ("weights", "Checksums of weights and predictions")
+    path = f"{ARCHIVES}/{plan.name}{SUFFIX}"
+    missing = _write_archive(part / path, plan, results)
+    descriptions[path] = ("archive", "All records, from which the report is made again")
+    text = templating.html().get_template("crate.md.j2").render(found=gathered, plan=plan, missing=missing)
     (part / "README.md").write_text(text, encoding="utf-8")
-    told["README.md"] = ("readme", "What is in this research object, and how to use it")
-    return told
+    descriptions["README.md"] = ("readme", "Content of this research object, and how to use it")
+    return descriptions
 
 
 def _copy(source: Path, target: Path, remedy: str) -> None:
@@ -105,35 +106,29 @@ def _copy(source: Path, target: Path, remedy: str) -> None:
 
 
 def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
-    """The records of a study's runs that may be used, those of sweeps first."""
-    store, found = Store(results), {}
-    for spec in bundle.runs(plan):
-        record, _ = collect.readable(store, spec)
-        if record is not None:
-            found[spec.run] = record
-    return found
+    """The usable records of a study's runs, those of sweeps first."""
+    store = Store(results)
+    records = {spec.run: collect.readable(store, spec)[0] for spec in recorded.runs(plan)}
+    return {run: record for run, record in records.items() if record is not None}
 
 
-def _weights(path: Path, runs: dict[str, RunRecord]) -> None:
+def _write_weights(path: Path, records: dict[str, RunRecord]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("run", "file", "sha256"))
-        for run, record in runs.items():
+        for run, record in records.items():
             table.writerows((run, f"store/{run}/{name}", digest) for name, digest in sorted(record.files.items()))
 
 
-def _bundle(folder: Path, plan: Plan, results: Path, found: Evidence) -> list[Path]:
-    """The files of the bundle: the one that results were unpacked from, or one of what was trained here.
-
-    A study with runs that failed or are missing has none.
-    """
-    if origin.holds(results):
-        kept = bundle.find(str(plan.file))
-        if kept.seal != origin.origin(results)["seal_of_bundle"]:
-            raise UserError(f"{kept.folder}: is not the bundle that {results} was unpacked from; run: rdp unpack STUDY")
-        shutil.copytree(kept.folder, folder)
-    elif found.counts.get("failed", 0) + found.counts.get("missing", 0):
-        return []
-    else:
-        packing.write(plan, results, folder)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def _write_archive(path: Path, plan: Plan, results: Path) -> int:
+    """Write the study's archive, or copy the one its recorded results are from; return the number of missing runs."""
+    if not origin.holds(results):
+        return pack(plan, results, path).manifest.runs["missing"]
+    archive = recorded.find(plan.name)
+    if archive.seal != origin.origin(results)["archive_seal"]:
+        raise UserError(
+            f"{archive.path}: is not the archive that {results} was unpacked from; "
+            f"run: rdp unpack {plan.name} --recorded"
+        )
+    _copy(archive.path, path, f"run: rdp unpack {plan.name} --recorded")
+    return archive.manifest.runs["missing"]

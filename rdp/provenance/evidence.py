@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from rdp import data, tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.claims.model import KINDS
 from rdp.data.info import DatasetInfo
 from rdp.report import contents, facts, summary
@@ -105,7 +105,7 @@ def gather(plan: Plan, results: Path) -> Evidence:
         plan=plan,
         records=loaded.records,
         cells=summary.cells(plan, loaded.records),
-        claims=told.read(plan.name, results),
+        claims=verdict_json.read(plan.name, results),
         datasets=datasets,
         open_access={name: way for name, way in ways.items() if way},
         manual_access={name: datasets[name].get or "not documented" for name, way in ways.items() if not way},

@@ -31,7 +31,7 @@ LICENCE = ("https://spdx.org/licenses/Apache-2.0", "Apache License 2.0")
 INPUTS = {
     "study": "Which study is run: --config study=NAME",
     "device": "Where it trains, cpu, cuda or auto: --config device=NAME",
-    "records": "Whether runs are trained, or come from a bundle: --config records=trained or recorded",
+    "records": "Whether runs are trained, or unpacked from an archive: --config records=trained or recorded",
     "results": "Where results go: --config results=DIR",
     "study-file": "What is trained, how, and what is measured",
     "claims-file": "What the papers claim, and how it is decided",
@@ -48,7 +48,7 @@ OUTPUTS = {
     "paper": "The report as a paper",
     "checklist": "The NeurIPS paper checklist",
     "weights": "Names and checksums of what runs left",
-    "bundle": "All records, packed",
+    "archive": "All records, packed",
 }
 _ACTION = "#run"
 
@@ -158,7 +158,7 @@ def _times(runs: list[RunRecord]) -> tuple[str, str]:
     ended = [run.telemetry["ended"] for run in runs if run.telemetry.get("ended")] or begun
     if not begun:
         raise UserError("no record tells when its run began: a research object must be dated")
-    return tuple(re.sub("Z$", "+00:00", time) for time in (min(begun), max(ended)))
+    return re.sub("Z$", "+00:00", min(begun)), re.sub("Z$", "+00:00", max(ended))
 
 
 def _root(

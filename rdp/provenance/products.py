@@ -7,7 +7,7 @@ from rdp.data.sources import image_folders
 from rdp.errors import UserError
 from rdp.report import contents
 from rdp.study import Plan
-from rdp.utils import paths
+from rdp.utils import extensions, paths
 from rdp.utils.lockfile import LOCK
 
 FORMATS = {  # media types by suffix
@@ -24,9 +24,9 @@ FORMATS = {  # media types by suffix
     ".rst": "text/x-rst",
     ".smk": "text/plain",
     ".svg": "image/svg+xml",
+    ".tar": "application/x-tar",
     ".tex": "application/x-tex",
     ".typ": "text/plain",
-    ".xz": "application/x-xz",
     ".yaml": "application/yaml",
 }
 TABLES = {
@@ -81,7 +81,7 @@ def sources(plan: Plan) -> dict[str, Path]:
 def claims() -> dict[str, Path]:
     """Return the files of claims, by path in a research object."""
     files = {"config/claims.yaml": paths.claims()}
-    return files | {f"config/claims/{name}.yaml": path for name, path in sorted(paths.more_claims().items())}
+    return files | {f"extensions/claims/{path.name}": path for path in extensions.claims()}
 
 
 def encoding(path: str) -> str:

@@ -3,27 +3,12 @@
 from collections.abc import Collection
 from typing import Any
 
-from rdp.claims import words
+from rdp.claims import metrics, phrasing
 from rdp.claims.model import KINDS, Part
 from rdp.claims.verdicts import WORDS
-from rdp.report import forms
+from rdp.report import formatting
 
 PAPERS = {"2411.09475": "ResidualDroppath", "2402.08645": "Plain Neural Net Hypothesis"}
-# By metric, the figures that show it, the plainest first. A study has some of them.
-FIGURES = {
-    "accuracy": ("differences", "accuracy_by_depth", "accuracy"),
-    "final_loss": ("training_curves", "convergence"),
-    "lesion": ("lesions",),
-    "loss_at_best_rate": ("convergence", "learning_rates"),
-    "parameters": ("frontier",),
-    "reconstruction": ("dissipation_untrained", "dissipation_trained"),
-    "redundancy": ("redundancy", "reuse_matrices"),
-    "redundancy_beyond_chance": ("redundancy", "reuse_matrices"),
-    "survival": ("surviving_neurons",),
-    "survival_error": ("surviving_neurons",),
-    "throughput": ("throughput",),
-    "training_flops": ("cost",),
-}
 _SHARES = ("p_holm", "p_contrary_holm", "p_sign_flip")
 
 
@@ -31,7 +16,7 @@ def groups(content: dict[str, Any], drawn: dict[str, str], runs: Collection[str]
     """The claims by whose they are: each paper's, and then those of no paper.
 
     Args:
-        content: what `rdp.claims.told.read` returned.
+        content: what `rdp.claims.verdict_json.read` returned.
         drawn: the titles of the figures that the report has, by name.
         runs: the names of the runs that the explorer has.
     """
@@ -69,7 +54,7 @@ def figures(claim: dict[str, Any]) -> list[str]:
         c for part in ("comparisons", "beside") for verdict in claim["verdicts"].values() for c in verdict[part]
     ]
     for c in compared:
-        found |= dict.fromkeys(FIGURES[c["metric"]])
+        found |= dict.fromkeys(metrics.available()[c["metric"]].figures)
     return list(found)
 
 
@@ -82,8 +67,10 @@ def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
             {
                 "what": row["what"],
                 "settings": row["settings"],
-                "probability": forms.interval(row["probability_of_improvement"], "{:.2f}"),
-                "interquartile": {name: forms.interval(e, "{:.1f}") for name, e in row["interquartile_mean"].items()},
+                "probability": formatting.interval(row["probability_of_improvement"], "{:.2f}"),
+                "interquartile": {
+                    name: formatting.interval(e, "{:.1f}") for name, e in row["interquartile_mean"].items()
+                },
             }
             for row in verdict["aggregate"]
             if row["settings"]
@@ -103,20 +90,22 @@ def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[
 
 def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     part = _part(c)
-    bound = words.bound(part) + (f"; negligible: {words.amount(part, part.negligible)}" if part.negligible else "")
-    seen = forms.DASH if c["detectable"] is None else words.amount(part, c["detectable"]).lstrip("+")
+    bound = phrasing.bound(part) + (
+        f"; negligible: {phrasing.amount(part, part.negligible)}" if part.negligible else ""
+    )
+    seen = formatting.DASH if c["detectable"] is None else phrasing.amount(part, c["detectable"]).lstrip("+")
     left_out: dict[str, list[str]] = {}
     for run, reason in c["left_out"].items():
         left_out.setdefault(reason, []).append(run)
     shown = {
         "bound": bound,
-        "size": {"full": c["size"], "shown": forms.number(c["size"], "{:+.2f}")},
+        "size": {"full": c["size"], "shown": formatting.number(c["size"], "{:+.2f}")},
         "detectable": {"full": c["detectable"], "shown": seen},
-        "by_seed": [words.amount(part, value, bare=True) for value in c["values"] if value is not None],
+        "by_seed": [phrasing.amount(part, value, bare=True) for value in c["values"] if value is not None],
         "cells": _by_cell([run for names in c["runs"] for run in names], runs),
         "left_out": {reason: _by_cell(names, runs) for reason, names in left_out.items()},
     }
-    return c | shown | {name: {"full": c[name], "shown": forms.p(c, name)} for name in _SHARES}
+    return c | shown | {name: {"full": c[name], "shown": formatting.p(c, name)} for name in _SHARES}
 
 
 def _part(c: dict[str, Any]) -> Part:

@@ -1,4 +1,4 @@
-"""What a study's report shows. Nothing here draws, so that the Snakefile may ask."""
+"""The figures and tables of a study's report, listed without importing matplotlib."""
 
 from functools import cache
 from pathlib import Path
@@ -7,84 +7,80 @@ import yaml
 
 from rdp import data, models
 from rdp.errors import UserError
+from rdp.report import plots
 from rdp.study import Plan, comparisons
 from rdp.utils import paths, sealed
 
-COMMON = ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost")
-COMPARED = frozenset({"differences", "cost"})  # with a baseline
-SWEEP = ("learning_rates", "convergence")
-MAPS = "activation_maps"
-FRONTIER = "frontier"
+MAPS = "activation_maps"  # one figure for each method
 SPEED = "throughput"
 BENCHMARKS = "benchmarks"
-# Columns of the data behind figures that are time measured on a machine; None for all of them.
+# Columns of a figure's data that are times measured on a machine; None for all columns.
 TIMED: dict[str, tuple[str, ...] | None] = {"cost": ("measured", "measured_median"), SPEED: None, BENCHMARKS: None}
 TABLES = {
     "accuracy": "Test accuracy",
     "claims": "Claims and verdicts",
     "comparisons": "Three fair comparisons",
     "cost": "Cost",
-    "cost_of_knowing": "What it took to know",
+    "compute_cost": "Compute cost per claim",
     "efficiency": "Parameters for equal accuracy",
-}
-OF_PROBE = {
-    "surviving_neurons": ("surviving_neurons",),
-    "dissipating_inputs": ("dissipation_untrained", "dissipation_trained"),
-    "coders": ("coders",),
-    "feature_reuse": ("redundancy", "reuse_matrices", "lesions", "branch_to_stream"),
 }
 
 
 def figures(plan: Plan) -> dict[str, str | None]:
-    """The names of a study's figures, in the report's order, each with the probe that it needs."""
-    compared = comparisons.baseline(plan) is not None
-    found: dict[str, str | None] = {name: None for name in COMMON if compared or name not in COMPARED}
-    if any(cell.specs[0].tuning for cell in plan.cells):
-        found |= dict.fromkeys(SWEEP)
-    if _has_widths(plan):
-        found[FRONTIER] = None
-    if plan.study.speed_rounds:
-        found[SPEED] = None
-    for probe in plan.study.probes:
-        if probe == MAPS:
-            found |= {f"{MAPS}_{label}": probe for label in _mapped_methods(plan)}
-        else:
-            found |= dict.fromkeys(OF_PROBE.get(probe, ()), probe)
-    return found | {BENCHMARKS: None}
+    """The names of a study's figures, in the report's order, with the probe that each needs."""
+    has = {
+        None: True,
+        "baseline": comparisons.baseline(plan) is not None,
+        "sweep": any(cell.specs[0].tuning for cell in plan.cells),
+        "widths": _has_widths(plan),
+        "speed": bool(plan.study.speed_rounds),
+    }
+    probes = {probe: place for place, probe in enumerate(plan.study.probes, start=1)}
+    order = {"sweep": 1, "widths": 2, "speed": 3}
+    names: dict[tuple[bool, int, int], dict[str, str | None]] = {}
+    for name, figure in plots.available().items():
+        if not has[figure.needs] or (figure.probe and figure.probe not in probes):
+            continue
+        labels = [f"{MAPS}_{label}" for label in _mapped_methods(plan)] if name == MAPS else [name]
+        place = (name == BENCHMARKS, probes.get(figure.probe or "", 0), order.get(figure.needs or "", 0))
+        names.setdefault(place, {}).update(dict.fromkeys(labels, figure.probe))
+    return {name: probe for _, group in sorted(names.items()) for name, probe in group.items()}
 
 
-def sheets(plan: Plan) -> dict[str, list[str]]:
-    """The same names by what they are drawn from: ``records``, ``speed``, or a probe."""
-    found: dict[str, list[str]] = {}
+def figures_by_source(plan: Plan) -> dict[str, list[str]]:
+    """The names of a study's figures by the table they show: ``records``, ``speed``, or a probe's."""
+    sources: dict[str, list[str]] = {}
     for name, probe in figures(plan).items():
-        found.setdefault(probe or ("speed" if name == SPEED else "records"), []).append(name)
-    return found
+        sources.setdefault(probe or ("speed" if name == SPEED else "records"), []).append(name)
+    return sources
 
 
 def caption(name: str) -> dict[str, str]:
-    """A figure's ``title``, ``caption`` and ``alt`` text, from report/captions.yaml."""
-    captions = _captions(paths.templates() / "captions.yaml")
-    kind, _, label = name.partition(f"{MAPS}_")  # one figure a method, and one caption for them
-    found = captions.get(MAPS if label and not kind else name)
-    if found is None:
-        raise UserError(f"{paths.templates() / 'captions.yaml'}: no caption for the figure '{name}'")
-    return found | ({"title": f"{found['title']}, {label}"} if label else {})
+    """A figure's ``title``, ``caption`` and ``alt`` text, from report/captions.yaml or the figure's own file."""
+    file = paths.templates() / "captions.yaml"
+    kind, _, label = name.partition(f"{MAPS}_")  # all methods share a caption
+    key = MAPS if label and not kind else name
+    declared = plots.available().get(key)
+    texts = _captions(file).get(key, {}) | (declared.texts if declared else {})
+    if missing := [text for text in plots.TEXTS if text not in texts]:
+        raise UserError(f"figure '{name}': no {', '.join(missing)} in {file} or in FIGURES of its own file")
+    return texts | ({"title": f"{texts['title']}, {label}"} if label and not kind else {})
 
 
 def save_drawing(plan: Plan, name: str, folder: Path, drawing: str) -> None:
-    """Write a figure as SVG, which the page and the paper hold: sealed like the numbers that it shows."""
+    """Write a figure as SVG, sealed like the numbers that it shows."""
     sealed.write(folder / f"{name}.svg", f"{drawing}<!-- {sealed.BLANK} -->\n".encode(), plan.name)
 
 
 def drawing(plan: Plan, name: str, folder: Path) -> str:
-    """The SVG that `save_drawing` left."""
+    """Read the SVG of a figure."""
     return sealed.read(folder / f"{name}.svg", plan.name, f"run: rdp plot {plan.name} {name}")[0].decode()
 
 
 def choices() -> list[dict[str, str]]:
-    """What the papers say and what was chosen, from report/choices.yaml: ``about``, ``paper``, ``chosen``, ``why``."""
-    found: list[dict[str, str]] = yaml.safe_load((paths.templates() / "choices.yaml").read_text(encoding="utf-8"))
-    return found
+    """The choices where the papers leave a setting open: ``about``, ``paper``, ``chosen``, ``why``."""
+    content: list[dict[str, str]] = yaml.safe_load((paths.templates() / "choices.yaml").read_text(encoding="utf-8"))
+    return content
 
 
 @cache
@@ -94,15 +90,15 @@ def _captions(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _has_widths(plan: Plan) -> bool:
-    """Whether some dataset has networks of one family and depth in several widths."""
+    """Whether a dataset has networks of one family and depth in several widths."""
     seen: dict[tuple[str, str, int], set[str]] = {}
     for cell in plan.cells:
-        found = models.architecture(cell.architecture)
-        seen.setdefault((cell.dataset, found.family, found.depth), set()).add(cell.architecture)
+        network = models.architecture(cell.architecture)
+        seen.setdefault((cell.dataset, network.family, network.depth), set()).add(cell.architecture)
     return any(len(names) > 1 for names in seen.values())
 
 
 def _mapped_methods(plan: Plan) -> list[str]:
-    """The methods with a network that reads points of the plane, whose activations can be drawn as maps."""
+    """The methods with a network on two-dimensional inputs, whose activations can be drawn as maps."""
     planar = {cell.label for cell in plan.cells if data.info(cell.dataset).shape == (2,)}
     return [label for label in plan.study.methods if label in planar]

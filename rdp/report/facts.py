@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from rdp.report.forms import DASH, listed, ranges
+from rdp.report.formatting import DASH, listed, ranges
 from rdp.store import fingerprint, origin
 from rdp.study import Plan
 from rdp.utils.humanize import count
@@ -34,7 +34,7 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     devices = "; ".join(
         f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
     )
-    swept = f", and {told['runs']['of sweeps']} of sweeps" if told["runs"]["of sweeps"] else ""
+    swept = f", and {told['runs']['sweep']} of sweeps" if told["runs"]["sweep"] else ""
     commits = f"commit {listed(told['commits'])}" if told["commits"] else "a commit that is not known"
     when = f"from {told['started']} to {told['ended']}" if told["started"] and told["ended"] else "at unknown times"
     packed = told["packed_on"]
@@ -44,7 +44,7 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
         f"{count(len(table), 'run')}{swept}, trained {when} at {commits}: {devices}.",
         f"They were packed on a machine with {count(packed['cores'], 'core')} and {memory} ({packed['system']}), at "
         f"commit {packed['commit'] or 'unknown'}. Every file was verified by a manifest of which the seal begins with "
-        f"{told['seal_of_bundle'][:12]}.",
+        f"{told['archive_seal'][:12]}.",
         _code(plan, table),
     ]
 

@@ -1,6 +1,5 @@
 """The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -8,10 +7,21 @@ from urllib.parse import quote
 import pandas as pd
 
 from rdp import data, tables
-from rdp.claims import told
-from rdp.report import claims_view, contents, efficiency, explorer, facts, forms, knowing, sheets, summary, templating
+from rdp.claims import verdict_json
+from rdp.report import (
+    claims_view,
+    compute_cost,
+    contents,
+    csv_tables,
+    efficiency,
+    explorer,
+    facts,
+    formatting,
+    summary,
+    templating,
+)
 from rdp.study import Plan, comparisons
-from rdp.utils import files
+from rdp.utils import distribution, files
 from rdp.utils.humanize import count
 
 
@@ -19,11 +29,11 @@ def write(plan: Plan, results: Path) -> Path:
     """Write ``report/index.html`` and ``tables/`` of a study from what was collected, decided and drawn."""
     loaded = tables.load(plan, results)
     table, history = loaded.records, loaded.history
-    claims = told.read(plan.name, results)
+    claims = verdict_json.read(plan.name, results)
     folder = results / plan.name
     cells = summary.cells(plan, table)
     efficient = list(efficiency.efficiencies(plan, table))
-    sheets.write(folder / "tables", cells, efficient, claims)
+    csv_tables.write(folder / "tables", cells, efficient, claims)
     path = folder / "report" / "index.html"
     recording = facts.recording(plan, table, results)
     text = render(plan, table, history, claims, cells, efficient, folder / "figures", recording)
@@ -44,9 +54,9 @@ def render(
 ) -> str:
     """The page as text; ``recording`` says of recorded results where they came from."""
     environment = templating.html()
-    environment.filters |= {"number": forms.number, "rounded": forms.rounded, "count": count}
-    environment.filters |= {"percent": summary.percent, "points": summary.points, "times": forms.times}
-    environment.filters |= {"joules": knowing.joules, "hours": knowing.hours}
+    environment.filters |= {"number": formatting.number, "rounded": formatting.rounded, "count": count}
+    environment.filters |= {"percent": summary.percent, "points": summary.points, "times": formatting.times}
+    environment.filters |= {"joules": compute_cost.joules, "hours": compute_cost.hours}
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
@@ -59,7 +69,7 @@ def render(
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         tally=claims_view.tally(claims),
         explorer=explorer.embedded(explorer.content(plan, table, history)),
-        version=version("rdp"),
+        version=distribution.version(),
         counts=table["status"].value_counts().to_dict(),
         runs=len(table),
         baseline=comparisons.baseline(plan),
@@ -68,8 +78,8 @@ def render(
         comparisons=summary.by_budget(cells),
         budgets=summary.BUDGETS,
         efficient=efficient,
-        knowing=knowing.rows(claims),
-        energies=knowing.energies(claims),
+        knowing=compute_cost.rows(claims),
+        energies=compute_cost.energies(claims),
         figures=figures,
         recording=recording,
         unfinished=facts.unfinished(plan, table),

@@ -12,7 +12,7 @@ import typst
 from markupsafe import Markup
 
 from rdp.errors import UserError
-from rdp.report import forms, knowing, summary
+from rdp.report import compute_cost, formatting, summary
 from rdp.report.paper_values import values
 from rdp.study import Plan
 from rdp.utils import files, paths
@@ -55,18 +55,18 @@ def render(content: dict[str, Any]) -> str:
     )
     environment.filters |= {
         "code": lambda value: Markup(_string(value)),
-        "number": forms.number,
-        "rounded": forms.rounded,
+        "number": formatting.number,
+        "rounded": formatting.rounded,
         "count": count,
         "percent": summary.percent,
         "points": summary.points,
-        "times": forms.times,
-        "joules": knowing.joules,
-        "interval": forms.interval,
-        "bound": forms.bound,
-        "p": forms.p,
-        "listed": forms.listed,
-        "ranges": forms.ranges,
+        "times": formatting.times,
+        "joules": compute_cost.joules,
+        "interval": formatting.interval,
+        "bound": formatting.bound,
+        "p": formatting.p,
+        "listed": formatting.listed,
+        "ranges": formatting.ranges,
     }
     try:
         return environment.get_template("paper.typ.j2").render(content)

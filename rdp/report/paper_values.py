@@ -4,19 +4,19 @@ import json
 import re
 import sys
 from collections.abc import Iterable
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rdp import data, models, tables
-from rdp.claims import told
+from rdp.claims import metrics, verdict_json
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
-from rdp.report import claims_view, contents, efficiency, facts, knowing, summary
-from rdp.report.forms import DASH, listed
+from rdp.report import claims_view, compute_cost, contents, efficiency, facts, summary
+from rdp.report.formatting import DASH, listed
 from rdp.study import Plan, comparisons
+from rdp.utils import distribution
 
 _STATUSES = ("completed", "diverged", "failed", "missing")
 _NARROW = 345.0  # points of a figure that can be read at half the column
@@ -26,7 +26,7 @@ _HEAD = 2000  # characters of an SVG file, its size among them
 def values(plan: Plan, results: Path) -> dict[str, Any]:
     """Everything that the templates show."""
     table = tables.load(plan, results).records
-    decided = told.read(plan.name, results)
+    decided = verdict_json.read(plan.name, results)
     cells = summary.cells(plan, table)
     figures = _figures(plan, results / plan.name / "figures")
     claims = [_claim(claim) for claim in decided["claims"]]
@@ -36,7 +36,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
     kinds = {name: KINDS[name not in decided["confirmatory"]] for name in datasets}
     return {
         "plan": plan,
-        "version": version("rdp"),
+        "version": distribution.version(),
         "commits": sorted(table["commit"].dropna().unique()),
         "begun": sorted(table["started"].dropna()) if "started" in table else [],
         "runs": len(table),
@@ -56,8 +56,8 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "sure_within": f"{100 * (1 - 2 * decided['level']):g} %",
         "level": f"{decided['level']:g}",
         "claims": claims,
-        "knowing": knowing.rows(decided),
-        "energies": knowing.energies(decided),
+        "knowing": compute_cost.rows(decided),
+        "energies": compute_cost.energies(decided),
         "tally": claims_view.tally(decided),
         "effects": [
             {"word": word, "kind": kind, "effects": found}
@@ -104,8 +104,10 @@ def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, l
     free = list(figures)
     for claim in claims if free else ():
         compared = [row for verdict in claim["verdicts"].values() for rows in verdict["groups"] for row in rows]
-        metrics = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
-        mine = dict.fromkeys(name for metric in metrics for name in claims_view.FIGURES[metric][:1] if name in free)
+        names = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
+        mine = dict.fromkeys(
+            name for metric in names for name in metrics.available()[metric].figures[:1] if name in free
+        )
         found[claim["name"]] = list(mine)
         free = [name for name in free if name not in mine]
     return found

@@ -29,6 +29,7 @@ import numpy as np
 from rdp.errors import UserError
 from rdp.store import debris, receipts
 from rdp.store.adoptions import Adoptions
+from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED
 from rdp.store.record import RunRecord as RunRecord
 from rdp.store.record import Status as Status
 from rdp.store.record import read as read_record
@@ -164,9 +165,14 @@ class Store:
         return Adoptions(self.root)
 
     def check_files(self, run: str, record: RunRecord) -> None:
-        """Raise `UserError` unless a record's other files are as they were sealed."""
+        """Raise `UserError` unless a record's other files are as they were sealed.
+
+        Weights may be absent if the run was unpacked without them.
+        """
         for name, expected in record.files.items():
             path = self.folder(run) / name
+            if name == WEIGHTS and not path.exists() and path.with_name(WEIGHTS_OMITTED).exists():
+                continue
             if _digest_of_file(path) != expected:
                 raise UserError(f"{path}: damaged: not the file its record was made with")
 
@@ -201,6 +207,8 @@ class Store:
         from safetensors.numpy import load_file
 
         path = self.folder(run) / f"{name}.safetensors"
+        if path.name == WEIGHTS and not path.exists() and path.with_name(WEIGHTS_OMITTED).exists():
+            raise UserError(f"{path}: the run was unpacked without weights; unpack an archive of rdp pack --weights")
         if not path.is_file() or digest.of_file(path) != record.files.get(path.name):
             raise UserError(f"{path}: absent, damaged or not the file its record was made with")
         try:

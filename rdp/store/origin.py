@@ -1,4 +1,4 @@
-"""Recorded results: those of a bundle, unpacked into a results directory of their own, beside a mark that says so.
+"""Recorded results: those of an archive, unpacked into a results directory of their own, beside a mark that says so.
 
 What is made from records is made from these by the same code. They have no weights, and of the datasets the labels of
 the test split alone; nothing is trained or measured on them.
@@ -14,7 +14,7 @@ from rdp.utils import digest, sealed
 
 MARK = "recorded.json"
 _OF = "recorded"
-_TOLD = {"study": str, "seal_of_bundle": str, "labels": dict}
+_TOLD = {"study": str, "archive_seal": str, "labels": dict}
 
 
 def holds(results: Path) -> bool:
@@ -29,15 +29,15 @@ def mark(results: Path, told: dict[str, Any], *, whole: bool) -> Path:
 
 
 def origin(results: Path) -> dict[str, Any]:
-    """Where recorded results came from: the manifest of their bundle, and digests of the labels (see `mark`).
+    """Where recorded results came from: the manifest of their archive, and digests of the labels (see `mark`).
 
     Raises:
         UserError: a mark that is damaged, or of an unpacking that was cut short.
     """
-    remedy = "unpack the bundle again: rdp unpack STUDY"
+    remedy = "unpack the archive again: rdp unpack STUDY --recorded"
     told = sealed.read_json(results / MARK, _OF, remedy)
     if not told.pop("whole", None):
-        raise UserError(f"{results / MARK}: not all of the bundle was unpacked; {remedy}")
+        raise UserError(f"{results / MARK}: not all of the archive was unpacked; {remedy}")
     if any(not isinstance(told.get(name), kind) for name, kind in _TOLD.items()):
         raise UserError(f"{results / MARK}: damaged: it does not say what was unpacked; {remedy}")
     return told
@@ -57,9 +57,9 @@ def labels(dataset: str, results: Path) -> np.ndarray:
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged: unreadable ({error}); run: rdp unpack {told['study']}") from None
+        raise UserError(f"{path}: damaged: unreadable ({error}); run: rdp unpack {told['study']} --recorded") from None
     if digest.of_arrays(arrays) != told["labels"].get(dataset):
-        raise UserError(f"{path}: damaged: not the labels of the bundle; run: rdp unpack {told['study']}")
+        raise UserError(f"{path}: damaged: not the labels of the archive; run: rdp unpack {told['study']} --recorded")
     return arrays["test"].astype(np.int64)
 
 

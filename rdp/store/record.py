@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 Status = Literal["completed", "diverged", "failed"]
 PREDICTIONS, WEIGHTS = "predictions.safetensors", "weights.safetensors"  # the files beside a record
+WEIGHTS_OMITTED = "weights.omitted"  # beside a record that was unpacked without its weights
 _UNDER = ("spec", "identity", "status", "numbers", "files", "schema")  # the digest of a record
 
 

@@ -15,8 +15,9 @@ from rdp.errors import UserError, choices
 from rdp.spec import Recipe, RunSpec, Tuning
 from rdp.study.schema import Device, Grid, Study
 from rdp.utils import paths
-from rdp.utils.validation import read_mapping, validate
+from rdp.utils.validation import parse_mapping, read_mapping, validate
 
+_WHAT = "a study is a mapping"
 VANILLA = "vanilla"  # the baseline of a study that names no other
 # What else has a folder of its own under the results.
 TAKEN = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "reports", "store"})
@@ -98,7 +99,20 @@ def load(name: str) -> Plan:
         UserError: one line with the file, the key and what would be valid.
     """
     file = _find(name)
-    content = read_mapping(file, "a study is a mapping")
+    return _plan(file, read_mapping(file, _WHAT))
+
+
+def parse(file: Path, text: bytes) -> Plan:
+    """Read a study from the content of its file, which need not exist.
+
+    Raises:
+        UserError: as `load`.
+    """
+    _check_name(file)
+    return _plan(file, parse_mapping(file, text, _WHAT))
+
+
+def _plan(file: Path, content: dict[str, Any]) -> Plan:
     try:
         study = validate(Study, content, "")
         cells: dict[str, Cell] = {}
@@ -130,21 +144,25 @@ def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         file = paths.named(name)
         try:
-            found = file.is_file()
+            is_file = file.is_file()
         except OSError as error:  # a name too long for any file
             raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        if not found:
+        if not is_file:
             raise UserError(f"{file}: no such study file")
     else:
         found = paths.studies()
         if name not in found:
             raise UserError(f"config/studies: no study '{name}'; {choices(name, found)}")
         file = found[name]
+    _check_name(file)
+    return file
+
+
+def _check_name(file: Path) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", file.stem):
         raise UserError(f"{file}: a study's file name is made of a-z, 0-9 and _, found '{file.stem}'")
     if file.stem in TAKEN:
         raise UserError(f"{file}: a study cannot be called {file.stem}: results/{file.stem} is not a study's")
-    return file
 
 
 def _cells(study: Study) -> Iterator[Cell | Skipped]:

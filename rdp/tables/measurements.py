@@ -119,13 +119,13 @@ def _network(
     """A run's network at a stage, in evaluation mode, and examples of the test split as it reads them."""
     import torch
 
-    from rdp.training.trainer import Run
+    from rdp.training.trainer import Trainer
 
-    run = Run(spec, data, torch.device("cpu"), record.numbers["learning_rate"])
+    run = Trainer(spec, data, torch.device("cpu"), record.numbers["learning_rate"])
     if stage == "trained":
         weights = store.arrays(spec.run, record, "weights")
         run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
-    return run.network.eval(), run.examples("test", examples)
+    return run.network.eval(), run.evaluator.examples("test", examples)
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:

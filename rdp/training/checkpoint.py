@@ -1,8 +1,8 @@
-"""Checkpoints from which a run goes on to the same bits.
+"""Checkpoints, from which a run resumes to bitwise the same numbers.
 
-A checkpoint is one safetensors file: the tensors of network and optimizer, and everything else as JSON in its
-header, under one checksum. The step is in its name. The last two are kept, each whole: should the newest turn out
-to be damaged when it is read, training goes back to the one before.
+A checkpoint is one safetensors file: the tensors of network and optimizer, and all other state as JSON in the header,
+under one checksum. The file name holds the step. The last two are stored: if the newest is damaged, training resumes
+from the one before.
 """
 
 import json
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from rdp.utils import digest, files
 
 _PATTERN = "checkpoint-*.safetensors"
-_KEPT = 2
+_STORED = 2
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Checkpoint:
 
     Attributes:
         step: steps done.
-        identity: the run's identity; a checkpoint of any other is not used.
-        tensors: by name, on the CPU.
-        state: everything else, as JSON.
+        identity: the run's identity; only a run of this identity resumes from it.
+        tensors: by name, on the CPU when read.
+        state: all other state, as JSON.
     """
 
     step: int
@@ -42,7 +42,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, then remove all but it and the one before it.
 
     Raises:
-        UserError: it cannot be written; those before it stay as they are.
+        UserError: it cannot be written; the earlier ones stay.
     """
     path = folder / f"checkpoint-{checkpoint.step:09d}.safetensors"
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -51,23 +51,24 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     header = {"content": json.dumps(content), "digest": digest.of(content)}
     with files.whole(path) as part:
         save_file(tensors, part, metadata=header)
-    for older in sorted(folder.glob(_PATTERN))[:-_KEPT]:
-        with suppress(OSError):  # one too many does no harm
+    for older in sorted(folder.glob(_PATTERN))[:-_STORED]:
+        with suppress(OSError):  # one too many is harmless
             older.unlink()
 
 
 def latest(folders: list[Path], identity: dict[str, Any]) -> tuple[Checkpoint | None, list[str]]:
-    """The furthest whole checkpoint of this identity, and a line about each damaged one passed over."""
-    damaged = []
-    for path in sorted((p for f in folders for p in f.glob(_PATTERN)), key=lambda p: p.name, reverse=True):
+    """The intact checkpoint of this identity with the most steps, and a message for each damaged one skipped."""
+    messages = []
+    paths = [path for folder in folders for path in folder.glob(_PATTERN)]
+    for path in sorted(paths, key=lambda path: path.name, reverse=True):
         try:
             checkpoint = _read(path)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            damaged.append(f"{path}: damaged checkpoint, going back to the one before ({error})")
+            messages.append(f"{path}: damaged checkpoint, using the one before ({error})")
             continue
         if checkpoint.identity == identity:
-            return checkpoint, damaged
-    return None, damaged
+            return checkpoint, messages
+    return None, messages
 
 
 def _read(path: Path) -> Checkpoint:

@@ -1,8 +1,8 @@
-"""What a network costs: parameters and floating-point operations, counted.
+"""Counted costs of a network: parameters and floating-point operations.
 
-Matrix products and convolutions are counted, as torch counts them, a multiply-add as two operations;
-normalisation, activations, optimizer and the matrix exponential of a coder are not. All counts are of one example:
-two are counted and halved, so that what a mini-batch shares (a coder) does not enter.
+Matrix products and convolutions are counted as torch does, a multiply-add as two operations. Normalisation,
+activations, the optimizer and the matrix exponential of a coder are not counted. Counts are per example: two examples
+are counted and the result is halved, so that what a mini-batch shares (a coder) drops out.
 """
 
 import copy
@@ -23,44 +23,47 @@ from rdp.models.gates import Gate
 from rdp.models.units import Group, Units
 
 _EXAMPLES = 2
+Branch = Callable[..., torch.Tensor]
+Call = tuple[Branch, tuple[Any, ...]]  # a branch and its inputs
 
 
-def parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
+def count_parameters(network: nn.Module) -> int:
+    """Number of parameters."""
     return sum(p.numel() for p in network.parameters())
 
 
-class _Counter(TorchDispatchMode):
-    """Adds up torch's formulas for what is called, as its `FlopCounterMode` does, which imports torch's compiler."""
+class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch does not annotate its __init_subclass__
+    """Sums torch's formulas as `FlopCounterMode` does, which would import torch's compiler."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # or the first call would import it to keep it out
+        return False  # otherwise the first call imports the compiler in order to disable it
 
     def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: tuple = (), named: dict[str, Any] | None = None
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        named = named or {}
+        kwargs = kwargs or {}
         formula = flop_registry.get(function._overloadpacket)
         if formula is None:
             with self:
-                parts = function.decompose(*arguments, **named)
-            return function(*arguments, **named) if parts is NotImplemented else parts
-        result = function(*arguments, **named)
-        self.operations += formula(*arguments, **named, out_val=result)
+                result = function.decompose(*args, **kwargs)
+            return function(*args, **kwargs) if result is NotImplemented else result
+        result = function(*args, **kwargs)
+        self.flops += formula(*args, **kwargs, out_val=result)
         return result
 
 
-def count(work: Callable[[], object]) -> int:
-    """Floating-point operations of some work, forward and backward, divided by the number of examples counted."""
-    # The matrix products of attention, whichever kernel would fuse them.
-    with _Counter() as counter, sdpa_kernel(SDPBackend.MATH):
-        work()
-    return counter.operations // _EXAMPLES
+def count_flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of a function, forward and backward, divided by the number of examples counted."""
+    # The math kernel of attention shows its matrix products.
+    with _FlopCounter() as counter, sdpa_kernel(SDPBackend.MATH):
+        function()
+    flops: int = counter.flops
+    return flops // _EXAMPLES
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,10 @@ class UnitCosts:
     """Floating-point operations of each unit for one example, arrays of shape (units,).
 
     Attributes:
-        forward: its forward pass.
-        frozen: its backward pass without gradients of weights.
-        trained: its backward pass.
-        lowest: its backward pass where nothing below it is trained, so that it hands no gradient down.
+        forward: forward pass.
+        frozen: backward pass without weight gradients.
+        trained: backward pass.
+        lowest: backward pass of the lowest trained unit, which passes no gradient down.
     """
 
     forward: np.ndarray
@@ -81,24 +84,24 @@ class UnitCosts:
 
 
 class IterationCost:
-    """Floating-point operations of one example in an iteration, from what is active and what is trained.
+    """Floating-point operations of one example in an iteration, given its active and trained units.
 
-    Exact where something below the first unit (a stem) has parameters, as in every network of this project: where
-    stem and head are trained, each unit is taken to hand a gradient down.
+    Exact if something below the first unit (a stem) has parameters, as in every network of this project: where the
+    rest is trained, each unit is assumed to pass a gradient down.
 
-    A copy of the network is run forward and backward on the CPU in training mode, on two examples, which leaves the
-    network alone. (Torch's meta device would spare the arithmetic, and takes several times as long in Python.) Units
-    are counted when an iteration first tells them apart; full iterations need no more than the whole.
+    A copy of the network runs on the CPU in training mode, on two examples. (Torch's meta device avoids the
+    arithmetic, but its Python code takes several times as long.) Units are counted when first needed: full iterations
+    need only the total.
 
     Args:
-        network: what is counted.
-        input_shape: of one example.
-        granularity: ``branch`` or ``block``: what is one unit.
+        network: the network; it is not changed.
+        input_shape: shape of one example.
+        granularity: ``branch`` or ``block``: the kind of units.
 
     Attributes:
-        full: of a full iteration.
-        forward_full: of the full network's forward pass.
-        weights: parameters of each unit, shape (units,).
+        full: operations of a full iteration.
+        forward_full: operations of the full network's forward pass.
+        weights: number of parameters of each unit, shape (units,).
     """
 
     def __init__(self, network: nn.Module, input_shape: tuple[int, ...], granularity: str = "branch") -> None:
@@ -107,55 +110,56 @@ class IterationCost:
             parameter.requires_grad_(True)
         self._units = Units(self._network, granularity)
         self._x = torch.zeros(_EXAMPLES, *input_shape)
-        self.full = count(lambda: self._network(self._x).sum().backward())
+        self.full = count_flops(lambda: self._network(self._x).sum().backward())
         with torch.no_grad():
-            self.forward_full = count(lambda: self._network(self._x))
+            self.forward_full = count_flops(lambda: self._network(self._x))
         groups = self._units.groups[:-1]
         self.weights = np.array([sum(p.numel() for p in group.parameters) for group in groups], dtype=np.int64)
 
     @cached_property
     def units(self) -> UnitCosts:
-        """What each unit costs."""
+        """Operations of each unit."""
         calls = self._calls()
         rows = [self._count_unit(group, calls[i]) for i, group in enumerate(self._units.groups[:-1])]
         return UnitCosts(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
 
     @property
     def rest_forward(self) -> int:
-        """The forward pass of all that belongs to no unit."""
+        """Forward pass of everything outside the units."""
         return self.forward_full - int(self.units.forward.sum())
 
     @property
     def rest_trained(self) -> int:
-        """Its backward pass."""
+        """Backward pass of everything outside the units."""
         return self.full - self.forward_full - int(self.units.trained.sum())
 
     @cached_property
     def rest_frozen(self) -> np.ndarray:
-        """Its backward pass without gradients of weights, down to each unit, shape (units,)."""
-        return np.array([self._rest_above(gates) for gates in self._units.gates], dtype=np.int64)
+        """Backward pass of the rest without weight gradients, from the loss down to each unit, shape (units,)."""
+        return np.array([self._count_rest_above(gates) for gates in self._units.gates], dtype=np.int64)
 
     def __call__(self, iteration: Iteration) -> int:
-        """Operations of one example, forward and backward; the step of the optimizer is not counted."""
-        # With masks of their own for each example, every branch is computed for all of them.
-        whole = iteration.active is None or iteration.active.ndim == 2
-        if whole and iteration.trained is None and iteration.rest_trained:
+        """Operations of one example, forward and backward, without the optimizer step."""
+        everything = np.ones(len(self.weights), bool)
+        # With a mask per example, every branch is computed for all examples.
+        active = everything if iteration.active is None or iteration.active.ndim == 2 else iteration.active
+        trained = everything if iteration.trained is None else iteration.trained
+        if iteration.trained is None and iteration.rest_trained and active is everything:
             return self.full
-        units = len(self.weights)
-        active = np.ones(units, bool) if whole else iteration.active
-        trained = np.ones(units, bool) if iteration.trained is None else iteration.trained
-        of = self.units
-        forward = self.forward_full - int(of.forward[~active].sum())
+        forward = self.forward_full - int(self.units.forward[~active].sum())
         if iteration.rest_trained:
-            kept = of.trained[active & trained].sum() + of.frozen[active & ~trained].sum()
-            return forward + self.rest_trained + int(kept)
+            return forward + self.rest_trained + self._backward(active, trained)
         reached = np.flatnonzero(active & trained)
         if not len(reached):
             return forward
         first = reached[0]
-        above = np.arange(units) > first
-        kept = of.trained[active & trained & above].sum() + of.frozen[active & ~trained & above].sum()
-        return forward + int(self.rest_frozen[first] + of.lowest[first] + kept)
+        above = np.arange(len(active)) > first
+        lowest = int(self.rest_frozen[first] + self.units.lowest[first])
+        return forward + lowest + self._backward(active & above, trained)
+
+    def _backward(self, active: np.ndarray, trained: np.ndarray) -> int:
+        """Backward pass of the active units."""
+        return int(self.units.trained[active & trained].sum() + self.units.frozen[active & ~trained].sum())
 
     def updates(self, iteration: Iteration) -> float:
         """The share of the units' parameters that an iteration trains; 1 for a network without units."""
@@ -163,67 +167,69 @@ class IterationCost:
             return 1.0
         return float(self.weights[iteration.trained].sum() / self.weights.sum())
 
-    def _calls(self) -> list[list[tuple[Callable[..., torch.Tensor], tuple]]]:
-        """The branches of each unit, with what they are called on, in the order of the forward pass."""
-        calls: list[list[tuple[Callable[..., torch.Tensor], tuple]]] = [[] for _ in self._units.gates]
+    def _calls(self) -> list[list[Call]]:
+        """The branches of each unit and their inputs, in the order of the forward pass."""
+        calls: list[list[Call]] = [[] for _ in self._units.gates]
 
-        def note(
-            index: int, shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple
-        ) -> torch.Tensor:
+        def record(index: int, shortcut: torch.Tensor, branch: Branch, inputs: tuple[Any, ...]) -> torch.Tensor:
             calls[index].append((branch, inputs))
             return shortcut
 
         for index, gates in enumerate(self._units.gates):
             for gate in gates:
-                gate.instead = partial(note, index)
+                gate.instead = partial(record, index)
         with torch.no_grad():
             self._network(self._x)
         self._units.release()
         return calls
 
-    def _count_unit(self, group: Group, calls: list[tuple[Callable[..., torch.Tensor], tuple]]) -> tuple[int, ...]:
-        """A unit's operations, as `UnitCosts` has them."""
-
-        def run(trained: bool, hands_down: bool, *, backward: bool = True) -> int:
-            def work() -> None:
-                lowest = not hands_down
-                for branch, inputs in calls:
-                    given = [_leaf(value, requires_grad=not lowest) for value in inputs]
-                    output = branch(*given)
-                    if backward and output.requires_grad:
-                        output.sum().backward()
-                    lowest = False  # what follows in the same unit hands its gradient down to it
-
-            for parameter in group.parameters:
-                parameter.requires_grad_(trained)
-            counted = count(work)
-            for parameter in group.parameters:
-                parameter.requires_grad_(True)
-            return counted
-
+    def _count_unit(self, group: Group, calls: list[Call]) -> tuple[int, int, int, int]:
+        """A unit's operations, in the order of `UnitCosts`."""
         with torch.no_grad():
-            forward = run(True, True, backward=False)
-        return forward, run(False, True) - forward, run(True, True) - forward, run(True, False) - forward
+            forward = count_flops(lambda: [branch(*inputs) for branch, inputs in calls])
+        passes = ((False, True), (True, True), (True, False))
+        frozen, trained, lowest = (self._count_passes(group, calls, *options) - forward for options in passes)
+        return forward, frozen, trained, lowest
 
-    def _rest_above(self, gates: list[Gate]) -> int:
-        """The backward operations of the frozen rest, from the loss down to a unit's sum."""
-        begun = True
+    def _count_passes(self, group: Group, calls: list[Call], trained: bool, input_gradient: bool) -> int:
+        """Forward and backward pass of a unit; ``input_gradient`` is whether its first branch passes a gradient down.
 
-        def instead(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple) -> torch.Tensor:
-            nonlocal begun
-            if begun:
+        Its other branches always do, to the first.
+        """
+
+        def run() -> None:
+            for i, (branch, inputs) in enumerate(calls):
+                leaves = [_leaf(value, requires_grad=input_gradient or i > 0) for value in inputs]
+                output = branch(*leaves)
+                if output.requires_grad:
+                    torch.autograd.backward(output.sum())
+
+        for parameter in group.parameters:
+            parameter.requires_grad_(trained)
+        flops = count_flops(run)
+        for parameter in group.parameters:
+            parameter.requires_grad_(True)
+        return flops
+
+    def _count_rest_above(self, gates: list[Gate]) -> int:
+        """Backward pass of the frozen rest, from the loss down to a unit's sum."""
+        is_leaf_made = True
+
+        def make_leaf(shortcut: torch.Tensor, branch: Branch, inputs: tuple[Any, ...]) -> torch.Tensor:
+            nonlocal is_leaf_made
+            if is_leaf_made:
                 return shortcut
-            begun = True
+            is_leaf_made = True
             return shortcut.detach().requires_grad_(True)
 
         frozen = np.zeros(len(self.weights), bool)
         self._units.apply(Iteration("count", active=frozen, trained=frozen, rest_trained=False))
         for gate in gates:
-            gate.instead = instead
+            gate.instead = make_leaf
         with torch.no_grad():
-            forward = count(lambda: self._network(self._x))
-        begun = False
-        total = count(lambda: self._network(self._x).sum().backward())
+            forward = count_flops(lambda: self._network(self._x))
+        is_leaf_made = False
+        total = count_flops(lambda: self._network(self._x).sum().backward())
         self._units.release()
         return total - forward
 

@@ -1,4 +1,4 @@
-"""An exponential moving average of a network's weights, which is what is evaluated and kept."""
+"""Exponential moving average of a network's weights, used for evaluation and stored with the run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 
-class Average:
-    """The average of a network's state: parameters and running statistics, as timm's ``ModelEmaV3`` has it.
+class ExponentialMovingAverage:
+    """Average of a network's parameters and running statistics, equal to timm's ``ModelEmaV3``.
 
     Args:
-        network: whose state it is; the average begins there.
-        decay: how much of the average a step keeps, in (0, 1).
+        network: the network; the average starts at its state.
+        decay: weight of the average in each update, in (0, 1).
 
     Attributes:
-        state: the average, by the names of the network's ``state_dict``; whole numbers are the network's own.
+        state: the average, with the keys of the network's ``state_dict``. Integer tensors are copied, not averaged.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -24,7 +24,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take a step towards what the network is now."""
+        """Move the average towards the network's state."""
         for name, tensor in self._network.state_dict().items():
             if tensor.is_floating_point():
                 self.state[name].lerp_(tensor, 1 - self.decay)
@@ -32,8 +32,8 @@ class Average:
                 self.state[name].copy_(tensor)
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The network has the average for its weights, and afterwards its own again."""
+    def swapped_in(self) -> Iterator[None]:
+        """Give the network the average as its weights while the block lasts."""
         own = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
         try:
             self._load(self.state)
@@ -42,7 +42,7 @@ class Average:
             self._load(own)
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Take up a ``state`` that was kept."""
+        """Overwrite the average with a saved ``state``."""
         for name, tensor in self.state.items():
             tensor.copy_(state[name])
 

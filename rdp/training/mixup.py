@@ -1,10 +1,10 @@
-"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899), as timm has them, with draws of our own seeds."""
+"""Mixup (arXiv 1710.09412) and CutMix (arXiv 1905.04899) as in timm, with draws from the run's seed."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
-from timm.data import Mixup
+from timm.data.mixup import Mixup as TimmMixup
 
 from rdp.utils import rng
 
@@ -12,31 +12,34 @@ if TYPE_CHECKING:
     from rdp.spec import Recipe
 
 
-class Mixing:
-    """Mixes the examples of a mini-batch with one another, the first with the last: one of the two ways, either with
-    probability 1/2 where the recipe has both, and one share for all.
+class Mixup:
+    """Mixes each example of a mini-batch with another, in reverse order, with one coefficient for all.
+
+    If the recipe has both mixup and CutMix, each mini-batch uses one of them, with probability 1/2.
 
     Args:
-        recipe: its ``mixup``, ``cutmix`` and ``label_smoothing``.
-        classes: how many there are.
+        recipe: its ``mixup``, ``cutmix`` and ``label_smoothing`` are used.
+        classes: number of classes.
         seed: of the run.
     """
 
     def __init__(self, recipe: "Recipe", classes: int, seed: int) -> None:
         smoothing = recipe.label_smoothing
-        self._mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes)
+        self._mix = TimmMixup(  # type: ignore[no-untyped-call]
+            recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes
+        )
         self._seed = seed
 
     def __call__(self, x: torch.Tensor, y: torch.Tensor, step: int, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mixed images, in place of ``x``, and soft labels, shape (n, classes); n is even.
+        """Mixed images (``x`` is overwritten) and soft labels, shape (n, classes); n must be even.
 
-        The draws are a pure function of seed, step and where the part begins.
+        The draws are a pure function of seed, step and start of the part of the mini-batch.
         """
-        draw = rng.generator(self._seed, f"mix/{part.start or 0}", step).integers(2**32)
-        # timm draws from numpy's global generator, which is nobody else's business.
+        seed = rng.generator(self._seed, f"mix/{part.start or 0}", step).integers(2**32)
+        # timm draws from numpy's global generator, whose state other code may depend on.
         before = np.random.get_state()  # noqa: NPY002 (timm draws from it)
-        np.random.seed(int(draw))  # noqa: NPY002 (timm draws from it)
+        np.random.seed(int(seed))  # noqa: NPY002 (timm draws from it)
         try:
-            return self._mix(x, y)
+            return cast("tuple[torch.Tensor, torch.Tensor]", self._mix(x, y))
         finally:
             np.random.set_state(before)  # noqa: NPY002 (timm draws from it)

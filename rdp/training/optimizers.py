@@ -1,14 +1,13 @@
-"""SGD with momentum and AdamW: torch's own fused steps, without the class around them.
+"""SGD with momentum and AdamW: torch's fused functional steps, without the `torch.optim.Optimizer` class.
 
-Making a `torch.optim.Optimizer` imports torch's compiler, which takes seconds of every job, and its bookkeeping takes
-a tenth of a step of a small network. Here is what recipes need of it. Numbers are the same to the last bit.
-
-A parameter without gradient is left alone: no decay, no momentum, no step counted.
+Constructing a `torch.optim.Optimizer` imports torch's compiler, which takes seconds of every job, and its bookkeeping
+takes a tenth of a step of a small network. Results are bitwise those of the class. A parameter without a gradient is
+not updated: no decay, no momentum, no step counted.
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
@@ -18,102 +17,126 @@ from torch.optim.sgd import sgd
 if TYPE_CHECKING:
     from rdp.spec import Recipe
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8  # torch's defaults
-_SUPPORTED_ONLY = {"foreach": False, "fused": True, "maximize": False}
+State = dict[nn.Parameter, dict[str, torch.Tensor]]
 
 
-class Step(Protocol):
-    """How some parameters are updated: in place, with state of their own by name."""
+class UpdateRule(Protocol):
+    """Updates parameters in place, with a state of named tensors per parameter."""
 
-    state: dict[nn.Parameter, dict[str, torch.Tensor]]
+    state: State
 
-    def __call__(self, parameters: list[nn.Parameter], rate: float, decay: float) -> None: ...
+    def __call__(self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> None: ...
 
 
 @dataclass
 class SGD:
-    """Stochastic gradient descent with momentum, the decay added to the gradient."""
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
 
     momentum: float
-    state: dict[nn.Parameter, dict[str, torch.Tensor]] = field(default_factory=dict)
+    state: State = field(default_factory=dict)
 
-    def __call__(self, parameters: list[nn.Parameter], rate: float, decay: float) -> None:
-        buffers: list[Any] = [None] * len(parameters)
+    def __call__(self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
+        buffers: list[torch.Tensor | None] = [None] * len(parameters)
         if self.momentum:
-            # From 0, so that those that are new among them are updated in the same call.
+            # Zeros at first, so that new parameters are updated in the same call as the others.
             buffers = [_state(self.state, parameter, "momentum_buffer")[0] for parameter in parameters]
-        gradients = [parameter.grad for parameter in parameters]
-        options = {"momentum": self.momentum, "dampening": 0.0, "nesterov": False}
-        sgd(parameters, gradients, buffers, lr=rate, weight_decay=decay, **options, **_SUPPORTED_ONLY)
+        sgd(
+            list[torch.Tensor](parameters),
+            _gradients(parameters),
+            buffers,
+            momentum=self.momentum,
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            foreach=False,
+            fused=True,
+        )
 
 
 @dataclass
 class AdamW:
-    """Adam with decay apart from the gradient."""
+    """Adam with decoupled weight decay and torch's default betas and epsilon."""
 
-    state: dict[nn.Parameter, dict[str, torch.Tensor]] = field(default_factory=dict)
+    state: State = field(default_factory=dict)
 
-    def __call__(self, parameters: list[nn.Parameter], rate: float, decay: float) -> None:
-        names = ("exp_avg", "exp_avg_sq", "step")
-        found = [_state(self.state, parameter, *names) for parameter in parameters]
-        averages, squares, steps = ([state[i] for state in found] for i in range(3))
-        gradients = [parameter.grad for parameter in parameters]
-        options = {"beta1": _BETAS[0], "beta2": _BETAS[1], "eps": _EPS, "amsgrad": False}
-        given = (parameters, gradients, averages, squares, [], steps)
-        adamw(*given, lr=rate, weight_decay=decay, **options, **_SUPPORTED_ONLY)
+    def __call__(self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
+        states = [_state(self.state, parameter, "exp_avg", "exp_avg_sq", "step") for parameter in parameters]
+        adamw(
+            list[torch.Tensor](parameters),
+            _gradients(parameters),
+            [state[0] for state in states],
+            [state[1] for state in states],
+            [],
+            [state[2] for state in states],
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            beta1=0.9,
+            beta2=0.999,
+            eps=1e-8,
+            amsgrad=False,
+            maximize=False,
+            foreach=False,
+            fused=True,
+        )
 
 
 @dataclass(frozen=True)
-class Group:
-    """Parameters that share a factor on the learning rate and a decay."""
+class ParameterGroup:
+    """Parameters with the same learning rate factor and weight decay."""
 
     parameters: list[nn.Parameter]
-    factor: float
-    decay: float
+    learning_rate_factor: float
+    weight_decay: float
 
 
 class Optimizer:
     """Updates the parameters of a network, group by group."""
 
-    def __init__(self, how: Step, groups: list[Group]) -> None:
-        self.how, self.groups = how, groups
+    def __init__(self, update: UpdateRule, groups: list[ParameterGroup]) -> None:
+        self.update, self.groups = update, groups
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """Of all groups, in their order."""
+        """Parameters of all groups, in order."""
         return [parameter for group in self.groups for parameter in group.parameters]
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Update all parameters that have a gradient, and forget the gradients."""
+        """Update all parameters that have a gradient, and set the gradients to None."""
         for group in self.groups:
             trained = [parameter for parameter in group.parameters if parameter.grad is not None]
             if trained:
-                self.how(trained, learning_rate * group.factor, group.decay)
+                self.update(trained, learning_rate * group.learning_rate_factor, group.weight_decay)
             for parameter in trained:
                 parameter.grad = None
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The state of each parameter that has one, by the parameter's place and the state's name."""
-        of = self.how.state
-        return {f"{i}/{k}": t for i, p in enumerate(self.parameters) if p in of for k, t in of[p].items()}
+        """The state tensors, with keys ``<parameter index>/<name>``."""
+        states = self.update.state
+        return {f"{i}/{k}": t for i, p in enumerate(self.parameters) if p in states for k, t in states[p].items()}
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Take up a state that `state` gave."""
+        """Load a state that `state` returned."""
         parameters = self.parameters
-        self.how.state.clear()
-        for name, tensor in state.items():
-            place, _, key = name.partition("/")
-            own = self.how.state.setdefault(parameters[int(place)], {})
-            # In the parameter's layout, which no file keeps: fused steps go through memory in its order.
-            own[key] = _empty(parameters[int(place)], key).copy_(tensor)
+        self.update.state.clear()
+        for key, tensor in state.items():
+            index, _, name = key.partition("/")
+            own = self.update.state.setdefault(parameters[int(index)], {})
+            # In the parameter's memory format, which files do not store: fused steps iterate in memory order.
+            own[name] = _empty(parameters[int(index)], name).copy_(tensor)
 
 
-def _state(state: dict[nn.Parameter, dict[str, torch.Tensor]], of: nn.Parameter, *names: str) -> list[torch.Tensor]:
-    """A parameter's state, made of zeros where there is none yet."""
-    if of not in state:
-        state[of] = {name: _empty(of, name).zero_() for name in names}
-    return [state[of][name] for name in names]
+def _gradients(parameters: list[nn.Parameter]) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _state(states: State, parameter: nn.Parameter, *names: str) -> list[torch.Tensor]:
+    """State tensors of a parameter, zeros if it has none yet."""
+    if parameter not in states:
+        states[parameter] = {name: _empty(parameter, name).zero_() for name in names}
+    return [states[parameter][name] for name in names]
 
 
 def _empty(parameter: nn.Parameter, name: str) -> torch.Tensor:
@@ -125,26 +148,36 @@ def _empty(parameter: nn.Parameter, name: str) -> torch.Tensor:
 def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
     """The learning rate of optimizer step ``step`` out of ``steps``: a pure function.
 
-    It rises linearly over the first ``warmup`` share of the steps; then ``cosine`` falls to 0 along half a
-    cosine, ``one_cycle`` falls to 0 linearly, and ``constant`` stays.
+    It rises linearly over the first ``warmup`` share of the steps. Then ``cosine`` decays to 0 along half a cosine,
+    ``one_cycle`` decays to 0 linearly, and ``constant`` stays.
+
+    Raises:
+        ValueError: the recipe has no learning rate.
     """
+    peak = recipe.learning_rate
+    if peak is None:
+        raise ValueError("the recipe has no learning rate")
     rise = round(recipe.warmup * steps)
     if step < rise:
-        return recipe.learning_rate * (step + 1) / rise
+        return peak * (step + 1) / rise
     if recipe.schedule == "constant":
-        return recipe.learning_rate
-    done = (step - rise) / (steps - rise)
+        return peak
+    progress = (step - rise) / (steps - rise)
     if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-    return recipe.learning_rate * (1 - done)
+        return peak * 0.5 * (1 + math.cos(math.pi * progress))
+    return peak * (1 - progress)
 
 
 def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
-    """SGD or AdamW; weight decay on matrices and kernels alone; a parameter may scale its learning rate."""
+    """SGD or AdamW for a network.
+
+    Only parameters of two or more dimensions decay, unless they have the attribute ``no_weight_decay``. A parameter's
+    ``learning_rate_factor`` multiplies its learning rate.
+    """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
         factor = getattr(parameter, "learning_rate_factor", 1.0)
         groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    how = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
-    return Optimizer(how, [Group(parameters, *key) for key, parameters in groups.items()])
+    update: UpdateRule = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
+    return Optimizer(update, [ParameterGroup(parameters, *key) for key, parameters in groups.items()])

@@ -1,13 +1,13 @@
-"""The processes that train a run together, each on its share of every mini-batch.
+"""Process groups: the processes that train one run together, each on its part of every mini-batch.
 
-One process alone is the world of nearly every run, and costs nothing. `rdp.jobs.distributed` starts several.
-All of them take the same steps, so whatever one of them decides, it decides for all (`World.first`).
+Most runs have a group of one process, `SINGLE`, which adds no cost. `rdp.jobs.distributed` starts several. All of
+them take the same steps, so a decision of the main process holds for all (`ProcessGroup.on_main`).
 """
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import distributed, nn
@@ -16,70 +16,73 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class World:
-    """Some processes that train together, as one of them sees it.
+class ProcessGroup:
+    """A process group, seen from one of its processes.
 
     Attributes:
-        rank: which this one is, from 0; the first keeps records and checkpoints.
-        size: how many there are.
+        rank: index of this process; process 0 is the main one.
+        size: number of processes.
     """
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Whether this process is the one that keeps what is trained."""
+    def is_main(self) -> bool:
+        """Whether this process writes records and checkpoints."""
         return self.rank == 0
 
-    def parts(self, batch_size: int, accumulate: int) -> list[slice]:
-        """The parts of a mini-batch that this process computes, one after another: ``accumulate`` equal ones.
+    def microbatches(self, batch_size: int, accumulate: int) -> list[slice]:
+        """Slices of a mini-batch that this process computes in turn, ``accumulate`` of equal size.
 
-        Several parts of one process are those of as many processes with one part each.
+        Several slices of one process are the slices of as many processes with one each.
+
+        Raises:
+            ValueError: the mini-batch cannot be divided equally.
         """
-        size, rest = divmod(batch_size, self.size * accumulate)
-        if rest:
-            raise ValueError(f"batch_size {batch_size} is no multiple of {self.size} processes x {accumulate} parts")
-        places = range(self.rank * accumulate, (self.rank + 1) * accumulate)
-        return [slice(place * size, (place + 1) * size) for place in places]
+        size, remainder = divmod(batch_size, self.size * accumulate)
+        if remainder:
+            raise ValueError(f"batch_size {batch_size} is not a multiple of {self.size} processes x {accumulate} parts")
+        indices = range(self.rank * accumulate, (self.rank + 1) * accumulate)
+        return [slice(index * size, (index + 1) * size) for index in indices]
 
-    def join(self, network: nn.Module, device: torch.device, *, freezes: bool) -> nn.Module:
-        """What to call in place of a network, so that its gradients become means over the processes.
+    def wrap(self, network: nn.Module, device: torch.device, *, freezes: bool) -> nn.Module:
+        """The network as `DistributedDataParallel`, which averages gradients over processes; itself in a group of one.
 
         Args:
             network: the same in every process.
-            device: where it is.
-            freezes: whether iterations leave parameters out, so that those in use must be told anew each time.
+            device: its device.
+            freezes: whether iterations freeze parameters, so that unused ones must be searched for at each step.
         """
         if self.size == 1:
             return network
         ids = [device.index] if device.type == "cuda" else None
-        # Buffers are the first one's: running statistics go by its share of each mini-batch.
+        # Buffers are broadcast from the main process: running statistics follow its part of each mini-batch.
         return nn.parallel.DistributedDataParallel(network, device_ids=ids, find_unused_parameters=freezes)
 
-    def alone(self, network: nn.Module) -> AbstractContextManager[Any]:
-        """While a backward pass is not the last of its step: gradients stay with this process."""
-        return nullcontext() if self.size == 1 else network.no_sync()
+    def no_sync(self, network: nn.Module) -> AbstractContextManager[Any]:
+        """Context in which gradients accumulate in this process, for all backward passes of a step but the last."""
+        return network.no_sync() if isinstance(network, nn.parallel.DistributedDataParallel) else nullcontext()
 
-    def add(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over the processes, in place."""
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Sum a tensor over the processes, in place, and return it."""
         if self.size > 1:
             distributed.all_reduce(tensor)
         return tensor
 
-    def share(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Make tensors what they are in the first process."""
+    def broadcast(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Overwrite tensors with those of the main process."""
         if self.size > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor, 0)
 
-    def first(self, decide: Callable[[], T]) -> T:
-        """What the first process finds; the others wait for it, and do not look."""
+    def on_main(self, function: Callable[[], T]) -> T:
+        """The result of a function that only the main process calls; the others wait for it."""
         if self.size == 1:
-            return decide()
-        found = [decide() if self.leads else None]
-        distributed.broadcast_object_list(found)
-        return found[0]
+            return function()
+        results = [function() if self.is_main else None]
+        distributed.broadcast_object_list(results)
+        return cast("T", results[0])
 
 
-ALONE = World()
+SINGLE = ProcessGroup()

@@ -1,18 +1,18 @@
-"""The training loop. It reads top to bottom: make the network, then batch, forward, backward, step."""
+"""The trainer of a run: build the network, then batch, forward, backward, step."""
 
 import hashlib
 import importlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from rdp import data
@@ -20,48 +20,50 @@ from rdp.methods import FULL, Iteration
 from rdp.models import build
 from rdp.models.units import Units
 from rdp.training import cost
-from rdp.training.ema import Average
+from rdp.training.ema import ExponentialMovingAverage
+from rdp.training.evaluation import Evaluation, Evaluator, autocast
+from rdp.training.metrics import EpochMetrics
 from rdp.training.optimizers import learning_rate, make_optimizer
-from rdp.training.process_group import ALONE, World
+from rdp.training.process_group import SINGLE, ProcessGroup
 
 if TYPE_CHECKING:
-    from rdp.data.prepared import Prepared
+    from rdp.data.dataset import Prepared
     from rdp.spec import RunSpec
     from rdp.training.checkpoint import Checkpoint
 
-_EVALUATION_BATCH = 500
+_costs: dict[str, cost.IterationCost] = {}  # by network: the seeds of a cell share one
 
 
 def make_deterministic(threads: int) -> None:
-    """Set this process up so that the same run gives the same bits."""
+    """Configure this process so that the same run gives bitwise the same numbers."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The function named after it (use_deterministic_algorithms) imports torch's compiler, which takes seconds.
+    # use_deterministic_algorithms() would import torch's compiler, which takes seconds.
     torch.set_deterministic_debug_mode("error")
-    # Filling uninitialised memory costs time and guards only against reading it, which no operation here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    # Filling uninitialised memory costs time and only guards against reading it, which no operation here does.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # a recipe that says float32 means it
+    torch.backends.cudnn.allow_tf32 = False  # a float32 recipe computes in float32
     torch.set_num_threads(threads)
-    # Vanishing gradients of deep plain nets are denormal numbers, which are slow to compute with.
+    # Vanishing gradients of deep plain nets are denormal numbers, which are slow.
     torch.set_flush_denormal(True)
 
 
-class Run:
-    """One network in training: a `RunSpec` brought to life on a device.
+class Trainer:
+    """Trains and evaluates the network of a `RunSpec`.
 
     Args:
-        spec: what to train.
+        spec: the run.
         dataset: its dataset.
-        device: where.
-        learning_rate: the rate that the spec's sweep chose; needed where the spec has one.
-        world: the processes that train it together.
+        device: the device of network and data.
+        learning_rate: the rate that the spec's sweep chose; required if the spec has a sweep.
+        group: the processes that train the run together.
 
     Attributes:
         step: optimizer steps done.
-        steps: optimizer steps in all.
-        history: one row an epoch done.
+        steps: optimizer steps in total.
+        history: one row of metrics per epoch done.
         diverged_step: the first step whose loss was not finite, or None.
-        epoch_seconds, evaluate_seconds: time spent in each epoch and in evaluation, for telemetry.
+        epoch_seconds, evaluate_seconds: durations, for telemetry.
     """
 
     def __init__(
@@ -70,63 +72,69 @@ class Run:
         dataset: "Prepared",
         device: torch.device,
         learning_rate: float | None = None,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE,
     ) -> None:
-        self.spec, self.data, self.device, self.world = spec, dataset, device, world
+        self.spec, self.data, self.device, self.group = spec, dataset, device, group
         self.recipe, self.method = spec.recipe, spec.instance
         if learning_rate is not None:
             self.recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
         if self.recipe.learning_rate is None:
-            raise ValueError(f"{spec.run}: its learning rate is chosen by a sweep, and must be given")
-        self._construction = {
-            "name": spec.architecture,
-            "path": self.method.path,
-            "path_options": self.method.path_options(),
-            "norm_gain": self.recipe.norm_gain,
-            "input_shape": dataset.info.shape,
-            "classes": dataset.info.classes,
-        }
-        self.network = build(**self._construction, seed=spec.seed).to(device)
+            raise ValueError(f"{spec.run}: a sweep chooses its learning rate, which must be given")
+        self.network = self._build(spec.seed).to(device)
         if self.recipe.channels_last and dataset.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
         self.units = Units(self.network, self.method.units_are)
         if self.method.drops_units:
             self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
-        self.average = Average(self.network, self.recipe.ema) if self.recipe.ema else None
-        self._forward = world.join(self.network, device, freezes=self.method.drops_units)
-        self._parts = world.parts(self.recipe.batch_size, self.recipe.accumulate)
-        # By name, so that no run's code digest holds what it does not use.
-        self.batches = importlib.import_module(data.loader(spec.dataset)).TrainingBatches(
-            dataset, self.recipe, spec.seed, device
-        )
-        self._mix = None
+        self.ema = ExponentialMovingAverage(self.network, self.recipe.ema) if self.recipe.ema else None
+        self._model = group.wrap(self.network, device, freezes=self.method.drops_units)
+        self._microbatches = group.microbatches(self.recipe.batch_size, self.recipe.accumulate)
+        # Imported by name: the run's code digest covers only the loader that it uses. The same holds for mixup.
+        loader = importlib.import_module(data.loader(spec.dataset))
+        self.batches = loader.TrainingBatches(dataset, self.recipe, spec.seed, device)
+        self.evaluator = Evaluator(dataset, self.batches.normalise, self.recipe, device, group)
+        self._mixup = None
         if self.recipe.mixes:
-            mixing = importlib.import_module("rdp.training.mixup")
-            self._mix = mixing.Mixing(self.recipe, dataset.info.classes, spec.seed)
+            mixup = importlib.import_module("rdp.training.mixup")
+            self._mixup = mixup.Mixup(self.recipe, dataset.info.classes, spec.seed)
         self.steps = self._count_steps()
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.diverged_step: int | None = None
         self.epoch_seconds: list[float] = []
         self.evaluate_seconds = 0.0
-        # Losses stay on the device and are looked at once an epoch: the step never waits for the host.
-        self._losses = torch.zeros(self.batches.steps_per_epoch, device=device)
-        self._correct = torch.zeros(self.batches.steps_per_epoch, dtype=torch.int64, device=device)
+        self._metrics = EpochMetrics(self.batches.steps_per_epoch, device)
+
+    def _build(self, seed: int) -> nn.Module:
+        return build(
+            name=self.spec.architecture,
+            path=self.method.path,
+            path_options=self.method.path_options(),
+            norm_gain=self.recipe.norm_gain,
+            input_shape=self.data.info.shape,
+            classes=self.data.info.classes,
+            seed=seed,
+        )
 
     @cached_property
     def iteration_cost(self) -> cost.IterationCost:
         """Floating-point operations of an iteration of this network."""
-        return _cost(json.dumps(self._construction), self.method.units_are)
+        info, method = self.data.info, self.method
+        network = [self.spec.architecture, method.path, method.path_options(), self.recipe.norm_gain]
+        key = json.dumps([network, info.shape, info.classes, method.units_are])
+        if key not in _costs:
+            _costs[key] = cost.IterationCost(self._build(0), info.shape, method.units_are)
+        return _costs[key]
 
     def iteration(self, step: int) -> Iteration:
-        """What a step computes and trains."""
+        """The units that a step computes and the parameters that it trains."""
         size = self.recipe.batch_size
         return self.method.iteration(step, units=len(self.units), batch_size=size, seed=self.spec.seed)
 
     def _count_steps(self) -> int:
-        """The steps that the recipe's epochs stand for, see `Recipe.budget`."""
-        nominal = self.recipe.epochs * self.batches.steps_per_epoch
+        """Steps within the budget of the recipe's epochs, see `Recipe.budget`."""
+        nominal: int = self.recipe.epochs * self.batches.steps_per_epoch
         if self.recipe.budget == "steps":
             return nominal
         spend = self.iteration_cost if self.recipe.budget == "flops" else self.iteration_cost.updates
@@ -137,8 +145,8 @@ class Run:
             steps, spent = steps + 1, spent + more
         return max(steps, 1)
 
-    def train(self, after_step: Callable[["Run"], None]) -> None:
-        """Train from where the run stands to its end, or until its loss is not finite."""
+    def train(self, after_step: Callable[["Trainer"], None]) -> None:
+        """Train from the current step to the last, or until a loss is not finite; call ``after_step`` after each."""
         per_epoch = self.batches.steps_per_epoch
         self.network.train()
         started = time.perf_counter()
@@ -152,124 +160,106 @@ class Run:
         self.units.release()
 
     def train_step(self) -> None:
-        """Do the step at which the run stands; `train` counts it."""
+        """Do one optimizer step. The caller increments ``step``."""
         iteration = self.iteration(self.step)
-        found = [self._part(iteration, part, part is self._parts[-1]) for part in self._parts]
+        results = [self._forward_backward(iteration, part) for part in self._microbatches]
         self.optimizer.step(learning_rate(self.recipe, self.step, self.steps))
-        if self.average:
-            self.average.update()
-        place = self.step % len(self._losses)
-        losses, correct = zip(*found, strict=True)
-        self._losses[place] = self._mean(losses)
-        self._correct[place] = self.world.add(sum(correct))
+        if self.ema:
+            self.ema.update()
+        losses = [loss for loss, _ in results]
+        correct = sum((count for _, count in results[1:]), results[0][1])
+        self._metrics.record(self.step, self._mean(losses), self.group.all_reduce(correct))
 
-    def _part(self, iteration: Iteration, part: slice, last: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Forward and backward pass of a part of a mini-batch: its loss, and how many were right."""
+    def _forward_backward(self, iteration: Iteration, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Forward and backward pass of a microbatch; its loss and number of correct predictions."""
         x, y = self.batches.batch(self.step if iteration.batch is None else iteration.batch, part)
         target = y
-        if self._mix:
-            x, target = self._mix(x, y, self.step, part)
+        if self._mixup:
+            x, target = self._mixup(x, y, self.step, part)
         self.units.apply(iteration.of(part), self.device)
-        with nullcontext() if last else self.world.alone(self._forward):
-            with self._precision():
-                logits = self._forward(x)
-                smoothing = 0.0 if self._mix else self.recipe.label_smoothing  # mixed targets hold theirs
+        is_last = part is self._microbatches[-1]
+        with nullcontext() if is_last else self.group.no_sync(self._model):
+            with autocast(self.recipe, self.device):
+                logits = self._model(x)
+                smoothing = 0.0 if self._mixup else self.recipe.label_smoothing  # mixup smooths its targets itself
                 loss = F.cross_entropy(logits, target, label_smoothing=smoothing)
-            (loss if len(self._parts) == 1 else loss / len(self._parts)).backward()
+            torch.autograd.backward(loss if len(self._microbatches) == 1 else loss / len(self._microbatches))
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
-    def _mean(self, losses: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        """Of the losses of all parts, in all processes."""
-        if len(losses) == self.world.size == 1:
+    def _mean(self, losses: list[torch.Tensor]) -> torch.Tensor:
+        """Mean loss over all microbatches of all processes."""
+        if len(losses) == self.group.size == 1:
             return losses[0]
-        return self.world.add(torch.stack(losses).sum()) / (len(losses) * self.world.size)
-
-    def _precision(self) -> torch.autocast:
-        enabled = self.recipe.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return self.group.all_reduce(torch.stack(losses).sum()) / (len(losses) * self.group.size)
 
     def _end_epoch(self, seconds: float) -> None:
+        """Add a row to the history, or note a divergence."""
         per_epoch = self.batches.steps_per_epoch
-        steps = self.step % per_epoch or per_epoch  # a budget may end within an epoch
-        losses = self._losses[:steps].double().cpu().numpy()
+        summary = self._metrics.summarize(self.step % per_epoch or per_epoch)  # a budget may end within an epoch
         self.epoch_seconds.append(seconds)
-        bad = np.flatnonzero(~np.isfinite(losses))
-        if bad.size:
-            self.diverged_step = self.step - len(losses) + int(bad[0])
+        if summary.first_bad is not None:
+            self.diverged_step = self.step - summary.steps + summary.first_bad
             return
         epoch = -(-self.step // per_epoch)
-        row = {
-            "epoch": epoch,
-            "step": self.step,
-            "train_loss": float(losses.mean()),
-            "train_accuracy": int(self._correct[:steps].sum()) / (len(losses) * self.recipe.batch_size),
-            "validation_loss": None,
-            "validation_accuracy": None,
-        }
-        if epoch % self.recipe.validate_every == 0 or self.step == self.steps:
-            result = self.evaluate("validation")
-            row["validation_loss"], row["validation_accuracy"] = result["loss"], result["accuracy"]
-        self.history.append(row)
+        validates = epoch % self.recipe.validate_every == 0 or self.step == self.steps
+        validation = self.evaluate("validation") if validates else None
+        self.history.append(
+            {
+                "epoch": epoch,
+                "step": self.step,
+                "train_loss": summary.loss,
+                "train_accuracy": summary.correct / (summary.steps * self.recipe.batch_size),
+                "validation_loss": validation.loss if validation else None,
+                "validation_accuracy": validation.accuracy if validation else None,
+            }
+        )
 
-    @torch.no_grad()
-    def evaluate(self, split: str) -> dict[str, Any]:
-        """Loss, accuracy and predicted classes, shape (n,), on a whole split; loss None if not finite."""
+    def evaluate(self, split: str) -> Evaluation:
+        """Evaluate the network, or its moving average, on a whole split."""
         started = time.perf_counter()
-        y = self.data.labels(split)
         self.units.release()
         self.network.eval()
-        # Running statistics, of which every process has its own, go by the first one's.
-        self.world.share(self.average.state.values() if self.average else self.network.buffers())
-        predictions, loss = torch.zeros(len(y), dtype=torch.int64), 0.0
-        with self.average.in_place() if self.average else nullcontext():
-            # Every process evaluates mini-batches of its own.
-            for start in range(self.world.rank * _EVALUATION_BATCH, len(y), self.world.size * _EVALUATION_BATCH):
-                here = slice(start, start + _EVALUATION_BATCH)
-                with self._precision():
-                    logits = self.network(self.examples(split, here)).float()
-                labels = torch.from_numpy(y[here]).to(self.device)
-                loss += F.cross_entropy(logits, labels, reduction="none").double().sum().item()
-                predictions[here] = logits.argmax(1).cpu()
+        # Each process has running statistics of its own: all use those of the main one.
+        self.group.broadcast(self.ema.state.values() if self.ema else self.network.buffers())
+        with self.ema.swapped_in() if self.ema else nullcontext():
+            evaluation = self.evaluator(self.network, split)
         self.network.train()
-        if self.world.size > 1:
-            predictions = self.world.add(predictions.to(self.device)).cpu()
-            loss = self.world.add(torch.tensor(loss, dtype=torch.float64, device=self.device)).item()
-        found = predictions.numpy().astype(np.int16)
         self.evaluate_seconds += time.perf_counter() - started
-        mean = loss / len(y)
-        return {
-            "loss": mean if math.isfinite(mean) else None,
-            "accuracy": float((found == y).mean()),
-            "predictions": found,
-        }
-
-    def examples(self, split: str, here: slice) -> torch.Tensor:
-        """Some examples of a split, normalised but not augmented, shape (n, …), on the device."""
-        x = self.batches.normalise(torch.from_numpy(self.data.examples(split, here)).to(self.device))
-        if self.recipe.channels_last and x.dim() == 4:
-            return x.contiguous(memory_format=torch.channels_last)
-        return x
+        return evaluation
 
     def finish(self) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, torch.Tensor]]:
-        """The run's numbers, its test predictions and its weights. Called once, after `train`.
+        """The run's numbers, test predictions and weights. Call it once, after `train`.
 
-        A run of a sweep has neither: it never reads the test split, and nothing is measured on its network.
+        The run of a sweep has no predictions and weights: it never reads the test split, and is not measured.
         """
         test = None
         if self.diverged_step is None:
             test = None if self.spec.sweep else self.evaluate("test")
-            if (test["loss"] if test else self.history[-1]["validation_loss"]) is None:
+            if (test.loss if test else self.history[-1]["validation_loss"]) is None:
                 self.diverged_step = self.steps
-        kept = self.average.state if self.average else self.network.state_dict()
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in kept.items()}
-        numbers: dict[str, Any] = {
-            "parameters": cost.parameters(self.network),
+        numbers = self._numbers()
+        if self.diverged_step is not None:
+            return numbers, {}, {}
+        state = self.ema.state if self.ema else self.network.state_dict()
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+        numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
+        if test is None:
+            return numbers, {}, {}
+        numbers |= {"test_accuracy": test.accuracy, "test_loss": test.loss}
+        return numbers, {"test": test.predictions}, weights
+
+    def _numbers(self) -> dict[str, Any]:
+        """Numbers of the record; costs are counted from the masks of the steps done."""
+        iterations = [self.iteration(step) for step in range(self.step)]
+        return {
+            "parameters": cost.count_parameters(self.network),
             "forward_flops": self.iteration_cost.forward_full,
             "iteration_flops": self.iteration_cost(FULL),
             "units": len(self.units),
             "learning_rate": self.recipe.learning_rate,
             "steps": self.steps,
-            **self._spent(),
+            "training_flops": sum(map(self.iteration_cost, iterations)) * self.recipe.batch_size,
+            "unit_updates": sum(map(self.iteration_cost.updates, iterations)),
             "examples": self.step * self.recipe.batch_size,
             "diverged_step": self.diverged_step,
             "test_accuracy": None,
@@ -277,55 +267,31 @@ class Run:
             "history": self.history,
             "weights": None,
         }
-        if self.diverged_step is not None:
-            return numbers, {}, {}
-        numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
-        if test is None:
-            return numbers, {}, {}
-        numbers |= {"test_accuracy": test["accuracy"], "test_loss": test["loss"]}
-        return numbers, {"test": test["predictions"]}, weights
-
-    def _spent(self) -> dict[str, float]:
-        """What the steps done cost, counted from the masks that were drawn."""
-        done = [self.iteration(step) for step in range(self.step)]
-        return {
-            "training_flops": sum(map(self.iteration_cost, done)) * self.recipe.batch_size,
-            "unit_updates": sum(map(self.iteration_cost.updates, done)),
-        }
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """All that the rest of the run depends on: tensors by name, and the rest as JSON."""
+        """The state for a checkpoint: tensors by name, and all else as JSON."""
         tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
         tensors |= {f"optimizer/{name}": t for name, t in self.optimizer.state().items()}
-        tensors |= {"losses": self._losses, "correct": self._correct}
-        if self.average:
-            tensors |= {f"average/{name}": t for name, t in self.average.state.items()}
+        tensors |= {"losses": self._metrics.losses, "correct": self._metrics.correct}
+        if self.ema:
+            tensors |= {f"ema/{name}": t for name, t in self.ema.state.items()}
         return tensors, {"history": self.history, "epoch_seconds": self.epoch_seconds}
 
     def restore(self, checkpoint: "Checkpoint") -> None:
-        """Stand where a checkpoint was taken."""
-        of: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}}
-        for name, tensor in checkpoint.tensors.items():
-            kind, _, rest = name.partition("/")
-            of.setdefault(kind, {})[rest] = tensor
-        self.network.load_state_dict(of["network"])
-        self.optimizer.restore(of["optimizer"])
-        if self.average:
-            self.average.restore(of["average"])
-        self._losses.copy_(checkpoint.tensors["losses"])
-        self._correct.copy_(checkpoint.tensors["correct"])
+        """Load the state of a checkpoint."""
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "optimizer": {}}
+        for key, tensor in checkpoint.tensors.items():
+            part, _, name = key.partition("/")
+            parts.setdefault(part, {})[name] = tensor
+        self.network.load_state_dict(parts["network"])
+        self.optimizer.restore(parts["optimizer"])
+        if self.ema:
+            self.ema.restore(parts["ema"])
+        self._metrics.losses.copy_(checkpoint.tensors["losses"])
+        self._metrics.correct.copy_(checkpoint.tensors["correct"])
         self.step = checkpoint.step
         self.history = list(checkpoint.state["history"])
         self.epoch_seconds = list(checkpoint.state["epoch_seconds"])
-
-
-@cache
-def _cost(construction: str, granularity: str) -> cost.IterationCost:
-    """Counted once a process: the seeds of a cell have one network."""
-    arguments = json.loads(construction)
-    shape = tuple(arguments.pop("input_shape"))
-    network = build(**arguments, input_shape=shape, seed=0)
-    return cost.IterationCost(network, shape, granularity)
 
 
 def _checksum(tensor: torch.Tensor) -> str:

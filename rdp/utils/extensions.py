@@ -1,22 +1,26 @@
-"""Extensions: methods, architectures, datasets, probes, metrics, figures and claims of the user's own.
+"""Extensions: the user's own methods, architectures, datasets, probes, metrics, figures and claims.
 
-They live outside this package, one file each, under the same contracts as its own:
+They lie outside this package, one file each, and follow the same contracts as the package's own:
 
-- in ``extensions/<kind>/`` of the working directory, or
-- in the folders ``<kind>/`` of an installed package that declares an entry point in the group ``rdp.extensions``.
+- in ``extensions/KIND/`` of the working directory, or
+- in the folders ``KIND/`` of an installed package that declares an entry point in the group ``rdp.extensions``.
 
-A package of ours that holds one kind searches these folders too: ``__path__ = extensions.search_path(__path__, KIND)``.
-So ``extensions/methods/mine.py`` is the module ``rdp.methods.schedules.mine``. Files whose names begin with an
-underscore are helpers: they can be imported, and are not listed.
+A package of ours that holds one kind also searches these folders (`search_path`), so ``extensions/methods/mine.py``
+is the module ``rdp.methods.schedules.mine``. A file whose name begins with an underscore is a helper: it can be
+imported and is not listed.
 """
 
+import ast
+import importlib
 import importlib.util
 import pkgutil
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from rdp.errors import UserError
 
@@ -28,16 +32,25 @@ PACKAGES = {
     "architectures": "rdp.models.families",
     "datasets": "rdp.data.sources",
     "probes": "rdp.probes.measures",
+    "metrics": "rdp.claims.metrics",
+    "figures": "rdp.report.plots",
 }
 KINDS = (*PACKAGES, "claims")
 
 
 @cache
 def folders(kind: str) -> tuple[Path, ...]:
-    """The user's folders of one kind: the working directory's, then those of installed packages by name."""
+    """Return the existing folders of one kind: the working directory's, then those of packages by entry point name.
+
+    Raises:
+        UserError: an entry point does not name an installed package.
+    """
     roots = [Path("extensions").absolute()]
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        spec = importlib.util.find_spec(entry.value)
+        try:
+            spec = importlib.util.find_spec(entry.value)
+        except ImportError:
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise UserError(f"entry point {entry.name} in {GROUP}: {entry.value} is not an installed package")
         roots += map(Path, spec.submodule_search_locations)
@@ -45,22 +58,97 @@ def folders(kind: str) -> tuple[Path, ...]:
 
 
 def search_path(own: Iterable[str], kind: str) -> list[str]:
-    """The ``__path__`` of a package of ours, with the user's folders of that kind after its own."""
+    """Return the ``__path__`` of a package of ours, with the user's folders of that kind after its own."""
     return [*own, *map(str, folders(kind))]
 
 
 def modules(package: ModuleType) -> dict[str, Path]:
-    """The files of a package by module name, the user's among them, without importing any.
+    """Return the files of a package and of its extensions by module name, without importing them.
 
     Raises:
-        UserError: two folders hold a file of the same name.
+        UserError: a name is not in lower case, or two folders hold files of the same name.
     """
     files: dict[str, Path] = {}
     for folder in map(Path, package.__path__):
-        for name in sorted(module.name for module in pkgutil.iter_modules([str(folder)])):
+        for name in sorted(module.name for module in pkgutil.iter_modules([str(folder)]) if not module.ispkg):
             file = folder / f"{name}.py"
             if name in files:
                 raise UserError(f"{file}: the name is taken by {files[name]}; rename the file")
+            if not re.fullmatch("[a-z_][a-z0-9_]*", name):
+                raise UserError(f"{file}: rename the file to lower-case letters, digits and underscores")
             if not name.startswith("_"):
                 files[name] = file
     return files
+
+
+def load(name: str, *required: str) -> ModuleType:
+    """Import a module that may be an extension.
+
+    Args:
+        name: of the module.
+        required: names that the module must define.
+
+    Raises:
+        UserError: an extension fails to import, or lacks a required name. Modules of this package raise their errors.
+    """
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        if file := _extension_file(name):
+            raise UserError(f"{file}: {_describe(error, file)}") from error
+        raise
+    for attribute in required:
+        if not hasattr(module, attribute):
+            raise UserError(f"{module.__file__}: defines no {attribute}")
+    return module
+
+
+def claims() -> list[Path]:
+    """Return the user's files of claims."""
+    return [file for folder in folders("claims") for file in sorted(folder.glob("*.yaml"))]
+
+
+def literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return the values that a file assigns to the given names at module level, without running the file.
+
+    Raises:
+        UserError: the file is not Python, or a value is not a literal.
+    """
+    wanted = set(names)
+    values: dict[str, Any] = {}
+    try:
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{file}: {_describe(error, file)}") from None
+    for node in body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted:
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in wanted:
+                pass
+            case _:
+                continue
+        try:
+            values[name] = ast.literal_eval(value)
+        except ValueError:
+            raise UserError(f"{file}: {name} must be a literal, since it is read without running the file") from None
+    return values
+
+
+def _extension_file(module: str) -> Path | None:
+    """Return the file of a module if it is an extension."""
+    package, _, name = module.rpartition(".")
+    for kind, holder in PACKAGES.items():
+        if package == holder:
+            return next((file for folder in folders(kind) if (file := folder / f"{name}.py").is_file()), None)
+    return None
+
+
+def _describe(error: Exception, file: Path) -> str:
+    """Return an error's type and message, after the last line of the file in its traceback."""
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(file):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {error}"

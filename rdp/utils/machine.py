@@ -7,13 +7,13 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
-from rdp.utils import paths
+from rdp.utils import distribution, paths
 
 
 @cache
 def versions() -> dict[str, str]:
     """Versions of Python, of this package and of what computes beside it."""
-    names = ("rdp", "torch", "timm", "numpy", "safetensors", "pydantic")
+    names = (distribution.NAME, "torch", "timm", "numpy", "safetensors", "pydantic")
     return {"python": platform.python_version()} | {name: version(name) for name in names}
 
 

@@ -53,11 +53,10 @@ def _configured(kind: str) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.yaml"))}
 
 
-def bundles() -> dict[str, Path]:
-    """Folders of recorded results by study: the project's own, and those in the working directory, which come first."""
+def archives() -> dict[str, Path]:
+    """Archives of recorded results by study: those in the working directory, and the project's other ones."""
     folders = (ROOT / "results" / "recorded", Path("results") / "recorded")
-    found = (path for folder in folders for path in sorted(folder.glob("*")) if path.is_dir())
-    return {path.name: path for path in found if path.name not in {"bench", "reports"}}
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.tar"))}
 
 
 def claims() -> Path:
@@ -66,11 +65,6 @@ def claims() -> Path:
     if os.path.lexists(own) and not own.is_file():
         raise UserError(f"{own}: no file; what lies there would take the place of the project's claims")
     return own if own.is_file() else ROOT / "config" / "claims.yaml"
-
-
-def more_claims() -> dict[str, Path]:
-    """Files with further claims, by name: the project's own, and those in the working directory, which come first."""
-    return _configured("claims")
 
 
 def templates() -> Path:

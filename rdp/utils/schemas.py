@@ -73,7 +73,5 @@ def _receipt_names_the_stack(content: Content, record: Callable[[], Content]) ->
 USED = ("seconds", "process_peak_bytes", "device", "host", "ended")  # of a record's telemetry, in its receipt too
 RECORD = Kind("a record", 1)  # the first ones had no seal, and are like the others in all else
 RECEIPT = Kind("a receipt", 2, {0: _receipt_tells_of_its_record, 1: _receipt_names_the_stack}, _told_by_receipt)
-BUNDLE = Kind("a bundle", 1)
 DATASET = Kind("a prepared dataset", 1)
 ADOPTION = Kind("an adoption", 1)
-EXPORT = Kind("an archive of runs", 1)

@@ -60,9 +60,16 @@ def read_mapping(file: Path, what: str) -> dict[str, Any]:
         UserError: one line with the file and what is wrong with it.
     """
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader)
+        content = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    return parse_mapping(file, content, what)
+
+
+def parse_mapping(file: Path, text: bytes, what: str) -> dict[str, Any]:
+    """Like `read_mapping`, from the bytes of the file."""
+    try:
+        content = yaml.load(text.decode(), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

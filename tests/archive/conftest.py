@@ -1,38 +1,39 @@
-"""A small store that the code before this folder made, and runs trained here."""
+"""A study trained for real, and a planted one with probes, throughput and verdicts."""
 
+import json
 import shutil
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rdp import study
+from rdp.archive import format as archive_format
+from rdp.archive import recorded, unpack
+from rdp.archive.format import Archive
+from rdp.archive.pack import pack
+from rdp.claims import told
 from rdp.errors import UserError
 from rdp.jobs import parallel, tuning
-from rdp.store import Store, fingerprint
 from rdp.study import Plan
+from rdp.utils import digest
+from tests.claims.conftest import AS_CLAIMED
+from tests.helpers.planting import load, plant
 
-BEFORE = Path(__file__).parent / "before"
+METHODS = {"vanilla": None, "residual_droppath": None, "pnnh": None}
 
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    """A sweep of two rates and one run of it, and a run that diverges, on the spiral."""
-    return study.load(str(BEFORE / "before.yaml"))
-
-
-@pytest.fixture
-def before(tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A results directory with a store of an earlier version, as if this checkout had the training code of then."""
-    results = tmp_path / "before"
-    shutil.copytree(BEFORE / "store", results / "store")
-    made = {spec.run: Store(results).read(spec.run).identity["code"] for spec in (*plan.sweep.values(), *plan.specs)}
-    monkeypatch.setattr(fingerprint, "code_of", lambda spec: made[spec.run])
-    return results
+    """A sweep of two rates with one run that uses it, and a run that diverges, on the spiral."""
+    return study.load(str(Path(__file__).parent / "carried.yaml"))
 
 
 @pytest.fixture(scope="session")
 def trained(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results directory in which the same study was trained here. Tests must leave it as it is."""
+    """A results directory in which this study was trained. Tests must not change it."""
     results = tmp_path_factory.mktemp("trained")
     for spec in plan.specs:
         parallel.run_job([spec], results, "cpu", cores=1)
@@ -47,7 +48,50 @@ def results(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "results"))
 
 
-def refusal(call, *arguments, **options) -> str:
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """The planted study, beside its results."""
+    folder = tmp_path_factory.mktemp("study")
+    grids = [{"datasets": ["digits", "fashion_mnist_14"], "architectures": ["resnet56"]}]
+    plan = load(folder, seeds=2, methods=METHODS, grids=grids)
+    told.write(plant(plan, folder, AS_CLAIMED))
+    return plan
+
+
+@pytest.fixture
+def own(planted: Plan, tmp_path: Path) -> Path:
+    """A copy of its results that a test may change."""
+    return Path(shutil.copytree(planted.file.parent, tmp_path / "own"))
+
+
+@pytest.fixture(scope="session")
+def packed(planted: Plan, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Its archive. Tests must not change it."""
+    return pack(planted, planted.file.parent, tmp_path_factory.mktemp("recorded") / "planted.tar")
+
+
+@pytest.fixture
+def copy(packed: Archive, tmp_path: Path) -> Archive:
+    """A copy of the archive that a test may change."""
+    return archive_format.load(Path(shutil.copy(packed.path, tmp_path / "planted.tar")))
+
+
+@pytest.fixture
+def rebuilt(packed: Archive, tmp_path: Path) -> Path:
+    """A results directory that the archive was unpacked into as recorded results."""
+    rebuild(packed, tmp_path / "rebuilt")
+    return tmp_path / "rebuilt"
+
+
+def rebuild(archive: Archive, results: Path) -> Plan:
+    """Unpack an archive as recorded results, and return the plan of its study."""
+    plan = recorded.plan(archive, results)
+    unpack.as_recorded(archive, plan, results)
+    return plan
+
+
+def refusal(call: Callable[..., Any], *arguments: Any, **options: Any) -> str:
+    """The message of the error that a call raises."""
     with pytest.raises(UserError) as error:
         call(*arguments, **options)
     assert "\n" not in str(error.value)
@@ -57,3 +101,18 @@ def refusal(call, *arguments, **options) -> str:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def forge(path: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]) -> Path:
+    """Change the manifest and the stored files of an archive, and seal it again with correct checksums."""
+    with tarfile.open(path) as tar:
+        members = {member.name: tar.extractfile(member).read() for member in tar}
+    manifest = json.loads(members.pop("manifest.json"))
+    del manifest["seal"]
+    change(manifest, members)
+    content = (json.dumps(digest.seal(manifest), indent=1, ensure_ascii=False) + "\n").encode()
+    with path.open("wb") as to:
+        for name, data in {"manifest.json": content, **members}.items():
+            archive_format._add(to, name, data)
+        to.write(bytes(1024))
+    return path

@@ -246,7 +246,7 @@ def test_snakemake_trains_nothing_of_an_adopted_study_and_all_of_a_refused_one(t
     done = project.snakemake("--until", "collect_records")
     assert done.returncode == 0, done.stdout + done.stderr
     for path in project.root.glob("results/logs/train_cell/*.log"):
-        assert path.read_text().count("already completed, kept") == 2
+        assert path.read_text().count("already completed, skipped") == 2
     assert {path: path.stat().st_mtime_ns for path in written} == written
     assert not {"train_cell", "collect_records"} & project.planned().keys()
 

@@ -19,8 +19,8 @@ LONG_AGO = time.time() - 7 * 86400
 
 
 @pytest.fixture
-def store(before: Path) -> Store:
-    return Store(before)
+def store(results: Path) -> Store:
+    return Store(results)
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class TestInUse:
 
     def test_a_run_whose_lock_is_held_stays(self, store, plan, run):
         attempt(store, run, "progress.json")
-        with locks.lock(store, run, print, lambda: None):
+        with locks.lock_run(store, run):
             assert removals(store, plan, unneeded=True) == {}
         assert len(removals(store, plan)) == 1
 
@@ -145,7 +145,7 @@ class TestInUse:
         cell = plan.cells[1].id
         script = (
             "import sys, time; from pathlib import Path; from rdp.jobs import locks; "
-            "locks.hold([sys.argv[1]], Path(sys.argv[2]), print); print('held', flush=True); time.sleep(60)"
+            "locks.hold_names([sys.argv[1]], Path(sys.argv[2])); print('held', flush=True); time.sleep(60)"
         )
         held = [sys.executable, "-c", script, cell, str(store.root.parent / "logs" / "snakemake.lock")]
         with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as process:

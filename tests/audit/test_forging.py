@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rdp.audit import code as audit_code
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.report import contents
 from rdp.store import adoptions, origin
 from rdp.store.record import _UNDER
@@ -123,7 +123,7 @@ def test_sealed_files_that_are_no_tables_and_no_verdicts(case: Case) -> None:
         sealed.write(claims, content, "audited")
         assert f"{claims}: damaged (its seal fits" in case.findings(until="claims")["claims"][0]
     for value in ({}, {"claims": ["a"]}):
-        told.save("audited", case.results, value)
+        verdict_json.save("audited", case.results, value)
         assert str(claims) in case.findings(until="claims")["claims"][0]
 
 
@@ -161,7 +161,7 @@ def test_a_forged_adoption(case: Case, runs: list[Any]) -> None:
         case.forge(run, lambda record: record["identity"].update(code="1" * 64))
     record = case.store.read(case.runs[0])
     known = {"RUN": case.runs[0], "DIGEST": record.digest}
-    runs = [{k: known.get(v, v) for k, v in told.items()} if isinstance(told, dict) else told for told in runs]
+    runs = [{k: known.get(v, v) for k, v in entry.items()} if isinstance(entry, dict) else entry for entry in runs]
     content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry["stack"], "runs": runs}
     path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     assert any(line.startswith(f"{path}: ") for line in case.findings(until="code")["code"])
@@ -178,8 +178,8 @@ def test_a_lock_that_pins_nothing(
     assert case.findings(until="lock")["lock"][0].startswith(f"{audit_code.LOCK}: {what}")
 
 
-@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
+@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"archive_seal": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_without_content(case: Case, change: dict[str, Any]) -> None:
-    told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
-    mark = origin.mark(case.results, told | change, whole=True)
+    content = {"study": "audited", "archive_seal": "0" * 64, "labels": {}}
+    mark = origin.mark(case.results, content | change, whole=True)
     assert f"{mark}: damaged: it does not say what was unpacked" in " ".join(case.findings(until="records")["data"])

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rdp.audit import code as audit_code
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.spec import RunSpec
 from rdp.store import adoptions, fingerprint
 from rdp.tables import collect, measurements
@@ -131,8 +131,8 @@ def test_adopted_code_is_noted_and_a_damaged_adoption_is_a_finding(case: Case, m
     for code in {case.store.read(run).identity["code"] for run in case.trained}:
         of = next(found for found in map(case.store.read, case.trained) if found.identity["code"] == code)
         runs = [{"run": RunSpec(**of.spec).run, "digest": of.digest, "again": "0" * 64, "bits": of.bits}]
-        told = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": runs}
-        path = adoptions.write(case.store.root, told | {"commit": None, "when": ""})
+        content = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": runs}
+        path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
     check = case.audit(until="code")["code"]
     assert check.findings == []
@@ -195,11 +195,11 @@ def test_edited_tables_under_new_seals(case: Case) -> None:
 
 
 def test_an_edited_verdict(case: Case) -> None:
-    content = told.read("audited", case.results)
+    content = verdict_json.read("audited", case.results)
     content["claims"][3]["verdicts"]["exploratory"]["verdict"] = "supported"
     was = case.audit(until="claims")["claims"]
     assert was.findings == []
-    told.save("audited", case.results, content)
+    verdict_json.save("audited", case.results, content)
     name = content["claims"][3]["name"]
     found = case.findings(until="claims")["claims"]
     path = case.products / "claims.json"

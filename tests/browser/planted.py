@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rdp import study, tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.claims.evidence import Records
 from rdp.report import contents
 from rdp.stats import Effect
@@ -93,5 +93,5 @@ def save(plan: Plan, results: Path, table: pd.DataFrame, history: pd.DataFrame) 
 
 def save_claims(loaded: Tables) -> dict[str, Any]:
     """Decide the project's claims by planted tables: ``claims.json``, and what is in it."""
-    with mock.patch.object(told, "Records", PlantedRecords):
-        return told.write(loaded)
+    with mock.patch.object(verdict_json, "Records", PlantedRecords):
+        return verdict_json.write(loaded)

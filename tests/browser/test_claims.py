@@ -5,7 +5,7 @@ from itertools import chain
 from playwright.sync_api import Locator, Page, expect
 
 from rdp.claims.model import KINDS
-from rdp.report import forms
+from rdp.report import formatting
 from tests.browser.conftest import Built
 
 HEADINGS = {
@@ -68,13 +68,13 @@ def test_an_open_claim_shows_the_numbers_of_claims_json(visit, built: Built) -> 
         assert [len(rows) for rows in found] == [len(rows) for rows in expected]
         for row, c in zip(chain(*found), chain(*expected), strict=True):
             texts = [" ".join(text.split()) for text in row.locator("th, td").all_inner_texts()]
-            assert texts[:4] == [c["setting"], c["what"], c["outcome"], c["told"]]
+            assert texts[:4] == [c["setting"], c["what"], c["outcome"], c["effect"]]
             assert texts[5] == str(c["n"])
             shares = [c[name] for name in ("p_holm", "p_contrary_holm", "p_sign_flip")] if not c["reason"] else []
             exact = [number for number in (*shares, c["size"], c["detectable"]) if number is not None]
             shown = [data.get_attribute("value") for data in row.locator("data").all()]
             assert [float(value) for value in shown] == exact
-            assert texts[6] == forms.p(c, "p_holm")
+            assert texts[6] == formatting.p(c, "p_holm")
             assert texts[11] == str(c["diverged"])
 
 
@@ -94,7 +94,7 @@ def test_runs_that_began_before_the_claim_was_worded_are_counted(visit, built: B
     assert late["PNNH-1"] == 0
     expect(page.locator("#claim-PNNH-5 summary .late")).to_have_text(f"{late['PNNH-5']} runs begun before this wording")
     page.locator("#claim-PNNH-5 > summary").click()
-    expect(page.locator("#claim-PNNH-5 .told .late")).to_contain_text(
+    expect(page.locator("#claim-PNNH-5 .about .late")).to_contain_text(
         f"{late['PNNH-5']} runs that speak to it were begun"
     )
     expect(page.locator("#claim-PNNH-1 .late")).to_have_count(0)

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import pytest
 
-from rdp.claims import words
-from rdp.claims.model import METRICS, Part
-from rdp.report import claims_view, contents, explorer
+from rdp.claims import metrics, phrasing
+from rdp.claims.model import Part
+from rdp.report import claims_view, explorer, plots
 from tests.browser import planted
 
 
@@ -63,10 +63,9 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends(tmp_path) -> None:
 
 
 def test_every_metric_has_figures_and_every_figure_is_one_of_a_report() -> None:
-    assert set(claims_view.FIGURES) == set(METRICS)
-    probed = {name for names in contents.OF_PROBE.values() for name in names}
-    drawn = {*contents.COMMON, *contents.SWEEP, contents.FRONTIER, contents.SPEED, *probed}
-    assert {name for names in claims_view.FIGURES.values() for name in names} <= drawn
+    of_metrics = [metric.figures for metric in metrics.available().values()]
+    assert all(of_metrics)
+    assert {name for names in of_metrics for name in names} <= set(plots.available())
 
 
 def test_evidence_is_of_the_confirmatory_kind_where_that_was_tested() -> None:
@@ -97,8 +96,8 @@ def test_a_bound_reads_as_it_does_in_the_evidence(tmp_path) -> None:
     claim = next(found for found in group["claims"] if found["name"] == "RDP-3")
     (first, *_) = claim["kinds"]["exploratory"]["comparisons"]["rows"]
     part = Part(metric="accuracy", method="residual_droppath", against="vanilla", direction="above", margin=0.0)
-    assert first["bound"] == f"{words.bound(part)}; negligible: +0.5 points"
-    assert words.bound(part, bare=True) in claim["evidence"]["line"]
+    assert first["bound"] == f"{phrasing.bound(part)}; negligible: +0.5 points"
+    assert phrasing.bound(part, bare=True) in claim["evidence"]["line"]
 
 
 def test_runs_that_are_left_out_are_named_with_the_reason(tmp_path) -> None:

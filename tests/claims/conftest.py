@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rdp.claims import told
+from rdp.claims import verdict_json
 from tests.helpers.planting import World, load, plant
 
 AS_CLAIMED = World(
@@ -53,5 +53,5 @@ def decided(tmp_path_factory: pytest.TempPathFactory):
     found = {}
     for word, world in WORLDS.items():
         folder = tmp_path_factory.mktemp(word)
-        found[word] = told.write(plant(load(folder), folder, world))
+        found[word] = verdict_json.write(plant(load(folder), folder, world))
     return found

@@ -8,7 +8,7 @@ import yaml
 
 from rdp.claims import model
 from rdp.errors import UserError
-from rdp.utils import paths
+from rdp.utils import extensions, paths
 
 CONTENT = yaml.safe_load(paths.claims().read_text(encoding="utf-8"))
 
@@ -31,13 +31,13 @@ def part(content: dict) -> dict:
         (lambda c: c["claims"]["RDP-1"].pop("tests"), "claims.RDP-1.tests"),
         (lambda c: c["claims"].update({"rdp one": c["claims"]["RDP-1"]}), "rdp one"),
         (lambda c: c["confirmatory"].append("digit"), "confirmatory: unknown name 'digit'; did you mean 'digits'"),
-        (lambda c: c["claims"]["RDP-5"]["source"].update(paper="2411.09475"), "either a paper, or ours: true"),
-        (lambda c: c["claims"]["RDP-1"]["source"].pop("place"), "names its place"),
+        (lambda c: c["claims"]["RDP-5"]["source"].update(paper="2411.09475"), "give either a paper or ours: true"),
+        (lambda c: c["claims"]["RDP-1"]["source"].pop("place"), "name the place in the paper"),
         (lambda c: part(c).update(metric="acuracy"), "metric: unknown name 'acuracy'; did you mean 'accuracy'"),
         (lambda c: part(c).update(method="pnhn"), "method: unknown name 'pnhn'; did you mean 'pnnh'"),
-        (lambda c: part(c).update(margin=0), "margin: to lie within a margin, it must be above 0"),
-        (lambda c: part(c).update(negligible=0.5), "negligible: of an effect above or below"),
-        (lambda c: part(c).pop("against"), "against: accuracy is compared with another method's"),
+        (lambda c: part(c).update(margin=0), "margin: must be above 0 for the direction within"),
+        (lambda c: part(c).update(negligible=0.5), "negligible: applies to the directions above and below"),
+        (lambda c: part(c).pop("against"), "against: missing; accuracy is compared with another method's"),
         (lambda c: part(c).update(direction="near"), "direction"),
         (lambda c: c["claims"]["PNNH-5"].update(families=["resnets"]), "families: unknown name 'resnets'"),
         (lambda c: c["claims"]["PNNH-5"].update(parts=[]), "parts"),
@@ -71,7 +71,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 def more(folder: Path, **content) -> Path:
     """A file of claims beside those of the project, in a working directory."""
-    path = folder / "config" / "claims" / "mine.yaml"
+    path = folder / "extensions" / "claims" / "mine.yaml"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
@@ -81,6 +81,7 @@ def test_files_of_further_claims_stand_beside_and_change_no_other(tmp_path, monk
     before, mine = model.load(), CONTENT["claims"]["PNNH-5"]
     more(tmp_path, claims={"MINE-1": mine})
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extensions, "folders", extensions.folders.__wrapped__)
     found = model.load()
     assert list(found.claims) == [*before.claims, "MINE-1"]
     assert {name: found.digest(name) for name in before.claims} == {n: before.digest(n) for n in before.claims}
@@ -90,17 +91,18 @@ def test_files_of_further_claims_stand_beside_and_change_no_other(tmp_path, monk
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"claims": {"RDP-1": CONTENT["claims"]["RDP-1"]}}, "claims.RDP-1: another file has a claim of this name"),
+        ({"claims": {"RDP-1": CONTENT["claims"]["RDP-1"]}}, "claims.RDP-1: another file defines this claim"),
         ({"claims": CONTENT["claims"], "confirmatory": ["digits"]}, "confirmatory: unknown key"),
         ({"claims": {}}, "claims: "),
     ],
 )
 def test_what_is_wrong_in_a_file_of_further_claims_is_said_with_its_place(content, message, tmp_path, monkeypatch):
-    more(tmp_path, **content)
+    mine = more(tmp_path, **content)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extensions, "folders", extensions.folders.__wrapped__)
     with pytest.raises(UserError) as error:
         model.load()
-    assert str(error.value).startswith(f"config/claims/mine.yaml: {message}")
+    assert str(error.value).startswith(f"{mine}: {message}")
 
 
 def test_the_schema_is_that_of_the_code():

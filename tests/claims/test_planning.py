@@ -18,7 +18,7 @@ def test_only_claims_that_the_cells_speak_to_are_named(tmp_path):
     assert found["PNNH-6", "exploratory"].obstacles == ("throughput: not measured (speed_rounds)",)
 
 
-@pytest.mark.parametrize(("seeds", "obstacle"), [(4, "4 seeds, and 5 are needed"), (5, "probability 0.29"), (11, "")])
+@pytest.mark.parametrize(("seeds", "obstacle"), [(4, "4 seeds, at least 5 needed"), (5, "probability 0.29"), (11, "")])
 def test_equivalence_wants_as_many_seeds_as_the_design_says(seeds, obstacle, tmp_path):
     # At a margin of 1 point and a spread of 1 point: power 0.29 with 5 seeds, and a little under 0.80 with 10.
     found = prospects(load(tmp_path, **SHORT | {"seeds": seeds}))["PNNH-5", "confirmatory"]
@@ -31,7 +31,7 @@ def test_probes_sweeps_and_their_seeds_count(tmp_path):
     assert not whole["RDP-2", "exploratory"].obstacles
     assert not whole["PNNH-2", "exploratory"].obstacles
     few = prospects(load(tmp_path, probe_seeds=2))
-    assert few["RDP-2", "exploratory"].obstacles[0] == "redundancy: 2 seeds, and 3 are needed"
+    assert few["RDP-2", "exploratory"].obstacles[0] == "redundancy: 2 seeds, at least 3 needed"
     grids = [grid | {"learning_rates": []} for grid in STUDY["grids"]]
     none = prospects(load(tmp_path, probes=[], tune=None, grids=grids))
     assert none["PNNH-1", "exploratory"].obstacles == ("reconstruction: the study has no probe dissipating_inputs",)

@@ -58,7 +58,7 @@ class TestPreActivation:
             pre_activation("sums", 0, 1)
         with pytest.raises(ValueError, match="second moment of 1 is below the square of the mean, 2"):
             by_depth("plain", 3, 2, 1)
-        with pytest.raises(ValueError, match="are of the paths plain and residual; got 'concat'"):
+        with pytest.raises(ValueError, match="unknown path 'concat'; valid: plain, residual"):
             theory.readings("concat", 0, 1)
 
 

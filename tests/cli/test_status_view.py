@@ -63,7 +63,7 @@ def under_way(store):
 
 def told(plan, store, **options) -> str:
     console = Console(width=200, file=io.StringIO(), markup=False)
-    console.print(*status_view.tables(status_view.look(plan, store.root.parent), **options))
+    console.print(*status_view.tables(status_view.read(plan, store.root.parent), **options))
     return console.file.getvalue()
 
 
@@ -188,7 +188,7 @@ class TestTrouble:
         assert "rdp: data/x: no such file" in told(plan, store)
 
     def test_a_job_that_has_only_begun_is_no_trouble(self, plan, store, log):
-        log.write_text("12:00:00 all 2 GPUs are taken, waiting\n")
+        log.write_text("12:00:00 all 2 GPUs are in use, waiting\n")
         assert "waiting\n" not in told(plan, store)
 
     def test_markup_in_a_reason_is_text(self, plan, store, done):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.errors import UserError
 from rdp.report import contents
 from rdp.study import Plan
@@ -69,7 +69,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("study")
     methods = {"vanilla": None, "residual_droppath": None, "pnnh": None}
     found = load(folder, seeds=2, methods=methods, grids=[{"datasets": ["digits"], "architectures": ["resnet56"]}])
-    told.write(plant(found, folder, AS_CLAIMED))
+    verdict_json.write(plant(found, folder, AS_CLAIMED))
     for name in contents.figures(found):
         contents.save_drawing(found, name, folder / found.name / "figures", DRAWING)
     return found

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from rdp import tables
-from rdp.claims import ledger, model, told
+from rdp.claims import model, preregistration, verdict_json
 from rdp.report import contents, page
 from rdp.study import Plan
 from rdp.tables import collect, measurements
@@ -22,7 +22,7 @@ Read = Callable[[Plan, Path], Any]
 
 
 def first_seen(plan: Plan, results: Path) -> str:
-    return ledger.first_seen(next(iter(told.read(plan.name, results)["claims"]))["digest"], results)
+    return preregistration.first_seen(next(iter(verdict_json.read(plan.name, results)["claims"]))["digest"], results)
 
 
 def ledger_file(plan: Plan, results: Path) -> Path:
@@ -40,7 +40,7 @@ READ: dict[str, tuple[int, Read]] = {
         40,
         lambda plan, results: [measurements.read(plan.name, "feature_reuse", results)],
     ),
-    "claims.json": (60, lambda plan, results: told.read(plan.name, results)),
+    "claims.json": (60, lambda plan, results: verdict_json.read(plan.name, results)),
     "figures/accuracy.svg": (
         30,
         lambda plan, results: contents.drawing(plan, "accuracy", results / plan.name / "figures"),
@@ -91,7 +91,7 @@ def test_a_page_is_the_one_it_was_or_none(name: str, plan: Plan, results: Path) 
 def test_the_same_tables_have_the_same_bytes(plan: Plan, results: Path, tmp_path: Path) -> None:
     read = collect.read(plan.name, results)
     collect.save(plan.name, tmp_path, *read)
-    told.save(plan.name, tmp_path, told.read(plan.name, results))
+    verdict_json.save(plan.name, tmp_path, verdict_json.read(plan.name, results))
     for name in (*(f"{table}.parquet" for table in collect.TABLES), "claims.json"):
         assert (tmp_path / plan.name / name).read_bytes() == (results / plan.name / name).read_bytes()
 

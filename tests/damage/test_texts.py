@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rdp import tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.report import contents, page, paper
 from rdp.tables import collect
 from rdp.utils import paths
@@ -70,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         table["stack"] = json.dumps({"device": text("device"), "torch": text("stack")})
         table.loc[0, ["status", "reason"]] = ["failed", text("reason")]
         collect.save(plan.name, folder, table, history, sweep)
-        told.write(tables.load(plan, folder))
+        verdict_json.write(tables.load(plan, folder))
         for name in contents.figures(plan):
             contents.save_drawing(plan, name, folder / plan.name / "figures", DRAWING)
         page.write(plan, folder)
@@ -104,7 +104,7 @@ def test_the_paper_shows_them_and_has_none_in_its_source(report: Path) -> None:
     assert "root:" not in shown
 
 
-@pytest.mark.parametrize("name", ["accuracy", "claims", "comparisons", "cost", "cost_of_knowing", "efficiency"])
+@pytest.mark.parametrize("name", ["accuracy", "claims", "comparisons", "cost", "compute_cost", "efficiency"])
 def test_the_tables_hold_no_command_of_theirs(name: str, report: Path) -> None:
     source = (report / "tables" / f"{name}.tex").read_text(encoding="utf-8")
     assert set(re.findall(r"\\([a-z]+)", source)) <= COMMANDS | ESCAPES

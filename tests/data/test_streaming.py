@@ -22,7 +22,7 @@ from rdp.data.streaming import TrainingBatches, _fill
 from rdp.errors import UserError
 from rdp.spec import Recipe
 from rdp.store import fingerprint
-from rdp.training.trainer import Run
+from rdp.training.trainer import Trainer
 from rdp.utils import rng
 from tests.helpers import folders
 
@@ -270,7 +270,7 @@ class TestRuns:
         spec = make_spec(architecture=architecture, dataset="small", epochs=1, batch_size=16, **DRAWN)
         done = []
         for _ in range(2):
-            run = Run(spec, source, CPU)
+            run = Trainer(spec, source, CPU)
             run.train(lambda run: None)
             done.append(run.finish())
         first, second = done

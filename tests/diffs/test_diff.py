@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from rdp import cli, diffs, study, tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.cli import diff_view
 from rdp.errors import UserError
 from rdp.report import figures
@@ -36,7 +36,7 @@ def finish(folder: Path) -> None:
     plan = study.load(str(folder / "planted.yaml"))
     collect.write(plan, folder)
     loaded = tables.load(plan, folder)
-    told.write(loaded)
+    verdict_json.write(loaded)
     figures.write(loaded, "accuracy", folder)
 
 
@@ -176,10 +176,10 @@ def test_a_diverged_run_has_other_numbers(left, other):
 
 
 def test_a_changed_claim_text_is_reported(left, other):
-    content = told.read("planted", other)
+    content = verdict_json.read("planted", other)
     content["claims"][2]["digest"] = "0" * 64
     name = content["claims"].pop(5)["name"]
-    told.save("planted", other, content)
+    verdict_json.save("planted", other, content)
     result = compare(left, other)
     assert result["claims"]["texts"] == [content["claims"][2]["name"]]
     assert result["claims"]["only_left"] == [name]

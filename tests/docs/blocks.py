@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-READMES = ("README.md", "config/README.md", "profiles/README.md", "results/recorded/README.md")
+READMES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "config/README.md",
+    "profiles/README.md",
+    "results/recorded/README.md",
+)
 PAGES = (*READMES, *sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md")))
 
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?$')

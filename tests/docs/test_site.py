@@ -14,7 +14,7 @@ from tests.docs.blocks import ROOT
 
 
 def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
-    named = {page for entry in _configuration()["nav"] for page in entry.values()}
+    named = set(_pages(_configuration()["nav"]))
     assert {f"{path.stem}.md" for path in ROOT.glob("docs/*.md")} < named
     assert {path.name for path in site.glob("*.html")} == {page.replace(".md", ".html") for page in named} | {
         "404.html"
@@ -77,6 +77,12 @@ def test_no_page_is_wider_than_a_phone(site: Path, visit) -> None:
         page = visit(path, viewport={"width": 400, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 400, path.name
         page.close()
+
+
+def _pages(navigation: list) -> list[str]:
+    """The pages of a navigation, sections included."""
+    entries = [value for entry in navigation for value in entry.values()]
+    return [page for entry in entries for page in (_pages(entry) if isinstance(entry, list) else [entry])]
 
 
 def _configuration() -> dict:

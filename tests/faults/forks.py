@@ -25,7 +25,7 @@ from rdp.jobs import runner
 from rdp.spec import RunSpec
 from rdp.store import Store
 from rdp.training import checkpoint, trainer
-from rdp.utils import machine
+from rdp.utils import console, machine
 from tests.faults.operations import Operations
 
 
@@ -35,7 +35,7 @@ def specs(file: str) -> dict[str, list[RunSpec]]:
     found = {cell.label: list(cell.specs) for cell in study.load(file).cells}
     with tempfile.TemporaryDirectory() as folder:
         for spec, *_ in found.values():
-            cost = trainer.Run(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
+            cost = trainer.Trainer(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
             assert len(cost.units.forward) == len(cost.rest_frozen)  # counted here, and not in each fork
     return found
 
@@ -125,11 +125,11 @@ class _Stages:
     def announce(self) -> None:
         """Have this process come to its stages, by what it calls."""
         self.come("load")
-        self._before(trainer.Run, "__init__", "build")
-        self._before(trainer.Run, "train", "train")
-        self._before(trainer.Run, "train_step", "step")
+        self._before(trainer.Trainer, "__init__", "build")
+        self._before(trainer.Trainer, "train", "train")
+        self._before(trainer.Trainer, "train_step", "step")
         self._before(checkpoint, "save", "checkpoint", "train")
-        self._before(trainer.Run, "finish", "evaluate", "weights")
+        self._before(trainer.Trainer, "finish", "evaluate", "weights")
         self._before(Store, "commit", "commit")
         self._before(Store, "write_receipt", "receipt")
 
@@ -159,6 +159,7 @@ def _fill(ballast: Path) -> None:
 
 def main() -> None:
     trainer.make_deterministic(1)
+    console.configure_logging()
     assert machine.versions()
     machine.commit()  # git, once for all children
     for line in sys.stdin:

@@ -57,7 +57,7 @@ def test_training_goes_on_without_a_checkpoint_and_tries_again(job: Job, disk: P
     whole = job.attempt(fill_at=("checkpoint", 2), free_at=("step", 3), ballast=str(ballast))
     assert whole.code == 0, whole.log
     (line,) = complaints(whole.log)
-    assert re.search(r"no checkpoint at step 2, the one before stays: \S+/checkpoint-000000002.safetensors: ", line)
+    assert re.search(r"no checkpoint at step 2, keeping the previous one: \S+/checkpoint-000000002.safetensors: ", line)
     written = [change for change in whole.changes if re.match(r"rename .*/checkpoint-", change)]
     assert [re.search(r"0000000(\d\d)", change)[1] for change in written] == ["01", "03"]
     assert job.digests == digests
@@ -79,7 +79,7 @@ def test_a_record_that_cannot_be_written_is_an_error_and_loses_nothing(
     ballast.unlink()
     again = job.attempt()
     assert again.code == 0, again.log
-    assert "goes on from step " + ("1" if stage == "checkpoint" else "3") in again.log
+    assert "resuming from step " + ("1" if stage == "checkpoint" else "3") in again.log
     assert job.digests == digests
     assert job.left_behind == []
 
@@ -93,7 +93,7 @@ def test_a_receipt_that_cannot_be_written_leaves_the_record(job: Job, disk: Path
     ballast.unlink()
     again = job.attempt()
     assert again.code == 0, again.log
-    assert "already completed, kept" in again.log
+    assert "already completed, skipped" in again.log
     assert job.digests == digests
     assert job.left_behind == []
 

@@ -129,7 +129,7 @@ def test_a_job_that_is_stopped_leaves_a_checkpoint_and_nobody_behind(undisturbed
     assert not any(Path(f"/proc/{pid}").exists() for pid in found)
     assert in_training(tmp_path)
     code, said = finish(start(tmp_path, 2, cells="vit_micro/digits/residual_droppath"))
-    assert (code, "goes on from step" in said) == (0, True), said
+    assert (code, "resuming from step" in said) == (0, True), said
     assert records(tmp_path)["residual_droppath"]["digest"] == undisturbed["residual_droppath"]["digest"]
 
 

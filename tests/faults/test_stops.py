@@ -38,7 +38,7 @@ def test_sigterm_ends_well_at_every_stage(stage: str, make_job: Callable[..., Jo
         assert stopped.code == 0
     again = job.attempt()
     assert again.code == 0, again.log
-    assert ("goes on from step" if stopped.code else "already completed, kept") in again.log
+    assert ("resuming from step" if stopped.code else "already completed, skipped") in again.log
     assert job.digests == digests(TINY, "residual_droppath")
     assert job.left_behind == []
 
@@ -67,8 +67,8 @@ def test_a_damaged_checkpoint_is_named_and_training_goes_back_to_the_one_before(
     again = job.attempt()
     assert again.code == 0, again.log
     (line,) = (line for line in again.log.splitlines() if "damaged" in line)
-    assert f"{newest}: damaged checkpoint, going back to the one before" in line
-    assert f"goes on from step {before}" in again.log
+    assert f"{newest}: damaged checkpoint, using the one before" in line
+    assert f"resuming from step {before}" in again.log
     assert job.digests == digests(STUDY, method)
 
 
@@ -79,7 +79,7 @@ def test_with_all_checkpoints_damaged_training_begins_anew(make_job: Callable[..
         path.write_bytes(path.read_bytes()[:-1])
     again = job.attempt()
     assert again.log.count("damaged checkpoint") == 2
-    assert "goes on" not in again.log
+    assert "resuming" not in again.log
     assert job.digests == digests(TINY, "residual_droppath")
 
 
@@ -91,6 +91,6 @@ def test_a_run_that_fails_keeps_its_checkpoints_however_often(make_job: Callable
         (record,) = job.records.values()
         assert (record["status"], record["reason"]) == ("failed", "RuntimeError: the GPU fell off the bus")
     again = job.attempt()
-    assert "goes on from step 3" in again.log
+    assert "resuming from step 3" in again.log
     assert job.digests == digests(STUDY, "adamw")
     assert job.left_behind == []

@@ -83,7 +83,7 @@ def test_in_two_checkouts_each_run_is_trained_once_and_both_end_well(
         time.sleep(0.01)
     logs = [(project.root / "log").read_text() for project in projects]
     assert [process.returncode for process in both] == [0, 0], logs
-    assert sum("held by another process that makes the same, waiting for its end" in log for log in logs) == 1
+    assert sum("another process makes the same files, waiting for it to end" in log for log in logs) == 1
     assert len(attempts) == len(undisturbed)
     assert Project(tmp_path).digests() == undisturbed
     for project in projects:

@@ -11,7 +11,7 @@ import pandas as pd
 from safetensors.numpy import save_file
 
 from rdp import data, study, tables
-from rdp.claims.metrics import closed_form
+from rdp.claims.metrics.layers import closed_form
 from rdp.jobs import tuning
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, fingerprint

@@ -34,7 +34,7 @@ class Zones:
         (self.folder / zone / "energy_uj").write_text(f"{count}\n")
 
     def meter(self, earlier=None) -> energy.Meter:
-        return energy.Meter({"cpu_package_joules": energy.packages(self.folder)}, earlier)
+        return energy.Meter({"cpu_package_joules": energy.package_counters(self.folder)}, earlier)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_looks_are_often_enough_to_see_it_and_no_oftener(monkeypatch):
     meter = energy.Meter({"cpu_package_joules": [energy.Counter(lambda: reads.append(clock[0]) or 0.0)]})
     for step in range(1000):
         clock[0] = step * 0.1
-        meter.look()
+        meter.poll()
     assert reads == pytest.approx([0, 30, 60, 90])
 
 
@@ -110,9 +110,9 @@ def test_of_packages_of_which_one_cannot_be_read_none_is_told(zones):
 
 
 def test_no_counter_is_no_error(tmp_path):
-    assert energy.packages(tmp_path / "nothing") == []
+    assert energy.package_counters(tmp_path / "nothing") == []
     assert energy.Meter({}).joules() == dict.fromkeys(energy.KINDS)
-    assert energy.meter(gpus=[99]).joules()["gpu_joules"] is None  # no machine has so many
+    assert energy.make_meter(gpus=[99]).joules()["gpu_joules"] is None  # no machine has so many
 
 
 def test_a_gpu_counts_in_millijoules_and_by_the_number_that_torch_gives_it(monkeypatch):
@@ -123,7 +123,7 @@ def test_a_gpu_counts_in_millijoules_and_by_the_number_that_torch_gives_it(monke
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", lambda name: name if name in counts else 1 / 0)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", counts.__getitem__)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=("bb", "aa")[i]))
-    alone, both = energy.meter(gpus=[0]), energy.meter(gpus=[0, 1])
+    alone, both = energy.make_meter(gpus=[0]), energy.make_meter(gpus=[0, 1])
     counts |= {"GPU-aa": 2_000_000, "GPU-bb": 5_012_500}
     assert alone.joules()["gpu_joules"] == pytest.approx(12.5)
     assert both.joules()["gpu_joules"] == pytest.approx(1012.5)
@@ -135,7 +135,7 @@ def test_a_run_keeps_what_the_machine_tells_and_goes_on_from_it(tmp_path, monkey
     """Each of twenty steps takes a joule; after the fifth the job is told to stop, which it does after the sixth."""
     spec, steps, used = make_spec(), [], [5_000_000]
 
-    def look(meter: energy.Meter) -> None:
+    def poll(meter: energy.Meter) -> None:
         steps.append(len(steps))
         used[0] += 1_000_000
         zones.count("intel-rapl:0", used[0])
@@ -143,7 +143,7 @@ def test_a_run_keeps_what_the_machine_tells_and_goes_on_from_it(tmp_path, monkey
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(energy, "POWERCAP", zones.folder)
-    monkeypatch.setattr(energy.Meter, "look", look)
+    monkeypatch.setattr(energy.Meter, "poll", poll)
     with pytest.raises(Terminated):
         run_job([spec], tmp_path, "cpu", bar=False)
     assert len(steps) == 5

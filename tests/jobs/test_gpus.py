@@ -12,9 +12,10 @@ from rdp.errors import UserError
 from rdp.jobs import gpus
 
 HOLD = """
-import sys, time
+import logging, sys
 from rdp.jobs import gpus
-with gpus.lease(int(sys.argv[1]), lambda line: print(line, flush=True)) as held:
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+with gpus.lease(int(sys.argv[1])) as held:
     print("held", *held, flush=True)
     sys.stdin.read()
 """
@@ -57,7 +58,7 @@ def test_a_device_is_free_again_when_its_holder_dies(number, hold):
     first = hold(3)
     assert held(first) == ["a", "b", "c"]
     second = hold(2)
-    assert "all 3 GPUs are taken, waiting" in second.stdout.readline()
+    assert "all 3 GPUs are in use, waiting" in second.stdout.readline()
     first.send_signal(number)
     first.wait()
     assert held(second) == ["a", "b"]
@@ -73,7 +74,7 @@ def test_two_that_each_want_more_than_half_never_wait_for_each_other(hold):
 def test_more_than_there_are_is_an_error(hold):
     process = hold(4)
     assert process.wait() == 1
-    assert "UserError: 4 GPUs are asked for, and this machine has 3: a, b, c" in process.stderr.read()
+    assert "UserError: 4 GPUs requested, but this machine has 3: a, b, c" in process.stderr.read()
 
 
 def test_slurms_choice_is_left_alone(hold):
@@ -89,23 +90,23 @@ class TestVisibility:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1, GPU-2,")
 
     def test_cuda_sees_what_is_held_and_later_all_again(self):
-        with gpus.lease(1, print) as held:
+        with gpus.lease(1) as held:
             assert held == ["GPU-1"]
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1"
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1, GPU-2,"
 
     def test_nothing_is_held_where_none_is_asked_for(self):
-        with gpus.lease(0, print) as none:
+        with gpus.lease(0) as none:
             assert none == []
 
     @pytest.mark.parametrize("visible", ["", "-1"])
     def test_a_machine_whose_gpus_are_hidden_has_none(self, visible, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        with gpus.lease(1, print) as none:
+        with gpus.lease(1) as none:
             assert none == []
 
     def test_anothers_folder_of_locks_is_refused(self, tmp_path):
         folder = tmp_path / f"rdp-gpus-{os.getuid()}"
         folder.symlink_to(Path("/tmp"))
-        with pytest.raises(UserError, match="another user"), gpus.lease(1, print):
+        with pytest.raises(UserError, match="another user"), gpus.lease(1):
             pass

@@ -18,7 +18,7 @@ from rdp.study import Plan, load
 from rdp.tables import collect
 from rdp.training import checkpoint
 from rdp.training.checkpoint import Checkpoint
-from rdp.training.trainer import Run
+from rdp.training.trainer import Trainer
 
 CHANCE = 0.5  # on the two arms of the spiral
 SMALL, GOOD, HUGE = 1e-4, 0.02, 1e30
@@ -246,20 +246,20 @@ class TestTunedJson:
 
 class TestResume:
     def test_a_tuned_run_needs_its_rate(self, spec, dataset):
-        with pytest.raises(ValueError, match="chosen by a sweep, and must be given"):
-            Run(spec, dataset("spiral"), torch.device("cpu"))
+        with pytest.raises(ValueError, match="a sweep chooses its learning rate, which must be given"):
+            Trainer(spec, dataset("spiral"), torch.device("cpu"))
 
     @pytest.mark.parametrize("step", [1, 7, 10, 19])
     def test_a_tuned_run_stopped_at_any_step_ends_as_the_undisturbed_one(self, step, spec, dataset, results, tmp_path):
         class Stop(Exception):
             pass
 
-        def after_step(run: Run) -> None:
+        def after_step(run: Trainer) -> None:
             if run.step == step:
                 raise Stop
 
-        def make() -> Run:
-            return Run(spec, dataset("spiral"), torch.device("cpu"), GOOD)
+        def make() -> Trainer:
+            return Trainer(spec, dataset("spiral"), torch.device("cpu"), GOOD)
 
         run = make()
         with pytest.raises(Stop):

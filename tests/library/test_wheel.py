@@ -92,7 +92,7 @@ def test_a_bundle_is_verified_and_unpacked(clean):
 def test_what_needs_an_extra_says_which(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
-    told = f"rdp: rdp {name} needs the packages of rdp[report]: pip install 'rdp[report]'\n"
+    told = f"rdp: rdp {name} needs the packages of residual-droppath[report]: pip install 'residual-droppath[report]'\n"
     assert (done.returncode, done.stderr) == (2, told)
 
 

@@ -38,18 +38,18 @@ class TestParameters:
             # Two 3 x 3 layers a block, each with a gain and a bias a channel; the first reads the last stage.
             expected += 9 * width_in * width + (2 * blocks - 1) * 9 * width * width + 2 * blocks * 2 * width
         network = make_network(name, path, input_shape=(channels, 32, 32), classes=classes)
-        assert cost.parameters(network) == expected
+        assert cost.count_parameters(network) == expected
 
     @pytest.mark.parametrize(
         ("name", "count"), [("resnet20", 269_722), ("resnet56", 853_018), ("resnet110", 1_727_962)]
     )
     def test_resnets_for_cifar10_have_their_known_sizes(self, name, count, make_network):
-        assert cost.parameters(make_network(name, input_shape=(3, 32, 32))) == count
+        assert cost.count_parameters(make_network(name, input_shape=(3, 32, 32))) == count
 
     @pytest.mark.parametrize("path", ["residual", "plain"])
     def test_mlps_have_the_layers_of_the_formula(self, path, make_network):
         expected = (2 * 32 + 32) + 32 * (32 * 32 + 2 * 32) + (32 * 2 + 2)
-        assert cost.parameters(make_network("mlp32", path, classes=2)) == expected
+        assert cost.count_parameters(make_network("mlp32", path, classes=2)) == expected
 
     @pytest.mark.parametrize(("name", "blocks"), [("resnet20", 3), ("resnet56", 9), ("resnet110", 18)])
     @pytest.mark.parametrize("variant", ["concat", "sum"])
@@ -63,22 +63,22 @@ class TestParameters:
             half = width // 2
             layer = 9 * width * half + 2 * half if variant == "concat" else 9 * width * half + half * width + 2 * width
             expected += depth * layer + width * width
-        assert cost.parameters(make_network(name, "pnnh", variant=variant)) == expected
+        assert cost.count_parameters(make_network(name, "pnnh", variant=variant)) == expected
 
     @pytest.mark.parametrize(("variant", "low", "high"), [("concat", 0.5, 0.52), ("sum", 0.55, 0.58)])
     def test_deep_pnnh_resnets_have_about_half_the_parameters(self, variant, low, high, make_network):
-        plain = cost.parameters(make_network("resnet110", "plain"))
-        assert low < cost.parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
+        plain = cost.count_parameters(make_network("resnet110", "plain"))
+        assert low < cost.count_parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
 
     @pytest.mark.parametrize("name", [n for n in architectures() if n.endswith(("_same_parameters", "_same_flops"))])
     def test_narrowed_networks_have_the_size_of_the_pnnh_one_they_stand_beside(self, name, make_network):
         base, _, what = name.partition("_same_")
         narrow, pnnh = make_network(name), make_network(base, "pnnh")
         if what == "parameters":
-            sizes = cost.parameters(narrow), cost.parameters(pnnh)
+            sizes = cost.count_parameters(narrow), cost.count_parameters(pnnh)
         else:
             x = torch.zeros(2, 1, 8, 8)
-            sizes = tuple(cost.count(lambda network=network: network.eval()(x)) for network in (narrow, pnnh))
+            sizes = tuple(cost.count_flops(lambda network=network: network.eval()(x)) for network in (narrow, pnnh))
         # A transformer's width is a multiple of its heads.
         assert sizes[0] / sizes[1] == pytest.approx(1, abs=0.07 if name.startswith("vit") else 0.02)
 
@@ -101,7 +101,7 @@ class TestParameters:
         mlp = 2 * width + 2 * ratio * width * width + ratio * width + width
         patches = patch * patch * width + width + (8 // patch) ** 2 * width
         expected = patches + depth * (attention + mlp) + 2 * width + width * 10 + 10
-        assert cost.parameters(make_network(name)) == expected
+        assert cost.count_parameters(make_network(name)) == expected
 
     def test_forward_flops_are_those_of_the_formula(self, make_network):
         # A multiply-add counts two: each weight of a 3 x 3 layer once for every pixel of its output.

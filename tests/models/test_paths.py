@@ -85,8 +85,8 @@ class TestCoder:
         (own,) = network.coders[0][0].parameters()
         optimizer = make_optimizer(network, Recipe(weight_decay=0.25))
         (group,) = [group for group in optimizer.groups if any(p is own for p in group.parameters)]
-        assert group.factor == expected
-        assert group.decay == (0.25 if decay else 0)
+        assert group.learning_rate_factor == expected
+        assert group.weight_decay == (0.25 if decay else 0)
 
     @pytest.mark.parametrize("variant", ["concat", "sum"])
     @pytest.mark.parametrize("name", ["mlp32", "resnet20"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from rdp import tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
 from rdp.study import Plan
@@ -24,7 +24,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("provenance")
     plan = load(folder, **SHORT | {"seeds": 2})
     loaded = plant(plan, folder, AS_CLAIMED)
-    told.write(loaded)
+    verdict_json.write(loaded)
     for name in contents.figures(plan):
         figures.write(loaded, name, folder)
     page.write(plan, folder)

@@ -11,13 +11,13 @@ import pytest
 
 from rdp import study, tables
 from rdp.archive import bundle, packing, unpacking
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.errors import UserError
 from rdp.provenance import crate, products
 from rdp.store import Store, origin
 from rdp.study import Plan
 from rdp.tables import collect
-from rdp.utils import paths
+from rdp.utils import extensions, paths
 from tests.provenance import validator
 
 # Recommendations that only somebody's name, affiliation or address could meet, of which the records have none.
@@ -101,7 +101,8 @@ def test_the_run_of_the_workflow_made_the_results_from_the_data(packed: Path, pl
 
 def test_claims_of_ones_own_are_packed_too(plan: Plan, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(results.parent)
-    mine = Path("config/claims/mine.yaml")
+    monkeypatch.setattr(extensions, "folders", extensions.folders.__wrapped__)
+    mine = Path("extensions/claims/mine.yaml")
     mine.parent.mkdir(parents=True)
     shutil.copyfile(paths.ROOT / "docs/examples/claims.yaml", mine)
     packed = crate.write(plan, results).parent
@@ -134,7 +135,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
     again = bundle.plan(found, str(found.study_file))
     unpacking.write(found, again, tmp_path)
     collect.write(again, tmp_path)
-    told.write(tables.load(again, tmp_path))
+    verdict_json.write(tables.load(again, tmp_path))
     for name in ("records.parquet", "history.parquet", "sweep.parquet", "claims.json"):
         assert (tmp_path / "planted" / name).read_bytes() == (packed / name).read_bytes(), name
     assert f"rdp unpack recorded/{again.name}.yaml" in (packed / "README.md").read_text()
@@ -145,7 +146,7 @@ def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path
     lost = list(plan.specs)[1]
     Store(results).forget(lost.run)
     collect.write(plan, results)
-    told.write(tables.load(plan, results))
+    verdict_json.write(tables.load(plan, results))
     packed = crate.write(plan, results).parent
     run = entities(packed)["#run"]
     assert run["actionStatus"] == "http://schema.org/FailedActionStatus"
@@ -200,7 +201,7 @@ def test_what_is_no_crate_is_left_alone(plan: Plan, results: Path) -> None:
 def test_without_a_record_there_is_nothing_to_pack(plan: Plan, results: Path) -> None:
     shutil.rmtree(results / "store")
     collect.write(plan, results)
-    told.write(tables.load(plan, results))
+    verdict_json.write(tables.load(plan, results))
     with pytest.raises(UserError, match="planted: no run has left a record yet; first: snakemake --cores all"):
         crate.write(plan, results)
 

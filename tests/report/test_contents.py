@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rdp import probes, study
-from rdp.report import contents, figures
+from rdp.report import contents, plots
 from rdp.study import Plan
 from rdp.utils import paths
 from tests.report.conftest import TUNED
@@ -98,10 +98,9 @@ def test_every_method_trained_on_points_of_the_plane_has_maps(tmp_path: Path) ->
 
 
 def test_every_probe_has_a_figure_and_every_figure_a_function() -> None:
-    assert {*contents.OF_PROBE, contents.MAPS} == set(probes.available())
-    named = [*contents.COMMON, *contents.SWEEP, contents.FRONTIER, contents.SPEED, contents.BENCHMARKS]
-    named += [name for names in contents.OF_PROBE.values() for name in names]
-    assert sorted(named) == sorted(figures.DRAW)
+    declared = plots.available()
+    assert {figure.probe for figure in declared.values()} - {None} == set(probes.available())
+    assert all(callable(plots.function(name)) for name in declared)
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -117,7 +116,7 @@ def test_every_figure_of_this_projects_studies_has_a_caption(name: str) -> None:
 
 def test_no_caption_is_of_a_figure_that_no_study_has() -> None:
     captions = yaml.safe_load((paths.templates() / "captions.yaml").read_text())
-    assert captions.keys() == {*figures.DRAW, contents.MAPS}
+    assert captions.keys() == plots.available().keys()
 
 
 def test_the_snakefile_may_ask_without_loading_what_draws() -> None:

@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
 from rdp import tables
-from rdp.report import contents, figures, style
+from rdp.report import contents, figures, plots, style
 from rdp.report.plots import common, reuse
 from rdp.study import Cell, Plan
 from rdp.tables import measurements
@@ -238,7 +238,7 @@ def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> Non
     assert written.to_numpy().tolist() == [pytest.approx(row) for row in drawn.to_numpy().tolist()]
 
 
-PROBED = [name for names in contents.OF_PROBE.values() for name in names]
+PROBED = [name for name, figure in plots.available().items() if figure.probe and name != contents.MAPS]
 
 
 @pytest.mark.parametrize(

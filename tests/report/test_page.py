@@ -69,7 +69,7 @@ def test_what_it_took_to_know_moves_with_the_records(planted: Plan, tmp_path: Pa
     text = build(planted, tmp_path, made)
     assert '<td class="n">0</td><td class="n">0.01</td><td class="n">17 kWh (17 of 18 runs)</td></tr>' in text
     assert "the counters of whole devices (GPUs)" in text
-    written = pd.read_csv(tmp_path / planted.name / "tables" / "cost_of_knowing.csv").set_index("claim")
+    written = pd.read_csv(tmp_path / planted.name / "tables" / "compute_cost.csv").set_index("claim")
     last = written.loc["the study, each run once"]
     assert (last["runs"], last["gpu_joules"], last["gpu_joules_of"]) == (18, 17 * 3.6e6, 17)
     assert last["gpu_hours"] == pytest.approx(0.01)

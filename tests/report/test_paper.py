@@ -10,10 +10,10 @@ import pypdf
 import pytest
 
 from rdp import study, tables
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.claims.evidence import Records
 from rdp.errors import UserError
-from rdp.report import contents, forms, paper
+from rdp.report import contents, formatting, paper
 from rdp.report.paper import render
 from rdp.stats import Effect
 from rdp.study import Plan
@@ -56,10 +56,10 @@ def build(tmp_path: Path) -> Build:
         plan: Plan, planted: Planted, results: Path = tmp_path, change: Callable[[Any], None] | None = None
     ) -> Path:
         save(plan, results, planted)
-        content = told.write(tables.load(plan, results))
+        content = verdict_json.write(tables.load(plan, results))
         if change is not None:
             change(content)
-            told.save(plan.name, results, content)
+            verdict_json.save(plan.name, results, content)
         for place, name in enumerate(contents.figures(plan)):
             contents.save_drawing(plan, name, results / plan.name / "figures", SVG.format(300 + 100 * (place % 3)))
         return paper.write(plan, results)
@@ -109,7 +109,7 @@ def test_what_it_took_to_know_is_there(tmp_path: Path, build: Build) -> None:
 def test_every_claim_is_there_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     text = text_of(build(plan, make_tables(plan, tmp_path)))
-    for claim in told.read(plan.name, tmp_path)["claims"]:
+    for claim in verdict_json.read(plan.name, tmp_path)["claims"]:
         assert f"{claim['name']} {claim['title']}" in text
         assert claim["digest"] in text.replace(" ", "")
     assert "Training by ResidualDroppath costs no more than vanilla ours" in text
@@ -121,8 +121,8 @@ def test_every_claim_is_there_and_ours_is_marked(tmp_path: Path, build: Build) -
 def test_kinds_of_data_are_kept_apart(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path, text=COMPARED.replace("[digits]", "[digits, fashion_mnist_14]"))
     text = text_of(build(plan, make_tables(plan, tmp_path)))
-    content = told.read(plan.name, tmp_path)
-    for kind in told.KINDS:
+    content = verdict_json.read(plan.name, tmp_path)
+    for kind in verdict_json.KINDS:
         words = [claim["verdicts"][kind]["verdict"] for claim in content["claims"]]
         assert f"On {kind} data, {words.count('supported')} of {len(words)} claims are supported" in text
     assert "RDP-5, confirmatory data" in text
@@ -211,14 +211,14 @@ def test_a_value_that_is_missing_stops_the_build_by_name(tmp_path: Path, build: 
 def test_margins_and_p_values_are_told_in_their_own_terms() -> None:
     row = {"metric": "parameters", "relative": True, "unit": "", "direction": "below", "margin": -0.4, "n": 3}
     row |= {"reason": None, "p_holm": 0.0}
-    assert forms.bound(row) == "below \u221240 %"
-    assert forms.p(row, "p_holm") == "exact"  # it is counted, so that no test speaks for it
+    assert formatting.bound(row) == "below \u221240 %"
+    assert formatting.p(row, "p_holm") == "exact"  # it is counted, so that no test speaks for it
     row |= {"metric": "accuracy", "relative": False, "unit": "points", "direction": "within", "margin": 1.0}
-    assert forms.bound(row) == "within 1 points of 0"
-    assert forms.p(row, "p_holm") == "< 0.001"
-    assert forms.p(row | {"p_holm": 0.0421}, "p_holm") == "0.042"
-    assert forms.p(row | {"p_sign_flip": None}, "p_sign_flip") == "\u2013"  # rounds have no signs to flip
-    assert forms.p(row | {"reason": "3 seeds, and 5 are needed"}, "p_holm") == "\u2013"
+    assert formatting.bound(row) == "within 1 points of 0"
+    assert formatting.p(row, "p_holm") == "< 0.001"
+    assert formatting.p(row | {"p_holm": 0.0421}, "p_holm") == "0.042"
+    assert formatting.p(row | {"p_sign_flip": None}, "p_sign_flip") == "\u2013"  # rounds have no signs to flip
+    assert formatting.p(row | {"reason": "3 seeds, at least 5 needed"}, "p_holm") == "\u2013"
 
 
 @pytest.mark.parametrize("name", ["abstract", "limits"])

@@ -22,7 +22,7 @@ def test_a_lost_node_changes_no_number(cluster: Cluster, undisturbed: Project, w
     (after,) = workflow.jobs()  # Slurm put it back into the queue; Snakemake needed no retry
     assert (after["id"], after["state"]) == (before["id"], "COMPLETED")
     assert after["node"] != before["node"]
-    assert "goes on from step" in workflow.log()
+    assert "resuming from step" in workflow.log()
 
 
 def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
@@ -48,4 +48,4 @@ def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
     # then with its record in place, which the retry finds there.
     assert [job["state"] for job in (after, *retries)] in (["COMPLETED"], ["FAILED", "COMPLETED"])
     if retries:
-        assert "already completed, kept" in workflow.log()
+        assert "already completed, skipped" in workflow.log()

@@ -23,7 +23,7 @@ def test_a_requeued_job_that_is_cancelled_then_leaves_one_record(
     cluster.run("scancel", first)
     assert workflow.ends_in(undisturbed.digests())
     assert [job["state"] for job in workflow.jobs()] == ["CANCELLED", "COMPLETED"]
-    assert "goes on from step" in workflow.log()
+    assert "resuming from step" in workflow.log()
 
 
 def test_a_killed_snakemake_is_started_again_beside_its_jobs(
@@ -36,9 +36,9 @@ def test_a_killed_snakemake_is_started_again_beside_its_jobs(
     workflow.start("--unlock")
     assert workflow.end() == 0
     workflow.start()
-    wait(lambda: "in training by another process, waiting" in workflow.log(), 240, "a second job at the same run")
+    wait(lambda: "another process is training this run, waiting" in workflow.log(), 240, "a second job at the same run")
     assert len(workflow.jobs("RUNNING")) == 2
     attempt.send(signal.SIGCONT)
     assert workflow.ends_in(undisturbed.digests())
-    assert "already completed, kept" in workflow.log()
+    assert "already completed, skipped" in workflow.log()
     assert [job["state"] for job in workflow.jobs()] == ["COMPLETED", "COMPLETED"]

@@ -20,7 +20,7 @@ def test_a_job_out_of_time_goes_on_with_more_of_it(cluster: Cluster, undisturbed
     timed_out, completed = workflow.jobs()
     assert [timed_out["state"], completed["state"]] == ["TIMEOUT", "COMPLETED"]
     assert minutes(completed["limit"]) > minutes(first["limit"])
-    assert "goes on from step" in workflow.log()
+    assert "resuming from step" in workflow.log()
 
 
 def minutes(limit: str) -> int:

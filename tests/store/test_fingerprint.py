@@ -188,7 +188,7 @@ class TestCodeDigest:
         ("file", "old", "new"),
         [
             ("training/trainer.py", "return loss.detach(), (logits", "return 2 * loss.detach(), (logits"),
-            ("training/trainer.py", "_EVALUATION_BATCH = 500", "_EVALUATION_BATCH = 501"),
+            ("training/evaluation.py", "_BATCH = 500", "_BATCH = 501"),
             ("utils/rng.py", '"little"', '"big"'),
             ("data/batches.py", "flips = draw.random", "flips = 1 - draw.random"),
             ("models/initial.py", "2.0 if", "2.5 if"),
@@ -271,6 +271,8 @@ class TestClosure:
         always = {
             "rdp.training.trainer",
             "rdp.training.ema",
+            "rdp.training.evaluation",
+            "rdp.training.metrics",
             "rdp.training.cost",
             "rdp.utils.rng",
             "rdp.data.batches",
@@ -311,9 +313,9 @@ class TestClosure:
     ):
         script = (
             "import sys, torch; from pathlib import Path; from rdp.spec import RunSpec; "
-            "from rdp.data import prepared; from rdp.training.trainer import Run; "
+            "from rdp.data import prepared; from rdp.training.trainer import Trainer; "
             "spec = RunSpec.model_validate_json(sys.argv[1]); "
-            "run = Run(spec, prepared.load(spec.dataset, Path(sys.argv[2])), torch.device('cpu')); "
+            "run = Trainer(spec, prepared.load(spec.dataset, Path(sys.argv[2])), torch.device('cpu')); "
             "run.train(lambda run: None); run.finish(); run.state(); "
             "print(*(name for name in sys.modules if name.startswith('rdp.')))"
         )

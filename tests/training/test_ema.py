@@ -6,7 +6,7 @@ from torch import nn
 
 from rdp.training import checkpoint
 from rdp.training.checkpoint import Checkpoint
-from rdp.training.ema import Average
+from rdp.training.ema import ExponentialMovingAverage
 
 
 def step(network: nn.Module) -> None:
@@ -26,7 +26,7 @@ def network() -> nn.Module:
 def test_it_is_timms(network):
     from timm.utils import ModelEmaV3
 
-    ours, timms = Average(network, 0.9), ModelEmaV3(network, decay=0.9, foreach=False)
+    ours, timms = ExponentialMovingAverage(network, 0.9), ModelEmaV3(network, decay=0.9, foreach=False)
     for _ in range(5):
         step(network)
         ours.update()
@@ -39,12 +39,12 @@ def test_it_is_timms(network):
 
 
 def test_it_takes_the_place_of_the_weights_and_gives_it_back(network):
-    average = Average(network, 0.5)
+    average = ExponentialMovingAverage(network, 0.5)
     step(network)
     average.update()
     own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     parameters = list(network.parameters())
-    with average.in_place():
+    with average.swapped_in():
         for name, tensor in network.state_dict().items():
             assert torch.equal(tensor, average.state[name])
             assert name.endswith("tracked") or not torch.equal(tensor, own[name])
@@ -61,7 +61,7 @@ def test_a_run_evaluates_and_keeps_the_average(make_spec, make_run):
     assert plain.history[-1]["validation_loss"] != averaged.history[-1]["validation_loss"]
     _, _, weights = averaged.finish()
     own = averaged.network.state_dict()
-    assert all(torch.equal(weights[name], averaged.average.state[name]) for name in own)
+    assert all(torch.equal(weights[name], averaged.ema.state[name]) for name in own)
     assert any(not torch.equal(weights[name], own[name]) for name in own)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rdp.spec import Recipe
-from rdp.training.mixup import Mixing
+from rdp.training.mixup import Mixup
 
 KINDS = {"mixup": {"mixup": 0.4}, "cutmix": {"cutmix": 1.0}, "both": {"mixup": 0.4, "cutmix": 1.0}}
 
@@ -17,7 +17,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 def mix(step: int, seed: int = 0, part: slice = slice(None), **recipe) -> tuple[torch.Tensor, torch.Tensor]:
     x, y = batch()
-    return Mixing(Recipe(**recipe), 5, seed)(x, y, step, part)
+    return Mixup(Recipe(**recipe), 5, seed)(x, y, step, part)
 
 
 @pytest.mark.parametrize("kind", KINDS)

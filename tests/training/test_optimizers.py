@@ -9,7 +9,7 @@ from torch import nn
 
 from rdp.models.coder import Coder
 from rdp.spec import Recipe
-from rdp.training.optimizers import SGD, AdamW, Group, Optimizer, learning_rate, make_optimizer
+from rdp.training.optimizers import SGD, AdamW, Optimizer, ParameterGroup, learning_rate, make_optimizer
 
 SCHEDULES = ["cosine", "one_cycle", "constant"]
 RATES = (0.1, 0.2, 0.05, 0.07, 0.01, 0.02)
@@ -38,7 +38,7 @@ def split(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
 
 def ours(net: nn.Module, how: SGD | AdamW) -> Optimizer:
     kernels, rest = split(net)
-    return Optimizer(how, [Group(kernels, 1.0, DECAY), Group(rest, FACTOR, 0.0)])
+    return Optimizer(how, [ParameterGroup(kernels, 1.0, DECAY), ParameterGroup(rest, FACTOR, 0.0)])
 
 
 @pytest.mark.parametrize("halves", [False, True])
@@ -145,7 +145,7 @@ class TestOptimizer:
     ):
         network = make_network("resnet20", path)
         optimizer = make_optimizer(network, Recipe(optimizer=kind, weight_decay=0.01))
-        decay = {id(p): group.decay for group in optimizer.groups for p in group.parameters}
+        decay = {id(p): group.weight_decay for group in optimizer.groups for p in group.parameters}
         assert len(decay) == len(optimizer.parameters)
         assert decay.keys() == {id(p) for p in network.parameters()}
         for name, parameter in network.named_parameters():
@@ -155,7 +155,7 @@ class TestOptimizer:
     def test_a_coder_learns_at_the_rate_over_the_number_of_its_uses(self, make_network):
         network = make_network("resnet20", "pnnh")
         optimizer = make_optimizer(network, Recipe())
-        factors = {id(p): group.factor for group in optimizer.groups for p in group.parameters}
+        factors = {id(p): group.learning_rate_factor for group in optimizer.groups for p in group.parameters}
         coders = [module.skew for module in network.modules() if isinstance(module, Coder)]
         assert [factors.pop(id(skew)) for skew in coders] == [1 / 6, 1 / 5, 1 / 5]
         assert set(factors.values()) == {1.0}
@@ -163,14 +163,14 @@ class TestOptimizer:
     def test_every_group_steps_at_the_schedules_rate_times_its_factor(self, make_spec, make_run):
         spec = make_spec("pnnh", epochs=1)
         run = make_run(spec)
-        how, seen = run.optimizer.how, []
-        run.optimizer.how = lambda parameters, rate, decay: (seen.append(rate), how(parameters, rate, decay))
+        update, rates = run.optimizer.update, []
+        run.optimizer.update = lambda parameters, rate, decay: (rates.append(rate), update(parameters, rate, decay))
         run.train(lambda run: None)
-        factors = [group.factor for group in run.optimizer.groups]
+        factors = [group.learning_rate_factor for group in run.optimizer.groups]
         assert set(factors) == {1.0, 1 / 8}
-        assert seen == [learning_rate(spec.recipe, step, 10) * factor for step in range(10) for factor in factors]
+        assert rates == [learning_rate(spec.recipe, step, 10) * factor for step in range(10) for factor in factors]
 
     def test_the_recipe_reaches_the_optimizer(self, make_network):
         network = make_network("mlp8")
-        assert make_optimizer(network, Recipe(momentum=0.7)).how == SGD(0.7)
-        assert make_optimizer(network, Recipe(optimizer="adamw")).how == AdamW()
+        assert make_optimizer(network, Recipe(momentum=0.7)).update == SGD(0.7)
+        assert make_optimizer(network, Recipe(optimizer="adamw")).update == AdamW()

@@ -151,7 +151,7 @@ class TestNumbers:
     def test_evaluation_is_over_the_whole_split_and_without_dropping(self, make_spec, make_run, dataset):
         run = make_run(make_spec("residual_droppath", {"rate": 0.9}))
         run.train(lambda run: None)
-        found = run.evaluate("test")
+        evaluation = run.evaluate("test")
         arrays = dataset("spiral").arrays
         x = (torch.from_numpy(arrays["test_x"]) - torch.from_numpy(dataset("spiral").mean)) / torch.from_numpy(
             dataset("spiral").std
@@ -159,8 +159,8 @@ class TestNumbers:
         with torch.no_grad():
             logits = run.network.eval()(x)
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(arrays["test_y"]))
-        assert found["loss"] == pytest.approx(loss.item(), rel=1e-4)
-        assert (found["predictions"] == logits.argmax(1).numpy()).mean() > 0.999
+        assert evaluation.loss == pytest.approx(loss.item(), rel=1e-4)
+        assert (evaluation.predictions == logits.argmax(1).numpy()).mean() > 0.999
 
     def test_the_history_has_a_row_an_epoch_with_the_mean_loss_of_its_steps(self, make_spec, make_run):
         losses = []

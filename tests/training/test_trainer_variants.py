@@ -9,7 +9,7 @@ from rdp.store import Store
 from rdp.tables.collect import readable
 from rdp.training import checkpoint
 from rdp.training.checkpoint import Checkpoint
-from rdp.training.trainer import Run
+from rdp.training.trainer import Trainer
 
 PER_EPOCH = 10
 
@@ -18,7 +18,7 @@ class Stop(Exception):
     """Raised where a job would be killed."""
 
 
-def train(run: Run) -> dict:
+def train(run: Trainer) -> dict:
     """All that a run's record will hold as numbers, predictions included."""
     run.train(lambda run: None)
     numbers, predictions, _ = run.finish()
@@ -28,7 +28,7 @@ def train(run: Run) -> dict:
 def stop_and_go_on(make, step: int, folder) -> dict:
     """Train to a step, and from a checkpoint to the end in a new network."""
 
-    def after_step(run: Run) -> None:
+    def after_step(run: Trainer) -> None:
         if run.step == step:
             raise Stop
 
@@ -97,7 +97,7 @@ class TestEndWithinAnEpoch:
         run = make()
         last = run.steps - 1
 
-        def spoil(run: Run) -> None:
+        def spoil(run: Trainer) -> None:
             if run.step == last:
                 with torch.no_grad():
                     next(run.network.parameters()).fill_(float("nan"))
@@ -107,7 +107,7 @@ class TestEndWithinAnEpoch:
         assert [row["step"] for row in run.history] == list(range(PER_EPOCH, last, PER_EPOCH))
 
 
-def batches_read(run: Run) -> list[torch.Tensor]:
+def batches_read(run: Trainer) -> list[torch.Tensor]:
     """What the network reads in each step of a run."""
     seen: list[torch.Tensor] = []
 
@@ -201,13 +201,13 @@ class TestTransformer:
         assert record.status == "completed"
         run = make_run(spec)
         weights = store.arrays(spec.run, record, "weights")
-        before = run.evaluate("test")["predictions"]
+        before = run.evaluate("test").predictions
         run.network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-        found = run.evaluate("test")
+        evaluation = run.evaluate("test")
         predictions = store.arrays(spec.run, record, "predictions")["test"]
-        assert np.array_equal(found["predictions"], predictions)
+        assert np.array_equal(evaluation.predictions, predictions)
         assert not np.array_equal(before, predictions)
-        assert found["accuracy"] == record.numbers["test_accuracy"]
+        assert evaluation.accuracy == record.numbers["test_accuracy"]
 
     @pytest.mark.slow
     def test_it_learns_digits(self, spec_of, make_run):
@@ -216,7 +216,7 @@ class TestTransformer:
 
     def test_positions_are_not_decayed(self, spec_of, make_run):
         run = make_run(spec_of("vanilla", weight_decay=0.1))
-        decay = {id(p): group.decay for group in run.optimizer.groups for p in group.parameters}
+        decay = {id(p): group.weight_decay for group in run.optimizer.groups for p in group.parameters}
         undecayed = {name for name, p in run.network.named_parameters() if not decay[id(p)]}
         assert "pos_embed" in undecayed
         assert all(p.dim() == 1 for name, p in run.network.named_parameters() if name in undecayed - {"pos_embed"})

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 
 from rdp import cli
 from rdp.errors import UserError
@@ -64,7 +63,7 @@ def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.chdir(tmp_path)
     more = {"probe": ["coders"], "plot": ["accuracy"], "weights": ["RUN", "--to", "a.safetensors"]}
     tried = 0
-    for name, command in typer.main.get_command(cli.app).commands.items():
+    for name, command in cli.command.commands.items():
         if command.params and command.params[0].metavar == "STUDY" and name != "unpack":  # of a bundle's own study
             with pytest.raises(UserError, match=r"^small\.yaml: seads: unknown key; did you mean 'seeds'"):
                 cli.app([name, "small.yaml", *more.get(name, [])], standalone_mode=False)

@@ -85,6 +85,6 @@ def test_two_jobs_at_one_run_train_it_once(tmp_path: Path) -> None:
     assert [job.wait() for job in jobs] == [0, 0]
     log = (tmp_path / "log").read_text()
     assert log.count("completed test accuracy") == 1
-    assert "in training by another process, waiting" in log
-    assert "already completed, kept" in log
+    assert "another process is training this run, waiting" in log
+    assert "already completed, skipped" in log
     assert not list(tmp_path.glob("results/store/*/attempts/*"))

@@ -26,7 +26,7 @@ def test_each_training_job_has_a_device_of_its_own(tmp_path: Path, finished: Pro
     held = [re.search(r"^on GPU (.*)$", log, re.M).group(1) for log in logs]
     assert set(held) == set(FAKE)
     # Snakemake never starts more than there are, so no job had to wait for another's device.
-    assert not any("GPUs are taken" in log for log in logs)
+    assert not any("GPUs are in use" in log for log in logs)
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ rule decide_claims:
         mem_mb=2000,
         runtime=30,
     params:
-        code=module_digest("rdp.claims.told"),
+        code="".join(map(module_digest, ("rdp.claims.verdict_json", *metrics.modules()))),
     shell:
         'rdp claims "$RDP_STUDY" --from-tables > {log:q} 2>&1'
 
@@ -90,7 +90,7 @@ for source, figures in SHEETS.items():
             mem_mb=2000,
             runtime=30,
         params:
-            code=module_digest("rdp.report.figures"),
+            code="".join(map(module_digest, ("rdp.report.figures", *plots.modules()))),
             figures=figures,  # the shell line is read when the job runs, long after this loop
             captions=[contents.caption(figure)["caption"] for figure in figures],
         shell:

@@ -5,16 +5,17 @@ import sys
 from pathlib import Path
 
 from rdp import bench, spec, study
-from rdp.archive import bundle
+from rdp.archive import recorded
 from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
 from rdp.store.origin import MARK
-from rdp.report import contents
+from rdp.claims import metrics
+from rdp.report import contents, plots
 from rdp.jobs import locks
 from rdp.store import fingerprint
 from rdp.study import resources as study_resources
-from rdp.utils import files, paths
+from rdp.utils import extensions, files, paths
 from snakemake.exceptions import WorkflowError
 
 KEYS = ("study", "results", "device", "records", "retrain")
@@ -32,16 +33,19 @@ if "device" in config:
     os.environ.update(RDP_DEVICE=str(config["device"]))
 
 try:
-    BUNDLE = bundle.find(STUDY) if RECORDS == "recorded" else None
-    PLAN = bundle.plan(BUNDLE, STUDY) if BUNDLE else study.load(STUDY)
-    DEVICE = PLAN.device
+    ARCHIVE = recorded.find(STUDY) if RECORDS == "recorded" else None
     RESULTS = str(paths.results(str(config.get("results") or "")))
     if RESULTS == "." or RESULTS.startswith("-"):
         # Paths below would begin with a dot, which Snakemake strips or not, or like an option of `rdp`.
         RESULTS = os.path.abspath(RESULTS)
-    if BUNDLE:
-        # Apart from what was trained here, and from other bundles, which may have the same runs of another machine.
-        STUDY, RESULTS = str(PLAN.file), f"{RESULTS}/rebuilt/{PLAN.name}"
+    if ARCHIVE:
+        # Apart from what was trained here, and from other archives, which may hold the same runs of another machine.
+        RESULTS = f"{RESULTS}/rebuilt/{ARCHIVE.manifest.study}"
+        PLAN = recorded.plan(ARCHIVE, Path(RESULTS), STUDY)
+        STUDY = str(PLAN.file)
+    else:
+        PLAN = study.load(STUDY)
+    DEVICE = PLAN.device
     for path in (RESULTS, str(PLAN.file)):
         if set(path) & set("{}"):
             raise UserError(f"{path}: Snakemake takes braces for wildcards; a path without them is needed")
@@ -58,8 +62,8 @@ TEMPLATES = [
     os.path.relpath(path) for path in sorted(paths.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
-CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *paths.more_claims().values())]
-SHEETS = contents.sheets(PLAN)  # figures, by the table that they are drawn from
+CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *extensions.claims())]
+SHEETS = contents.figures_by_source(PLAN)  # figures, by the table that they are drawn from
 
 # `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
 # (conda, container) comes first.
@@ -144,10 +148,10 @@ def receipts(seeds):
 
 # What says that the records are there: a receipt a run, or the mark of those that were unpacked.
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
-if BUNDLE:
+if ARCHIVE:
     RECEIPTS = [f"{RESULTS}/{MARK}"]
 # A report of recorded results says whether this checkout would train them with the code that did.
-TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if BUNDLE else ""
+TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if ARCHIVE else ""
 DATA = list(dict.fromkeys(MANIFEST.format(dataset=cell.dataset) for cell in PLAN.cells))
 PROBES = [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes]
 SPEED = f"{HOME}/speed.parquet"
@@ -157,7 +161,7 @@ onstart:
     # Snakemake deletes what a job makes before the job starts, and another one may be about to read it: a checkout of
     # its own with the same results. Of two that share cells or the study's products, the second waits.
     try:
-        locks.hold([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock", lambda line: print(line, file=sys.stderr))
+        locks.hold_names([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock")
     except UserError as error:
         raise WorkflowError(str(error)) from None
     except Terminated:

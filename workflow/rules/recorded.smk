@@ -1,12 +1,13 @@
-# Recorded results in place of training, of data and of measurements: a bundle, verified and unpacked.
+# Recorded results in place of training, data and measurements: an archive, verified and unpacked.
 
 
 rule unpack_recorded:
     input:
-        [os.path.relpath(BUNDLE.folder / name) for name in (bundle.MANIFEST, *BUNDLE.files)],
+        archive=os.path.relpath(ARCHIVE.path),
     output:
         # Not removed before the job starts: it says that what lies there may be replaced.
         update(RECEIPTS[0]),
+        PLAN.file,
         DATA,
         PROBES,
         [SPEED] if PLAN.study.speed_rounds else [],
@@ -21,6 +22,6 @@ rule unpack_recorded:
         mem_mb=2000,
         runtime=30,
     params:
-        code=module_digest("rdp.archive.unpacking"),
+        code=module_digest("rdp.archive.unpack"),
     shell:
-        'rdp unpack "$RDP_STUDY" --to "$RDP_RESULTS" > {log:q} 2>&1'
+        'rdp unpack {input.archive:q} --recorded --to "$RDP_RESULTS" > {log:q} 2>&1'

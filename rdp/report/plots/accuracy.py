@@ -14,6 +14,12 @@ from rdp.stats import mean_interval, paired_difference
 from rdp.tables import Tables
 from rdp.utils.humanize import PERCENT
 
+FIGURES: dict[str, dict[str, str]] = {
+    "accuracy": {},
+    "differences": {"needs": "baseline"},
+    "training_curves": {},
+    "accuracy_by_depth": {},
+}
 _NEAR = 5.0  # points to the baseline that an axis shows in any case
 
 

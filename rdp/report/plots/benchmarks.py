@@ -14,6 +14,7 @@ from rdp.report.plots import common
 from rdp.tables import Tables
 from rdp.utils.humanize import count
 
+FIGURES: dict[str, dict[str, str]] = {"benchmarks": {}}
 _COLUMNS = (
     *("benchmark", "subject", "unit", "machine", "median", "low", "high", "least", "most"),
     *("rounds", "measured", "commit"),

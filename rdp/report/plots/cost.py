@@ -8,6 +8,8 @@ from rdp.report.plots import common
 from rdp.tables import Tables
 from rdp.utils.humanize import PERCENT
 
+FIGURES = {"cost": {"needs": "baseline"}, "learning_rates": {"needs": "sweep"}}
+
 
 def cost(tables: Tables) -> common.Drawing:
     """What a training step of each method costs of one of the baseline's: counted operations, and measured time."""

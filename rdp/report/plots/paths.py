@@ -15,6 +15,14 @@ from rdp.stats import mean_interval
 from rdp.tables import Tables
 from rdp.utils.humanize import count
 
+FIGURES = {
+    "convergence": {"needs": "sweep"},
+    "frontier": {"needs": "widths"},
+    "throughput": {"needs": "speed"},
+    "dissipation_untrained": {"probe": "dissipating_inputs"},
+    "dissipation_trained": {"probe": "dissipating_inputs"},
+    "coders": {"probe": "coders"},
+}
 _OF_CODERS = ["distance", "spectral", "orthogonality"]
 _QUANTITIES = {
     "reconstruction": "R² of the input",

@@ -12,6 +12,13 @@ from rdp.study.comparisons import Setting
 from rdp.tables import Tables
 from rdp.utils.humanize import PERCENT
 
+FIGURES = {
+    "redundancy": {"probe": "feature_reuse"},
+    "reuse_matrices": {"probe": "feature_reuse"},
+    "lesions": {"probe": "feature_reuse"},
+    "branch_to_stream": {"probe": "feature_reuse"},
+    "activation_maps": {"probe": "activation_maps"},  # one figure for each method
+}
 _BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
 
 

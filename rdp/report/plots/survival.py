@@ -6,12 +6,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from rdp.claims.metrics import closed_form
+from rdp.claims.metrics.layers import closed_form
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.study.comparisons import Setting
 from rdp.tables import Tables, measurements
 from rdp.utils.humanize import PERCENT
+
+FIGURES = {"surviving_neurons": {"probe": "surviving_neurons"}}
 
 
 def surviving_neurons(tables: Tables) -> common.Drawing:

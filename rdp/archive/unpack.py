@@ -1,0 +1,291 @@
+"""Unpack an archive: add its runs to a store, or rebuild recorded results from it."""
+
+import json
+import re
+import shutil
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from rdp.archive import format as archive_format
+from rdp.archive import recorded
+from rdp.archive.format import ADOPTIONS, CLAIMS, PREDICTIONS, RECORDS, SPEED, STUDY, Archive
+from rdp.claims import ledger
+from rdp.data import prepared
+from rdp.errors import UserError
+from rdp.jobs import locks, tuning
+from rdp.spec import RunSpec
+from rdp.store import RunRecord, Store, adoptions, origin, scratch
+from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
+from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED, accuracy_fits
+from rdp.study import Plan
+from rdp.utils import digest, files, paths
+
+_REPLACED = ("store", "data", ledger.FOLDER)  # folders that `as_recorded` replaces
+Records = dict[str, tuple[RunSpec, RunRecord]]
+
+
+@dataclass
+class Outcome:
+    """What `into_store` did.
+
+    Attributes:
+        added: runs that it added to the store.
+        present: runs that were in the store, with the same digests.
+        rejected: a line for each run that it did not add.
+        study: the study file, if this checkout has no study of that name.
+    """
+
+    added: list[str] = field(default_factory=list)
+    present: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    study: Path | None = None
+
+
+def into_store(archive: Archive, results: Path) -> Outcome:
+    """Add an archive's runs to the store, each whole or not at all, so that training goes on with the missing ones.
+
+    Everything is verified first. A run in the store is never replaced, unless it failed. Adoptions, tables of probes
+    and of throughput are added where absent. Of two times at which a claim was first seen, the earlier one counts.
+
+    Raises:
+        UserError: the archive is damaged, and the store is unchanged; or the results are recorded ones.
+    """
+    origin.refuse(results)
+    archive.verify()
+    plan, store, outcome = recorded.plan(archive, results / archive.manifest.study), Store(results), Outcome()
+    with scratch.place(store, scratch.ARRIVALS) as folder:
+        staged = Store(folder)
+        records = _stage(archive, plan, staged, _labels(archive, plan), weights=archive.manifest.weights)
+        claims, adopted = _claims(archive), _adoptions(archive)
+        seen = ledger.kept(results)
+        ledger.keep({name: min(time, seen.get(name, time)) for name, time in claims.items()}, results)
+        _add_adoptions(adopted, store.root)
+        # Snakemake compares times: runs of sweeps, then what they choose, then the runs trained with it, then probes.
+        for sweep in (True, False):
+            for spec, record in records.values():
+                if spec.sweep is sweep:
+                    _add(spec.run, record, staged, store, outcome)
+            if sweep:
+                entered = {*outcome.added, *outcome.present}
+                _choose({run: pair for run, pair in records.items() if run in entered}, plan, results)
+    _add_tables(archive, plan, results)
+    if plan.name not in paths.studies():
+        _write(plan.file, archive.read(STUDY))
+        outcome.study = plan.file
+    return outcome
+
+
+def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
+    """Rebuild recorded results in a directory of their own, from which tables, figures and the report are made.
+
+    Args:
+        archive: the archive.
+        plan: its study, from `rdp.archive.recorded.plan`.
+        results: the directory; results that were unpacked there before are replaced.
+
+    Returns:
+        The mark of recorded results.
+
+    Raises:
+        UserError: the archive is damaged or lacks a table of the report; the directory holds other results.
+    """
+    if absent := [name for name in _table_names(plan) if name not in archive.manifest.files]:
+        raise UserError(
+            f"{archive.path}: holds no {absent[0]}, which the report needs: measure it where the runs were trained, "
+            "and pack again"
+        )
+    if not origin.holds(results) and _holds_others(results):
+        raise UserError(f"{results}: holds results that are not recorded; name another directory with --to")
+    content = archive.manifest.model_dump(mode="json") | {"archive_seal": archive.seal}
+    origin.mark(results, content, whole=False)  # first, so that a killed job leaves a directory that can be replaced
+    for name in _REPLACED:
+        shutil.rmtree(results / name, ignore_errors=True)
+    labels = _labels(archive, plan)
+    for name, arrays in labels.items():
+        _write(prepared.folder(name, results) / "manifest.json", archive.read(f"datasets/{name}.json"))
+        _write(origin.labels_file(name, results), archive.read(f"labels/{name}.safetensors.xz"))
+        content.setdefault("labels", {})[name] = digest.of_arrays(arrays)
+    store = Store(results)
+    records = _stage(archive, plan, store, labels)
+    for spec, record in records.values():
+        store.write_receipt(spec.run, record)
+    _choose(records, plan, results)
+    _add_adoptions(_adoptions(archive), store.root)
+    ledger.keep(_claims(archive), results)
+    _add_tables(archive, plan, results, replace=True)
+    _write(results / f"{plan.name}.yaml", archive.read(STUDY))
+    return origin.mark(results, content, whole=True)
+
+
+def _stage(
+    archive: Archive, plan: Plan, store: Store, labels: dict[str, dict[str, np.ndarray]], *, weights: bool = False
+) -> Records:
+    """Write an archive's runs to a store without receipts, and verify each by its own digests, run and accuracy."""
+    packed = archive.manifest.cells
+    specs = [spec for spec in recorded.runs(plan) if spec.seed in packed.get(spec.cell, ())]
+    lines, predictions, start = archive.read(RECORDS).splitlines(), archive.read(PREDICTIONS), 0
+    records: Records = {}
+    try:
+        if len(lines) != len(specs):
+            raise UserError(f"{len(lines)} records of {len(specs)} runs")
+        for spec, text in zip(specs, lines, strict=True):
+            line = json.loads(text)
+            end = start + line["predictions"]
+            record = _stage_run(spec, line, predictions[start:end], labels[spec.dataset]["test"], store)
+            records[spec.run] = spec, record
+            start = end
+            if WEIGHTS in record.files and weights:
+                archive.extract(archive_format.weights_name(spec.run), store.folder(spec.run) / WEIGHTS)
+            elif WEIGHTS in record.files:
+                (store.folder(spec.run) / WEIGHTS_OMITTED).touch()
+            store.check_files(spec.run, record)
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        why = error if isinstance(error, UserError) else f"a line that is not the record of a run ({error!r})"
+        raise UserError(f"{archive.path}: {RECORDS}: damaged or forged: {why}") from None
+    return records
+
+
+def _stage_run(spec: RunSpec, line: dict[str, Any], predictions: bytes, labels: np.ndarray, store: Store) -> RunRecord:
+    if line["run"] != spec.run or line["record"]["identity"]["spec"] != spec.spec_digest:
+        raise UserError(f"the record of {line['run']} is in place of {spec.run}")
+    files.write_json(store.folder(spec.run) / "record.json", line["record"])
+    record = store.read(spec.run)
+    if RunSpec(**record.spec).spec_digest != spec.spec_digest:
+        raise UserError(f"{spec.run}: its record is of another run")
+    if PREDICTIONS_FILE in record.files:
+        _write(store.folder(spec.run) / PREDICTIONS_FILE, predictions)
+        if not accuracy_fits(record, store.arrays(spec.run, record, "predictions")["test"], labels):
+            raise UserError(f"{spec.run}: its predictions do not give the accuracy of its record")
+    return record
+
+
+def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outcome) -> None:
+    """Add one run to the store, unless another record is in its place or a job trains it."""
+    with locks.free(store, run) as free:
+        if not free:
+            outcome.rejected.append(f"{run}: not added: another process trains it")
+            return
+        try:
+            done = store.glance(run) is not None
+            present = store.read(run) if store.folder(run).exists() else None
+            if present is not None:
+                store.check_files(run, present)
+        except UserError as error:
+            outcome.rejected.append(f"{run}: not added: the store holds a damaged one: {error}")
+            return
+        if present is not None and present.status != "failed":
+            if present.digest != record.digest:
+                outcome.rejected.append(f"{run}: not added: {_difference(present, record)}")
+                return
+            outcome.present.append(run)
+            _take_weights(staged.folder(run), store.folder(run))
+            if not done:
+                store.write_receipt(run, present)
+            return
+        try:
+            if present is not None:  # a failed run; the scratch folder is removed with it
+                store.folder(run).rename(staged.root.parent / uuid.uuid4().hex)
+            staged.folder(run).rename(store.folder(run))
+        except OSError as error:
+            raise UserError(f"{store.folder(run)}: cannot be written ({error.strerror})") from None
+        files.flush_folder(store.folder(run).parent)
+        store.write_receipt(run, record)
+        outcome.added.append(run)
+
+
+def _take_weights(source: Path, target: Path) -> None:
+    """Give weights to a run that was unpacked without them before."""
+    if (source / WEIGHTS).exists() and (target / WEIGHTS_OMITTED).exists():
+        (source / WEIGHTS).rename(target / WEIGHTS)
+        (target / WEIGHTS_OMITTED).unlink()
+
+
+def _difference(present: RunRecord, record: RunRecord) -> str:
+    differing = [name for name in ("data", "code", "stack") if present.identity[name] != record.identity[name]]
+    why = f"of other {' and '.join(differing)}" if differing else "of the same identity"
+    return (
+        f"the store holds another record ({present.digest[:12]} {present.status}; in the archive {record.digest[:12]} "
+        f"{record.status}) {why}"
+    )
+
+
+def _choose(records: Records, plan: Plan, results: Path) -> None:
+    """Write the choice of each sweep whose runs are all in the archive, where it is absent."""
+    for cell in plan.cells:
+        spec = cell.specs[0]
+        candidates = [records[candidate.run][1] for candidate in spec.candidates() if candidate.run in records]
+        absent = not (Store(results).root / spec.cell / "tuned.json").exists()
+        if candidates and len(candidates) == len(spec.candidates()) and absent:
+            tuning.write(spec, candidates, results)
+
+
+def _labels(archive: Archive, plan: Plan) -> dict[str, dict[str, np.ndarray]]:
+    """The labels of the test splits, shape (m,), by dataset."""
+    labels = {}
+    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
+        file = f"labels/{name}.safetensors.xz"
+        if file in archive.manifest.files:
+            try:
+                labels[name] = load(archive.read(file))
+            except SafetensorError as error:
+                raise UserError(f"{archive.path}: {file}: holds no arrays ({error})") from None
+    return labels
+
+
+def _claims(archive: Archive) -> dict[str, str]:
+    times = json.loads(archive.read(CLAIMS))
+    if not isinstance(times, dict) or not all(isinstance(time, str) for time in times.values()):
+        raise UserError(f"{archive.path}: {CLAIMS}: not the times at which claims were first seen")
+    return times
+
+
+def _adoptions(archive: Archive) -> list[dict[str, Any]]:
+    if ADOPTIONS not in archive.manifest.files:
+        return []
+    try:
+        contents: list[dict[str, Any]] = json.loads(archive.read(ADOPTIONS))
+        for content in contents:
+            name = adoptions.name(content)
+            if not re.fullmatch(r"[0-9a-f-]{38}\.json", name):
+                raise ValueError(name)
+            adoptions.check(Path(name), digest.seal(content))
+    except (ValueError, TypeError, KeyError, UserError) as error:
+        raise UserError(f"{archive.path}: {ADOPTIONS}: damaged or forged: {error}") from None
+    return contents
+
+
+def _add_adoptions(contents: list[dict[str, Any]], root: Path) -> None:
+    for content in contents:
+        if not (root / adoptions.FOLDER / adoptions.name(content)).exists():
+            adoptions.write(root, content)
+
+
+def _table_names(plan: Plan) -> list[str]:
+    names = [f"probes/{name}.parquet.xz" for name in plan.study.probes]
+    return [*names, SPEED] if plan.study.speed_rounds else names
+
+
+def _add_tables(archive: Archive, plan: Plan, results: Path, *, replace: bool = False) -> None:
+    for name in _table_names(plan):
+        path = results / plan.name / name.removesuffix(".xz")
+        if name in archive.manifest.files and (replace or not path.exists()):
+            _write(path, archive.read(name))
+
+
+def _holds_others(results: Path) -> bool:
+    """Whether a directory holds files other than logs, which the workflow writes before it unpacks."""
+    logs, claims = results / "logs", results / ledger.FOLDER
+    present: Iterable[Path] = (path for path in results.rglob("*") if path.is_file())
+    return any(logs not in path.parents or claims in path.parents for path in present)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with files.whole(path) as part:
+        part.write_bytes(content)

@@ -1,0 +1,64 @@
+"""Metrics from the records of runs: accuracy, loss, parameters, cost."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rdp.claims.metrics import Metric
+from rdp.utils.humanize import PERCENT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from rdp.claims.metrics import Compute
+    from rdp.study import Cell
+    from rdp.tables import Tables
+
+
+def _accuracy(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[float]":
+    return rows.set_index("seed")["accuracy"] * PERCENT
+
+
+def _column(name: str) -> "Compute":
+    """A column of the records, of completed runs only: a diverged run stopped early and cost less."""
+
+    def column(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[float]":
+        return rows[rows["status"] == "completed"].set_index("seed")[name].astype(float)
+
+    return column
+
+
+def _final_loss(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[float]":
+    """Mean training loss of the last epoch over the loss of guessing; 1 for a diverged run."""
+    epochs = tables.history[tables.history["run"].isin(rows["run"])]
+    last = epochs.sort_values("epoch").groupby("seed")["train_loss"].last()
+    guessing = -np.log(rows["chance"].iloc[0])
+    losses = (last / guessing).reindex(rows["seed"])
+    return losses.where(rows.set_index("seed")["status"] != "diverged", 1.0)
+
+
+METRICS = {
+    "accuracy": Metric(
+        "points",
+        "test accuracy after the last epoch",
+        _accuracy,
+        spread=1.0,
+        figures=("differences", "accuracy_by_depth", "accuracy"),
+    ),
+    "final_loss": Metric(
+        "of guessing",
+        "training loss of the last epoch, over that of guessing",
+        _final_loss,
+        figures=("training_curves", "convergence"),
+    ),
+    "loss_at_best_rate": Metric(
+        "of guessing",
+        "training loss at the sweep's best rate, over that of guessing",
+        figures=("convergence", "learning_rates"),
+    ),
+    "parameters": Metric("", "parameters", _column("parameters"), relative=True, exact=True, figures=("frontier",)),
+    "throughput": Metric("", "training throughput", relative=True, figures=("throughput",)),
+    "training_flops": Metric(
+        "", "counted operations of training", _column("training_flops"), relative=True, figures=("cost",)
+    ),
+}

@@ -1,0 +1,75 @@
+"""A study's tables as files, for those who go on from them: CSV, and LaTeX beside it."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rdp.claims import verdict_json
+from rdp.claims.model import KINDS
+from rdp.jobs import energy
+from rdp.report import compute_cost, efficiency, summary, tex
+from rdp.utils import files
+
+_COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
+_COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
+_EFFICIENT = [field.name for field in fields(efficiency.Efficiency)]
+
+
+def write(
+    folder: Path,
+    cells: list[summary.CellSummary],
+    efficient: Sequence[efficiency.Efficiency],
+    claims: dict[str, Any],
+) -> None:
+    """Write ``accuracy``, ``claims``, ``comparisons``, ``cost``, ``compute_cost`` and ``efficiency`` as ``.csv`` and
+    ``.tex``."""
+    # A study of one budget or of one width compares nothing there, and leaves a table of columns alone.
+    tables = {
+        "accuracy": pd.DataFrame(_accuracy_rows(cells)),
+        "claims": pd.DataFrame(verdict_json.summary_rows(claims), columns=["claim", "title", "of", *KINDS]),
+        "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
+        "cost": pd.DataFrame(_cost_rows(cells)),
+        "compute_cost": pd.DataFrame(compute_cost.rows(claims)).astype(dict.fromkeys(energy.KINDS, "float64")),
+        "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
+    }
+    for name, table in tables.items():
+        with files.whole(folder / f"{name}.csv") as part:
+            table.to_csv(part, index=False)
+        with files.whole(folder / f"{name}.tex") as part:
+            part.write_text(tex.tabular(table), encoding="utf-8")
+
+
+def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+    rows = []
+    for cell in cells:
+        row = cell.setting.key | {"method": cell.method}
+        row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
+        row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
+        row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
+        row |= {status: cell.counts.get(status, 0) for status in ("completed", "diverged", "failed", "missing")}
+        if cell.difference is not None:
+            row |= {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high")}
+        rows.append(row)
+    return rows
+
+
+def _comparison_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+    return [
+        cell.setting.key
+        | {"method": row["method"], "budget": budget, "flops": cell.flops, "updates": cell.updates}
+        | {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high", "n")}
+        for row in summary.by_budget(cells)
+        for budget in summary.BUDGETS
+        if (cell := row[budget]) is not None and cell.difference is not None
+    ]
+
+
+def _cost_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+    names = ("parameters", "forward_flops", "budget", "steps", "step_cost", "flops", "updates")
+    names += ("throughput", "throughput_ratio", "seconds")
+    return [
+        cell.setting.key | {"method": cell.method} | {name: getattr(cell, name) for name in names} for cell in cells
+    ]
