@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from rdp.archive import format as archive_format
 from rdp.archive import recorded
 from rdp.archive.format import ADOPTIONS, CLAIMS, FORMAT, PREDICTIONS, RECORDS, SPEED, STUDY, Archive, Manifest
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import tuning
@@ -22,7 +22,6 @@ from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
 from rdp.store.record import WEIGHTS, accuracy_fits
 from rdp.study import Plan
 from rdp.study.states import states
-from rdp.tables import measurements
 from rdp.utils import digest, files, machine, sealed
 from rdp.utils.humanize import count
 
@@ -50,7 +49,10 @@ def pack(plan: Plan, results: Path, path: Path, *, weights: bool = False) -> Arc
     records, missing = _finished(plan, results)
     labels = {name: _labels(name, records, results) for name in dict.fromkeys(s.dataset for s, _ in records.values())}
     _check_sweeps(plan, records)
-    contents: dict[str, Path | bytes] = {STUDY: plan.file.read_bytes(), CLAIMS: _json(ledger.kept(results))}
+    contents: dict[str, Path | bytes] = {
+        STUDY: plan.file.read_bytes(),
+        CLAIMS: _json(preregistration.first_seen_times(results)),
+    }
     contents[RECORDS], contents[PREDICTIONS] = _records(records, labels, store)
     if adoptions := store.adoptions.behind_any(record for _, record in records.values()):
         contents[ADOPTIONS] = _json(adoptions)
@@ -134,6 +136,8 @@ def _tables(plan: Plan, results: Path) -> dict[str, bytes]:
         if not path.exists():
             log.warning("%s: not measured, so not in the archive; %s", path, remedy)
             continue
+        from rdp.tables import measurements  # pandas, which a machine that only trains may lack
+
         contents[f"probes/{name}.parquet.xz"] = sealed.read(path, plan.name, remedy)[0]
         if others := set(measurements.read(plan.name, name, results)["run"]) - runs:
             raise UserError(f"{path}: measured on runs that the study does not have, first {min(others)}; {remedy}")

@@ -16,7 +16,7 @@ from safetensors.numpy import load
 from rdp.archive import format as archive_format
 from rdp.archive import recorded
 from rdp.archive.format import ADOPTIONS, CLAIMS, PREDICTIONS, RECORDS, SPEED, STUDY, Archive
-from rdp.claims import ledger
+from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import locks, tuning
@@ -27,7 +27,7 @@ from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED, accuracy_fits
 from rdp.study import Plan
 from rdp.utils import digest, files, paths
 
-_REPLACED = ("store", "data", ledger.FOLDER)  # folders that `as_recorded` replaces
+_REPLACED = ("store", "data", preregistration.FOLDER)  # folders that `as_recorded` replaces
 Records = dict[str, tuple[RunSpec, RunRecord]]
 
 
@@ -64,8 +64,8 @@ def into_store(archive: Archive, results: Path) -> Outcome:
         staged = Store(folder)
         records = _stage(archive, plan, staged, _labels(archive, plan), weights=archive.manifest.weights)
         claims, adopted = _claims(archive), _adoptions(archive)
-        seen = ledger.kept(results)
-        ledger.keep({name: min(time, seen.get(name, time)) for name, time in claims.items()}, results)
+        seen = preregistration.first_seen_times(results)
+        preregistration.restore({name: min(time, seen.get(name, time)) for name, time in claims.items()}, results)
         _add_adoptions(adopted, store.root)
         # Snakemake compares times: runs of sweeps, then what they choose, then the runs trained with it, then probes.
         for sweep in (True, False):
@@ -118,7 +118,7 @@ def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
         store.write_receipt(spec.run, record)
     _choose(records, plan, results)
     _add_adoptions(_adoptions(archive), store.root)
-    ledger.keep(_claims(archive), results)
+    preregistration.restore(_claims(archive), results)
     _add_tables(archive, plan, results, replace=True)
     _write(results / f"{plan.name}.yaml", archive.read(STUDY))
     return origin.mark(results, content, whole=True)
@@ -281,7 +281,7 @@ def _add_tables(archive: Archive, plan: Plan, results: Path, *, replace: bool = 
 
 def _holds_others(results: Path) -> bool:
     """Whether a directory holds files other than logs, which the workflow writes before it unpacks."""
-    logs, claims = results / "logs", results / ledger.FOLDER
+    logs, claims = results / "logs", results / preregistration.FOLDER
     present: Iterable[Path] = (path for path in results.rglob("*") if path.is_file())
     return any(logs not in path.parents or claims in path.parents for path in present)
 

@@ -14,7 +14,7 @@ from rdp.archive import format as archive_format
 from rdp.archive import recorded, unpack
 from rdp.archive.format import Archive
 from rdp.archive.pack import pack
-from rdp.claims import told
+from rdp.claims import verdict_json
 from rdp.errors import UserError
 from rdp.jobs import parallel, tuning
 from rdp.study import Plan
@@ -54,7 +54,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("study")
     grids = [{"datasets": ["digits", "fashion_mnist_14"], "architectures": ["resnet56"]}]
     plan = load(folder, seeds=2, methods=METHODS, grids=grids)
-    told.write(plant(plan, folder, AS_CLAIMED))
+    verdict_json.write(plant(plan, folder, AS_CLAIMED))
     return plan
 
 

@@ -13,7 +13,7 @@ from rdp.archive import format as archive_format
 from rdp.archive import unpack
 from rdp.archive.format import Archive
 from rdp.archive.pack import pack
-from rdp.claims import ledger, told
+from rdp.claims import preregistration, verdict_json
 from rdp.claims.evidence import Records
 from rdp.data import prepared
 from rdp.jobs import parallel, runner
@@ -37,7 +37,7 @@ def archive(results: Path, plan: Plan, tmp_path: Path) -> Archive:
     content = {"new": "f" * 64, "stack": record.telemetry["stack"], "runs": [{}], "commit": None, "when": ""}
     adoptions.write(results / "store", content | {"old": record.identity["code"]})
     adoptions.write(results / "store", content | {"old": "e" * 64})
-    ledger.keep(SEEN, results)
+    preregistration.restore(SEEN, results)
     return pack(plan, results, tmp_path / "carried.tar", weights=True)
 
 
@@ -60,7 +60,7 @@ class TestIntoStore:
         (other,) = ours.keys() - theirs.keys()
         assert other.startswith("adopted/eee")
         assert theirs == {name: content for name, content in ours.items() if name != other}
-        assert ledger.kept(site).items() >= SEEN.items()
+        assert preregistration.first_seen_times(site).items() >= SEEN.items()
         assert statuses(plan, site) == statuses(plan, results) == ["completed", "completed", "completed", "diverged"]
         assert collect.collect(plan, results)[0].equals(collect.collect(plan, site)[0])
         again = unpack.into_store(archive, site)
@@ -161,9 +161,12 @@ class TestIntoStore:
         assert Store(site).received(second)
 
     def test_of_two_times_of_a_claim_the_earlier_one_counts(self, site: Path, archive: Archive) -> None:
-        ledger.keep({"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: "2026-01-01T00:00:00Z"}, site)
+        preregistration.restore({"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: "2026-01-01T00:00:00Z"}, site)
         unpack.into_store(archive, site)
-        assert ledger.kept(site).items() >= {"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: SEEN["b" * 32]}.items()
+        assert (
+            preregistration.first_seen_times(site).items()
+            >= {"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: SEEN["b" * 32]}.items()
+        )
 
     def test_tables_are_added_where_absent(self, packed: Archive, planted: Plan, tmp_path: Path) -> None:
         speed = tmp_path / "planted" / "speed.parquet"
@@ -190,17 +193,19 @@ class TestAsRecorded:
     def test_tables_and_verdicts_are_those_of_the_machine_that_trained(self, planted: Plan, rebuilt: Path) -> None:
         plan, results = study.load(str(rebuilt / "planted.yaml")), planted.file.parent
         collect.write(plan, rebuilt)
-        told.write(tables.load(plan, rebuilt))
+        verdict_json.write(tables.load(plan, rebuilt))
         for name in (*TABLES, *(f"probes/{probe}.parquet" for probe in planted.study.probes)):
             assert (rebuilt / plan.name / name).read_bytes() == (results / plan.name / name).read_bytes(), name
-        assert told.read(plan.name, rebuilt)["claims"][0]["runs_before_it"] > 0  # runs of 2020 are older than any text
+        assert (
+            verdict_json.read(plan.name, rebuilt)["claims"][0]["runs_before_it"] > 0
+        )  # runs of 2020 are older than any text
 
     def test_a_report_states_its_missing_runs(self, planted: Plan, own: Path, tmp_path: Path) -> None:
         Store(own).forget(planted.cells[0].specs[0].run)
         plan = rebuild(pack(planted, own, tmp_path / "planted.tar"), tmp_path / "rebuilt")
         table = collect.write(plan, tmp_path / "rebuilt")
         assert table["status"].tolist() == ["missing"] + 11 * ["completed"]
-        told.write(tables.load(plan, tmp_path / "rebuilt"))
+        verdict_json.write(tables.load(plan, tmp_path / "rebuilt"))
 
     def test_unpacking_again_leaves_nothing_from_before(self, packed: Archive, rebuilt: Path) -> None:
         before = contents(rebuilt)

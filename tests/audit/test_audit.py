@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import typer
 
-from rdp import audit, study
-from rdp.archive import bundle, packing, unpacking
+from rdp import audit
+from rdp.archive import recorded, unpack
+from rdp.archive.pack import pack
 from rdp.audit import report, retraining, runs
 from rdp.cli import app
 from rdp.errors import UserError
-from rdp.utils import digest
+from rdp.utils import digest, paths
 from tests.audit.conftest import Case
 
 
@@ -102,18 +103,18 @@ def test_the_same_text_draws_the_same_runs(case: Case) -> None:
 
 @pytest.mark.slow
 def test_recorded_results_are_audited(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unpacked from a bundle, without weights and images, with retrained runs."""
+    """Unpacked from an archive, without weights and images, with retrained runs."""
     monkeypatch.chdir(case.folder)
-    packed = packing.write(case.plan, case.results, case.folder / "results" / "recorded" / "audited")
+    archive = pack(case.plan, case.results, case.folder / "results" / "recorded" / "audited.tar")
     rebuilt = case.results / "rebuilt" / "audited"
-    unpacking.write(packed, bundle.plan(packed, str(case.plan.file)), rebuilt)
+    unpack.as_recorded(archive, recorded.plan(archive, rebuilt, str(case.plan.file)), rebuilt)
     case.results = rebuilt
     case.rdp("report", str(case.plan.file))
     checks = case.audit(until="remeasuring", retrain=2, sample="d")
     assert {name: check.findings for name, check in checks.items() if check.findings} == {}
     assert checks["retraining"].checked == 2
     assert checks["remeasuring"].notes == ["recorded results hold no weights, so probes cannot be repeated"]
-    shutil.rmtree(packed.folder)
+    archive.path.unlink()
     assert "no recorded study 'audited'" in str(case.audit(until="data")["data"].findings[0])
 
 
@@ -136,13 +137,16 @@ def test_an_untrained_study_is_noted(case: Case) -> None:
     assert check.notes == [f"{len(case.runs) + 4} runs not trained, as the report says; first {first}"]
 
 
-def test_an_audit_of_nothing_names_the_first_command(case: Case, tmp_path: Path) -> None:
+def test_an_audit_of_nothing_names_the_first_command(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     empty = tmp_path / "empty"
     first = "no run of the study is trained; first: snakemake --cores all --config study="
     with pytest.raises(UserError, match=f"{empty}/audited: nothing to audit, {first}audited$"):
         audit.audit(case.plan, empty, now=0)
-    with pytest.raises(UserError, match=f"{first}cifar_cpu, or for its recorded .* study=cifar_cpu records=recorded$"):
-        audit.audit(study.load("cifar_cpu"), empty, now=0)
+    monkeypatch.setattr(paths, "archives", lambda: {"audited": tmp_path / "audited.tar"})
+    with pytest.raises(UserError, match=f"{first}audited, or for its recorded .* study=audited records=recorded$"):
+        audit.audit(case.plan, empty, now=0)
     assert not empty.exists()
 
 

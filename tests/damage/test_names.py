@@ -101,7 +101,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ["data", "prepare", "--", "NAME"],
         ["unpack", "--", "NAME"],
     ],
-    ids=["study", "study to train", "run", "receipt", "probe", "figure", "dataset", "bundle"],
+    ids=["study", "study to train", "run", "receipt", "probe", "figure", "dataset", "archive"],
 )
 def test_a_name_of_nothing_is_refused_in_a_line_and_leaves_no_file(
     command: list[str], name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

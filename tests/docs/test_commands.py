@@ -87,7 +87,7 @@ def test_data_are_listed_fetched_verified_prepared_and_described(tmp_path: Path)
 def test_what_is_said_of_a_finished_study(project: Project) -> None:
     said = walk(project, *FINISHED)
     assert "mini: verdicts" in said
-    assert (project.root / "results/recorded/mini/manifest.json").exists()
+    assert (project.root / "results/recorded/mini.tar").exists()
     assert (project.root / "results/rebuilt/mini/mini/claims.json").exists()
 
 

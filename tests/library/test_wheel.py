@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from rdp.archive.pack import pack
+from tests.claims.conftest import AS_CLAIMED
 from tests.docs.blocks import blocks
+from tests.helpers.planting import SHORT, load, plant
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"snakemake", "seaborn", "matplotlib", "pandas", "pyarrow", "typst"}
@@ -82,13 +85,16 @@ def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
     assert loaded.stdout == "3 2\n", loaded.stderr
 
 
-def test_a_bundle_is_verified_and_unpacked(clean):
-    done = clean.run("rdp", "unpack", "cifar_cpu")
+def test_runs_are_packed_and_unpacked(clean):
+    packed = clean.run("rdp", "pack", "quick", "--to", "quick.tar")
+    assert packed.returncode == 0, packed.stderr
+    assert packed.stdout.startswith("quick.tar: 1 run, ")
+    done = clean.run("rdp", "unpack", "quick.tar", "--to", "site")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("results/rebuilt/cifar_cpu: for its report, ")
+    assert done.stdout.startswith("1 run added, ")
 
 
-@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "record quick"])
+@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders"])
 def test_what_needs_an_extra_says_which(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
@@ -96,7 +102,7 @@ def test_what_needs_an_extra_says_which(clean, command):
     assert (done.returncode, done.stderr) == (2, told)
 
 
-def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_bundle(clean):
+def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_study(clean, tmp_path):
     """Last: it adds to the environment. What draws the report is there too; that takes half a minute more."""
     assert clean.install("[workflow]") >= HEAVY
     snakefile = Path(clean.run("rdp", "snakefile").stdout.strip())
@@ -105,6 +111,9 @@ def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_bundle(cl
         path.name for path in (snakefile.parent / "report").iterdir()
     }
     words = ["snakemake", "--snakefile", str(snakefile), "--cores", "2", "--until", "decide_claims"]
-    done = clean.run(*words, "--config", "study=cifar_cpu", "records=recorded")
+    plan = load(tmp_path, **SHORT)
+    plant(plan, tmp_path, AS_CLAIMED)
+    pack(plan, tmp_path, clean.folder / "home/results/recorded/planted.tar")
+    done = clean.run(*words, "--config", "study=planted", "records=recorded")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "PNNH-4" in (clean.folder / "home/results/rebuilt/cifar_cpu/cifar_cpu/claims.json").read_text()
+    assert "PNNH-4" in (clean.folder / "home/results/rebuilt/planted/planted/claims.json").read_text()

@@ -64,7 +64,7 @@ def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_
     more = {"probe": ["coders"], "plot": ["accuracy"], "weights": ["RUN", "--to", "a.safetensors"]}
     tried = 0
     for name, command in cli.command.commands.items():
-        if command.params and command.params[0].metavar == "STUDY" and name != "unpack":  # of a bundle's own study
+        if command.params and command.params[0].metavar == "STUDY":
             with pytest.raises(UserError, match=r"^small\.yaml: seads: unknown key; did you mean 'seeds'"):
                 cli.app([name, "small.yaml", *more.get(name, [])], standalone_mode=False)
             tried += 1

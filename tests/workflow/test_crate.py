@@ -30,9 +30,9 @@ def test_it_is_valid_and_the_report_is_made_again_from_it(project: Project, tmp_
     assert by_hand.returncode == 0, by_hand.stderr
     assert {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()} == before
 
-    file = "results/mini/crate/recorded/mini.yaml"
-    assert project.run("rdp", "unpack", file, "--to", "again").returncode == 0
-    made = project.run("rdp", "report", file, RDP_RESULTS="again")
+    file = "results/mini/crate/recorded/mini.tar"
+    assert project.run("rdp", "unpack", file, "--recorded", "--to", "again").returncode == 0
+    made = project.run("rdp", "report", "again/mini.yaml", RDP_RESULTS="again")
     assert made.returncode == 0, made.stderr
     assert (project.root / "again/mini/claims.json").read_bytes() == (packed / "claims.json").read_bytes()
     figure = "figures/accuracy.svg"
