@@ -44,7 +44,9 @@ class Difference:
         return f"{self.name}: {shorten(self.left)}; {source} {shorten(self.right)}"
 
 
-def differences(left: Any, right: Any, *, ignore: Collection[str] = ()) -> Iterator[Difference]:
+def differences(
+    left: Any, right: Any, *, ignore: Collection[str] = (), path: tuple[str | int, ...] = ()
+) -> Iterator[Difference]:
     """Yield the leaves in which two JSON values differ, in the order of the left value.
 
     Lists of unequal length are one difference. An entry of a list is named by its ``name`` where it has one.
@@ -52,25 +54,19 @@ def differences(left: Any, right: Any, *, ignore: Collection[str] = ()) -> Itera
     Args:
         left, right: the values.
         ignore: keys to skip at every level.
+        path: where the values are, in the values that contain them.
     """
-    for path, one, other in _leaves(left, right, (), frozenset(ignore)):
-        if not equal(one, other):
-            yield Difference(path, one, other)
-
-
-def _leaves(
-    left: Any, right: Any, path: tuple[str | int, ...], ignore: frozenset[str]
-) -> Iterator[tuple[tuple[str | int, ...], Any, Any]]:
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         for key in dict.fromkeys([*left, *right]):
             if key not in ignore:
-                yield from _leaves(left.get(key), right.get(key), (*path, key), ignore)
+                yield from differences(left.get(key), right.get(key), ignore=ignore, path=(*path, key))
     elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         for position, (one, other) in enumerate(zip(left, right, strict=True), start=1):
             name = one.get("name") if isinstance(one, Mapping) else None
-            yield from _leaves(one, other, (*path, name if isinstance(name, str) else position), ignore)
-    else:
-        yield path, left, right
+            entry = name if isinstance(name, str) else position
+            yield from differences(one, other, ignore=ignore, path=(*path, entry))
+    elif not equal(left, right):
+        yield Difference(path, left, right)
 
 
 def equal(left: Any, right: Any, tolerance: float = 0.0) -> bool:

@@ -49,8 +49,8 @@ def test_a_receipt_that_contradicts_its_record(case: Case) -> None:
 def test_a_record_without_predictions(case: Case) -> None:
     case.forge(case.runs[0], lambda record: record.update(files={}, numbers=record["numbers"] | {"test_accuracy": 1.0}))
     path = case.store.folder(case.runs[0]) / "record.json"
-    found = case.findings(until="records")["records"]
-    assert found == [f"{path}: says completed, but lacks predictions.safetensors, weights.safetensors"]
+    findings = case.findings(until="records")["records"]
+    assert findings == [f"{path}: says completed, but lacks predictions.safetensors, weights.safetensors"]
 
 
 def test_a_completed_run_with_a_forged_status(case: Case) -> None:
@@ -133,8 +133,8 @@ def test_probe_tables_without_columns_or_runs(case: Case) -> None:
     measurements.save("audited", "surviving_neurons", case.results, table.drop(columns="run"))
     assert case.findings(until="measurements")["measurements"] == [f"{path}: has no column run"]
     measurements.save("audited", "surviving_neurons", case.results, table[table["run"] != case.runs[0]])
-    found = case.findings(until="measurements")["measurements"]
-    assert found[0].startswith(f"{path}: has no rows for 1 run, first {case.runs[0]}; run: rdp probe ")
+    findings = case.findings(until="measurements")["measurements"]
+    assert findings[0].startswith(f"{path}: has no rows for 1 run, first {case.runs[0]}; run: rdp probe ")
 
 
 def test_a_manifest_that_contradicts_its_data(case: Case) -> None:

@@ -27,9 +27,9 @@ def test_a_changed_metric(case: Case) -> None:
     path = case.store.folder(run) / "record.json"
     accuracy = case.store.read(run).numbers["test_accuracy"]
     path.write_text(path.read_text().replace(f'"test_accuracy": {accuracy}', '"test_accuracy": 0.999'))
-    found = case.findings(until="tables")
-    assert found["records"][0].startswith(f"{path}: damaged: its digest is ")
-    assert f"{run}, test_accuracy: {accuracy}; the records give nan" in "\n".join(found["tables"])
+    findings = case.findings(until="tables")
+    assert findings["records"][0].startswith(f"{path}: damaged: its digest is ")
+    assert f"{run}, test_accuracy: {accuracy}; the records give nan" in "\n".join(findings["tables"])
 
 
 def test_a_changed_metric_under_new_seals(case: Case) -> None:
@@ -39,10 +39,10 @@ def test_a_changed_metric_under_new_seals(case: Case) -> None:
     run = case.runs[0]
     accuracy = case.store.read(run).numbers["test_accuracy"]
     case.forge(run, better)
-    found = case.findings(until="tables")
+    findings = case.findings(until="tables")
     path = case.store.folder(run) / "record.json"
-    assert found["records"] == [f"{path}: its predictions do not give its accuracy, 0.999"]
-    assert f"{run}, test_accuracy: {accuracy}; the records give 0.999" in "\n".join(found["tables"])
+    assert findings["records"] == [f"{path}: its predictions do not give its accuracy, 0.999"]
+    assert f"{run}, test_accuracy: {accuracy}; the records give 0.999" in "\n".join(findings["tables"])
 
 
 @pytest.mark.slow
@@ -54,8 +54,8 @@ def test_a_forged_metric_without_predictions_is_found_by_retraining(case: Case) 
     was = case.store.read(run).numbers["history"][0]["validation_accuracy"]
     case.forge(run, better)
     case.rdp("report", str(case.plan.file))
-    found = case.findings(until="remeasuring", retrain=100, sample="all")
-    assert found == {"retraining": [f"{run}: history 1, validation_accuracy: 0.875; retraining gives {was!r}"]}
+    findings = case.findings(until="remeasuring", retrain=100, sample="all")
+    assert findings == {"retraining": [f"{run}: history 1, validation_accuracy: 0.875; retraining gives {was!r}"]}
 
 
 def test_a_swapped_record(case: Case) -> None:
@@ -64,13 +64,13 @@ def test_a_swapped_record(case: Case) -> None:
         (first / name).rename(first / "kept")
         (second / name).rename(first / name)
         (first / "kept").rename(second / name)
-    found = case.findings(until="records")["records"]
-    assert len(found) == 2, found
-    assert all("not the record that" in line for line in found)
+    findings = case.findings(until="records")["records"]
+    assert len(findings) == 2, findings
+    assert all("not the record that" in line for line in findings)
     for run in case.runs[:2]:
         case.store.write_receipt(run, case.store.read(run))
-    found = case.findings(until="records")["records"]
-    assert found == [
+    findings = case.findings(until="records")["records"]
+    assert findings == [
         f"{folder}/record.json: is the record of another run, {other}, stored as {run}"
         for folder, other, run in zip((first, second), (case.runs[1], case.runs[0]), case.runs[:2], strict=True)
     ]
@@ -95,9 +95,9 @@ def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
         record["numbers"]["history"][-1]["validation_accuracy"] = 1.0
 
     case.forge(other.run, best)
-    found = case.findings(until="sweeps")["sweeps"]
-    tuned = [line for line in found if "tuned.json" in line]
-    seeds = [line for line in found if "tuned.json" not in line]
+    findings = case.findings(until="sweeps")["sweeps"]
+    tuned = [line for line in findings if "tuned.json" in line]
+    seeds = [line for line in findings if "tuned.json" not in line]
     assert f"{spec.cell}/tuned.json: learning_rate: {chosen}; the sweep's records give " in tuned[0]
     assert len(seeds) == 3  # of the cell
     assert f"trained with learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
@@ -113,23 +113,23 @@ def test_changed_data(case: Case) -> None:
     content = json.loads(manifest.read_text())
     del content["seal"]
     manifest.write_text(json.dumps(digest.seal(content | {"digest": digest.of_arrays(arrays)})))
-    found = case.findings(until="records")
-    assert "data" not in found
-    assert "was trained on other data than the prepared ones" in found["records"][0]
-    assert "its predictions do not give its accuracy" in "\n".join(found["records"])
+    findings = case.findings(until="records")
+    assert "data" not in findings
+    assert "was trained on other data than the prepared ones" in findings["records"][0]
+    assert "its predictions do not give its accuracy" in "\n".join(findings["records"])
 
 
 def test_changed_code(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
-    found = case.findings(until="code")["code"]
-    assert len(found) == len({spec.cell for spec in (*case.plan.sweep.values(), *case.plan.specs)})
-    assert "made by other code than this checkout's" in found[0]
+    findings = case.findings(until="code")["code"]
+    assert len(findings) == len({spec.cell for spec in (*case.plan.sweep.values(), *case.plan.specs)})
+    assert "made by other code than this checkout's" in findings[0]
 
 
 def test_adopted_code_is_noted_and_a_damaged_adoption_is_a_finding(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     record = case.store.read(case.runs[0])
     for code in {case.store.read(run).identity["code"] for run in case.trained}:
-        of = next(found for found in map(case.store.read, case.trained) if found.identity["code"] == code)
+        of = next(r for r in map(case.store.read, case.trained) if r.identity["code"] == code)
         runs = [{"run": RunSpec(**of.spec).run, "digest": of.digest, "again": "0" * 64, "bits": of.bits}]
         content = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": runs}
         path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
@@ -154,9 +154,9 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     lock.parent.mkdir()
     lock.write_text("numpy==1.0.0 \\\n    --hash=sha256:0\nno-such-package==3\n")
     monkeypatch.setattr(audit_code, "_ROOT", tmp_path)
-    found = case.findings(until="lock")["lock"]
-    assert [line.partition(";")[0].partition(": ")[0] for line in found] == ["numpy", "numpy"]
-    assert found[1] == f"numpy: version {np.__version__} is installed; envs/requirements.lock pins 1.0.0"
+    findings = case.findings(until="lock")["lock"]
+    assert [line.partition(";")[0].partition(": ")[0] for line in findings] == ["numpy", "numpy"]
+    assert findings[1] == f"numpy: version {np.__version__} is installed; envs/requirements.lock pins 1.0.0"
 
 
 def test_a_stack_that_contradicts_the_identity(case: Case) -> None:
@@ -170,9 +170,9 @@ def test_a_stack_that_contradicts_the_identity(case: Case) -> None:
 def test_an_edited_study(case: Case) -> None:
     path = case.folder / "audited.yaml"
     path.write_text(path.read_text().replace("seeds: 3", "seeds: 2"))
-    found = case.findings(until="study")["study"]
-    assert [f"has {run}, which {path} does not ask for" in line for run, line in zip(case.runs, found, strict=False)]
-    assert len(found) == 2
+    findings = case.findings(until="study")["study"]
+    assert [f"has {run}, which {path} does not ask for" in line for run, line in zip(case.runs, findings, strict=False)]
+    assert len(findings) == 2
     path.write_text(path.read_text().replace("seeds: 2", "seeds: 4"))
     assert f"{path}: asks for " in case.findings(until="study")["study"][0]
 
@@ -183,8 +183,8 @@ def test_edited_tables_under_new_seals(case: Case) -> None:
     tables[1].loc[0, "train_loss"] = 0.25
     tables[2].loc[0, "accuracy"] = 1.0
     collect.save("audited", case.results, *tables)
-    found = case.findings(until="tables")["tables"]
-    assert [line.partition(";")[0] for line in found] == [
+    findings = case.findings(until="tables")["tables"]
+    assert [line.partition(";")[0] for line in findings] == [
         f"{case.products}/records.parquet: {case.runs[1]}, accuracy: 0.5",
         f"{case.products}/history.parquet: {tables[1].loc[0, 'run']}, train_loss: 0.25",
         f"{case.products}/sweep.parquet: {tables[2].loc[0, 'run']}, accuracy: 1.0",
@@ -201,9 +201,11 @@ def test_an_edited_verdict(case: Case) -> None:
     assert was.findings == []
     verdict_json.save("audited", case.results, content)
     name = content["claims"][3]["name"]
-    found = case.findings(until="claims")["claims"]
+    findings = case.findings(until="claims")["claims"]
     path = case.products / "claims.json"
-    assert found == [f"{path}: claims, {name}, verdicts, exploratory, verdict: supported; the records give not tested"]
+    assert findings == [
+        f"{path}: claims, {name}, verdicts, exploratory, verdict: supported; the records give not tested"
+    ]
 
 
 def test_an_edited_claim(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +222,9 @@ def test_an_edited_claim(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     assert own.read_text() != text
     monkeypatch.chdir(case.folder)
     check = case.audit(until="claims")["claims"]
-    found = "\n".join(map(str, check.findings))
-    assert "RDP-3, digest: " in found
-    assert "RDP-3, parts 1, bound: " in found
+    findings = "\n".join(map(str, check.findings))
+    assert "RDP-3, digest: " in findings
+    assert "RDP-3, parts 1, bound: " in findings
 
 
 @pytest.fixture
@@ -244,11 +246,11 @@ def test_an_edited_figure(case: Case) -> None:
     png.write_bytes(png.read_bytes() + b"\0")
     svg = path.with_suffix(".svg")
     svg.write_text(svg.read_text().replace("<svg", "<svg ", 1))
-    found = case.findings(until="figures")["figures"]
-    assert f"{svg}: damaged" in found[0]
-    assert found[1].startswith(f"{path}: row 1, ")
-    assert "0.987654; the records give " in found[1]
-    assert f"{png}: the records give other bytes" in found
+    findings = case.findings(until="figures")["figures"]
+    assert f"{svg}: damaged" in findings[0]
+    assert findings[1].startswith(f"{path}: row 1, ")
+    assert "0.987654; the records give " in findings[1]
+    assert f"{png}: the records give other bytes" in findings
 
 
 @pytest.mark.slow
@@ -263,11 +265,11 @@ def test_an_edited_report(case: Case) -> None:
     paper.write_bytes(paper.read_bytes()[:-10])
     checklist = case.products / "report" / "checklist.html"
     checklist.write_text(checklist.read_text().replace(">No<", ">Yes<", 1).replace("over 3 seeds", "over 30 seeds"))
-    found = case.findings(until="report")
-    assert list(found) == ["report"]
-    named = [line.partition(": ")[0] for line in found["report"]]
+    findings = case.findings(until="report")
+    assert list(findings) == ["report"]
+    named = [line.partition(": ")[0] for line in findings["report"]]
     assert list(dict.fromkeys(named)) == [str(page), str(paper), str(checklist), str(table)]
-    assert "; the records give " in found["report"][0]
+    assert "; the records give " in findings["report"][0]
 
 
 @pytest.mark.slow
@@ -276,5 +278,5 @@ def test_an_edited_probe_is_found_by_measuring_again(case: Case) -> None:
     column = next(name for name in table if table[name].dtype == float)
     table.loc[0, column] += 0.125
     measurements.save("audited", "surviving_neurons", case.results, table)
-    found = case.findings(until="remeasuring", retrain=100, sample="all")
-    assert f"{table.loc[0, 'run']}, {column}: {table.loc[0, column]}; " in found["remeasuring"][0]
+    findings = case.findings(until="remeasuring", retrain=100, sample="all")
+    assert f"{table.loc[0, 'run']}, {column}: {table.loc[0, column]}; " in findings["remeasuring"][0]
