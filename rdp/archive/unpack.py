@@ -60,7 +60,7 @@ def into_store(archive: Archive, results: Path) -> Outcome:
     origin.refuse(results)
     archive.verify()
     plan, store, outcome = recorded.plan(archive, results / archive.manifest.study), Store(results), Outcome()
-    with scratch.place(store, scratch.ARRIVALS) as folder:
+    with scratch.temporary_folder(store, scratch.IMPORTED) as folder:
         staged = Store(folder)
         records = _stage(archive, plan, staged, _labels(archive, plan), weights=archive.manifest.weights)
         claims, adopted = _claims(archive), _adoptions(archive)
@@ -173,7 +173,7 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             outcome.rejected.append(f"{run}: not added: another process trains it")
             return
         try:
-            done = store.glance(run) is not None
+            done = store.read_receipt(run) is not None
             present = store.read(run) if store.folder(run).exists() else None
             if present is not None:
                 store.check_files(run, present)
@@ -208,7 +208,9 @@ def _take_weights(source: Path, target: Path) -> None:
 
 
 def _difference(present: RunRecord, record: RunRecord) -> str:
-    differing = [name for name in ("data", "code", "stack") if present.identity[name] != record.identity[name]]
+    differing = [
+        name for name in ("data", "code", "stack") if getattr(present.identity, name) != getattr(record.identity, name)
+    ]
     why = f"of other {' and '.join(differing)}" if differing else "of the same identity"
     return (
         f"the store holds another record ({present.digest[:12]} {present.status}; in the archive {record.digest[:12]} "

@@ -29,16 +29,16 @@ def check_code(runs: StoredRuns, store: Store) -> Check:
     records = [(run, spec, record) for run, (spec, record, _) in runs.items() if record is not None]
     for run, spec, record in records:
         check.checked += 1
-        commits[str(record.telemetry.get("commit"))] += 1
-        if adopted(store, spec, str(record.identity.get("code")), str(record.identity.get("stack"))):
+        commits[str(record.telemetry.commit)] += 1
+        if adopted(store, spec, record.identity.code, record.identity.stack):
             adopted_runs += 1
-        elif record.identity.get("code") != fingerprint.code_of(spec):
+        elif record.identity.code != fingerprint.code_of(spec):
             by_other_code.setdefault(spec.cell, []).append(run)
-        if digest.of(record.telemetry.get("stack")) != record.identity.get("stack"):
+        if digest.of(record.telemetry.stack) != record.identity.stack:
             check.find(run, "the stack in its telemetry does not match its identity")
     for names in by_other_code.values():
         check.find(names[0], f"made by other code than this checkout's ({count(len(names), 'run')} of its cell)")
-    for adoption in store.adoptions.behind_any(record for _, _, record in records):
+    for adoption in store.adoptions.of_records(record for _, _, record in records):
         check.find(store.root / adoptions.FOLDER / adoptions.name(adoption), *_contradictions(adoption, store))
     check.find_lines(store.adoptions.damaged)
     if adopted_runs:
@@ -56,12 +56,12 @@ def _contradictions(adoption: dict[str, Any], store: Store) -> list[str]:
         if not isinstance(entry, dict) or not {"run", "digest", "again", "bits"} <= entry.keys():
             return ["names no retrained runs"]
         try:
-            record = store.received(str(entry["run"]))
+            record = store.read_finished(str(entry["run"]))
         except UserError:  # reported by the check of records
             continue
         if record is None or record.digest != entry["digest"]:  # removed or retrained since
             continue
-        if record.identity.get("code") != adoption["old"] or record.bits != entry["bits"]:
+        if record.identity.code != adoption["old"] or record.bits != entry["bits"]:
             lines.append(f"disagrees with the record of {entry['run']}")
     return lines
 
@@ -80,7 +80,7 @@ def check_lock(runs: StoredRuns) -> Check:
         (name, str(installed))
         for _, record, _ in runs.values()
         if record is not None
-        for name, installed in record.telemetry.get("versions", {}).items()
+        for name, installed in record.telemetry.versions.items()
     )
     for (name, used), number in sorted(recorded.items()):
         check.checked += 1

@@ -86,7 +86,7 @@ def check_measurements(plan: Plan, results: Path) -> Check:
             check.find(path, f"has no column {', '.join(absent)}")
         elif foreign := sorted(map(str, set(table["run"]) - known)):
             check.find(path, f"has {count(len(foreign), 'run')} of no cell of this study, first {foreign[0]}")
-        elif missing := sorted(measurements.wanted(plan, name, results) - set(table["run"])):
+        elif missing := sorted(measurements.expected_runs(plan, name, results) - set(table["run"])):
             lacks = f"has no rows for {count(len(missing), 'run')}, first {missing[0]}"
             check.find(path, f"{lacks}; run: rdp probe {plan.name} {name}")
     if plan.study.speed_rounds:

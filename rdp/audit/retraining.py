@@ -18,6 +18,7 @@ from rdp.jobs import runner
 from rdp.jobs.retrain import record_differences, retrain_runs
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, fingerprint, origin
+from rdp.store.record import columns as record_columns
 from rdp.study import Cell, Plan
 from rdp.tables import measurements
 from rdp.utils import digest
@@ -26,8 +27,7 @@ from rdp.utils.humanize import count
 
 LEVEL = 0.99  # of the interval for the accuracy of a run on another stack
 _ENOUGH_SEEDS = 5  # for the standard deviation of a single cell
-# Counted from the architecture, so equal on every stack.
-_COUNTED = ("parameters", "forward_flops", "iteration_flops", "training_flops", "unit_updates", "units", "steps")
+_COUNTED = [name for name, column, _ in record_columns() if column.exact]  # equal on every stack
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def accuracy(record: RunRecord) -> float:
     """Return the last test accuracy of a run, or the validation accuracy of a sweep's run; 0 if it diverged."""
     if record.status != "completed":
         return 0.0
-    test_accuracy = record.numbers["test_accuracy"]
-    return float(record.numbers["history"][-1]["validation_accuracy"] if test_accuracy is None else test_accuracy)
+    if record.numbers.test_accuracy is not None:
+        return record.numbers.test_accuracy
+    return record.numbers.history[-1].validation_accuracy or 0.0
 
 
 def draw(runs: StoredRuns, size: int, sample: str) -> list[str]:
@@ -90,7 +91,7 @@ def check(plan: Plan, results: Path, scratch: Path, drawn: list[str], runs: Stor
     device = runner.choose_device(plan.device)
     stack = fingerprint.stack(device)
     pairs = [(spec, record) for spec, record, _ in map(runs.__getitem__, drawn) if record is not None]
-    same_stack = {spec.run: record.identity["stack"] == digest.of(stack) for spec, record in pairs}
+    same_stack = {spec.run: record.identity.stack == digest.of(stack) for spec, record in pairs}
     check = Check("retraining", "Retrained runs give the weights, history and metrics of their records.", "run")
     retrained = check.attempt("retraining", retrain_runs, pairs, results, scratch, device, cores)
     for (spec, record), new in zip(pairs, retrained or [], strict=retrained is not None):
@@ -118,7 +119,7 @@ def check(plan: Plan, results: Path, scratch: Path, drawn: list[str], runs: Stor
 
 def _check_tolerance(check: Check, spec: RunSpec, record: RunRecord, new: RunRecord, runs: StoredRuns) -> None:
     """Compare a run that was retrained on another stack: counts exactly, accuracy within a tolerance."""
-    counts = [{name: r.numbers.get(name) for name in _COUNTED} for r in (record, new)]
+    counts = [{name: getattr(r.numbers, name) for name in _COUNTED} for r in (record, new)]
     check.find(spec.run, *describe(differences(*counts), "retraining gives"))
     if record.status != new.status:
         check.find(spec.run, f"status: {record.status}; retraining on another stack gives {new.status}")
@@ -162,7 +163,7 @@ def _check_probe(check: Check, plan: Plan, results: Path, name: str, cell: Cell,
     columns = measurements.columns(name)
     try:
         stored = measurements.read(plan.name, name, results)
-        measured = pd.DataFrame(measurements.again(plan, cell, name, results, runs), columns=columns)
+        measured = pd.DataFrame(measurements.measure_again(plan, cell, name, results, runs), columns=columns)
     except UserError as error:
         check.find_lines([error])
         return

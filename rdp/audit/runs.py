@@ -12,13 +12,11 @@ from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, origin, receipts
-from rdp.store.record import PREDICTIONS, WEIGHTS, WEIGHTS_OMITTED, accuracy_fits
+from rdp.store.record import PREDICTIONS, WEIGHTS, WEIGHTS_OMITTED, Numbers, accuracy_fits
 from rdp.study import Plan
 from rdp.utils import digest, files
 from rdp.utils.compare import describe, differences
 from rdp.utils.humanize import count
-
-_REQUIRED = ("learning_rate", "test_accuracy", "history", "weights")  # numbers that other checks read
 
 
 class StoredRun(NamedTuple):
@@ -37,7 +35,7 @@ def read(plan: Plan, results: Path) -> StoredRuns:
     store, runs = Store(results), {}
     for spec in (*plan.sweep.values(), *plan.specs):
         try:
-            runs[spec.run] = StoredRun(spec, store.received(spec.run), None)
+            runs[spec.run] = StoredRun(spec, store.read_finished(spec.run), None)
         except UserError as error:
             runs[spec.run] = StoredRun(spec, None, str(error))
     return runs
@@ -65,10 +63,10 @@ def check_records(plan: Plan, results: Path, runs: StoredRuns, labels: dict[str,
             continue
         path = store.folder(run) / "record.json"
         stated = _specification(record)
-        if stated is None or {stated.spec_digest, record.identity.get("spec")} != {spec.spec_digest}:
+        if stated is None or {stated.spec_digest, record.identity.spec} != {spec.spec_digest}:
             check.find(path, f"is the record of another run{f', {stated.run}' if stated else ''}, stored as {run}")
             continue
-        if digests.get(spec.dataset) not in (None, record.identity.get("data")):
+        if digests.get(spec.dataset) not in (None, record.identity.data):
             check.find(path, f"was trained on other data than the prepared ones, {digests[spec.dataset][:12]}")
         _check_receipt(check, store, run, record)
         if _check_completeness(check, path, spec, record):
@@ -106,29 +104,27 @@ def _check_completeness(check: Check, path: Path, spec: RunSpec, record: RunReco
     """Return whether a record has the numbers and files that a run of its status leaves."""
     numbers = record.numbers
     if record.status == "failed":
-        if numbers:
+        if numbers != Numbers():
             check.find(path, "says failed, but has numbers")
         return True
-    if (record.status == "diverged") != (numbers.get("diverged_step") is not None):
-        check.find(path, f"says {record.status}, but its diverged step is {numbers.get('diverged_step')}")
-    absent = [name for name in _REQUIRED if name not in numbers]
+    if (record.status == "diverged") != (numbers.diverged_step is not None):
+        check.find(path, f"says {record.status}, but its diverged step is {numbers.diverged_step}")
+    required = ["learning_rate"]
+    if record.status == "completed":
+        required += ["history", "weights"] if spec.sweep else ["test_accuracy", "history", "weights"]
+    absent = [name for name in required if getattr(numbers, name) in (None, [])]
     if record.status == "completed" and not spec.sweep:
         absent += [name for name in (PREDICTIONS, WEIGHTS) if name not in record.files]
-        absent += [name for name in ("test_accuracy", "weights") if numbers.get(name) is None]
-    if record.status == "completed" and not numbers.get("history"):
-        absent.append("history")
     if absent:
-        check.find(path, f"says {record.status}, but lacks {', '.join(dict.fromkeys(absent))}")
+        check.find(path, f"says {record.status}, but lacks {', '.join(absent)}")
     return not absent
 
 
 def _check_receipt(check: Check, store: Store, run: str, record: RunRecord) -> None:
     """Compare a receipt, which `rdp plan` and `rdp status` read, with its record."""
-    receipt, expected = store.glance(run) or {}, receipts.content(run, record, "")
-    stated = {name: receipt.get(name) for name in expected}
-    check.find(
-        store.receipt(run), *describe(differences(stated, expected, ignore={"schema", "record"}), "the record gives")
-    )
+    if receipt := store.read_receipt(run):
+        contents = (receipt.model_dump(), receipts.of_record(run, record, receipt.record).model_dump())
+        check.find(store.receipt(run), *describe(differences(*contents), "the record gives"))
 
 
 def _check_files(
@@ -153,11 +149,11 @@ def _check_files(
             arrays = check.attempt(path, store.arrays, run, record, "predictions")
             fits = arrays and check.attempt(path, _accuracy_fits, record, arrays, labels)
             if fits is False:
-                accuracy = record.numbers["test_accuracy"]
+                accuracy = record.numbers.test_accuracy
                 check.find(folder / "record.json", f"its predictions do not give its accuracy, {accuracy}")
         elif name == WEIGHTS:
             arrays = check.attempt(path, store.arrays, run, record, "weights")
-            if arrays is not None and _checksums(arrays) != record.numbers["weights"]:
+            if arrays is not None and _checksums(arrays) != record.numbers.weights:
                 check.find(path, "its tensors do not have the checksums in the record")
 
 
@@ -195,7 +191,7 @@ def check_sweeps(plan: Plan, results: Path, runs: StoredRuns, scratch: Path) -> 
         choice = check.attempt(path, tuning.choose, spec, swept)
         if choice is None:
             continue
-        stated = record.numbers["learning_rate"]
+        stated = record.numbers.learning_rate
         if choice.learning_rate != stated:
             check.find(path, f"trained with learning rate {stated}; its sweep gives {choice.learning_rate}")
         tuned = path.parents[1] / "tuned.json"

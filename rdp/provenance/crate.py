@@ -108,7 +108,7 @@ def _copy(source: Path, target: Path, remedy: str) -> None:
 def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
     """The usable records of a study's runs, those of sweeps first."""
     store = Store(results)
-    records = {spec.run: collect.readable(store, spec)[0] for spec in recorded.runs(plan)}
+    records = {spec.run: collect.usable_record(store, spec)[0] for spec in recorded.runs(plan)}
     return {run: record for run, record in records.items() if record is not None}
 
 

@@ -11,13 +11,14 @@ from rdp.data.dataset import Prepared
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
+from rdp.utils import files
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from torch import nn
 
-_KEY, _SCHEMA = "rdp", 1  # in the head of the file
+_KEY, _FORMAT = "rdp", 2  # in the head of the file
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def export(spec: RunSpec, results: Path, path: Path) -> Exported:
 
     weights.check_name(path)
     store = Store(results)
-    record = store.received(spec.run)
+    record = store.read_finished(spec.run)
     if record is None:
         raise UserError(f"{spec.run}: not trained yet; run: rdp train STUDY {spec.run}")
     if record.status != "completed":
@@ -81,8 +82,7 @@ def load_model(path: "str | PathLike[str]") -> "nn.Module":
             about = json.loads((file.metadata() or {})[_KEY])
     except (SafetensorError, KeyError, ValueError):
         raise UserError(f"{path}: not written by rdp weights; load it into a model of yours") from None
-    if about["schema"] != _SCHEMA:
-        raise UserError(f"{path}: schema {about['schema']}; this version reads {_SCHEMA}")
+    files.check_format(Path(path), about, "weights file", _FORMAT, "Export the weights again: rdp weights.")
     network = create_model(
         about["architecture"],
         path=about["path"],
@@ -108,7 +108,7 @@ def _about(spec: RunSpec, record: RunRecord, dataset: Prepared) -> dict[str, Any
     info, method = data.info(spec.dataset), spec.instance
     unit = 255 if info.kind == "image" else 1
     return {
-        "schema": _SCHEMA,
+        "format": _FORMAT,
         "run": spec.run,
         "record": record.digest,
         "architecture": spec.architecture,
@@ -120,7 +120,7 @@ def _about(spec: RunSpec, record: RunRecord, dataset: Prepared) -> dict[str, Any
         "classes": info.classes,
         "mean": [float(value) / unit for value in dataset.mean],
         "std": [float(value or 1) / unit for value in dataset.std],  # a feature that never changes is only shifted
-        "test_accuracy": record.numbers["test_accuracy"],
+        "test_accuracy": record.numbers.test_accuracy,
     }
 
 

@@ -12,7 +12,7 @@ from rdp.audit import code as audit_code
 from rdp.claims import verdict_json
 from rdp.report import contents
 from rdp.store import adoptions, origin
-from rdp.store.record import _UNDER
+from rdp.store.record import DIGESTED
 from rdp.tables import collect, measurements
 from rdp.utils import digest, files, sealed
 from tests.audit.conftest import Case
@@ -31,7 +31,7 @@ def forge_any(case: Case, run: str, change: Callable[[dict[str, Any]], object]) 
 
     def changed(content: dict[str, Any]) -> None:
         change(content)
-        content["digest"] = digest.of({name: content[name] for name in _UNDER})
+        content["digest"] = digest.of({name: content[name] for name in DIGESTED})
 
     path = case.store.folder(run) / "record.json"
     seal_anew(path, changed)
@@ -162,7 +162,7 @@ def test_a_forged_adoption(case: Case, runs: list[Any]) -> None:
     record = case.store.read(case.runs[0])
     known = {"RUN": case.runs[0], "DIGEST": record.digest}
     runs = [{k: known.get(v, v) for k, v in entry.items()} if isinstance(entry, dict) else entry for entry in runs]
-    content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry["stack"], "runs": runs}
+    content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry.stack, "runs": runs}
     path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     assert any(line.startswith(f"{path}: ") for line in case.findings(until="code")["code"])
 

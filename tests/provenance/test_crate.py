@@ -144,7 +144,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_missing_runs_are_named(plan: Plan, results: Path) -> None:
     lost = list(plan.specs)[1]
-    Store(results).forget(lost.run)
+    Store(results).remove_receipt(lost.run)
     collect.write(plan, results)
     verdict_json.write(tables.load(plan, results))
     packed = crate.write(plan, results).parent
