@@ -21,7 +21,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sample": OUTSIDE,
         "checkout": "0123456789ab+",
         "system": "a system",
-        "versions": {"rdp": "1", "torch": "2"},
+        "versions": {"residual-droppath": "1", "torch": "2"},
     }
     path = tmp_path_factory.mktemp("audit") / "index.html"
     path.write_text(report.render(Audit(about, [check, Check("data", "Every dataset is whole.", "dataset")])))
