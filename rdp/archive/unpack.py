@@ -101,16 +101,18 @@ def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
             f"{archive.path}: holds no {absent[0]}, which the report needs: measure it where the runs were trained, "
             "and pack again"
         )
-    if not origin.holds(results) and _holds_others(results):
+    if not origin.is_recorded(results) and _holds_others(results):
         raise UserError(f"{results}: holds results that are not recorded; name another directory with --to")
     content = archive.manifest.model_dump(mode="json") | {"archive_seal": archive.seal}
-    origin.mark(results, content, whole=False)  # first, so that a killed job leaves a directory that can be replaced
+    origin.write(
+        results, content, complete=False
+    )  # first, so that a killed job leaves a directory that can be replaced
     for name in _REPLACED:
         shutil.rmtree(results / name, ignore_errors=True)
     labels = _labels(archive, plan)
     for name, arrays in labels.items():
         _write(prepared.folder(name, results) / "manifest.json", archive.read(f"datasets/{name}.json"))
-        _write(origin.labels_file(name, results), archive.read(f"labels/{name}.safetensors.xz"))
+        _write(origin.labels_path(name, results), archive.read(f"labels/{name}.safetensors.xz"))
         content.setdefault("labels", {})[name] = digest.of_arrays(arrays)
     store = Store(results)
     records = _stage(archive, plan, store, labels)
@@ -121,7 +123,7 @@ def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
     preregistration.restore(_claims(archive), results)
     _add_tables(archive, plan, results, replace=True)
     _write(results / f"{plan.name}.yaml", archive.read(STUDY))
-    return origin.mark(results, content, whole=True)
+    return origin.write(results, content, complete=True)
 
 
 def _stage(

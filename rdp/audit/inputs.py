@@ -27,7 +27,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
         check.checked += 1
         folder = prepared.folder(name, results)
         manifest = folder / "manifest.json"
-        if origin.holds(results):
+        if origin.is_recorded(results):
             recorded_labels = check.attempt(name, origin.labels, name, results)
             if recorded_labels is not None:
                 labels[name] = recorded_labels
@@ -44,8 +44,8 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
                 check.find(manifest, *prepared.contradictions(dataset))
             check.find_lines(dataset.changed())
         _check_published_files(name, check)
-    if origin.holds(results):
-        check.attempt(results / origin.MARK, _check_archive, results, check)
+    if origin.is_recorded(results):
+        check.attempt(results / origin.FILE, _check_archive, results, check)
     return check, labels
 
 
@@ -64,10 +64,10 @@ def _check_published_files(name: str, check: Check) -> None:
 
 def _check_archive(results: Path, check: Check) -> None:
     """Check that recorded results come from the archive in this checkout."""
-    mark = origin.origin(results)
+    mark = origin.read(results)
     stored = recorded.find(mark["study"])
     if stored.seal != mark["archive_seal"]:
-        check.find(results / origin.MARK, f"unpacked from another archive than {stored.path}")
+        check.find(results / origin.FILE, f"unpacked from another archive than {stored.path}")
     else:
         check.notes.append(f"unpacked from the archive {stored.path}, which is intact too")
 

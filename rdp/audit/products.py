@@ -22,7 +22,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _SOURCE = "the records give"
 _COLLECTOR = "collector"  # the column with the version of this package that collected a row
-_LINKED = ("store", "data", "bench", origin.MARK)  # inputs of the products, beside probes and speed
+_LINKED = ("store", "data", "bench", origin.FILE)  # inputs of the products, beside probes and speed
 _IMAGES = (".svg", ".pdf", ".png")
 _MATPLOTLIB = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
 

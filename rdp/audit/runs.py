@@ -70,7 +70,7 @@ def check_records(plan: Plan, results: Path, runs: StoredRuns, labels: dict[str,
             check.find(path, f"was trained on other data than the prepared ones, {digests[spec.dataset][:12]}")
         _check_receipt(check, store, run, record)
         if _check_completeness(check, path, spec, record):
-            _check_files(check, store, run, record, labels.get(spec.dataset), weights=not origin.holds(results))
+            _check_files(check, store, run, record, labels.get(spec.dataset), weights=not origin.is_recorded(results))
         else:
             runs[run] = StoredRun(spec, None, "the record is incomplete")
     for title, status in (("not trained", None), ("failed", "failed")):

@@ -219,7 +219,7 @@ class Records:
 
 def _labels(dataset: str, results: Path) -> Array:
     """The labels of a dataset's test split, shape (m,), all that recorded results hold of a dataset."""
-    if origin.holds(results):
+    if origin.is_recorded(results):
         return origin.labels(dataset, results)
     return prepared.load(dataset, results).labels("test")
 

@@ -46,7 +46,7 @@ def retrain_runs(
 def _link_dataset(dataset: str, results: Path, scratch: Path) -> None:
     """Link a prepared dataset into the scratch directory; recorded results hold only labels, so it is prepared anew."""
     source = prepared.folder(dataset, results)
-    if origin.holds(results) or not (source / "manifest.json").exists():
+    if origin.is_recorded(results) or not (source / "manifest.json").exists():
         return
     target = prepared.folder(dataset, scratch)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
         code: digest of the code that made the record.
         stack: digest of the stack it was made on.
     """
-    if code == fingerprint.code_of(spec) or origin.holds(store.root.parent):
+    if code == fingerprint.code_of(spec) or origin.is_recorded(store.root.parent):
         return None
     if adopted(store, spec, code, stack):
         return None

@@ -240,7 +240,7 @@ class TestAsRecorded:
 
         assert collect.collect(planted, own)[0]["status"].tolist() == ["missing"] + 11 * ["completed"]
         assert status() == "stale"
-        origin.mark(own, {}, whole=True)
+        origin.write(own, {}, complete=True)
         table, _ = collect.collect(planted, own)
         assert table["status"].eq("completed").all()
         assert table["code_digest"].eq("f" * 64).tolist() == [True] + 11 * [False]
@@ -252,7 +252,7 @@ class TestAsRecorded:
         for cell in planted.cells:
             assert np.array_equal(ours._rights(cell, 1), theirs._rights(cell, 1))
         assert origin.labels("digits", rebuilt).shape == (EXAMPLES,)
-        path = origin.labels_file("digits", rebuilt)
+        path = origin.labels_path("digits", rebuilt)
         path.write_bytes(path.read_bytes()[:-2] + b"\7\7")
         assert str(path) in refusal(origin.labels, "digits", rebuilt)
 
@@ -272,10 +272,10 @@ class TestAsRecorded:
         rebuild(packed, tmp_path)
 
     def test_an_interrupted_unpacking_is_named(self, packed: Archive, rebuilt: Path) -> None:
-        origin.mark(rebuilt, packed.manifest.model_dump(mode="json"), whole=False)
-        assert "not all of the archive was unpacked" in refusal(origin.origin, rebuilt)
+        origin.write(rebuilt, packed.manifest.model_dump(mode="json"), complete=False)
+        assert "the archive is not completely unpacked" in refusal(origin.read, rebuilt)
         rebuild(packed, rebuilt)
-        assert origin.origin(rebuilt)["study"] == "planted"
+        assert origin.read(rebuilt)["study"] == "planted"
 
     def test_the_manifest_of_the_data_is_kept(self, planted: Plan, rebuilt: Path) -> None:
         for name in ("digits", "fashion_mnist_14"):

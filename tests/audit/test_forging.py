@@ -181,5 +181,5 @@ def test_a_lock_that_pins_nothing(
 @pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"archive_seal": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_without_content(case: Case, change: dict[str, Any]) -> None:
     content = {"study": "audited", "archive_seal": "0" * 64, "labels": {}}
-    mark = origin.mark(case.results, content | change, whole=True)
-    assert f"{mark}: damaged: it does not say what was unpacked" in " ".join(case.findings(until="records")["data"])
+    mark = origin.write(case.results, content | change, complete=True)
+    assert f"{mark}: damaged: it does not state what was unpacked" in " ".join(case.findings(until="records")["data"])

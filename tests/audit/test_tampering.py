@@ -66,7 +66,7 @@ def test_a_swapped_record(case: Case) -> None:
         (first / "kept").rename(second / name)
     findings = case.findings(until="records")["records"]
     assert len(findings) == 2, findings
-    assert all("not the record that" in line for line in findings)
+    assert all("does not match its receipt" in line for line in findings)
     for run in case.runs[:2]:
         case.store.write_receipt(run, case.store.read(run))
     findings = case.findings(until="records")["records"]

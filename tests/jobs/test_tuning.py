@@ -14,6 +14,7 @@ from rdp.jobs import tuning
 from rdp.jobs.runner import run_job
 from rdp.spec import RunSpec
 from rdp.store import Identity, RunRecord, Store
+from rdp.store.record import Numbers
 from rdp.study import Plan, load
 from rdp.tables import collect
 from rdp.training import checkpoint
@@ -270,7 +271,7 @@ class TestResume:
         run = make()
         run.restore(checkpoint.latest([tmp_path], {})[0])
         run.train(lambda run: None)
-        assert run.finish()[0] == Store(results).read_finished(spec.run).numbers
+        assert Numbers(**run.finish()[0]) == Store(results).read_finished(spec.run).numbers
 
 
 class TestTables:
@@ -283,7 +284,7 @@ class TestTables:
         assert table["chosen"].tolist() == [False] * 4 + [True] * 2
         assert table["status"].tolist() == ["completed"] * 2 + ["diverged"] * 2 + ["completed"] * 2
         last = [Store(results).read_finished(c.run).numbers.history for c in spec.candidates()]
-        expected = [history[-1]["validation_accuracy"] if history else CHANCE for history in last]
+        expected = [history[-1].validation_accuracy if history else CHANCE for history in last]
         assert table["accuracy"].tolist() == expected
         assert table["accuracy"].tolist()[2:4] == [CHANCE] * 2
 
@@ -302,7 +303,7 @@ class TestTables:
         table, history, sweep = collect.read("sweep", results)
         numbers = Store(results).read_finished(spec.run).numbers
         for name in ("learning_rate", "iteration_flops", "training_flops", "unit_updates", "steps", "examples"):
-            assert table.loc[0, name] == numbers[name], name
+            assert table.loc[0, name] == getattr(numbers, name), name
             assert math.isnan(table.loc[1, name]), name  # the other seed is not trained
         assert set(history["run"]) == {spec.run}
         assert len(sweep) == 6

@@ -171,8 +171,8 @@ def test_recorded_results_carry_the_archive_they_came_from(
     assert found["#value-records"]["value"] == "recorded"
     assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
     # Another archive in its place is not the one that these results came from.
-    mark = origin.origin(rebuilt)
-    origin.mark(rebuilt, mark | {"archive_seal": "0" * 64}, whole=True)
+    mark = origin.read(rebuilt)
+    origin.write(rebuilt, mark | {"archive_seal": "0" * 64}, complete=True)
     with pytest.raises(UserError, match="is not the archive that"):
         crate.write(again, rebuilt)
 

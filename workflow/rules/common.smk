@@ -9,7 +9,7 @@ from rdp.archive import recorded
 from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
-from rdp.store.origin import MARK
+from rdp.store.origin import FILE as ORIGIN
 from rdp.claims import metrics
 from rdp.report import contents, plots
 from rdp.jobs import locks
@@ -149,7 +149,7 @@ def receipts(seeds):
 # What says that the records are there: a receipt a run, or the mark of those that were unpacked.
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
 if ARCHIVE:
-    RECEIPTS = [f"{RESULTS}/{MARK}"]
+    RECEIPTS = [f"{RESULTS}/{ORIGIN}"]
 # A report of recorded results says whether this checkout would train them with the code that did.
 TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if ARCHIVE else ""
 DATA = list(dict.fromkeys(MANIFEST.format(dataset=cell.dataset) for cell in PLAN.cells))
