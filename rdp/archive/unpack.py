@@ -19,7 +19,8 @@ from rdp.archive.format import ADOPTIONS, CLAIMS, PREDICTIONS, RECORDS, SPEED, S
 from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.jobs import locks, tuning
+from rdp.jobs import tuning
+from rdp.jobs.locks import try_lock_run
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, adoptions, origin, scratch
 from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
@@ -170,7 +171,7 @@ def _stage_run(spec: RunSpec, line: dict[str, Any], predictions: bytes, labels: 
 
 def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outcome) -> None:
     """Add one run to the store, unless another record is in its place or a job trains it."""
-    with locks.free(store, run) as free:
+    with try_lock_run(store, run) as free:
         if not free:
             outcome.rejected.append(f"{run}: not added: another process trains it")
             return
@@ -197,7 +198,7 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             staged.folder(run).rename(store.folder(run))
         except OSError as error:
             raise UserError(f"{store.folder(run)}: cannot be written ({error.strerror})") from None
-        files.flush_folder(store.folder(run).parent)
+        files.fsync_folder(store.folder(run).parent)
         store.write_receipt(run, record)
         outcome.added.append(run)
 
@@ -291,5 +292,5 @@ def _holds_others(results: Path) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_bytes(content)

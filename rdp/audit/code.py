@@ -14,7 +14,7 @@ from rdp.study.states import adopted
 from rdp.tables import collect
 from rdp.utils import digest, paths
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, locked
+from rdp.utils.lockfile import LOCK, pinned_versions
 
 _ROOT = paths.ROOT
 _LISTED = 20  # runs that a study lacks, or has too many, which are listed
@@ -72,7 +72,7 @@ def check_lock(runs: StoredRuns) -> Check:
     if not (_ROOT / LOCK).is_file():
         check.notes.append(f"no {LOCK} to compare versions with")
         return check
-    pinned = check.attempt(LOCK, locked, _ROOT / LOCK)
+    pinned = check.attempt(LOCK, pinned_versions, _ROOT / LOCK)
     if not pinned:
         check.find(LOCK, *(["pins nothing"] if pinned is not None else []))
         return check

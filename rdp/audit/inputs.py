@@ -33,7 +33,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
                 labels[name] = recorded_labels
                 check.notes.append(f"{name}: recorded results hold only the labels of the test split; they are intact")
             continue
-        if prepared.standing(name, results)[0] == "no":  # loading would prepare it now, which proves nothing
+        if prepared.status(name, results)[0] == "no":  # loading would prepare it now, which proves nothing
             check.find(manifest, f"no such file; run: rdp data prepare {name}")
             continue
         dataset = check.attempt(folder / "data.safetensors", prepared.load, name, results)
@@ -41,7 +41,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
             if "test_y" in dataset.arrays:
                 labels[name] = dataset.labels("test")
             if not data.streamed(name):
-                check.find(manifest, *prepared.contradictions(dataset))
+                check.find(manifest, *prepared.inconsistencies(dataset))
             check.find_lines(dataset.changed())
         _check_published_files(name, check)
     if origin.is_recorded(results):

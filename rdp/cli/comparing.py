@@ -40,7 +40,7 @@ def diff(
         print(differences["summary"])
         show(*diff_view.tables(differences, most))
     if as_json not in (None, "-"):
-        files.write_json(paths.named(as_json), differences)
+        files.write_json(paths.parse(as_json), differences)
         log.info("differences written to %s", as_json)
     if not differences["same"]:
         raise typer.Exit(1)

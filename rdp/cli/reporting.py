@@ -48,7 +48,7 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     if not from_tables:
         collect.write(planned, results)
     content = verdict_json.write(tables.load(planned, results))
-    shown = Table("claim", "says", "of", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
+    shown = Table("claim", "title", "source", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
     for row in verdict_json.summary_rows(content):
         shown.add_row(*row)
     show(shown)
@@ -80,7 +80,7 @@ def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     planned = study.load(name)
     origin.refuse(paths.results())
     with lease(gpus):
-        from rdp.bench import study as throughput  # imports torch, in seconds: only once the study is valid
+        from rdp.bench import throughput  # imports torch, in seconds: only once the study is valid
 
         print(throughput.write(planned, paths.results()))
 
@@ -124,7 +124,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
             for measured in planned.study.probes:
                 measurements.write(planned, measured, results)
             if planned.study.speed_rounds:
-                from rdp.bench import study as throughput
+                from rdp.bench import throughput
 
                 throughput.write(planned, results)
         loaded = tables.load(planned, results)

@@ -84,7 +84,7 @@ def write(plan: Plan, results: Path) -> Path:
     path = results / plan.name / "report" / NAME
     links = Links("index.html#study-file", None, "../../data", plan.file.name)
     text = render(evidence_module.gather(plan, results), links)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 

@@ -144,7 +144,7 @@ def is_baseline(study: Study, cell: Cell) -> bool:
 
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
-        file = paths.named(name)
+        file = paths.parse(name)
         try:
             exists = file.is_file()
         except OSError as error:  # the name is too long
@@ -181,7 +181,7 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
     info = data.info(dataset)
     if network not in models.architectures():
         return Skipped(dataset, architecture, label, f"{architecture} has no form {form}")
-    reason = method.nonsense() or models.architecture(network).mismatch(
+    reason = method.conflict() or models.architecture(network).mismatch(
         method.path, info.kind, info.shape, method.path_options()
     )
     if reason:

@@ -117,11 +117,11 @@ def test_sealed_files_that_are_no_tables_and_no_verdicts(case: Case) -> None:
         collect.save("audited", case.results, table, *tables[1:])
         assert str(path) in case.findings(until="tables")["tables"][0]
     sealed.write(path, b"no table " + sealed.BLANK.encode(), "audited")
-    assert f"{path}: damaged (its seal fits, and it is no table)" in case.findings(until="tables")["tables"][0]
+    assert f"{path}: damaged (sealed, but not a table)" in case.findings(until="tables")["tables"][0]
     claims = case.products / "claims.json"
     for content in (b"\xff " + sealed.BLANK.encode(), b'["' + sealed.BLANK.encode() + b'"]'):
         sealed.write(claims, content, "audited")
-        assert f"{claims}: damaged (its seal fits" in case.findings(until="claims")["claims"][0]
+        assert f"{claims}: damaged (sealed, but not" in case.findings(until="claims")["claims"][0]
     for value in ({}, {"claims": ["a"]}):
         verdict_json.save("audited", case.results, value)
         assert str(claims) in case.findings(until="claims")["claims"][0]
@@ -151,7 +151,7 @@ def test_data_without_a_split_under_a_new_checksum(case: Case) -> None:
     arrays = {name: array for name, array in load_file(folder / "data.safetensors").items() if name != "test_y"}
     save_file(arrays, folder / "data.safetensors")
     seal_anew(folder / "manifest.json", lambda manifest: manifest.update(digest=digest.of_arrays(arrays)))
-    assert case.findings(until="records")["data"] == [f"{folder}/manifest.json: it holds no 'test_y'"]
+    assert case.findings(until="records")["data"] == [f"{folder}/manifest.json: it has no 'test_y'"]
 
 
 @pytest.mark.parametrize("runs", [[{}], ["a"], [{"run": "RUN", "digest": "DIGEST", "again": "0", "bits": "0"}]])

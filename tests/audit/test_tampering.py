@@ -145,7 +145,7 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     def older(record: dict[str, Any]) -> None:
         record["telemetry"]["versions"]["torch"] = "2.0.1"
 
-    pinned = audit_code.locked(Path(audit_code._ROOT) / audit_code.LOCK)["torch"]
+    pinned = audit_code.pinned_versions(Path(audit_code._ROOT) / audit_code.LOCK)["torch"]
     case.forge(case.runs[0], older)
     assert case.findings(until="lock")["lock"] == [
         f"torch: 1 run made with 2.0.1; envs/requirements.lock pins {' or '.join(pinned)}"

@@ -1,4 +1,4 @@
-"""The throughput of a study's methods: what is compared with what. How fast anything is, no test says."""
+"""The comparisons of a study's throughput. No test depends on the speed of the machine."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rdp import study
-from rdp.bench import study as speed
+from rdp.bench import throughput as speed
 from rdp.study import Plan
 
 STUDY = """
