@@ -200,7 +200,7 @@ def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: P
     for spec, record in group.sample:
         if differences := retraining.record_differences(record, retrained[spec.run]):
             more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-            group.obstacles.append(f"{spec.run}: recorded and retrained: {'; '.join(differences[:_SHOWN])}{more}")
+            group.obstacles.append(f"{spec.run}: {'; '.join(differences[:_SHOWN])}{more}")
         elif (reason := _sweep_obstacle(spec, record, results)) is not None:
             group.obstacles.append(f"{spec.run}: {reason}")
     if group.obstacles:
