@@ -122,8 +122,8 @@ def usage(crate: ROCrate, found: Evidence) -> list[Entity]:
         for row in found.machines
     ]
     rows.append(("seconds of all runs together", round(float(done["seconds"].sum()), 3), "SEC"))
-    if found.plan.sweep and found.swept is not None:
-        rows.append(("seconds of the runs of sweeps together", round(found.swept, 3), "SEC"))
+    if found.plan.sweep and found.sweep_seconds is not None:
+        rows.append(("seconds of the runs of sweeps together", round(found.sweep_seconds, 3), "SEC"))
     most = done["process_peak_bytes"].max()
     rows += [("most bytes of memory that a process took", int(most), "AD")] if most == most else []
     return [

@@ -98,7 +98,7 @@ class TestAdopting:
         swept, diverged, tuned = by_kind(adopt_quietly(plan, results))
         assert "history, epoch 1, train_loss: " in swept.obstacles[0]
         assert f"{swept.sample[0][0].run}: " in swept.obstacles[0]
-        assert f"{tuned.sample[0][0].run}: recorded and retrained: test_accuracy: 0.568 and " in tuned.obstacles[0]
+        assert f"{tuned.sample[0][0].run}: test_accuracy: 0.568; retraining gives " in tuned.obstacles[0]
         assert diverged.adoption is None
         assert [group.adoption for group in (swept, tuned)] == [None, None]
         assert standing(plan, results) == {"stale": 4}
