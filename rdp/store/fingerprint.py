@@ -1,8 +1,8 @@
 """Two of the four digests of a run identity: the code that determines its numbers, and the stack it ran on.
 
 The code digest is taken over content: the syntax trees of the training loop, the cell's method, its architecture's
-family and everything these import, without comments, docstrings and annotations. An import of a module of ours counts
-as that module's content, not as its path. So rewording, typing or moving a file retrains nothing, a new method
+family and everything these import, without comments, docstrings and annotations. An import of a module of this package
+counts as that module's content, not as its path. So rewording, typing or moving a file retrains nothing, a new method
 retrains nothing else, and a changed training loop retrains everything.
 """
 
@@ -102,12 +102,12 @@ def modules(method: str, architecture: str, dataset: str) -> set[str]:
 
 
 def neutral(module: str) -> bool:
-    """Whether a module of ours cannot change a number."""
+    """Whether a module of this package cannot change a number."""
     return module in NEUTRAL or any(module.startswith(f"{package}.") for package in NEUTRAL_PACKAGES)
 
 
 def _closure(roots: Iterable[str]) -> set[str]:
-    """The given modules and all modules of ours they import, without neutral ones and packages that hold no code."""
+    """The given modules and all modules of this package they import, except neutral ones and packages without code."""
     pending, reached = list(roots), set()
     while pending:
         name = pending.pop()
@@ -119,7 +119,7 @@ def _closure(roots: Iterable[str]) -> set[str]:
 
 @cache
 def _file(module: str) -> Path | None:
-    """The file of a module of ours, or None where the name is not a module (an imported function, say)."""
+    """The file of a module of this package, or None if the name is not a module (an imported function, say)."""
     package, _, name = module.rpartition(".")
     own = _PACKAGE.joinpath(*package.split(".")[1:])
     for folder in (own, *extensions.folders(_EXTENDED[package])) if package in _EXTENDED else (own,):
@@ -138,7 +138,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _imports(module: str) -> frozenset[str]:
-    """Modules of ours that ``module`` imports anywhere, its parent package included."""
+    """Modules of this package that ``module`` imports anywhere, its parent package included."""
     names = {module.rpartition(".")[0]}
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
@@ -196,13 +196,13 @@ def _source(library: str) -> str:
 
 @cache
 def _blank(module: str) -> str:
-    """Digest of a module in which an import of ours counts as the imported name alone."""
+    """Digest of a module in which an import of this package counts as the imported name alone."""
     return digest.of(skeleton(_tree(module), lambda name: "" if _file(name) else None))
 
 
 @cache
 def _whole(module: str) -> str:
-    """Digest of a module in which an import of ours counts as the content of the module it leads to."""
+    """Digest of a module in which an import of this package counts as the content of the module it leads to."""
 
     def content(name: str) -> str | None:
         if not _file(name):

@@ -1,4 +1,4 @@
-"""Syntax trees as nested lists, without what cannot change a number: docstrings, annotations, paths of imports.
+"""Syntax trees as nested lists, without parts that cannot change a number: docstrings, annotations, import paths.
 
 The lists are the same on every Python version: `ast.dump` prints empty fields that some versions lack. This module
 imports only the standard library, so that tests can run it under other versions.
@@ -8,7 +8,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-# What stands for the content of a module of ours in a skeleton; None for a name that is no module of ours.
+# Maps the name of a module of this package to a digest of its content, and any other name to None.
 Content = Callable[[str], str | None]
 
 _TYPING = frozenset({"__future__", "collections.abc", "types", "typing"})
@@ -33,7 +33,7 @@ def skeleton(node: Any, content: Content = lambda module: None) -> Any:
 
     Args:
         node: a tree, a list of trees or a constant.
-        content: maps the name of a module of ours to its content, and any other name to None.
+        content: maps the name of a module of this package to its content, and any other name to None.
     """
     if isinstance(node, list):
         return [skeleton(item, content) for item in node]

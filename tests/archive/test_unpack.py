@@ -1,7 +1,6 @@
 """Runs of an archive enter a store whole, or a report is rebuilt from them; what is there already is never replaced."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +146,9 @@ class TestIntoStore:
         record = store.read(run)
         attempt = store.new_attempt(run)
         shutil.rmtree(store.folder(run))
-        store.write_receipt(run, store.commit(run, attempt, replace(record, status="failed", reason="no memory")))
+        store.write_receipt(
+            run, store.commit(run, attempt, record.model_copy(update={"status": "failed", "reason": "no memory"}))
+        )
         assert unpack.into_store(archive, site).added == [run]
         assert store.read_finished(run).status == "completed"
 

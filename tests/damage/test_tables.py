@@ -166,7 +166,7 @@ def test_tables_of_an_earlier_version_are_named(
     read[place] = read[place].drop(columns=column)
     collect.save(plan.name, tmp_path, *read)
     said = refusal(tables.load, plan, tmp_path)
-    assert said.endswith(f"of an earlier version, without {column}; run: rdp collect {plan.name}")
+    assert said.endswith(f"written by another version of rdp, without {column}; run: rdp collect {plan.name}")
 
 
 def test_a_text_that_looks_like_a_seal_is_read_as_text(tmp_path: Path) -> None:

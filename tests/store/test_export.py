@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 import rdp
 from rdp import models, study
-from rdp.cli import library
+from rdp.cli import weights as command
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs.runner import run_job
@@ -141,12 +141,12 @@ def test_the_command_writes_the_file_and_prints_how_to_load_it(trained, tmp_path
     monkeypatch.setenv("RDP_RESULTS", str(trained.results))
     monkeypatch.chdir(tmp_path)
     study_file = str(trained.plan.file)
-    library.weights(study_file, "vit_micro/digits/vanilla", "mine.safetensors")  # of one seed: the cell will do
+    command.weights(study_file, "vit_micro/digits/vanilla", "mine.safetensors")  # of one seed: the cell will do
     assert capsys.readouterr().out.splitlines()[0] == "import timm"
     assert (tmp_path / "mine.safetensors").is_file()
     with pytest.raises(UserError, match=r"mine\.pth: a name that ends in \.safetensors is needed"):
-        library.weights(study_file, "vit_micro/digits/vanilla/seed-0000", "mine.pth")
+        command.weights(study_file, "vit_micro/digits/vanilla/seed-0000", "mine.pth")
     with pytest.raises(UserError, match="did you mean 'vit_micro/digits/vanilla'"):
-        library.weights(study_file, "vit_micro/digits/vanila", "mine.safetensors")
+        command.weights(study_file, "vit_micro/digits/vanila", "mine.safetensors")
     with pytest.raises(UserError, match=r"'resnet20/digits/vanilla' is 10 runs; name one: .*/seed-0000"):
-        library.weights("quick", "resnet20/digits/vanilla", "mine.safetensors")
+        command.weights("quick", "resnet20/digits/vanilla", "mine.safetensors")

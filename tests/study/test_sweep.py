@@ -57,7 +57,7 @@ class TestBadTune:
         )
 
     def test_so_is_one_that_the_study_lists(self, tuned_content, complaint_of):
-        assert complaint_of(tuned_content | {"seeds": [3, 1001]}).startswith("tune.seeds: 1001 is a seed")
+        assert complaint_of(tuned_content | {"seeds": [3, 1001]}).startswith("tune.seeds: 1001 is also a seed")
 
     def test_a_grids_rates_need_a_sweep(self, study_content, complaint_of):
         message = complaint_of(with_grid(study_content, learning_rates=[0.1]))
