@@ -1,4 +1,4 @@
-"""What a study's records answer of all that is around its experiments: data, licences, people. It is little."""
+"""Answers to the checklist's questions about data, licences and people, as far as records can give them."""
 
 from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
 from rdp.provenance.evidence import Evidence
@@ -40,7 +40,7 @@ def licences(e: Evidence) -> Answer:
     """Yes where the terms of every dataset are known."""
     unknown = e.without_licence()
     because = [f"The terms of {listed(unknown)} are not known."] if unknown else []
-    because += [f"{name}: {info.licence or 'no licence told'}; {info.origin}." for name, info in e.datasets.items()]
+    because += [f"{name}: {info.licence or 'licence unknown'}; {info.origin}." for name, info in e.datasets.items()]
     because.append("Packages are named with versions and checksums in the lock; their licences are not in the records.")
     see = [*[f"data/{name}" for name in e.datasets], "report/index.html#run-with", "lock"]
     return Answer(NO if unknown else YES, because, see)
