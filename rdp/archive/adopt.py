@@ -96,7 +96,7 @@ def adopt(plan: Plan, results: Path, *, retrain: int | None = None, cores: int =
         return groups
     pairs = [pair for group in sampled for pair in group.sample]
     log.info("retraining %s", count(len(pairs), "run"))
-    with scratch.place(Store(results), scratch.AGAIN) as folder:
+    with scratch.temporary_folder(Store(results), scratch.RETRAINED) as folder:
         retrained = retraining.again(pairs, results, folder, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, retrained, strict=True)}
     # Sweeps come before the runs whose learning rates they choose.
@@ -109,8 +109,8 @@ def _stale(plan: Plan, results: Path) -> list[Group]:
     store = Store(results)
     groups: dict[tuple[str, str, str], Group] = {}
     for spec, state in states(plan, results):
-        if state.status == "stale" and (record := store.received(spec.run)) is not None:
-            key = record.identity["code"], fingerprint.code_of(spec), record.identity["stack"]
+        if state.status == "stale" and (record := store.read_finished(spec.run)) is not None:
+            key = record.identity.code, fingerprint.code_of(spec), record.identity.stack
             groups.setdefault(key, Group(*key)).runs.append((spec, record))
     return list(groups.values())
 
@@ -125,12 +125,12 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
     """
     if record.status == "failed":
         return "it failed and has no numbers"
-    if record.identity["stack"] != digest.of(stack):
-        theirs = record.telemetry.get("stack") or {}
+    if record.identity.stack != digest.of(stack):
+        theirs = record.telemetry.stack
         other = [f"{n} {theirs.get(n)}, here {stack.get(n)}" for n in theirs | stack if theirs.get(n) != stack.get(n)]
         return f"it was trained on another stack ({'; '.join(other)})"
-    if record.identity["data"] != data_digest:
-        return f"it was trained on other data (digest {record.identity['data'][:12]}, here {data_digest[:12]})"
+    if record.identity.data != data_digest:
+        return f"it was trained on other data (digest {record.identity.data[:12]}, here {data_digest[:12]})"
     return None
 
 
@@ -138,11 +138,13 @@ def _sweep_obstacle(spec: RunSpec, record: RunRecord, results: Path) -> str | No
     """Return why this checkout's sweep would not give the learning rate of a run, or None."""
     store, swept = Store(results), []
     for candidate in spec.candidates():
-        identity = record.identity | {"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+        identity = record.identity.model_copy(
+            update={"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+        )
         if (candidate_record := store.find(candidate.run, identity)) is None:
             return f"its sweep is not valid for this checkout: {candidate.run} is missing or not adopted"
         swept.append(candidate_record)
-    trained = record.numbers["learning_rate"]
+    trained = record.numbers.learning_rate
     if swept and (rate := tuning.choose(spec, swept).learning_rate) != trained:
         return f"trained at learning rate {trained}, its sweep now chooses {rate}"
     return None
@@ -207,7 +209,7 @@ def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: P
         {"run": spec.run, "digest": record.digest, "again": retrained[spec.run].digest, "bits": record.bits}
         for spec, record in group.sample
     ]
-    made_at = sorted({str(record.telemetry.get("commit")) for _, record in group.runs})
+    made_at = sorted({str(record.telemetry.commit) for _, record in group.runs})
     content = {"old": group.old, "new": group.new, "stack": stack, "runs": runs, "of": len(group.runs)}
     content |= {"study": plan.name, "made_at": made_at, "commit": machine.commit(), "versions": machine.versions()}
     group.adoption = adoptions.write(Store(results).root, content | {"when": timestamp(time.time())})

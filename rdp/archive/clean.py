@@ -76,7 +76,7 @@ def find_removals(
         for path in sorted((store.root / cell.name).glob("seed-*.lock")):
             yield Removal((path,), "lock", size(path), f"{cell.name}/{path.stem}")
     yield from _partial_files(debris.of_cell(store.root / adoptions.FOLDER))
-    for name in (scratch.AGAIN, scratch.ARRIVALS):
+    for name in (scratch.RETRAINED, scratch.IMPORTED):
         for path in sorted((store.root / name).glob("*")):
             if not _in_use(path):
                 yield Removal((path,), "scratch folder of a killed process", size(path))

@@ -254,4 +254,4 @@ def _measure(source: Path | bytes) -> tuple[int, str]:
     """Size and SHA-256."""
     with _open(source) as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file or BytesIO
-        return file.tell(), checksum
+        return file.seek(0, os.SEEK_END), checksum

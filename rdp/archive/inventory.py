@@ -13,7 +13,7 @@ from rdp.study import Plan
 from rdp.study.states import stale
 from rdp.utils import paths
 
-_NO_CELLS = frozenset({adoptions.FOLDER, scratch.AGAIN, scratch.ARRIVALS})
+_NO_CELLS = frozenset({adoptions.FOLDER, scratch.RETRAINED, scratch.IMPORTED})
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def load_studies(more: Iterable[str] = ()) -> tuple[dict[str, Plan], list[str]]:
 
 def unknown_studies(results: Path, plans: Iterable[Plan]) -> list[Path]:
     """The product folders of studies other than these."""
-    names = {plan.name for plan in plans} | study.TAKEN
+    names = {plan.name for plan in plans} | study.RESERVED_NAMES
     return [path.parent for path in sorted(results.glob("*/records.parquet")) if path.parent.name not in names]
 
 
@@ -157,7 +157,7 @@ def _stored(store: Store, run: str, spec: RunSpec | None) -> StoredRun:
 
 def _status(store: Store, run: str, spec: RunSpec | None) -> tuple[str, str]:
     try:
-        receipt = store.glance(run)
+        receipt = store.read_receipt(run)
     except UserError as error:
         return "damaged", str(error)
     if receipt is None:
@@ -167,7 +167,7 @@ def _status(store: Store, run: str, spec: RunSpec | None) -> tuple[str, str]:
     if spec is None:
         return "damaged", f"{store.folder(run)}: no readable record"
     try:
-        reason = stale(store, spec, receipt["code"], receipt["stack"])
+        reason = stale(store, spec, receipt.code, receipt.stack)
     except (UserError, AttributeError, KeyError) as error:  # of an architecture or a method that was removed
         reason = f"made by code that this checkout does not have ({error})"
-    return ("stale", reason) if reason is not None else (receipt["status"], receipt["reason"] or "")
+    return ("stale", reason) if reason is not None else (receipt.status, receipt.reason or "")

@@ -165,8 +165,8 @@ def _describe_runs(evidence: Evidence) -> str:
 
 def _times(runs: list[RunRecord]) -> tuple[str, str]:
     """Start of the first run and end of the last one, in ISO 8601 with the offset that the profile requires."""
-    begun = [run.telemetry["started"] for run in runs if run.telemetry.get("started")]
-    ended = [run.telemetry["ended"] for run in runs if run.telemetry.get("ended")] or begun
+    begun = [run.telemetry.started for run in runs if run.telemetry.started]
+    ended = [run.telemetry.ended for run in runs if run.telemetry.ended] or begun
     if not begun:
         raise UserError("no record has the time at which its run started, and a research object needs a date")
     return re.sub("Z$", "+00:00", min(begun)), re.sub("Z$", "+00:00", max(ended))

@@ -27,12 +27,12 @@ def change_record(results: Path, spec: RunSpec, **changes: object) -> None:
     for name in record.files:
         shutil.copy2(store.folder(spec.run) / name, attempt)
     shutil.rmtree(store.folder(spec.run))
-    store.write_receipt(spec.run, store.commit(spec.run, attempt, replace(record, **changes)))
+    store.write_receipt(spec.run, store.commit(spec.run, attempt, record.model_copy(update=changes)))
 
 
 def made_by_other_code(results: Path, spec: RunSpec, **digests: str) -> None:
     identity = Store(results).read(spec.run).identity
-    change_record(results, spec, identity=identity | {"code": "f" * 64} | digests)
+    change_record(results, spec, identity=identity.model_copy(update={"code": "f" * 64} | digests))
 
 
 def test_packing_again_gives_the_same_bytes(packed: Archive, planted: Plan, own: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_missing_and_failed_runs_are_named_in_the_manifest(
 ) -> None:
     cell = planted.cells[1]
     first, second = cell.specs
-    Store(own).forget(first.run)
+    Store(own).remove_receipt(first.run)
     shutil.rmtree(Store(own).folder(second.run))
     plant_run(Store(own), cell, second, replace(AS_CLAIMED, status={(cell.label, second.seed): "failed"}))
     with caplog.at_level(logging.WARNING):
@@ -132,7 +132,7 @@ def test_a_run_at_another_learning_rate_than_its_sweep_chooses_is_named(
     planted: Plan, own: Path, tmp_path: Path
 ) -> None:
     spec = planted.cells[0].specs[0]
-    change_record(own, spec, numbers=Store(own).read(spec.run).numbers | {"learning_rate": 0.05})
+    change_record(own, spec, numbers=Store(own).read(spec.run).numbers.model_copy(update={"learning_rate": 0.05}))
     said = refusal(pack, planted, own, tmp_path / "a.tar")
     assert said.startswith(f"{spec.run}: trained at learning rate 0.05, its sweep chooses 0.1; ")
 

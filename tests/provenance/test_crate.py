@@ -144,7 +144,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_missing_runs_are_named(plan: Plan, results: Path) -> None:
     lost = list(plan.specs)[1]
-    Store(results).forget(lost.run)
+    Store(results).remove_receipt(lost.run)
     collect.write(plan, results)
     verdict_json.write(tables.load(plan, results))
     packed = crate.write(plan, results).parent
@@ -171,8 +171,8 @@ def test_recorded_results_carry_the_archive_they_came_from(
     assert found["#value-records"]["value"] == "recorded"
     assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
     # Another archive in its place is not the one that these results came from.
-    mark = origin.origin(rebuilt)
-    origin.mark(rebuilt, mark | {"archive_seal": "0" * 64}, whole=True)
+    mark = origin.read(rebuilt)
+    origin.write(rebuilt, mark | {"archive_seal": "0" * 64}, complete=True)
     with pytest.raises(UserError, match="is not the archive that"):
         crate.write(again, rebuilt)
 
