@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp.data.info import SPLITS, DatasetInfo
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.utils import rng
 
 _NOISE = 0.1  # standard deviation of the radius; the rings' radii are 0.5, 1 and 1.5

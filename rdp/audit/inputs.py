@@ -33,13 +33,13 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
                 check.notes.append(f"{name}: recorded results hold the labels of the test split alone; these are whole")
             continue
         kept = prepared.folder(name, results)
-        if prepared.standing(name, results)[0] == "no":  # loading would prepare it now, and prove nothing
+        if prepared.status(name, results)[0] == "no":  # loading would prepare it now, and prove nothing
             check.find(kept / "manifest.json", f"no such file; run: rdp data prepare {name}")
             continue
         found = check.attempt(lambda name=name: prepared.load(name, results), kept / "data.safetensors")
         if found is not None and "test_y" in found.arrays:
             labels[name] = found.labels("test")
-        for line in prepared.contradictions(found) if found is not None and not data.streamed(name) else ():
+        for line in prepared.inconsistencies(found) if found is not None and not data.streamed(name) else ():
             check.find(kept / "manifest.json", line)
         for line in found.changed() if found is not None else ():
             check.find_line(line)

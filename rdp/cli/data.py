@@ -1,4 +1,4 @@
-"""``rdp data``: datasets, what there is of them, and getting them ready."""
+"""The commands of ``rdp data``: list, fetch, verify, prepare and describe datasets."""
 
 from typing import Annotated
 
@@ -9,14 +9,14 @@ from rdp.errors import UserError
 from rdp.utils import paths
 from rdp.utils.console import show, tell
 
-app = typer.Typer(help="Datasets: what there is, and getting it ready.", no_args_is_help=True)
+app = typer.Typer(help="List, download, verify and prepare datasets.", no_args_is_help=True)
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="a dataset's name")]
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name of the dataset.")]
 
 
 @app.command("list")
 def data_list() -> None:
-    """List the datasets: what of them is there, their size, checksum and licence, and how to get them."""
+    """List the datasets with their files, size, checksum and licence."""
     from rdp.data import catalogue
 
     table = Table(*catalogue.COLUMNS)
@@ -27,7 +27,10 @@ def data_list() -> None:
 
 @app.command("fetch")
 def data_fetch(name: DatasetArgument) -> None:
-    """Download what is absent of a dataset's files to RDP_DATA, and verify them."""
+    """Download a dataset's missing files and verify them.
+
+    The files go to the folder that RDP_DATA names.
+    """
     from rdp.data import catalogue
 
     print(catalogue.fetch(name))
@@ -35,24 +38,24 @@ def data_fetch(name: DatasetArgument) -> None:
 
 @app.command("verify")
 def data_verify(name: DatasetArgument) -> None:
-    """Verify a dataset's files against their published checksums, and its prepared form against its manifest."""
+    """Verify a dataset's files and prepared form by checksums."""
     from rdp.data import catalogue
 
-    well, wrong = catalogue.verify(name, paths.results())
-    for line in well:
+    intact, bad = catalogue.verify(name, paths.results())
+    for line in intact:
         print(line)
-    for line in wrong:
+    for line in bad:
         tell(f"rdp: {UserError(line)}")
-    if wrong:
+    if bad:
         raise typer.Exit(2)
 
 
 @app.command("prepare")
 def data_prepare(
     name: DatasetArgument,
-    offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not download missing files.")] = False,
 ) -> None:
-    """Read a dataset from RDP_DATA (downloading it where absent), verify it, and keep it ready to train on."""
+    """Fetch, verify and convert a dataset for training."""
     from rdp.data import prepared
 
     print(prepared.prepare(name, paths.results(), download=False if offline else None))
@@ -60,9 +63,14 @@ def data_prepare(
 
 @app.command("describe")
 def data_describe(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="of class folders, or of train/ and val/ with them")],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder of class folders, or of train/ and val/ with class folders.")
+    ],
 ) -> None:
-    """Print a declaration of a folder of images; as config/datasets/NAME.yaml it makes the folder the dataset NAME."""
-    from rdp.data.describe import describe
+    """Print a declaration of a folder of images.
+
+    Save it as config/datasets/NAME.yaml to make the folder the dataset NAME.
+    """
+    from rdp.data.class_folders import describe
 
     print(describe(paths.named(folder)), end="")

@@ -25,12 +25,12 @@ app.add_typer(store, name="store")
 def adopt(
     name: StudyArgument,
     retrain: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="runs to retrain in all; at least one of each kind")
+        int | None, typer.Option(min=1, metavar="N", help="Runs to retrain in all; at least one of each kind.")
     ] = None,
-    cores: Annotated[int, typer.Option(min=1, max=1024, help="cores to train on in parallel")] = 1,
+    cores: Annotated[int, typer.Option(min=1, max=1024, help="Cores to train on in parallel.")] = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Retrain a sample of stale runs, and adopt the rest if all bits agree."""
+    """Adopt stale runs if a retrained sample gives the same bits."""
     planned = study.load(name)
     from rdp.archive import adopt  # imports numpy, so only after the study is checked
 
@@ -50,7 +50,7 @@ def adopt(
 
 More = Annotated[
     list[str] | None,
-    typer.Option("--study", metavar="FILE", help="another study file; may be repeated"),
+    typer.Option("--study", metavar="FILE", help="Another study file; may be repeated."),
 ]
 
 
@@ -79,10 +79,10 @@ def ls(more: More = None) -> None:
 
 @store.command()
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="remove it; by default it is only shown")] = False,
-    unneeded: Annotated[bool, typer.Option("--unneeded", help="also runs that no study uses")] = False,
-    stale: Annotated[bool, typer.Option("--stale", help="also runs of other code that were not adopted")] = False,
-    attempts: Annotated[bool, typer.Option("--attempts", help="also checkpoints of unfinished runs")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; by default it is only shown.")] = False,
+    unneeded: Annotated[bool, typer.Option("--unneeded", help="Also runs that no study uses.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Also runs of other code that were not adopted.")] = False,
+    attempts: Annotated[bool, typer.Option("--attempts", help="Also checkpoints of unfinished runs.")] = False,
     more: More = None,
 ) -> None:
     """Show files of the store that are no longer needed, or remove them."""

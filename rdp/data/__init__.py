@@ -1,25 +1,32 @@
-"""Datasets: one file a source.
+"""Datasets, one source file each.
 
-A source's file holds ``DATASETS`` (name -> `DatasetInfo`) and ``read(name, root, download)``, which returns
-the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits. To add a dataset, add a file.
-A source whose images do not fit the device names the module of its mini-batches in ``BATCHES``: `image_folders`, which
-needs no file of its own for another folder of images, but a declaration in ``config/datasets/``.
+To add a dataset, write ``extensions/datasets/NAME.py`` in the working directory (see `rdp.utils.extensions` for
+installed packages). The sources of this package are in ``rdp/data/sources/``. Both follow the same contract. A source
+module defines:
 
-A source of which the files come from elsewhere may offer, for ``rdp data list``, ``fetch`` and ``verify``:
+- ``DATASETS``: a mapping from dataset name to `DatasetInfo`. One source may define several datasets.
+- ``read(name, root, download)``: returns the arrays ``train_x``, ``train_y``, ``validation_x``, … of the three splits,
+  see `rdp.data.dataset.Prepared`. ``root`` is the data directory; ``download`` permits network access.
 
-- ``files(name, root)``: the paths of the files that `read` needs, there or not;
-- ``verify(name, root)``: one line for each file that is absent or damaged, naming it and what to do;
-- ``fetch(name, root)``: download what is absent, verified. Without it, ``DatasetInfo.get`` says how to get the data.
+Nothing may be selected on the test split. Optional, for ``rdp data list``, ``fetch`` and ``verify``:
 
-One that needs no files says in ``BUNDLED`` why: "ships with scikit-learn".
-Nothing is ever selected on the test split. `rdp.data.prepared` keeps what a source read, with its checksum.
+- ``BUNDLED``: why the dataset needs no files, for example "ships with scikit-learn".
+- ``files(name, root)``: the paths of the files that ``read`` needs, existing or not.
+- ``verify(name, root)``: one line per missing or damaged file, with its path and the remedy.
+- ``fetch(name, root)``: download and verify the missing files. Without it, ``DatasetInfo.get`` tells people how to get
+  the data.
+- ``BATCHES``: the name of the module whose ``TrainingBatches`` makes the mini-batches, for images that do not fit into
+  the memory of the device.
+
+A folder of images needs no source file, only a declaration in ``config/datasets/`` (`rdp.data.sources.image_folders`).
+`rdp.data.prepared` stores the arrays of a source with their checksum.
 """
 
 from functools import cache
 from types import ModuleType
 
 from rdp.data import sources
-from rdp.data.info import DatasetInfo
+from rdp.data.dataset import DatasetInfo
 from rdp.errors import UserError, choices
 from rdp.utils import extensions
 
@@ -28,13 +35,15 @@ RESIDENT = "rdp.data.batches"
 
 @cache
 def _sources() -> dict[str, ModuleType]:
-    modules = [extensions.load(f"{sources.__name__}.{name}", "DATASETS") for name in extensions.modules(sources)]
-    found: dict[str, ModuleType] = {}
-    for module in modules:
-        for dataset in module.DATASETS:
-            if found.setdefault(dataset, module) is not module:
-                raise UserError(f"dataset {dataset}: {found[dataset].__name__} and {module.__name__} both have it")
-    return found
+    """The source module of each dataset, by dataset name."""
+    modules: dict[str, ModuleType] = {}
+    for file in extensions.modules(sources):
+        module = extensions.load(f"{sources.__name__}.{file}", "DATASETS")
+        for name in module.DATASETS:
+            if name in modules:
+                raise UserError(f"dataset {name}: {modules[name].__name__} and {module.__name__} both define it")
+            modules[name] = module
+    return modules
 
 
 def available() -> list[str]:
@@ -43,24 +52,24 @@ def available() -> list[str]:
 
 
 def source(name: str) -> ModuleType:
-    """The module that reads the dataset called ``name``; raises `UserError` where there is none."""
+    """The module that reads a dataset; raises `UserError` for an unknown name."""
     if name not in _sources():
         raise UserError(f"unknown dataset '{name}'; {choices(name, available())}")
     return _sources()[name]
 
 
 def info(name: str) -> DatasetInfo:
-    """The facts of the dataset called ``name``."""
-    found: DatasetInfo = source(name).DATASETS[name]
-    return found
+    """The properties of a dataset that are known before it is read."""
+    dataset: DatasetInfo = source(name).DATASETS[name]
+    return dataset
 
 
-def loader(name: str) -> str:
-    """The module whose ``TrainingBatches`` makes the mini-batches of the dataset called ``name``."""
+def batches_module(name: str) -> str:
+    """The name of the module whose ``TrainingBatches`` makes the mini-batches of a dataset."""
     module: str = getattr(source(name), "BATCHES", RESIDENT)
     return module
 
 
 def streamed(name: str) -> bool:
-    """Whether the images of the dataset called ``name`` are read from their files while training goes on."""
-    return loader(name) != RESIDENT
+    """Whether training reads the images of a dataset from their files as needed."""
+    return batches_module(name) != RESIDENT

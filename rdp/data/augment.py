@@ -1,4 +1,4 @@
-"""What is done to an image before it is trained on: a function of the image and of numbers drawn for it."""
+"""Augmentation of training images, as a function of the image and of its random numbers."""
 
 import math
 import random
@@ -11,26 +11,26 @@ import torch
 from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
-from rdp.data.images import evaluated
+from rdp.data.images import evaluation_crop
 from rdp.utils import rng
 
-_ATTEMPTS = 10  # at a crop that fits, as in torchvision and timm
-_RATIOS = (math.log(3 / 4), math.log(4 / 3))  # of width to height
-_DRAWS = 2 * _ATTEMPTS + 6  # area and ratio of each attempt, place of the crop, shift, flip, RandAugment
+_ATTEMPTS = 10  # to draw a crop that fits, as in torchvision and timm
+_LOG_RATIOS = (math.log(3 / 4), math.log(4 / 3))  # of width to height
+_DRAWS = 2 * _ATTEMPTS + 6  # area and ratio per attempt; position (2), shift (2), flip, RandAugment
 
 
 def draws(seed: int, step: int, batch_size: int) -> np.ndarray:
-    """Uniform numbers for each place in the mini-batch of optimizer step ``step``, shape (batch_size, numbers)."""
+    """Uniform random numbers for each example of a step's mini-batch, shape (batch_size, numbers)."""
     return rng.generator(seed, "augment", step).random((batch_size, _DRAWS))
 
 
 class Augmentation:
-    """A recipe's augmentation of images of any size, to ``size`` pixels a side.
+    """The augmentation of a recipe.
 
     Args:
-        size: pixels a side of what comes out.
+        size: height and width of the output in pixels.
         resized_crop, crop_padding, flip, randaugment: as in `rdp.spec.Recipe`.
-        mean: of the training images' channels, which RandAugment fills corners with.
+        mean: mean of each channel over the training images, with which RandAugment fills corners.
     """
 
     def __init__(
@@ -42,79 +42,81 @@ class Augmentation:
         randaugment: str | None,
         mean: tuple[float, ...],
     ) -> None:
-        self.size, self.least, self.padding, self.flip = size, resized_crop, crop_padding, flip
-        self.policy = randaugment and rand_augment(randaugment, size, tuple(min(255, round(value)) for value in mean))
+        self.size, self.min_area, self.padding, self.flip = size, resized_crop, crop_padding, flip
+        fill = tuple(min(255, round(value)) for value in mean)
+        self.policy = rand_augment(randaugment, size, fill) if randaugment else None
 
     def __call__(self, image: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
-        """A uint8 image of shape (3, size, size), from one of (3, height, width) and its row of `draws`."""
-        crop, (top, left, down, right, flip, policy) = numbers[:-6].tolist(), numbers[-6:].tolist()
-        if self.least is None:
-            image = evaluated(image, self.size)
+        """Augment a uint8 image of shape (3, height, width) to (3, size, size), given its row of `draws`."""
+        attempts, (top, left, down, right, flip, policy) = numbers[:-6].tolist(), numbers[-6:].tolist()
+        if self.min_area is None:
+            image = evaluation_crop(image, self.size)
         else:
-            image = _resized(F.crop(image, *crop_box(*image.shape[1:], self.least, crop, top, left)), self.size)
+            height, width = image.shape[1:]
+            image = _resize(F.crop(image, *crop_box(height, width, self.min_area, attempts, top, left)), self.size)
         if self.padding:
             image = F.pad(image, [self.padding] * 4)
-            at = (int(share * (2 * self.padding + 1)) for share in (down, right))
-            image = F.crop(image, *at, self.size, self.size)
+            offset = (int(share * (2 * self.padding + 1)) for share in (down, right))
+            image = F.crop(image, *offset, self.size, self.size)
         if self.flip and flip < 0.5:
             image = image.flip(-1)
         return image if self.policy is None else _apply(self.policy, image, int(policy * 2**32))
 
 
 def crop_box(
-    height: int, width: int, least: float, attempts: list[float], top: float, left: float
+    height: int, width: int, min_area: float, attempts: list[float], top: float, left: float
 ) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random resized crop, as torchvision and timm draw it.
+    """Top, left, height and width of a random resized crop, distributed as in torchvision and timm.
 
     Args:
-        height, width: of the image.
-        least: share of its area that a crop has at least.
-        attempts: uniform numbers, for area and ratio of each attempt in turn.
-        top, left: uniform numbers, for the crop's place.
+        height, width: size of the image.
+        min_area: smallest area of the crop, as a share of the image.
+        attempts: uniform random numbers, area and ratio of each attempt in turn.
+        top, left: uniform random numbers for the position.
     """
-    low, high = _RATIOS
+    low, high = _LOG_RATIOS
     for share, shape in zip(attempts[::2], attempts[1::2], strict=True):
-        area = height * width * (least + (1 - least) * share)
+        area = height * width * (min_area + (1 - min_area) * share)
         ratio = math.exp(low + (high - low) * shape)
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             return int(top * (height - h + 1)), int(left * (width - w + 1)), h, w
-    # An image so long that no crop fits: its middle, of the nearest shape that is allowed.
+    # No attempt fits an image this long: crop its centre, at the nearest permitted ratio.
     w = min(width, round(height * math.exp(high)))
     h = min(height, round(width / math.exp(low)))
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _resized(image: torch.Tensor, size: int) -> torch.Tensor:
-    """To a square: torchvision's resize, bit for bit, in half its time since the channels of a pixel stay together."""
+def _resize(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize to a square: the same bits as torchvision's resize, twice as fast through the channels-last layout."""
     packed = image[None].contiguous(memory_format=torch.channels_last)
     return interpolate(packed, [size, size], mode="bilinear", antialias=True)[0]
 
 
 @cache
 def rand_augment(name: str, size: int, mean: tuple[int, ...]) -> Callable[[Any], Any]:
-    """timm's RandAugment called ``name``, from a Pillow image to another, with what timm's loader sets for it.
+    """timm's RandAugment policy, a function of Pillow images, with the settings of timm's loader.
 
     Raises:
-        ValueError: timm knows no such one.
+        ValueError: timm does not know the policy.
     """
     from PIL import Image
     from timm.data import auto_augment
 
-    # Bilinear as the crop before it, which is what timm's loader makes of it too.
-    how = {"translate_const": int(size * 0.45), "img_mean": mean, "interpolation": Image.Resampling.BILINEAR}
+    # Bilinear, like the resized crop before it and as in timm's loader.
+    settings = {"translate_const": int(size * 0.45), "img_mean": mean, "interpolation": Image.Resampling.BILINEAR}
     try:
-        policy = auto_augment.rand_augment_transform(name, how)
+        policy: Callable[[Any], Any] = auto_augment.rand_augment_transform(name, settings)
     except (AssertionError, ValueError, KeyError) as error:
-        raise ValueError(f"randaugment: timm knows no '{name}' ({error})") from None
-    mend(policy)
+        raise ValueError(f"randaugment: timm does not know '{name}' ({error})") from None
+    patch_posterize(policy)
     return policy
 
 
-def mend(policy: Any) -> None:
-    """Let timm's RandAugment ask for 0 bits of a colour, as it does at its greatest magnitudes.
+def patch_posterize(policy: Any) -> None:
+    """Make posterize to 0 bits return black in timm's RandAugment.
 
-    That means black, and newer versions of Pillow take it for an error.
+    timm asks for 0 bits at its largest magnitudes, and recent versions of Pillow raise an error.
     """
     from timm.data import auto_augment
 
@@ -132,10 +134,10 @@ def _posterize(image: Any, bits_to_keep: int, **options: Any) -> Any:
 
 
 def _apply(policy: Callable[[Any], Any], image: torch.Tensor, seed: int) -> torch.Tensor:
-    """timm draws from the generators of Python and numpy, which all of a process share: set for each image."""
+    """Apply a policy. timm draws from the global generators of Python and numpy, so they are seeded per image."""
     from PIL import Image
 
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (timm draws from it)
+    np.random.seed(seed)  # noqa: NPY002 (timm uses the legacy generator)
     pixels = policy(Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()))
     return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Mini-batches and their augmentation, on the device that holds the images."""
+"""Mini-batches and their augmentation, on the device that stores the images."""
 
 from typing import TYPE_CHECKING
 
@@ -8,16 +8,16 @@ import torch
 from rdp.utils import rng
 
 if TYPE_CHECKING:
-    from rdp.data.prepared import Prepared
+    from rdp.data.dataset import Prepared
     from rdp.spec import Recipe
 
 
 class Normaliser:
-    """(x - mean) / std in float32, per channel or feature, on the device."""
+    """Normalise to (x - mean) / std in float32, per channel or feature."""
 
     def __init__(self, data: "Prepared", device: torch.device) -> None:
         shape = (1, -1, *[1] * (len(data.info.shape) - 1))
-        # A feature that never varies carries nothing; dividing by 1 leaves it at 0.
+        # Dividing a constant feature by 1 leaves it at 0.
         std = np.where(data.std > 0, data.std, 1).astype(np.float32)
         self.mean = torch.from_numpy(data.mean).view(shape).to(device)
         self.inverse_std = torch.from_numpy(1 / std).view(shape).to(device)
@@ -26,33 +26,60 @@ class Normaliser:
         return (x.to(torch.float32) - self.mean) * self.inverse_std
 
 
-class TrainingBatches:
-    """The mini-batches of a run: a pure function of the step.
+class Batches:
+    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout.
 
-    The training set stays on the device as it was read (images as uint8). Each epoch is a permutation of it,
-    cut into full mini-batches; the incomplete last one is left out. Crops and flips are drawn once an epoch
-    and gathered with the images, in one indexing operation a batch.
+    Attributes:
+        size: number of training examples.
+        steps_per_epoch: number of full mini-batches in an epoch.
+
+    Raises:
+        ValueError: the mini-batch is larger than the training set.
     """
 
     def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
-        x, y = data.arrays["train_x"][: recipe.train_size], data.arrays["train_y"][: recipe.train_size]
+        labels = data.labels("train")[: recipe.train_size]
         self.recipe, self.seed, self.device = recipe, seed, device
-        self.size = len(y)
+        self.size = len(labels)
         self.steps_per_epoch = self.size // recipe.batch_size
         if self.steps_per_epoch == 0:
             raise ValueError(f"batch_size {recipe.batch_size} is more than the {self.size} training examples")
+        self.y = torch.from_numpy(labels).to(device)
+        self.normalise = Normaliser(data, device)
+
+    def finish(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise examples, and give images the memory layout of the recipe."""
+        x = self.normalise(x)
+        if x.dim() == 4:
+            layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+            x = x.contiguous(memory_format=layout)
+        return x
+
+    def close(self) -> None:
+        """Release resources, if there are any."""
+
+
+class TrainingBatches(Batches):
+    """The mini-batches of a run, as a pure function of the step.
+
+    The training set stays on the device in its original type (images as uint8). Each epoch is a permutation of it, cut
+    into full mini-batches; examples of an incomplete mini-batch are skipped. Crops and flips are drawn once per epoch
+    and applied while gathering the images, with one indexing operation per mini-batch.
+    """
+
+    def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
+        super().__init__(data, recipe, seed, device)
         self.augments = data.info.kind == "image" and (recipe.crop_padding > 0 or recipe.flip)
         self.height, self.width = data.info.shape[1:] if data.info.kind == "image" else (0, 0)
-        self.x, self.y = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+        self.x = torch.from_numpy(data.arrays["train_x"][: self.size]).to(device)
         if self.augments:
             pad = recipe.crop_padding
-            # Channels last, so that gathered windows come out in the layout convolutions like.
+            # Channels last, so that gathered crops have the layout that is fastest for convolutions.
             self.x = torch.nn.functional.pad(self.x, (pad, pad, pad, pad)).permute(0, 2, 3, 1).contiguous()
-        self.normalise = Normaliser(data, device)
         self._epoch = -1
 
     def _start(self, epoch: int) -> None:
-        """Draw the order, and the augmentation of each place in it, for one epoch."""
+        """Draw the order and the augmentations of one epoch."""
         order = rng.generator(self.seed, "order", epoch).permutation(self.size)
         self._order = torch.from_numpy(order).to(self.device)
         if self.augments:
@@ -66,25 +93,26 @@ class TrainingBatches:
             self._columns = torch.from_numpy(columns).to(self.device)
         self._epoch = epoch
 
-    def batch(self, step: int, part: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised examples of shape (n, …) and labels of shape (n,): a part of the mini-batch of optimizer step
-        ``step``, by default the whole."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+    def batch(self, step: int, examples: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        """A mini-batch, or a slice of it.
+
+        Args:
+            step: number of the optimizer step.
+            examples: the examples of the mini-batch to return; by default all.
+
+        Returns:
+            Normalised examples of shape (n, …), and labels of shape (n,).
+        """
+        epoch, number = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start(epoch)
-        here = range(place * self.recipe.batch_size, (place + 1) * self.recipe.batch_size)[part]
-        here = slice(here.start, here.stop)
-        index = self._order[here]
+        first = number * self.recipe.batch_size
+        places = range(first, first + self.recipe.batch_size)[examples]
+        selected = slice(places.start, places.stop)
+        index = self._order[selected]
         if self.augments:
-            rows, columns = self._rows[here], self._columns[here]
+            rows, columns = self._rows[selected], self._columns[selected]
             x = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         else:
             x = self.x[index]
-        x = self.normalise(x)
-        if x.dim() == 4:
-            layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
-            x = x.contiguous(memory_format=layout)
-        return x, self.y[index]
-
-    def close(self) -> None:
-        """Let go of what makes the mini-batches: nothing here."""
+        return self.finish(x), self.y[index]

@@ -1,9 +1,9 @@
-"""Downloads: whole and verified, or not there; and the files that come out of them."""
+"""Download and unpack files. A file gets its name only after its checksum is verified."""
 
 import gzip
 import hashlib
+import logging
 import os
-import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,37 +18,38 @@ from rdp.errors import UserError
 from rdp.utils import files
 
 OFFLINE = "RDP_OFFLINE"
-_PIECE = 1 << 20  # bytes
-_PATIENCE = 60  # seconds without a byte
+log = logging.getLogger(__name__)
+_CHUNK = 1 << 20  # bytes
+_TIMEOUT = 60  # seconds without a byte
 _FAILURES = (OSError, EOFError, KeyError, HTTPException, tarfile.TarError, zlib.error)
 
 
-class _Broken(Exception):
-    """A transfer that came to nothing, and why."""
+class _TransferError(Exception):
+    """A download or an archive is broken. The message is the reason."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download, and what comes of it.
+    """A file to download.
 
     Attributes:
-        path: where it goes.
-        urls: where equal copies of it are.
-        md5: its published checksum.
-        gives: the files that it holds, with their names in it; none for one that is read as it is.
+        path: destination.
+        urls: addresses of identical copies.
+        md5: published checksum.
+        members: files to unpack from it, with their names in the archive; empty if it is used unpacked.
     """
 
     path: Path
     urls: list[str]
     md5: str
-    gives: dict[Path, str]
+    members: dict[Path, str]
 
 
 def download(name: str, remotes: Sequence[Remote]) -> None:
-    """Fetch a dataset's files, each from the first address that has it, verified before it takes its name.
+    """Download a dataset's files, each from the first address that works.
 
     Raises:
-        UserError: no network, or none that is allowed (``RDP_OFFLINE``), or no address with that file.
+        UserError: the network is unreachable or forbidden (``RDP_OFFLINE``), or no address has the file.
     """
     for i, remote in enumerate(remotes):
         reason = f"{OFFLINE} is set"
@@ -56,81 +57,81 @@ def download(name: str, remotes: Sequence[Remote]) -> None:
             try:
                 _transfer(url, remote.path, remote.md5)
                 break
-            except (_Broken, OSError, HTTPException, ValueError) as error:
+            except (_TransferError, OSError, HTTPException, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
         else:
-            left = " ".join(other.urls[0] for other in remotes[i:])
+            remaining = " ".join(other.urls[0] for other in remotes[i:])
             raise UserError(
-                f"{remote.path}: {name} is absent and could not be downloaded ({reason}); "
-                f"by hand: put {left} into {remote.path.parent}, then run: rdp data fetch {name}"
+                f"{remote.path}: {name} is missing and could not be downloaded ({reason}); "
+                f"by hand: put {remaining} into {remote.path.parent}, then run: rdp data fetch {name}"
             )
 
 
 def _transfer(url: str, path: Path, md5: str) -> None:
-    """Fetch one file from one address."""
-    # Some servers turn Python's own name away.
-    with urlopen(Request(url, headers={"User-Agent": "rdp"}), timeout=_PATIENCE) as response:
-        print(f"{url} -> {path}", file=sys.stderr, flush=True)
-        found = hashlib.md5(usedforsecurity=False)
+    """Download one file from one address."""
+    # Some servers reject Python's default user agent.
+    with urlopen(Request(url, headers={"User-Agent": "rdp"}), timeout=_TIMEOUT) as response:
+        log.info("%s -> %s", url, path)
+        checksum = hashlib.md5(usedforsecurity=False)
         with files.tended(path.parent, files.halves_of(path.name)), files.whole(path) as part, part.open("wb") as file:
-            for piece in _pieces(response):
-                found.update(piece)
-                file.write(piece)
-            if found.hexdigest() != md5:
-                raise _Broken(f"{url} has md5 {found.hexdigest()}, published {md5}")
+            for chunk in _chunks(response):
+                checksum.update(chunk)
+                file.write(chunk)
+            if checksum.hexdigest() != md5:
+                raise _TransferError(f"{url} has md5 {checksum.hexdigest()}, published {md5}")
 
 
-def unpack(packed: Path, wanted: Mapping[Path, str], wrong: Callable[[Path, Path], str | None]) -> None:
-    """Write what a tar.gz or gz file holds.
+def unpack(packed: Path, members: Mapping[Path, str], check: Callable[[Path, Path], str | None]) -> None:
+    """Unpack files from a tar.gz or gz file.
 
     Args:
-        packed: the file.
-        wanted: where to, with the member's name in a tar.gz.
-        wrong: says what is wrong with a part that is to take the name of one of these; None where all is well.
+        packed: the archive.
+        members: destinations, each with the member's name in a tar.gz.
+        check: a function of temporary file and destination that returns what is wrong with the file, or None.
 
     Raises:
-        UserError: a damaged file, one that does not hold these, or a full disk.
+        UserError: the archive is damaged or lacks a member, or the disk is full.
     """
-    with _readable(packed), ExitStack() as stack:
+    with _naming(packed), ExitStack() as stack:
         archive = stack.enter_context(tarfile.open(packed)) if packed.name.endswith(".tar.gz") else None
-        for path, member in wanted.items():
+        for path, member in members.items():
             source = archive.extractfile(member) if archive else stack.enter_context(gzip.open(packed))
             if source is None:
-                raise _Broken(f"{member} in it is no file")
+                raise _TransferError(f"{member} in it is not a file")
             with files.tended(path.parent, files.halves_of(path.name)), files.whole(path) as part:
                 with part.open("wb") as file:
-                    for piece in _pieces(source):
-                        file.write(piece)
-                if said := wrong(part, path):
-                    raise _Broken(f"{path.name} in it has {said}")
+                    for chunk in _chunks(source):
+                        file.write(chunk)
+                if problem := check(part, path):
+                    raise _TransferError(f"{path.name} in it has {problem}")
 
 
-def same(packed: Path, path: Path) -> bool:
-    """Whether a file is what a gzip file holds, byte for byte."""
-    with _readable(packed), gzip.open(packed) as expected, path.open("rb") as found:
-        while (piece := expected.read(_PIECE)) == found.read(_PIECE):
-            if not piece:
+def unpacks_to(packed: Path, path: Path) -> bool:
+    """Whether a file equals the content of a gzip file."""
+    with _naming(packed), gzip.open(packed) as expected, path.open("rb") as actual:
+        while (chunk := expected.read(_CHUNK)) == actual.read(_CHUNK):
+            if not chunk:
                 return True
     return False
 
 
-def _pieces(source: IO[bytes]) -> Iterator[bytes]:
-    """The bytes of a source. A network or an archive that fails must not read like a disk that does."""
+def _chunks(source: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    """The bytes of a source. Its failures raise `_TransferError`, to tell them from those of the destination."""
     while True:
         try:
-            piece = source.read(_PIECE)
+            chunk = source.read(_CHUNK)
         except _FAILURES as error:
-            raise _Broken(str(error)) from None
-        if not piece:
+            raise _TransferError(str(error)) from None
+        if not chunk:
             return
-        yield piece
+        yield chunk
 
 
 @contextmanager
-def _readable(packed: Path) -> Iterator[None]:
-    """Name the packed file in whatever is wrong with it."""
+def _naming(packed: Path) -> Iterator[None]:
+    """Name the archive in errors about its content."""
     try:
         yield
-    except (_Broken, *_FAILURES) as error:
+    except (_TransferError, *_FAILURES) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{packed}: damaged, or not the published file ({reason}); delete it") from None

@@ -1,9 +1,10 @@
-"""The index of a folder of class folders: every image's path, label and checksum, and what could not be decoded.
+"""The index of a folder of images: the path, label and checksum of each, and the images that cannot be decoded.
 
-Made once, in one pass over all files in processes on all cores; from then on no file is trained on or evaluated whose
-bytes are not those that the index was made of.
+It is made once, in processes on all cores. From then on, a file whose bytes differ from the indexed ones is an error in
+training and evaluation.
 """
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,24 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from rdp.data.dataset import Prepared
-from rdp.data.info import SPLITS
-from rdp.data.listing import classes_of, listing
+from rdp.data.class_folders import class_names, list_images
+from rdp.data.dataset import SPLITS, Prepared
 from rdp.data.sources.image_folders import Declaration, declaration
 from rdp.errors import UserError
 from rdp.utils import rng
 
-_MOMENTS_OF = 10_000  # training images that mean and standard deviation are taken over
-_CHUNK = 256  # files that a process examines at a time
+_MOMENT_SAMPLE = 10_000  # training images for mean and standard deviation
+_CHUNK = 256  # files per task of a process
 
 
 @dataclass(frozen=True)
 class Streamed(Prepared):
-    """A dataset whose images are read from their files when they are needed.
+    """A dataset whose images are read from their files as needed.
 
     Attributes:
-        arrays: ``train_y``, …: int64 labels (n,); ``train_sha256``, …: the files' checksums, (n, 32) bytes;
-            ``train_names``, …: their paths below ``root``, each ended by a zero byte; ``mean`` and ``std``.
+        arrays: ``train_y``, …: int64 labels (n,); ``train_sha256``, …: checksums of the files, (n, 32) bytes;
+            ``train_names``, …: zero-terminated paths relative to ``root``; ``mean`` and ``std``.
         root: the folder of the images.
     """
 
@@ -42,76 +42,80 @@ class Streamed(Prepared):
 
     @cached_property
     def _ends(self) -> dict[str, np.ndarray]:
+        """The positions of the zero bytes that end the paths of each split."""
         return {split: np.flatnonzero(self.arrays[f"{split}_names"] == 0) for split in SPLITS}
 
-    def files(self, split: str, places: Sequence[int] | np.ndarray) -> tuple[list[str], bytes]:
-        """Paths, and checksums of 32 bytes each, of the images at some places of a split."""
+    def files(self, split: str, indices: Sequence[int] | np.ndarray) -> tuple[list[str], bytes]:
+        """The paths of some images of a split, and their concatenated checksums of 32 bytes each."""
         ends, joined = self._ends[split], self.arrays[f"{split}_names"]
-        names = (joined[ends[i - 1] + 1 if i else 0 : ends[i]].tobytes() for i in places)
-        return [f"{self.root}/{os.fsdecode(name)}" for name in names], self.arrays[f"{split}_sha256"][places].tobytes()
+        names = (joined[ends[i - 1] + 1 if i else 0 : ends[i]].tobytes() for i in indices)
+        checksums = self.arrays[f"{split}_sha256"][indices].tobytes()
+        return [f"{self.root}/{os.fsdecode(name)}" for name in names], checksums
 
-    def examples(self, split: str, here: slice) -> np.ndarray:
-        """Some images of a split, neither normalised nor augmented, uint8 of shape (n, 3, size, size).
+    def examples(self, split: str, indices: slice) -> np.ndarray:
+        """Images of a split, neither normalised nor augmented, uint8 of shape (n, 3, size, size).
 
         Raises:
-            UserError: a file is absent, or not what it was when the index was made.
+            UserError: a file is missing, or changed since the index was made.
         """
-        paths, checksums = self.files(split, np.arange(len(self.labels(split)))[here])
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-            images = threads.map(self._example, paths, [checksums[i : i + 32] for i in range(0, len(checksums), 32)])
-            return np.stack(list(images)) if paths else np.empty((0, *self.info.shape), np.uint8)
-
-    def changed(self) -> Iterator[str]:
-        """A line for each image file that is absent, or not what it was when the index was made."""
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-            for split in SPLITS:
-                paths, checksums = self.files(split, np.arange(len(self.labels(split))))
-                each = [checksums[i : i + 32] for i in range(0, len(checksums), 32)]
-                yield from (line for line in threads.map(_change, paths, each) if line)
-
-    def _example(self, path: str, sha256: bytes) -> np.ndarray:
         from rdp.data import images
 
-        return images.evaluated(images.decode(images.verified(path, sha256)), self.info.shape[1]).numpy()
+        def load(path: str, sha256: bytes) -> np.ndarray:
+            content = images.read_verified(path, sha256)
+            return images.evaluation_crop(images.decode(content), self.info.shape[1]).numpy()
 
+        loaded = list(self._map(load, split, indices))
+        return np.stack(loaded) if loaded else np.empty((0, *self.info.shape), np.uint8)
 
-def _change(path: str, sha256: bytes) -> str | None:
-    from rdp.data import images
+    def changed(self) -> Iterator[str]:
+        from rdp.data import images
 
-    try:
-        images.verified(path, sha256)
-    except UserError as error:
-        return str(error)
-    return None
+        def check(path: str, sha256: bytes) -> str | None:
+            try:
+                images.read_verified(path, sha256)
+            except UserError as error:
+                return str(error)
+            return None
+
+        for split in SPLITS:
+            yield from filter(None, self._map(check, split, slice(None)))
+
+    def _map(self, function: Callable[[str, bytes], Any], split: str, indices: slice) -> Iterator[Any]:
+        """Map a function over path and checksum of some images of a split, in threads on all cores."""
+        paths, checksums = self.files(split, np.arange(len(self.labels(split)))[indices])
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+            yield from threads.map(function, paths, [checksums[i : i + 32] for i in range(0, len(checksums), 32)])
 
 
 def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of `Streamed`, and the reason why for the path of each image that cannot be decoded.
+    """Index a declared folder of images.
+
+    Returns:
+        The arrays of `Streamed`, and the paths of images that cannot be decoded, each with the reason.
 
     Raises:
-        UserError: folders are absent, or hold other classes or another number of images than was declared.
+        UserError: folders are missing, or their classes or numbers of images contradict the declaration.
     """
     declared = declaration(name)
-    found = _splits(name, declared)
     arrays: dict[str, np.ndarray] = {}
     unreadable: dict[str, str] = {}
-    with _processes() as run:
-        for split, files in found.items():
+    with _process_pool() as run:
+        for split, files in _splits(name, declared).items():
             names = [name for name, _ in files]
             examined = list(run(_examine, declared.root, names))
             bad = {name: reason for name, (_, reason) in zip(names, examined, strict=True) if reason}
-            _check(declared, split, len(files), bad)
+            _check_size(declared, split, len(files), bad)
             unreadable |= bad
-            kept = [place for place, name in enumerate(names) if name not in bad]
-            joined = b"".join(os.fsencode(names[place]) + b"\0" for place in kept)
+            good = [i for i, name in enumerate(names) if name not in bad]
+            joined = b"".join(os.fsencode(names[i]) + b"\0" for i in good)
             arrays[f"{split}_names"] = np.frombuffer(joined, np.uint8)
-            arrays[f"{split}_y"] = np.array([files[place][1] for place in kept], np.int64)
-            arrays[f"{split}_sha256"] = np.frombuffer(b"".join(examined[i][0] for i in kept), np.uint8).reshape(-1, 32)
+            arrays[f"{split}_y"] = np.array([files[i][1] for i in good], np.int64)
+            arrays[f"{split}_sha256"] = np.frombuffer(b"".join(examined[i][0] for i in good), np.uint8).reshape(-1, 32)
             if split == "train":
-                some = rng.generator(0, f"moments/{name}").permutation(len(kept))[:_MOMENTS_OF]
-                parts = list(run(_sums, declared.root, [names[kept[place]] for place in sorted(some)], declared.size))
-                # Sums of integers: they do not depend on which process added what.
-                count, total, squares = (sum(column) for column in zip(*parts, strict=True))
+                sample = rng.generator(0, f"moments/{name}").permutation(len(good))[:_MOMENT_SAMPLE]
+                sums = list(run(_sums, declared.root, [names[good[i]] for i in sorted(sample)], declared.size))
+                # Integer sums do not depend on the assignment of images to processes.
+                count, total, squares = (sum(column) for column in zip(*sums, strict=True))
                 mean = total / count
                 arrays["mean"] = mean.astype(np.float32)
                 arrays["std"] = np.sqrt(squares / count - mean**2).astype(np.float32)
@@ -119,83 +123,83 @@ def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _splits(name: str, declared: Declaration) -> dict[str, list[tuple[str, int]]]:
-    """Path below the root and label of every image file of each split."""
+    """The path relative to the root, and the label, of every image file of each split."""
     root = declared.root
     if not (root / declared.train).is_dir():
         hint = f": {declared.get}" if declared.get else ""
         raise UserError(f"{root / declared.train}: no such folder; {name} is needed{hint}")
-    classes = classes_of(root / declared.train)
+    classes = class_names(root / declared.train)
     if len(classes) != declared.classes:
         raise UserError(f"{root / declared.train}: {len(classes)} class folders, {name} has {declared.classes}")
-    # In an order drawn once, so that the first so many of a split are of all classes.
-    rest = _shuffled(listing(root, declared.train, classes), f"split/{name}")
-    found: dict[str, list[tuple[str, int]]] = {}
+    # In random order, so that the start of each split has examples of all classes.
+    train = _shuffled(list_images(root, declared.train, classes), f"split/{name}")
+    splits: dict[str, list[tuple[str, int]]] = {}
     for split in ("validation", "test"):
-        where = getattr(declared, split)
-        if isinstance(where, int):
-            found[split], rest = rest[-where:], rest[:-where]
+        part = getattr(declared, split)
+        if isinstance(part, int):
+            splits[split], train = train[-part:], train[:-part]
         else:
-            found[split] = _shuffled(listing(root, where, classes), f"split/{name}/{split}")
-    return {"train": rest} | found
+            splits[split] = _shuffled(list_images(root, part, classes), f"split/{name}/{split}")
+    return {"train": train} | splits
 
 
 def _shuffled(files: list[tuple[str, int]], stream: str) -> list[tuple[str, int]]:
-    return [files[place] for place in rng.generator(0, stream).permutation(len(files))]
+    return [files[i] for i in rng.generator(0, stream).permutation(len(files))]
 
 
-def _check(declared: Declaration, split: str, count: int, bad: dict[str, str]) -> None:
+def _check_size(declared: Declaration, split: str, count: int, bad: dict[str, str]) -> None:
+    """Raise `UserError` if the number of images in a split is not the declared one."""
     expected = getattr(declared.sizes, split)
-    where = f"{declared.root}: {split}"
+    location = f"{declared.root}: {split}"
     if expected not in (count, count - len(bad)):
-        explained = f", of which {len(bad)} cannot be decoded" if bad else ""
-        raise UserError(f"{where}: {expected:,} images are declared, there are {count:,}{explained}")
+        explanation = f", of which {len(bad)} cannot be decoded" if bad else ""
+        raise UserError(f"{location}: {expected:,} images are declared, there are {count:,}{explanation}")
     if count == len(bad):
-        raise UserError(f"{where}: no image can be decoded")
+        raise UserError(f"{location}: no image can be decoded")
 
 
 @contextmanager
-def _processes() -> Iterator[Callable[..., Iterator[Any]]]:
-    """Processes on all cores: a function that maps another, by its name, over chunks of names of files."""
-    context = get_context("forkserver")  # torch's threads survive no fork
+def _process_pool() -> Iterator[Callable[..., Iterator[Any]]]:
+    """Processes on all cores. Yields a function that maps a module-level function over chunks of file names."""
+    context = get_context("forkserver")  # forking a process that runs torch's threads is unsafe
     context.set_forkserver_preload(["rdp.training.trainer", "rdp.data.images"])
     pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), context)
 
-    def run(function: Callable[..., list[Any]], root: Path, names: list[str], *rest: Any) -> Iterator[Any]:
+    def run(function: Callable[..., list[Any]], root: Path, names: list[str], *arguments: Any) -> Iterator[Any]:
         chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-        tasks = [pool.submit(function, root, chunk, *rest) for chunk in chunks]
+        tasks = [pool.submit(function, root, chunk, *arguments) for chunk in chunks]
         return (result for task in tasks for result in task.result())
 
     try:
         yield run
-    except BrokenProcessPool:  # killed, for want of memory as a rule
-        raise UserError("a process that reads images ended early") from None
+    except BrokenProcessPool:  # usually killed for lack of memory
+        raise UserError("a process that reads images ended early; the machine may lack memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _examine(root: Path, names: list[str]) -> list[tuple[bytes, str | None]]:
-    """Each file's SHA-256, and why it cannot be decoded, or None."""
-    import hashlib
-
+    """The SHA-256 of each file, and the reason if it cannot be decoded."""
     from rdp.data import images
 
-    found: list[tuple[bytes, str | None]] = []
+    results: list[tuple[bytes, str | None]] = []
     for name in names:
         content, reason = images.read(root / name), None
         try:
             images.decode(content)
         except images.Unreadable as error:
             reason = str(error)
-        found.append((hashlib.sha256(content).digest(), reason))
-    return found
+        results.append((hashlib.sha256(content).digest(), reason))
+    return results
 
 
 def _sums(root: Path, names: list[str], size: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Count, sums and sums of squares of the pixels of each channel, over images as they are evaluated."""
+    """Number, sum and sum of squares of the pixels of each channel, over images cropped for evaluation."""
     from rdp.data import images
 
     count, total, squares = 0, np.zeros(3, np.int64), np.zeros(3, np.int64)
     for name in names:
-        pixels = images.evaluated(images.decode(images.read(root / name)), size).numpy().reshape(3, -1).astype(np.int64)
+        crop = images.evaluation_crop(images.decode(images.read(root / name)), size)
+        pixels = crop.numpy().reshape(3, -1).astype(np.int64)
         count, total, squares = count + pixels.shape[1], total + pixels.sum(1), squares + (pixels**2).sum(1)
     return [(count, total, squares)]

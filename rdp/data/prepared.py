@@ -1,11 +1,11 @@
-"""Prepared datasets: what a source read, in one form, with its checksum.
+"""Prepared datasets: the arrays of a source in one format, with their checksum.
 
-Preparing reads and verifies a source once, on a machine that may have a network; training then needs neither
-the network nor the source's own library. Of images that are streamed an index is kept, and they stay where they are.
+A source is read and verified once, on a machine that may have a network. Training then needs neither the network nor
+the source's own library. For streamed images, only an index is stored; the images stay in their folder.
 """
 
+import logging
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,53 +13,37 @@ from typing import Any
 import numpy as np
 
 from rdp import data
-from rdp.data.dataset import Prepared
+from rdp.data.dataset import SPLITS, DatasetInfo, Prepared
 from rdp.data.download import OFFLINE
-from rdp.data.info import SPLITS, DatasetInfo
 from rdp.errors import UserError
 from rdp.utils import digest, files, paths
 from rdp.utils.humanize import count
 
 FORMAT = 2
+log = logging.getLogger(__name__)
 
 
 def folder(name: str, results: Path) -> Path:
-    """Where the dataset called ``name`` is kept once prepared."""
+    """The folder of a prepared dataset."""
     return results / "data" / name
 
 
 def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
-    """Read, verify and keep the dataset called ``name``; return its manifest's path.
+    """Read, verify and store a dataset; returns the path of its manifest.
 
     Args:
-        name: a dataset's name.
+        name: name of the dataset.
         results: the results directory.
-        download: whether absent files may be fetched; by default unless ``RDP_OFFLINE`` is set.
+        download: whether missing files may be downloaded; by default unless ``RDP_OFFLINE`` is set.
 
     Raises:
-        UserError: an unknown name, files that are absent or damaged, or a directory that cannot be written.
+        UserError: the name is unknown, files are missing or damaged, or the folder cannot be written.
     """
     from safetensors.numpy import save_file
 
-    info, unreadable = data.info(name), {}
-    if data.streamed(name):
-        from rdp.data import index
-
-        arrays, unreadable = index.make(name)
-        mean, std = arrays["mean"], arrays["std"]
-        for line in [f"{path}: cannot be decoded ({reason})" for path, reason in sorted(unreadable.items())]:
-            print(f"{name}: {UserError(line)}", file=sys.stderr)
-        if unreadable:
-            print(
-                f"{name}: {count(len(unreadable), 'image')} left out, which cannot be decoded",
-                file=sys.stderr,
-                flush=True,
-            )
-    else:
-        allowed = not os.environ.get(OFFLINE) if download is None else download
-        arrays = data.source(name).read(name, paths.datasets(), allowed)
-        _check(name, info, arrays)
-        mean, std = _moments(arrays)
+    info = data.info(name)
+    arrays, extra = _index(name) if data.streamed(name) else (_read(name, info, download), {})
+    mean, std = (arrays["mean"], arrays["std"]) if data.streamed(name) else _moments(arrays)
     target = folder(name, results)
     manifest = {
         "format": FORMAT,
@@ -70,14 +54,32 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         "mean": mean.tolist(),
         "std": std.tolist(),
         "digest": digest.of_arrays(arrays),
-    }
-    if data.streamed(name):
-        manifest["unreadable"] = unreadable
+    } | extra
     with files.tended(target, *files.HALVES):
         with files.whole(target / "data.safetensors") as part:
             save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
         files.write_json(target / "manifest.json", digest.seal(manifest))
     return target / "manifest.json"
+
+
+def _index(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The index of a folder of images, and its entry in the manifest."""
+    from rdp.data import index
+
+    arrays, unreadable = index.make(name)
+    for path, reason in sorted(unreadable.items()):
+        log.warning("%s: %s", name, UserError(f"{path}: cannot be decoded ({reason})"))
+    if unreadable:
+        log.warning("%s: left out %s that cannot be decoded", name, count(len(unreadable), "image"))
+    return arrays, {"unreadable": unreadable}
+
+
+def _read(name: str, info: DatasetInfo, download: bool | None) -> dict[str, np.ndarray]:
+    """The arrays of a dataset's source, checked against its properties."""
+    permitted = not os.environ.get(OFFLINE) if download is None else download
+    arrays: dict[str, np.ndarray] = data.source(name).read(name, paths.datasets(), permitted)
+    _check(name, info, arrays)
+    return arrays
 
 
 def _moments(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,29 +90,34 @@ def _moments(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return train.mean(axes), train.std(axes)
 
 
-def contradictions(found: Prepared) -> list[str]:
-    """What of a loaded dataset does not follow from its arrays, whose checksum says nothing of it, a line each."""
+def inconsistencies(dataset: Prepared) -> list[str]:
+    """One line per property of a loaded dataset that contradicts its arrays; their checksum does not cover these."""
     try:
-        _check(found.name, found.info, found.arrays)
+        _check(dataset.name, dataset.info, dataset.arrays)
     except KeyError as error:
-        return [f"it holds no {error}"]
+        return [f"it has no {error}"]
     except UserError as error:
         return [str(error)]
-    wrong = []
-    for name, stated, given in zip(("mean", "std"), (found.mean, found.std), _moments(found.arrays), strict=True):
-        if stated.shape != given.shape or not np.allclose(stated, given, rtol=1e-5):
-            wrong.append(f"{name} is {stated.tolist()}; the training examples give {given.tolist()}")
-    return wrong
+    lines = []
+    moments = _moments(dataset.arrays)
+    for name, stated, actual in zip(("mean", "std"), (dataset.mean, dataset.std), moments, strict=True):
+        if stated.shape != actual.shape or not np.allclose(stated, actual, rtol=1e-5):
+            lines.append(f"{name} is {stated.tolist()}; the training examples give {actual.tolist()}")
+    return lines
 
 
 def ensure(name: str, results: Path) -> None:
-    """Prepare a dataset where it is absent, from files that are there."""
+    """Prepare a dataset unless it is prepared already, without a download."""
     if not (folder(name, results) / "manifest.json").exists():
-        prepare(name, results, download=False)  # a job fetches nothing: it may run where there is no network
+        prepare(name, results, download=False)  # jobs may run on nodes without a network
 
 
 def load(name: str, results: Path) -> Prepared:
-    """Load a prepared dataset, verified against its checksum; prepare it first where it is absent."""
+    """Load a dataset and verify its checksum; prepares it first if necessary.
+
+    Raises:
+        UserError: the prepared form is damaged, or preparation fails.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -121,68 +128,68 @@ def load(name: str, results: Path) -> Prepared:
         arrays = load_file(target / "data.safetensors")
     except (OSError, SafetensorError) as error:
         raise _damaged(name, target, f"unreadable ({error})") from None
-    found, expected = digest.of_arrays(arrays), manifest["digest"]
-    if found != expected:
-        raise _damaged(name, target, f"its checksum is {found[:12]}, the manifest says {expected[:12]}")
+    actual, expected = digest.of_arrays(arrays), manifest["digest"]
+    if actual != expected:
+        raise _damaged(name, target, f"its checksum is {actual[:12]}, the manifest says {expected[:12]}")
     mean, std = (np.asarray(manifest[key], np.float32) for key in ("mean", "std"))
     info = data.info(name)
     if data.streamed(name):
         from rdp.data import index
         from rdp.data.sources import image_folders
 
-        info = replace(info, sizes=manifest["sizes"])  # without what cannot be decoded
-        return index.Streamed(name, info, arrays, mean, std, found, image_folders.declaration(name).root)
-    return Prepared(name, info, arrays, mean, std, found)
+        info = replace(info, sizes=manifest["sizes"])  # without images that cannot be decoded
+        return index.Streamed(name, info, arrays, mean, std, actual, image_folders.declaration(name).root)
+    return Prepared(name, info, arrays, mean, std, actual)
 
 
-def standing(name: str, results: Path) -> tuple[str, str]:
-    """How a dataset stands at a glance: prepared ``yes``, ``no`` or ``damaged``, and its checksum.
+def status(name: str, results: Path) -> tuple[str, str]:
+    """Whether a dataset is prepared (``yes``, ``no`` or ``damaged``), and its checksum.
 
-    Of the arrays only the presence is looked at; `load` verifies them.
+    Reads only the manifest; `load` verifies the arrays.
     """
     target = folder(name, results)
     if not os.path.lexists(target / "manifest.json"):
         return "no", ""
     try:
-        found = _manifest(name, target)["digest"]
+        checksum = _manifest(name, target)["digest"]
     except UserError:
         return "damaged", ""
-    # Who brings mini-batches of its own may keep its images elsewhere.
-    gone = data.loader(name) == data.RESIDENT and not (target / "data.safetensors").is_file()
-    return ("damaged", "") if gone else ("yes", found)
+    # A dataset with batches of its own may store its images elsewhere.
+    incomplete = not data.streamed(name) and not (target / "data.safetensors").is_file()
+    return ("damaged", "") if incomplete else ("yes", checksum)
 
 
 def _manifest(name: str, target: Path) -> dict[str, Any]:
-    """The manifest of a prepared dataset, found whole."""
+    """The verified manifest of a prepared dataset."""
     try:
         manifest = files.read_json(target / "manifest.json")
     except UserError as error:
         raise UserError(f"{error}; run: rdp data prepare {name}") from None
     files.check_format(target / "manifest.json", manifest, "dataset", FORMAT, f"Run: rdp data prepare {name}")
-    whole = isinstance(manifest, dict) and digest.unseal(manifest) and _shaped(manifest)
-    if not whole or manifest["name"] != name:
+    intact = isinstance(manifest, dict) and digest.unseal(manifest) and _well_formed(manifest)
+    if not intact or manifest["name"] != name:
         raise UserError(f"{target / 'manifest.json'}: damaged, or of another dataset; run: rdp data prepare {name}")
     checked: dict[str, Any] = manifest
     return checked
 
 
-def _shaped(manifest: dict[str, Any]) -> bool:
-    """Whether what is read of a manifest is of its type."""
+def _well_formed(manifest: dict[str, Any]) -> bool:
+    """Whether the fields of a manifest have the right types."""
     sizes = manifest.get("sizes")
-    parts = [manifest.get("mean"), manifest.get("std"), list(sizes.values()) if isinstance(sizes, dict) else None]
-    numbers = all(isinstance(part, list) and all(isinstance(n, float | int) for n in part) for part in parts)
-    return numbers and all(isinstance(manifest.get(name), str) for name in ("name", "digest"))
+    lists = [manifest.get("mean"), manifest.get("std"), list(sizes.values()) if isinstance(sizes, dict) else None]
+    numeric = all(isinstance(values, list) and all(isinstance(n, float | int) for n in values) for values in lists)
+    return numeric and all(isinstance(manifest.get(key), str) for key in ("name", "digest"))
 
 
-def _damaged(name: str, target: Path, what: str) -> UserError:
-    return UserError(f"{target / 'data.safetensors'}: damaged: {what}; run: rdp data prepare {name}")
+def _damaged(name: str, target: Path, reason: str) -> UserError:
+    return UserError(f"{target / 'data.safetensors'}: damaged: {reason}; run: rdp data prepare {name}")
 
 
 def _check(name: str, info: DatasetInfo, arrays: dict[str, np.ndarray]) -> None:
-    """Hold a source to what it says of itself."""
+    """Raise `UserError` for arrays that contradict the properties of their dataset."""
     for split in SPLITS:
         x, y = arrays[f"{split}_x"], arrays[f"{split}_y"]
         if x.shape != (info.sizes[split], *info.shape) or y.shape != (info.sizes[split],):
-            raise UserError(f"dataset {name}: {split} has shapes {x.shape}, {y.shape}, not what its file says")
+            raise UserError(f"dataset {name}: {split} has shapes {x.shape}, {y.shape}, not those of its DatasetInfo")
         if y.min() < 0 or y.max() >= info.classes:
             raise UserError(f"dataset {name}: {split} has labels outside 0 to {info.classes - 1}")

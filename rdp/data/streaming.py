@@ -1,17 +1,17 @@
-"""Mini-batches of images that do not fit the device: decoded and augmented in processes, some steps ahead.
+"""Mini-batches of images that do not fit into device memory, decoded and augmented in parallel processes.
 
-What a mini-batch holds is a function of seed and step alone. How many processes there are, in which parts it is asked
-for and at which step a run was resumed changes no bit of it.
+A mini-batch is a function of seed and step. Neither the number of processes, nor gradient accumulation, nor a resumed
+run changes any of its bits.
 """
 
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from rdp.data import augment, images, workers
-from rdp.data.batches import Normaliser
+from rdp.data.batches import Batches
 from rdp.errors import UserError
 from rdp.utils import rng
 
@@ -19,76 +19,72 @@ if TYPE_CHECKING:
     from rdp.data.index import Streamed
     from rdp.spec import Recipe
 
-Key = tuple[int, int, int]  # a step, and first and last place in its mini-batch
+Key = tuple[int, int, int]  # step, and start and end of a slice of its mini-batch
 
 
-class TrainingBatches:
-    """The mini-batches of a run: a pure function of the step.
+class TrainingBatches(Batches):
+    """The mini-batches of a run, as a pure function of the step.
 
-    Each epoch is a permutation of the training set, cut into full mini-batches; the incomplete last one is left out.
-    Processes start with the first mini-batch and end with `close`, with this object or with the interpreter.
+    Each epoch is a permutation of the training set, cut into full mini-batches. Examples of an incomplete mini-batch
+    are skipped. Processes start with the first mini-batch, and end with `close`, this object, or the interpreter.
 
     Raises:
-        UserError: fewer images could be decoded than the recipe trains on, or timm does not know the RandAugment.
+        UserError: the recipe needs more training images than can be decoded, or timm does not know its RandAugment.
     """
 
     def __init__(self, data: "Streamed", recipe: "Recipe", seed: int, device: torch.device) -> None:
-        labels = data.labels("train")[: recipe.train_size]
-        self.data, self.recipe, self.seed, self.device = data, recipe, seed, device
-        self.size = len(labels)
-        if self.size < (recipe.train_size or 0):
-            raise UserError(f"dataset {data.name}: {self.size} training images can be decoded, not {recipe.train_size}")
-        self.steps_per_epoch = self.size // recipe.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(f"batch_size {recipe.batch_size} is more than the {self.size} training examples")
-        self.y = torch.from_numpy(labels).to(device)
-        self.normalise = Normaliser(data, device)
-        how = (recipe.resized_crop, recipe.crop_padding, recipe.flip, recipe.randaugment)
-        self._how = (data.info.shape[1], *how, tuple(data.mean.tolist()))
+        if (available := len(data.labels("train"))) < (recipe.train_size or 0):
+            raise UserError(f"dataset {data.name}: {available} training images can be decoded, not {recipe.train_size}")
+        super().__init__(data, recipe, seed, device)
+        self.data = data
+        transforms = (recipe.resized_crop, recipe.crop_padding, recipe.flip, recipe.randaugment)
+        self._augmentation = (data.info.shape[1], *transforms, tuple(data.mean.tolist()))
         try:
-            _augmentation(*self._how)
+            _augmentation(*self._augmentation)
         except ValueError as error:
             raise UserError(f"recipe.{error}") from None
-        size = self.size  # not self, which would then be freed late, and with it the processes
+        size = self.size  # a closure over self would delay its deletion, and with it the end of the processes
         self._order = lru_cache(2)(lambda epoch: rng.generator(seed, "order", epoch).permutation(size))
         self._pool: workers.Pool | None = None
-        self._held: Key | None = None
-        self._stride = 1  # from a step to the next that is asked for
-        # The parts that the last step's mini-batch was asked for in, and those that this one's was until now.
-        self._parts: list[tuple[int, int]] = []
-        self._asked: list[tuple[int, int]] = []
+        self._current: Key | None = None
+        self._slices: list[tuple[int, int]] = []  # of mini-batches, as requested so far
 
-    def batch(self, step: int, part: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised examples of shape (n, 3, size, size) and labels of shape (n,): a part of the mini-batch of
-        optimizer step ``step``, by default the whole.
+    def batch(self, step: int, examples: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+        """A mini-batch, or a slice of it.
+
+        Args:
+            step: number of the optimizer step.
+            examples: the examples of the mini-batch to return; by default all.
+
+        Returns:
+            Normalised images of shape (n, 3, size, size), and labels of shape (n,).
 
         Raises:
-            UserError: an image is absent, or not what it was when the dataset was prepared; its path is told.
+            UserError: an image file is missing, or changed since preparation.
         """
-        here = range(self.recipe.batch_size)[part]
-        key = (step, here.start, here.stop)
-        pool = self._pool_for(len(here))
-        if key != self._held:
-            following = self._foresee(key)
-            pool.keep({key, *following})
-            for wanted in (key, *following):
-                pool.ask(wanted, self._task(wanted), wanted[2] - wanted[1])
-            self._held = key
-        x = torch.from_numpy(pool.take(key)).to(self.device)
+        selected = range(self.recipe.batch_size)[examples]
+        key = (step, selected.start, selected.stop)
+        pool = self._start_pool(len(selected))
+        if key != self._current:
+            keys = [key, *self._upcoming(key, pool.prefetch)]
+            pool.discard_except(set(keys))
+            for step, start, stop in keys:
+                pool.request((step, start, stop), self._task((step, start, stop)), stop - start)
+            self._current = key
+        x = torch.from_numpy(pool.get(key)).to(self.device)
         if self.recipe.channels_last:
             x = x.permute(0, 3, 1, 2)
-        layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
-        index = torch.from_numpy(self._places(key)).to(self.device)
-        return self.normalise(x).contiguous(memory_format=layout), self.y[index]
+        index = torch.from_numpy(self._indices(key)).to(self.device)
+        return self.finish(x), self.y[index]
 
     def close(self) -> None:
-        """End the processes; the next mini-batch would start others."""
+        """Stop the processes. The next mini-batch starts new ones."""
         if self._pool is not None:
             self._pool.close()
-        self._pool = self._held = None
+        self._pool = self._current = None
 
-    def _pool_for(self, size: int) -> workers.Pool:
-        """The processes, with room for so many images at a time."""
+    def _start_pool(self, size: int) -> workers.Pool:
+        """The running pool, restarted if its arrays are too small for ``size`` images."""
         if self._pool is not None and self._pool.shape[0] < size:
             self.close()
         if self._pool is None:
@@ -98,45 +94,42 @@ class TrainingBatches:
             self._pool = workers.Pool(_fill, (size, *shape), workers.count(), preload)
         return self._pool
 
-    def _foresee(self, key: Key) -> list[Key]:
-        """What will be asked for after ``key``: the step's other parts, and the same parts of the steps that follow."""
-        step, part = key[0], key[1:]
-        if self._held is not None and step != self._held[0]:
-            # A method that goes over a mini-batch twice leaves every other one out.
-            self._stride = 2 if step - self._held[0] == 2 else 1
-            self._parts, self._asked = self._asked, []
-        if part not in self._asked:
-            self._asked.append(part)
-        parts = self._parts if part in self._parts else self._asked
-        steps = range(step + self._stride, step + self._stride * (self._pool.ahead + 1), self._stride)
-        rest = [(step, *other) for other in parts[parts.index(part) + 1 :]]
-        return [*rest, *((later, *other) for later in steps for other in parts)][: self._pool.ahead]
+    def _upcoming(self, key: Key, number: int) -> list[Key]:
+        """The next requests after ``key`` in a run, which asks for the same slices at every step."""
+        step, current = key[0], key[1:]
+        if current not in self._slices:
+            self._slices.append(current)
+        rest = self._slices[self._slices.index(current) + 1 :]
+        later = range(step + 1, step + 1 + number)
+        return [*((step, *other) for other in rest), *((s, *other) for s in later for other in self._slices)][:number]
 
-    def _places(self, key: Key) -> np.ndarray:
-        """Where in the training split the images of ``key`` stand, in their order."""
-        epoch, place = divmod(key[0], self.steps_per_epoch)
-        first = place * self.recipe.batch_size
-        return self._order(epoch)[first + key[1] : first + key[2]]
+    def _indices(self, key: Key) -> np.ndarray:
+        """The indices of the images of ``key`` in the training split."""
+        epoch, batch = divmod(key[0], self.steps_per_epoch)
+        first = batch * self.recipe.batch_size
+        order: np.ndarray = self._order(epoch)[first + key[1] : first + key[2]]
+        return order
 
-    def _task(self, key: Key) -> tuple:
-        """What a process needs to know to make the images of ``key``."""
-        numbers = (self.seed, key[0], self.recipe.batch_size)
-        return (self._how, numbers, key[1:], self.recipe.channels_last, *self.data.files("train", self._places(key)))
+    def _task(self, key: Key) -> tuple[Any, ...]:
+        """The arguments of `_fill` for the images of ``key``."""
+        draws = (self.seed, key[0], self.recipe.batch_size)
+        files = self.data.files("train", self._indices(key))
+        return (self._augmentation, draws, key[1:], self.recipe.channels_last, *files)
 
 
 _augmentation = cache(augment.Augmentation)
 
 
-def _fill(task: tuple, out: np.ndarray) -> None:
-    """In a process: make the images of a mini-batch, (n, 3, size, size), or (n, size, size, 3) as the task says."""
-    how, numbers, (first, last), channels_last, paths, checksums = task
-    augmentation, rows = _augmentation(*how), augment.draws(*numbers)[first:last]
+def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
+    """Decode and augment images into ``out``, (n, 3, size, size), or (n, size, size, 3) for channels-last."""
+    arguments, draws, (start, stop), channels_last, paths, checksums = task
+    augmentation, rows = _augmentation(*arguments), augment.draws(*draws)[start:stop]
     target = torch.from_numpy(out)
     if channels_last:
         target = target.permute(0, 3, 1, 2)
-    for place, (path, row) in enumerate(zip(paths, rows, strict=True)):
-        content = images.verified(path, checksums[32 * place : 32 * place + 32])
+    for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
+        content = images.read_verified(path, checksums[32 * i : 32 * i + 32])
         try:
-            target[place] = augmentation(images.decode(content), row)
-        except Exception as error:  # whatever a library meets with, in an image of a million
-            raise UserError(f"{path}: cannot be made ready to train on ({type(error).__name__}: {error})") from None
+            target[i] = augmentation(images.decode(content), row)
+        except Exception as error:  # libraries raise exceptions of many types
+            raise UserError(f"{path}: cannot be decoded or augmented ({type(error).__name__}: {error})") from None

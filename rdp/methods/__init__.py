@@ -1,9 +1,17 @@
-"""Training methods: a method is a function from the step to an `Iteration`.
+"""Training methods, one file each. A method maps an optimizer step to an `Iteration`.
 
-One file a method. The file's name is the method's name, and the file defines one subclass of `Method`, whose
-fields are the method's options. To add a method, add a file: nothing else imports it by name, so nothing else
-is retrained. Nothing here imports torch: a method says *what* is active and trained; `rdp.models.units` makes
-the network do so.
+To add a method, write ``extensions/methods/NAME.py`` in the working directory (see `rdp.utils.extensions` for
+installed packages). The methods of this package are in ``rdp/methods/schedules/``. Both kinds of file follow the same
+contract:
+
+- The file name is the method's name.
+- The file defines exactly one subclass of `Method`. Its pydantic fields are the method's options.
+- The subclass overrides `Method.iteration`, which returns the units to compute and the parameters to train. Methods
+  that drop residual branches extend `rdp.methods.dropping.Dropping` or `BatchDropping` instead, and override ``drop``.
+- `Method.iteration` is a pure function of its arguments, so that a resumed run repeats the same iterations.
+- The module does not import torch, because planning imports it. `rdp.models.units` applies an iteration to a network.
+
+No other module imports a method by name, so a new method retrains nothing else.
 """
 
 from functools import cache
@@ -30,43 +38,53 @@ __all__ = [
 
 Granularity = Literal["branch", "block"]
 Path = Literal["residual", "plain", "pnnh"]
-Rate = Annotated[float, Field(ge=0, lt=1, description="probability of dropping the deepest unit")]
+Rate = Annotated[float, Field(ge=0, lt=1, description="drop probability of the deepest unit")]
 
 
 class Method(BaseModel):
-    """A path and a training schedule, with the options of both."""
+    """A path and a training schedule, with the options of both.
+
+    Attributes:
+        path: how a block combines its input and output.
+        drops_units: whether the schedule drops residual branches, and therefore needs a residual network.
+        per_example: whether masks differ between the examples of a mini-batch.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     path: Path = "residual"
 
-    drops_units: ClassVar[bool] = False  # whether the schedule needs residual branches to drop
-    per_example: ClassVar[bool] = False  # whether masks are drawn for each example, and not for the mini-batch
+    drops_units: ClassVar[bool] = False
+    per_example: ClassVar[bool] = False
 
     @classmethod
     def name(cls) -> str:
-        """The method's name: that of its file."""
+        """The name of the method, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
     @property
-    def units_are(self) -> Granularity:
-        """What the method's masks count as one unit."""
+    def unit_granularity(self) -> Granularity:
+        """What one element of a mask drops: a residual branch or a whole block."""
         return "branch"
 
     def path_options(self) -> dict[str, object]:
-        """Options that the path's blocks are built with."""
+        """Options for building the blocks of the path."""
         return {}
 
-    def nonsense(self) -> str | None:
-        """Why this combination of options makes no sense, or None where it does."""
+    def conflict(self) -> str | None:
+        """The reason why these options contradict each other; None if they are consistent."""
         if self.drops_units and self.path != "residual":
             return f"{self.name()} drops residual branches, and a {self.path} network has none"
         return None
 
     def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
-        """What optimizer step ``step`` (from 0) computes and trains, for a network of ``units`` units.
+        """The iteration of one optimizer step; a pure function of its arguments.
 
-        A pure function: a resumed run asks again and gets the same answer.
+        Args:
+            step: number of the optimizer step, from 0.
+            units: number of droppable units in the network.
+            batch_size: number of examples in the mini-batch.
+            seed: seed of the run.
         """
         return FULL
 
@@ -79,15 +97,15 @@ def available() -> tuple[str, ...]:
 
 @cache
 def method_class(name: str) -> type[Method]:
-    """The class of the method called ``name``; raises `UserError` where there is none."""
+    """The class of a method; raises `UserError` for an unknown name."""
     if name not in available():
         raise UserError(f"unknown method '{name}'; {choices(name, available())}")
     module = extensions.load(f"{__name__}.schedules.{name}")
-    found = [
+    classes = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise UserError(f"{module.__file__}: defines {len(found)} subclasses of Method; it must define one")
-    return found[0]
+    if len(classes) != 1:
+        raise UserError(f"{module.__file__}: defines {len(classes)} subclasses of Method; define exactly one")
+    return classes[0]

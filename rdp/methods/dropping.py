@@ -1,4 +1,4 @@
-"""What methods that drop residual branches share: their rates, their masks and the scale of what is kept."""
+"""Base classes for methods that drop residual branches: drop rates, masks and branch scaling."""
 
 from typing import ClassVar, Literal
 
@@ -11,15 +11,15 @@ from rdp.utils import rng
 
 
 class Dropping(Method):
-    """A schedule over masks of a residual network's units.
+    """A schedule that drops units of a residual network at random.
 
     Options:
-        rate: drop probability of the deepest unit, in [0, 1); at 0 the method is vanilla, by definition.
-        schedule: how the rate grows with depth, ``linear`` (as in timm) or ``uniform``.
-        scaling: what a kept branch is multiplied with: ``keep`` for 1 / (1 - its rate), so that the expected sum
-            is the full network's, as timm does; ``none`` for 1.
-        granularity: what is dropped as one: a ``branch``, or all branches of a ``block`` (attention and MLP of a
-            transformer's block; the same thing where a block has but one branch).
+        rate: drop probability of the deepest unit, in [0, 1). Rate 0 is vanilla training, by definition.
+        schedule: drop rate by depth: ``linear`` (as in timm) or ``uniform``.
+        scaling: factor on the branches that are not dropped: ``keep`` for 1 / (1 - drop rate), which preserves the
+            expected output as in timm, or ``none`` for 1.
+        granularity: what is dropped as one unit: a residual ``branch``, or all branches of a ``block`` (attention and
+            MLP of a transformer block). They are equal if each block has one branch.
     """
 
     rate: Rate = 0.2
@@ -30,7 +30,7 @@ class Dropping(Method):
     drops_units: ClassVar[bool] = True
 
     @property
-    def units_are(self) -> Granularity:
+    def unit_granularity(self) -> Granularity:
         return self.granularity
 
     def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
@@ -40,25 +40,25 @@ class Dropping(Method):
         return self.drop(step, rates, batch_size, seed)
 
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
-        """The iteration of a step, the units' rates being ``rates`` and one of them at least above 0."""
+        """The iteration of a step, given the drop rate of each unit, shape (units,), at least one of them positive."""
         raise NotImplementedError
 
     def scale(self, rates: np.ndarray) -> np.ndarray | None:
-        """The factor on each kept branch, shape (units,); None for one."""
+        """The factor on each active branch, shape (units,); None for a factor of 1."""
         return (1 / (1 - rates)).astype(np.float32) if self.scaling == "keep" else None
 
 
 class BatchDropping(Dropping):
-    """A schedule over masks that hold for a whole mini-batch.
+    """A schedule with one mask for the whole mini-batch.
 
-    A parameter cannot be both frozen and trained in one step, so what is trained needs one mask for all examples.
+    A parameter is either frozen or trained in a step, so methods that freeze need one mask for all examples.
 
     Options:
-        redraw: whether a mask that drops nothing is drawn again; where not, its steps are full ones.
+        redraw: whether a mask that drops no unit is drawn again. Otherwise such a step is a full iteration.
     """
 
-    redraw: bool = Field(True, description="draw a mask that drops nothing again")
+    redraw: bool = Field(True, description="draw a mask again if it drops no unit")
 
-    def mask(self, number: int, rates: np.ndarray, seed: int) -> np.ndarray:
-        """What mask number ``number`` drops, booleans of shape (units,)."""
-        return draw(rates, rng.generator(seed, "mask", number), nonempty=self.redraw)
+    def mask(self, index: int, rates: np.ndarray, seed: int) -> np.ndarray:
+        """The units that the mask with this index drops, booleans of shape (units,)."""
+        return draw(rates, rng.generator(seed, "mask", index), nonempty=self.redraw)

@@ -1,4 +1,4 @@
-"""What one optimizer step computes and trains."""
+"""The computation and training of one optimizer step, as a value."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,20 +10,20 @@ FrozenNorm = Literal["update", "batch", "eval"]
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
-    """One optimizer step, as a method asks for it.
+    """One optimizer step: the active units and the trained parameters.
 
     Attributes:
-        kind: what the step is called: ``full``, ``drop``, ``recover`` or ``freeze``.
-        active: which units are computed: booleans of shape (units,) for the whole mini-batch, or
-            (units, batch) for each example of its own; None for all.
-        scale: factor on each active branch's output, shape (units,); None for one.
-        trained: which units' parameters are trained, booleans of shape (units,); None for all. The others are
-            frozen: no gradient, so neither momentum nor weight decay moves them.
-        rest_trained: whether what belongs to no unit (stem, down-sampling, head) is trained.
-        frozen_norm: what batch normalisation does where parameters are frozen: ``update`` (normalise by batch
-            statistics and update the running ones, as anywhere else), ``batch`` (keep the running ones as they
-            are) or ``eval`` (normalise by the running ones).
-        batch: the step whose mini-batch is trained on; None for the step's own.
+        kind: name of the step for logs and statistics: ``full``, ``drop``, ``recover`` or ``freeze``.
+        active: units to compute, booleans of shape (units,) for the whole mini-batch or (units, batch) per example;
+            None for all.
+        scale: factor on the output of each active branch, shape (units,); None for 1.
+        trained: units whose parameters are trained, booleans of shape (units,); None for all. Other units are frozen:
+            their gradients are None, so neither momentum nor weight decay changes them.
+        rest_trained: whether parameters outside all units (stem, down-sampling, head) are trained.
+        frozen_norm: behaviour of batch normalisation in frozen modules: ``update`` normalises by batch statistics and
+            updates the running ones, ``batch`` normalises by batch statistics only, ``eval`` normalises by the
+            running statistics.
+        batch: step whose mini-batch is used; None for this step's own.
     """
 
     kind: str
@@ -34,11 +34,11 @@ class Iteration:
     frozen_norm: FrozenNorm = "update"
     batch: int | None = None
 
-    def of(self, part: slice) -> "Iteration":
-        """The iteration of a part of the mini-batch: masks of single examples are those of its examples."""
+    def of(self, examples: slice) -> "Iteration":
+        """The same iteration for some examples of the mini-batch: selects their columns of a per-example mask."""
         if self.active is None or self.active.ndim == 1:
             return self
-        return replace(self, active=self.active[:, part])
+        return replace(self, active=self.active[:, examples])
 
 
 FULL = Iteration("full")

@@ -1,4 +1,4 @@
-"""The options of PNNH layers, checked. Nothing here imports torch, so that a study can be planned with them."""
+"""Options of PNNH layers and their validation, without torch so that planning stays fast."""
 
 from typing import Literal, NamedTuple
 
@@ -11,13 +11,13 @@ Variant = Literal["concat", "sum", "sum_outer", "sum_inner"]
 
 
 class Split(NamedTuple):
-    """Who writes what of a layer's output.
+    """The channels of a layer's output that coder and learner write.
 
     Attributes:
-        width: of what a layer reads and of what it writes.
-        coded: of what the coder writes.
-        written: of what the learner writes.
-        share: of the parameters of a plain layer's, that the learner may have.
+        width: channels of the layer's input and output.
+        coded: channels that the coder writes.
+        written: channels that the learner writes.
+        share: parameters of the learner, as a share of those of a plain layer.
     """
 
     width: int
@@ -27,56 +27,59 @@ class Split(NamedTuple):
 
 
 class PnnhOptions(Strict):
-    """How learner and coder write a PNNH layer's output, see `rdp.models.paths`.
+    """How learner and coder combine into the output of a PNNH layer; see `rdp.models.paths`.
 
-    The paper's text beyond its abstract was not at hand (arXiv 2402.08645): names, choices and defaults are this
-    project's, and the study ``pnnh_ablation`` shows what each does.
+    Only the abstract of the paper (arXiv 2402.08645) was available. Option names, choices and defaults are this
+    project's own, and the study ``pnnh_ablation`` measures the effect of each.
     """
 
     variant: Variant = Field(
-        "concat", description="concat has no sum; sum with an orthogonal coder is a residual network in rotated axes"
+        "concat",
+        description="concat adds nothing up; sum with an orthogonal coder is a residual network in rotated coordinates",
     )
     constraint: Literal["orthogonal", "spectral", "none"] = Field(
-        "orthogonal", description="on the coder: orthonormal rows, a largest singular value of at most 1, or nothing"
+        "orthogonal", description="constraint on the coder: orthonormal rows, largest singular value at most 1, or none"
     )
-    start: Literal["identity", "orthogonal", "he"] = Field("identity", description="what the coder starts as")
+    start: Literal["identity", "orthogonal", "he"] = Field("identity", description="initial value of the coder")
     learning_rate_factor: float | None = Field(
-        None, gt=0, description="on the coder's learning rate; null for 1 / (layers that use it)"
+        None, gt=0, description="factor on the coder's learning rate; null for 1 / (number of layers that share it)"
     )
-    decay: bool = Field(False, description="whether weight decay acts on the coder, as it does on other matrices")
+    decay: bool = Field(False, description="whether weight decay applies to the coder, as to other matrices")
     sharing: Literal["stage", "pair", "none"] = Field(
-        "stage", description="which layers of equal shape have one coder: all in a row, each two, or none"
+        "stage", description="consecutive layers of equal shape that share one coder: all of a stage, pairs, or none"
     )
-    trained: bool = Field(True, description="whether the coder is trained, or stays what it starts as")
+    trained: bool = Field(True, description="whether the coder is trained; otherwise it keeps its initial value")
     learner_width: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="what the learner computes, as a share of the width: in concat the channels that it writes, in "
-        "the sums those that it narrows to (1: a full layer). A sub-layer or bottleneck gets this share of its own "
-        "form's parameters",
+        description="width of the learner as a share of the layer's width: the channels it writes in concat, the "
+        "channels of its bottleneck in the sums (1 for a full layer). Sub-layers and bottlenecks keep this share of "
+        "their parameters",
     )
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> "PnnhOptions":
+    def _check_conflicts(self) -> "PnnhOptions":
         if self.start == "he" and self.constraint == "orthogonal":
-            raise ValueError("start: he, and the constraint is orthogonal, which no drawn matrix meets")
+            raise ValueError(
+                "start: he conflicts with constraint: orthogonal, because a random matrix is not orthogonal"
+            )
         if self.variant == "concat" and self.learner_width == 1:
-            raise ValueError("learner_width: 1 leaves the coder of concat nothing to write")
+            raise ValueError("learner_width: 1 leaves no channels to the coder of concat")
         if not self.trained and (self.decay or self.learning_rate_factor is not None):
-            raise ValueError("trained: false, and a coder that is not trained has no decay or learning_rate_factor")
+            raise ValueError("trained: false conflicts with decay and learning_rate_factor, which need a trained coder")
         return self
 
     @classmethod
     def read(cls, options: dict[str, object]) -> "PnnhOptions":
-        """The options that a mapping holds; raises `UserError` with the first that is wrong."""
+        """Validate options given as a mapping; raises `UserError` for the first invalid one."""
         try:
             return validate(cls, options, "pnnh")
         except ValueError as error:
             raise UserError(str(error)) from None
 
     def split(self, width: int) -> Split:
-        """Who writes what of an output ``width`` wide; raises `UserError` where the width cannot be split so."""
+        """Split ``width`` channels between coder and learner; raises `UserError` if `mismatch` gives a reason."""
         if reason := self.mismatch(width):
             raise UserError(reason)
         part = round(width * self.learner_width)
@@ -85,7 +88,7 @@ class PnnhOptions(Strict):
         return Split(width, width, width, self.learner_width)
 
     def mismatch(self, width: int) -> str | None:
-        """Why layers of this width cannot be built, or None where they can."""
+        """The reason why a layer of this width cannot be split; None if it can."""
         part = width * self.learner_width
         if abs(part - round(part)) < 1e-9 and round(part) >= 1:
             return None

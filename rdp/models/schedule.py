@@ -73,7 +73,7 @@ class Schedule:
             else:  # torch.compile(model)
                 _warn_of_recompiling()
                 inner, self._told = inner._orig_mod, True
-        self._units = Units(inner, method.units_are, take_over=take_over)
+        self._units = Units(inner, method.unit_granularity, take_over=take_over)
         try:
             self._units.require()
             if any(gate.taken for gate in self._gates()):

@@ -10,7 +10,7 @@ import pandas as pd
 from rdp import data, tables
 from rdp.claims import verdict_json
 from rdp.claims.model import KINDS
-from rdp.data.info import DatasetInfo
+from rdp.data.dataset import DatasetInfo
 from rdp.report import contents, facts, summary
 from rdp.report.summary import CellSummary
 from rdp.study import Plan

@@ -1,4 +1,4 @@
-"""What a run is, complete: its recipe, the sweep that chooses its learning rate, and its place in the store."""
+"""The complete specification of a run: recipe, learning-rate sweep, and name in the store."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,102 +16,119 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Recipe(Strict):
-    """How a network is trained: everything but the architecture, the method and the seed."""
+    """The training hyper-parameters of a run, independent of architecture, method and seed."""
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float | None = Field(0.1, gt=0, description="null, and needless, where the study tunes it")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd; adamw uses betas 0.9 and 0.999")
-    weight_decay: float = Field(5e-4, ge=0, description="on matrices and kernels, not on gains and biases")
+    learning_rate: float | None = Field(0.1, gt=0, description="peak learning rate; null if the study tunes it")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; adamw uses betas 0.9 and 0.999")
+    weight_decay: float = Field(
+        5e-4, ge=0, description="weight decay of matrices and kernels; gains and biases have none"
+    )
     schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises linearly")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a linearly increasing learning rate")
     epochs: int = Field(10, ge=1)
     budget: Literal["steps", "flops", "updates"] = Field(
         "steps",
-        description="what the epochs of full iterations stand for: so many optimizer steps, as many "
-        "floating-point operations, or as many updates of a unit's parameter",
+        description="quantity that is equal for all methods: optimizer steps, floating-point operations, or updates "
+        "per unit parameter; each as many as the epochs have with full iterations",
     )
     batch_size: int = Field(64, ge=2)
-    crop_padding: int = Field(0, ge=0, description="pixels of zero padding before a random crop")
-    flip: bool = Field(False, description="flip images left to right at random")
+    crop_padding: int = Field(0, ge=0, description="zero padding in pixels before a random crop")
+    flip: bool = Field(False, description="random horizontal flips")
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
-    norm_gain: float = Field(1.0, gt=0, description="initial gain of each branch's last norm, on every path")
-    train_size: int | None = Field(None, ge=1, description="train on the first so many examples; null for all")
-    validate_every: int = Field(1, ge=1, description="epochs between validations; the last one always is")
-    accumulate: int = Field(1, ge=1, description="parts that a process computes its share of a mini-batch in")
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="decay a step of an average of the weights, which is what is evaluated and kept"
+    norm_gain: float = Field(1.0, gt=0, description="initial gain of the last norm of each branch, on every path")
+    train_size: int | None = Field(
+        None, ge=1, description="number of training examples, from the start of the split; null for all"
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label that goes to all classes alike")
-    mixup: float = Field(0.0, ge=0, description="alpha of Mixup, as timm has it; 0 for none")
-    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, as timm has it; 0 for none")
+    validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a process computes its share of a mini-batch (gradient accumulation)"
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay per step of an exponential moving average of the weights, which is evaluated and stored in "
+        "their place; null for none",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each target that is spread over all classes")
+    mixup: float = Field(0.0, ge=0, description="alpha of Mixup, as in timm; 0 for none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of CutMix, as in timm; 0 for none")
     resized_crop: float | None = Field(
-        None, gt=0, le=1, description="of images that are streamed: least share of the area of a random resized crop"
+        None,
+        gt=0,
+        le=1,
+        description="streamed images only: smallest area of a random resized crop, as a share of the image",
     )
     randaugment: str | None = Field(
-        None, pattern=r"^rand(-[a-z]+[0-9.]+)+$", description="of images that are streamed: timm's name for RandAugment"
+        None,
+        pattern=r"^rand(-[a-z]+[0-9.]+)+$",
+        description="streamed images only: RandAugment policy, in timm's notation",
     )
 
     @property
     def mixes(self) -> bool:
-        """Whether examples are mixed with one another."""
+        """Whether Mixup or CutMix is on."""
         return self.mixup > 0 or self.cutmix > 0
 
 
 class Tuning(Strict):
-    """A sweep that chooses a run's learning rate by mean validation accuracy after the last epoch.
+    """A sweep that selects the learning rate by mean validation accuracy after the last epoch.
 
-    The rates, the seeds and the recipe are the same for every method that is compared.
+    All compared methods share its rates, seeds and recipe.
     """
 
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
     seeds: tuple[Seed, ...] = Field(min_length=1)
-    recipe: Recipe = Field(description="of the sweep's runs, but for the learning rate")
+    recipe: Recipe = Field(description="recipe of the sweep's runs; its learning rate is ignored")
 
 
 def at_once(specs: Sequence["RunSpec"], cores: int) -> int:
-    """How many of some runs alike train side by side on so many cores; one at least."""
+    """The number of equal runs that can train in parallel on this many cores; at least 1."""
     return max(1, min(cores // specs[0].cores, len(specs)))
 
 
 class RunSpec(Strict):
-    """One run, complete: what its numbers depend on and can be known before it starts.
+    """The specification of one run: everything known before it starts that determines its numbers.
 
-    A run whose learning rate is tuned holds the sweep that chooses it: the choice follows from the sweep's runs,
-    so it is a number of the record, and not of the specification.
+    The specification of a tuned run holds the sweep, not the selected learning rate. The rate follows from the sweep's
+    runs and is part of the record.
     """
 
     dataset: str
     architecture: str
     method: str
-    options: dict[str, Any] = Field(description="of the method, every one with its value")
+    options: dict[str, Any] = Field(description="all options of the method, with their values")
     recipe: Recipe
-    threads: int = Field(1, ge=1, description="CPU threads of a process, which decide the order of sums")
-    processes: int = Field(1, ge=1, description="that share each mini-batch, which decides the order of sums too")
+    threads: int = Field(1, ge=1, description="CPU threads per process; they determine the order of sums")
+    processes: int = Field(
+        1, ge=1, description="processes that share each mini-batch; they determine the order of sums"
+    )
     seed: Seed
     tuning: Tuning | None = None
-    sweep: bool = Field(False, description="a run of a sweep, which never reads the test split")
-    schema_version: Literal[1] = SCHEMA
+    sweep: bool = Field(False, description="whether the run belongs to a sweep; it then never reads the test split")
+    schema_version: Literal[1] = 1
 
     def candidates(self) -> list["RunSpec"]:
-        """The runs of the sweep, learning rate by learning rate; none where the rate is given."""
+        """The runs of the sweep, ordered by learning rate; empty if the run has no sweep."""
         if self.tuning is None:
             return []
-        same = {name: getattr(self, name) for name in RunSpec.model_fields} | {"tuning": None, "sweep": True}
+        shared = {name: getattr(self, name) for name in RunSpec.model_fields} | {"tuning": None, "sweep": True}
         return [
-            RunSpec(**same | {"recipe": self.tuning.recipe.model_copy(update={"learning_rate": rate}), "seed": seed})
+            RunSpec(**shared | {"recipe": self.tuning.recipe.model_copy(update={"learning_rate": rate}), "seed": seed})
             for rate in self.tuning.learning_rates
             for seed in self.tuning.seeds
         ]
 
     @property
     def cores(self) -> int:
-        """CPU cores that it keeps busy: its threads, in all its processes."""
+        """CPU cores that the run occupies: threads times processes."""
         return self.threads * self.processes
 
     @cached_property
     def instance(self) -> Method:
-        """The method with this run's options."""
+        """The method with the options of this run."""
         return method_class(self.method)(**self.options)
 
     @cached_property

@@ -181,7 +181,7 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
     info = data.info(dataset)
     if network not in models.architectures():
         return Skipped(dataset, architecture, label, f"{architecture} has no form {form}")
-    reason = method.nonsense() or models.architecture(network).mismatch(
+    reason = method.conflict() or models.architecture(network).mismatch(
         method.path, info.kind, info.shape, method.path_options()
     )
     if reason:

@@ -83,7 +83,7 @@ class Trainer:
         self.network = self._build(spec.seed).to(device)
         if self.recipe.channels_last and dataset.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
-        self.units = Units(self.network, self.method.units_are)
+        self.units = Units(self.network, self.method.unit_granularity)
         if self.method.drops_units:
             self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
@@ -91,7 +91,7 @@ class Trainer:
         self._model = group.wrap(self.network, device, freezes=self.method.drops_units)
         self._microbatches = group.microbatches(self.recipe.batch_size, self.recipe.accumulate)
         # Imported by name: the run's code digest covers only the loader that it uses. The same holds for mixup.
-        loader = importlib.import_module(data.loader(spec.dataset))
+        loader = importlib.import_module(data.batches_module(spec.dataset))
         self.batches = loader.TrainingBatches(dataset, self.recipe, spec.seed, device)
         self.evaluator = Evaluator(dataset, self.batches.normalise, self.recipe, device, group)
         self._mixup = None
@@ -122,9 +122,9 @@ class Trainer:
         """Floating-point operations of an iteration of this network."""
         info, method = self.data.info, self.method
         network = [self.spec.architecture, method.path, method.path_options(), self.recipe.norm_gain]
-        key = json.dumps([network, info.shape, info.classes, method.units_are])
+        key = json.dumps([network, info.shape, info.classes, method.unit_granularity])
         if key not in _costs:
-            _costs[key] = cost.IterationCost(self._build(0), info.shape, method.units_are)
+            _costs[key] = cost.IterationCost(self._build(0), info.shape, method.unit_granularity)
         return _costs[key]
 
     def iteration(self, step: int) -> Iteration:

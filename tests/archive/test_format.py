@@ -129,7 +129,7 @@ def test_an_absent_file_is_named(packed: Archive) -> None:
     ("name", "change", "reason"),
     [
         (RECORDS, lambda c: c.replace(b'"steps": 9', b'"steps": 8'), "its digest is"),
-        (RECORDS, lambda c: c.replace(b'"started": "2020', b'"started": "2021'), "its seal does not fit"),
+        (RECORDS, lambda c: c.replace(b'"started": "2020', b'"started": "2021'), "its seal does not match"),
         (RECORDS, lambda c: b"".join(sorted(c.splitlines(True))), "is in place of"),
         (RECORDS, lambda c: b"".join(c.splitlines(True)[1:]), "35 records of 36 runs"),
         (RECORDS, lambda c: c.replace(b'"run":', b'"ran":'), "not the record of a run"),

@@ -152,7 +152,7 @@ def test_data_that_lack_a_split_under_a_new_checksum(case: Case) -> None:
     arrays = {name: array for name, array in load_file(folder / "data.safetensors").items() if name != "test_y"}
     save_file(arrays, folder / "data.safetensors")
     seal_anew(folder / "manifest.json", lambda manifest: manifest.update(digest=digest.of_arrays(arrays)))
-    assert case.findings(until="records")["data"] == [f"{folder}/manifest.json: it holds no 'test_y'"]
+    assert case.findings(until="records")["data"] == [f"{folder}/manifest.json: it has no 'test_y'"]
 
 
 @pytest.mark.parametrize("runs", [[{}], ["a"], [{"run": "RUN", "digest": "DIGEST", "again": "0", "bits": "0"}]])

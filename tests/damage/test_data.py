@@ -1,4 +1,4 @@
-"""Datasets: what is prepared is verified whenever it is read, and a source before a byte of it is decoded."""
+"""Damaged datasets: prepared data are verified on every load, and source files before they are decoded."""
 
 import pickle
 from collections.abc import Callable
@@ -17,32 +17,32 @@ from tests.helpers import sources
 
 IDX = sorted(published.FASHION_MNIST_SHA256)
 CIFAR = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
-IMAGES = 20  # in a file that is made up
-slow = pytest.mark.slow  # torchvision takes seconds to load; the plainest of it is in tests/unit/test_data_images.py
+IMAGES = 20  # in a synthetic file
+slow = pytest.mark.slow  # importing torchvision takes seconds; tests/data/test_images.py has the basic cases
 
 
 @pytest.fixture(scope="module")
 def spiral(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results directory in which the spiral is prepared."""
+    """A results directory with the prepared spiral."""
     folder = tmp_path_factory.mktemp("spiral")
     prepared.prepare("spiral", folder)
     return folder
 
 
 @pytest.mark.parametrize(("name", "cases"), [("data.safetensors", 100), ("manifest.json", 60)])
-def test_a_damaged_dataset_is_named_or_read_as_it_was(name: str, cases: int, spiral: Path, try_damages: Any) -> None:
+def test_a_damaged_dataset_is_named_or_read_unchanged(name: str, cases: int, spiral: Path, try_damages: Any) -> None:
     path, whole = spiral / "data" / "spiral" / name, prepared.load("spiral", spiral)
 
     def look() -> str:
-        said = refusal(prepared.load, "spiral", spiral)
-        if said is None:
+        message = refusal(prepared.load, "spiral", spiral)
+        if message is None:
             found = prepared.load("spiral", spiral)
             assert digest.of_arrays(found.arrays) == digest.of_arrays(whole.arrays) == found.digest
             assert (found.mean.tolist(), found.std.tolist()) == (whole.mean.tolist(), whole.std.tolist())
             return HARMLESS
-        assert str(path) in said
-        assert "damaged" in said
-        assert said.endswith("run: rdp data prepare spiral")
+        assert str(path) in message
+        assert "damaged" in message
+        assert message.endswith("run: rdp data prepare spiral")
         return NAMED
 
     try_damages(path, cases, look)
@@ -50,7 +50,7 @@ def test_a_damaged_dataset_is_named_or_read_as_it_was(name: str, cases: int, spi
 
 @pytest.fixture
 def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with few images of noise in Fashion-MNIST's form, its checksums exchanged for theirs."""
+    """A data directory with few images of noise in Fashion-MNIST's form, with their checksums as the published ones."""
     raw, draw = tmp_path / "FashionMNIST" / "raw", np.random.default_rng(0)
     raw.mkdir(parents=True)
     for name in IDX:
@@ -84,17 +84,17 @@ def test_a_damaged_source_is_named_before_it_is_read(
 
 
 @slow
-def test_what_an_old_torchvision_left_is_not_read_in_place_of_the_source(fashion: Path) -> None:
-    """Of such files nobody knows the checksum, and torchvision prefers them."""
+def test_files_of_an_old_torchvision_are_not_read_instead_of_the_source(fashion: Path) -> None:
+    """torchvision prefers these files, whose checksums are unknown."""
     processed = fashion / "FashionMNIST" / "processed"
     processed.mkdir()
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)), processed / name)
     from torchvision.datasets import FashionMNIST
 
-    assert len(FashionMNIST(fashion)) == 3  # so they would be
-    said = refusal(torchvision_images.read, "fashion_mnist", fashion, False)
-    assert said.startswith(f"{processed}: torchvision reads this")
+    assert len(FashionMNIST(fashion)) == 3  # torchvision alone would read them
+    message = refusal(torchvision_images.read, "fashion_mnist", fashion, False)
+    assert message.startswith(f"{processed}: torchvision reads this")
 
 
 class Trap:
@@ -109,7 +109,7 @@ class Trap:
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with few images in CIFAR-10's form, its checksums exchanged for those of the files."""
+    """A data directory with few images in CIFAR-10's form, with their checksums as the published ones."""
     from torchvision.datasets import CIFAR10
 
     folder = tmp_path / "cifar-10-batches-py"
@@ -142,20 +142,20 @@ def test_a_damaged_pickle_is_not_unpickled(
     try_damages(path, 10, look)
     assert not opened
     assert len(torchvision_images.read("cifar10", cifar, False)["test_y"]) == 2
-    assert len(opened) == len(CIFAR) + 1  # the names of the classes are read with either split
+    assert len(opened) == len(CIFAR) + 1  # either split reads the class names
 
 
 @slow
 @pytest.mark.parametrize("name", CIFAR)
-def test_a_pickle_that_would_do_something_and_is_not_the_published_one_does_nothing(name: str, cifar: Path) -> None:
-    """Each file in turn, beside others that are as published."""
+def test_a_harmful_pickle_that_differs_from_the_published_one_is_not_unpickled(name: str, cifar: Path) -> None:
+    """Replaces one file at a time."""
     path, trace = cifar / "cifar-10-batches-py" / name, cifar / "unpickled"
     path.write_bytes(pickle.dumps(Trap(trace)))
-    said = refusal(torchvision_images.read, "cifar10", cifar, False)
-    assert said.startswith(f"{path}: damaged or not cifar10's file: md5 ")
+    message = refusal(torchvision_images.read, "cifar10", cifar, False)
+    assert message.startswith(f"{path}: damaged or not cifar10's file: md5 ")
     assert not trace.exists()
     pickle.loads(path.read_bytes())
-    assert trace.exists()  # so it would have
+    assert trace.exists()  # unpickling has the effect
 
 
 FILES = [(name, i) for name, count in (("cifar100", 3), ("mnist", 4), ("svhn", 2)) for i in range(count)]
@@ -173,8 +173,8 @@ def test_a_damaged_file_of_another_dataset_is_named_before_it_is_read(
     path = written.files[number]
 
     def look() -> str:
-        said = refusal(torchvision_images.read, name, tmp_path, False)
-        assert said.startswith(f"{path}: damaged or not {name}'s file: md5 ")
+        message = refusal(torchvision_images.read, name, tmp_path, False)
+        assert message.startswith(f"{path}: damaged or not {name}'s file: md5 ")
         return NAMED
 
     try_damages(path, 10, look)
@@ -185,7 +185,7 @@ def test_a_damaged_file_of_another_dataset_is_named_before_it_is_read(
 
 @slow
 @pytest.mark.parametrize("number", range(4))
-def test_a_damaged_extracted_file_is_not_read_in_place_of_what_is_published(
+def test_a_damaged_extracted_file_is_not_read_instead_of_the_published_one(
     number: int, tmp_path: Path, try_damages: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MNIST's published checksums are of the compressed files."""

@@ -1,4 +1,4 @@
-"""What ``rdp data list``, ``fetch`` and ``verify`` say."""
+"""The output of ``rdp data list``, ``fetch`` and ``verify``."""
 
 import json
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 from rdp import data
 from rdp.data import catalogue, prepared
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.data.download import OFFLINE
-from rdp.data.info import SPLITS, DatasetInfo
 from rdp.data.sources import torchvision_images
 from rdp.errors import UserError
 from rdp.utils import humanize
@@ -34,40 +34,40 @@ def results(tmp_path) -> Path:
 
 
 def row(name: str, results: Path) -> dict[str, str]:
-    rows = {found[0]: found for found in catalogue.rows(results)}
+    rows = {columns[0]: columns for columns in catalogue.rows(results)}
     assert list(rows) == data.available()
     return dict(zip(catalogue.COLUMNS, rows[name], strict=True))
 
 
 class TestList:
     @pytest.mark.parametrize("name", PUBLISHED)
-    def test_what_is_not_there_is_told_with_its_size_and_the_command_that_gets_it(self, name, root, results):
-        found = row(name, results)
-        assert (found["files"], found["prepared"], found["checksum"]) == ("no", "no", "")
-        assert found["size"] == f"{data.info(name).download_bytes / 1e6:.0f} MB to download"
-        assert found["how to get it"] == f"rdp data fetch {name}"
-        assert found["licence"]
+    def test_missing_files_are_listed_with_download_size_and_command(self, name, root, results):
+        columns = row(name, results)
+        assert (columns["files"], columns["prepared"], columns["checksum"]) == ("no", "no", "")
+        assert columns["size"] == f"{data.info(name).download_bytes / 1e6:.0f} MB to download"
+        assert columns["how to get it"] == f"rdp data fetch {name}"
+        assert columns["licence"]
 
     @pytest.mark.parametrize(("name", "words"), [("digits", "ships with scikit-learn"), ("spiral", "generated")])
-    def test_what_needs_no_files_says_so(self, name, words, root, results):
-        found = row(name, results)
-        assert (found["files"], found["size"], found["how to get it"]) == ("none needed", "", words)
+    def test_bundled_datasets_need_no_files(self, name, words, root, results):
+        columns = row(name, results)
+        assert (columns["files"], columns["size"], columns["how to get it"]) == ("none needed", "", words)
 
-    def test_files_are_there_in_part_or_all_of_them(self, root, results, monkeypatch):
+    def test_files_are_listed_as_complete_or_partial(self, root, results, monkeypatch):
         written = write("svhn", root, monkeypatch)
         size = sum(path.stat().st_size for path in written.files)
         assert (row("svhn", results)["files"], row("svhn", results)["size"]) == ("yes", humanize.size(size))
         written.files[0].unlink()
-        written.files[0].mkdir()  # no file
+        written.files[0].mkdir()  # not a file
         assert (row("svhn", results)["files"], row("svhn", results)["size"]) == ("part", "246 MB to download")
 
-    def test_what_is_prepared_has_its_checksum(self, root, results):
+    def test_prepared_datasets_are_listed_with_their_checksum(self, root, results):
         prepared.prepare("spiral", results)
-        found = row("spiral", results)
-        assert (found["prepared"], found["checksum"]) == ("yes", prepared.load("spiral", results).digest[:12])
+        columns = row("spiral", results)
+        assert (columns["prepared"], columns["checksum"]) == ("yes", prepared.load("spiral", results).digest[:12])
 
     @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"digest": "0"}', '{"seal": "0"}'])
-    def test_a_manifest_that_is_a_folder_or_unreadable_is_damaged(self, content, root, results):
+    def test_an_unreadable_manifest_is_damaged(self, content, root, results):
         manifest = prepared.prepare("spiral", results)
         manifest.unlink()
         if content is None:
@@ -76,12 +76,12 @@ class TestList:
             manifest.write_text(content)
         assert (row("spiral", results)["prepared"], row("spiral", results)["checksum"]) == ("damaged", "")
 
-    def test_a_manifest_whose_data_are_gone_is_damaged(self, root, results):
+    def test_a_manifest_without_data_is_damaged(self, root, results):
         manifest = prepared.prepare("spiral", results)
         manifest.with_name("data.safetensors").unlink()
         assert row("spiral", results)["prepared"] == "damaged"
 
-    def test_a_manifest_that_was_altered_is_damaged(self, root, results):
+    def test_an_edited_manifest_is_damaged(self, root, results):
         manifest = prepared.prepare("spiral", results)
         content = json.loads(manifest.read_text())
         manifest.write_text(json.dumps(content | {"digest": "0" * 64}))
@@ -89,56 +89,56 @@ class TestList:
 
 
 class TestFetch:
-    def test_what_is_there_and_well_is_left_as_it_is(self, root, results, monkeypatch):
+    def test_intact_files_are_not_fetched_again(self, root, results, monkeypatch):
         write("svhn", root, monkeypatch)
         assert catalogue.fetch("svhn") == f"svhn: 2 files in {root}, as published"
 
-    def test_what_is_there_and_damaged_is_named(self, root, results, monkeypatch):
+    def test_a_damaged_file_is_named(self, root, results, monkeypatch):
         written = write("svhn", root, monkeypatch)
         written.files[1].write_bytes(b"")
         with pytest.raises(UserError, match=f"^{written.files[1]}: damaged or not svhn's file"):
             catalogue.fetch("svhn")
 
-    def test_what_needs_no_files_has_nothing_to_fetch(self, root):
+    def test_bundled_datasets_have_nothing_to_fetch(self, root):
         assert catalogue.fetch("digits") == "digits: nothing to fetch: ships with scikit-learn"
 
-    def test_an_unknown_name_is_refused_with_the_near_miss(self, root):
+    def test_an_unknown_name_suggests_the_closest_one(self, root):
         with pytest.raises(UserError, match="did you mean 'cifar100'"):
             catalogue.fetch("cifar-100")
 
 
 class TestVerify:
-    def test_what_is_well_is_told(self, root, results, monkeypatch):
-        monkeypatch.setattr(prepared, "_check", lambda *arguments: None)  # few images are fewer than it should have
+    def test_intact_data_are_reported(self, root, results, monkeypatch):
+        monkeypatch.setattr(prepared, "_check", lambda *arguments: None)  # the fixture has fewer images
         write("svhn", root, monkeypatch)
         prepared.prepare("svhn", results)
-        well, wrong = catalogue.verify("svhn", results)
-        assert wrong == []
+        intact, bad = catalogue.verify("svhn", results)
+        assert bad == []
         checksum = prepared.load("svhn", results).digest[:12]
-        assert well == [
+        assert intact == [
             f"svhn: 2 files in {root}, as published",
-            f"svhn: {results}/data/svhn as its manifest says, checksum {checksum}",
+            f"svhn: {results}/data/svhn matches its manifest, checksum {checksum}",
         ]
 
-    def test_every_absent_file_is_named_and_nothing_is_prepared(self, root, results, monkeypatch):
+    def test_every_missing_file_is_named_and_nothing_is_prepared(self, root, results, monkeypatch):
         written = write("svhn", root, monkeypatch)
         for path in written.files:
             path.unlink()
-        well, wrong = catalogue.verify("svhn", results)
-        assert well == []
+        intact, bad = catalogue.verify("svhn", results)
+        assert intact == []
         manifest = results / "data" / "svhn" / "manifest.json"
-        assert [line.partition(":")[0] for line in wrong] == [str(path) for path in (*written.files, manifest)]
+        assert [line.partition(":")[0] for line in bad] == [str(path) for path in (*written.files, manifest)]
         assert not results.exists()
 
-    def test_damage_to_what_is_prepared_is_named_beside_files_that_are_well(self, root, results, flip_byte):
+    def test_damaged_prepared_data_are_named_beside_intact_files(self, root, results, flip_byte):
         file = prepared.prepare("spiral", results).with_name("data.safetensors")
         flip_byte(file, file.stat().st_size // 2)
-        well, wrong = catalogue.verify("spiral", results)
-        assert well == ["spiral: no files needed: generated"]
-        assert len(wrong) == 1
-        assert wrong[0].startswith(f"{file}: damaged")
+        intact, bad = catalogue.verify("spiral", results)
+        assert intact == ["spiral: no files needed: generated"]
+        assert len(bad) == 1
+        assert bad[0].startswith(f"{file}: damaged")
 
-    def test_the_command_tells_damage_in_lines_and_by_its_status(self, root, results, run_python, tmp_path):
+    def test_the_command_reports_damage_in_lines_and_exit_status(self, root, results, run_python, tmp_path):
         command = ("-m", "rdp.cli", "data", "verify", "spiral")
         prepared.prepare("spiral", results)
         done = run_python(*command, RDP_RESULTS=str(results))
@@ -151,8 +151,8 @@ class TestVerify:
         assert done.stderr.count("\n") == 1
 
 
-class TestSourceThatOffersLittle:
-    """Data that need a registration: no command downloads them."""
+class TestMinimalSource:
+    """A source without a download, such as data behind a registration."""
 
     @pytest.fixture
     def offer(self, monkeypatch):
@@ -165,7 +165,7 @@ class TestSourceThatOffersLittle:
 
         return make
 
-    def test_with_nothing_but_words_these_are_told(self, offer, root, results):
+    def test_without_files_the_instructions_are_shown(self, offer, root, results):
         offer()
         assert (row("shy", results)["files"], row("shy", results)["how to get it"]) == (
             "unknown",
@@ -175,7 +175,7 @@ class TestSourceThatOffersLittle:
             catalogue.fetch("shy")
         assert str(error.value) == "shy: no command downloads it; how to get it: register at their site"
 
-    def test_with_a_list_of_files_it_is_known_whether_they_are_there(self, offer, root, results):
+    def test_with_a_list_of_files_their_presence_is_known(self, offer, root, results):
         offer(files=lambda name, root: [root / "shy.bin"])
         assert row("shy", results)["files"] == "no"
         with pytest.raises(UserError, match="how to get it: register at their site"):
@@ -186,26 +186,26 @@ class TestSourceThatOffersLittle:
         assert catalogue.fetch("shy") == f"shy: 1 file in {root}, not verified"
 
 
-class TestFoldersOfImages:
-    def test_they_are_listed_as_there_or_not(self, small):
+class TestImageFolders:
+    def test_they_are_listed_as_present_or_missing(self, small):
         rows = {row[0]: dict(zip(catalogue.COLUMNS, row, strict=True)) for row in catalogue.rows(small / "results")}
         assert (rows["small"]["files"], rows["small"]["prepared"]) == ("yes", "no")
         assert rows["imagenet"]["files"] == "no"
         assert "image-net.org" in rows["imagenet"]["how to get it"]
 
-    def test_a_changed_and_an_absent_image_are_named(self, small):
+    def test_a_changed_and_a_missing_image_are_named(self, small):
         results = small / "results"
         prepared.prepare("small", results)
         assert catalogue.verify("small", results)[1] == []
         changed, absent = sorted((small / "small" / "train").rglob("*.*"))[:2]
         changed.write_bytes(changed.read_bytes() + b"x")
         absent.unlink()
-        well, wrong = catalogue.verify("small", results)
-        assert len(wrong) == 2
-        assert any(line.startswith(f"{changed}: changed since") for line in wrong)
-        assert any(line.startswith(f"{absent}: cannot be read") for line in wrong)
-        assert not any("manifest" in line for line in well)
+        intact, bad = catalogue.verify("small", results)
+        assert len(bad) == 2
+        assert any(line.startswith(f"{changed}: changed since") for line in bad)
+        assert any(line.startswith(f"{absent}: cannot be read") for line in bad)
+        assert not any("manifest" in line for line in intact)
 
-    def test_what_no_command_gets_says_how(self, root):
+    def test_datasets_without_a_download_give_instructions(self, root):
         with pytest.raises(UserError, match=r"no command downloads it; how to get it: register at image-net\.org"):
             catalogue.fetch("imagenet")

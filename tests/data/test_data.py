@@ -13,7 +13,7 @@ import torch
 from rdp import data
 from rdp.data import prepared
 from rdp.data.batches import TrainingBatches
-from rdp.data.info import SPLITS, DatasetInfo
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.data.prepared import Prepared
 from rdp.errors import UserError
 from rdp.spec import Recipe
@@ -29,7 +29,7 @@ def rows(x: np.ndarray) -> list[bytes]:
 
 class TestSources:
     @pytest.mark.parametrize("name", BUNDLED)
-    def test_arrays_have_the_sizes_shapes_and_types_their_file_says(self, name, dataset):
+    def test_arrays_have_the_declared_sizes_shapes_and_types(self, name, dataset):
         found, info = dataset(name), data.info(name)
         assert found.arrays.keys() == {f"{split}_{part}" for split in SPLITS for part in "xy"}
         for split, size in info.sizes.items():
@@ -46,10 +46,10 @@ class TestSources:
             ("spiral", "ba9cbaae23e23a36dbd67e43f5b776a0323cbf0016e2775554512a2b03c490fd"),
         ],
     )
-    def test_their_splits_are_fixed(self, name, digest, dataset):
+    def test_splits_are_fixed(self, name, digest, dataset):
         assert dataset(name).digest == digest
 
-    def test_digits_splits_are_all_of_scikit_learns_images_each_once(self, dataset):
+    def test_digits_splits_contain_each_image_of_scikit_learn_once(self, dataset):
         from sklearn.datasets import load_digits
 
         bunch, arrays = load_digits(), dataset("digits").arrays
@@ -60,12 +60,12 @@ class TestSources:
         assert ours == theirs
         assert len(set(rows(images))) == len(images)  # no image twice, so the splits are disjoint
 
-    def test_every_digits_class_is_in_every_split_in_fair_share(self, dataset):
+    def test_digits_classes_are_balanced_in_every_split(self, dataset):
         for split, size in data.info("digits").sizes.items():
             shares = np.bincount(dataset("digits").arrays[f"{split}_y"]) / size
             assert np.abs(shares - 0.1).max() < 0.04
 
-    def test_spiral_splits_share_no_point_and_have_both_arms_in_fair_share(self, dataset):
+    def test_spiral_splits_are_disjoint_and_balanced(self, dataset):
         arrays = dataset("spiral").arrays
         points = np.concatenate([arrays[f"{split}_x"] for split in SPLITS])
         assert len(set(rows(points))) == len(points)
@@ -81,11 +81,11 @@ class TestSources:
             mean = np.exp(1j * turned[clear & (y == arm)]).mean()
             assert abs(np.angle(mean * np.exp(-1j * np.pi * arm))) < 0.1
 
-    def test_an_unknown_dataset_is_named_with_the_near_miss(self):
+    def test_an_unknown_dataset_suggests_the_closest_name(self):
         with pytest.raises(UserError, match="unknown dataset 'cifar-10'; did you mean 'cifar10'"):
             data.info("cifar-10")
 
-    def test_means_and_deviations_are_those_of_the_training_split(self, dataset):
+    def test_moments_are_those_of_the_training_split(self, dataset):
         for name, axes in (("digits", (0, 2, 3)), ("spiral", 0)):
             train = dataset(name).arrays["train_x"].astype(np.float64)
             np.testing.assert_allclose(dataset(name).mean, train.mean(axes), rtol=1e-6)
@@ -114,7 +114,7 @@ class TestBatches:
             ("digits", {"batch_size": 100, "crop_padding": 1, "flip": True}),
         ],
     )
-    def test_a_batch_is_the_same_whatever_was_drawn_before_it(self, name, recipe, dataset):
+    def test_a_batch_does_not_depend_on_earlier_batches(self, name, recipe, dataset):
         undisturbed = batches_of(dataset(name), **recipe)
         in_order = [undisturbed.batch(step) for step in range(3 * undisturbed.steps_per_epoch)]
         jumping = batches_of(dataset(name), **recipe)
@@ -124,13 +124,13 @@ class TestBatches:
                 assert torch.equal(found[0], in_order[step][0])
                 assert torch.equal(found[1], in_order[step][1])
 
-    def test_each_epoch_is_another_permutation_of_the_training_set(self):
+    def test_each_epoch_is_a_new_permutation_of_the_training_set(self):
         batches = batches_of(tiny_images(), batch_size=2)
         epochs = [tuple(torch.cat([batches.batch(5 * e + i)[1] for i in range(5)]).tolist()) for e in range(20)]
         assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
         assert len(set(epochs)) == 20
 
-    def test_an_incomplete_last_batch_is_left_out(self):
+    def test_an_incomplete_last_batch_is_skipped(self):
         batches = batches_of(tiny_images(), batch_size=4)
         assert batches.steps_per_epoch == 2
         labels = torch.cat([batches.batch(step)[1] for step in range(2)])
@@ -144,7 +144,7 @@ class TestBatches:
         assert torch.equal(plain, augmented)
         assert not torch.equal(plain, other)
 
-    def test_train_size_keeps_the_first_so_many_examples(self):
+    def test_train_size_selects_the_first_examples(self):
         batches = batches_of(tiny_images(), batch_size=2, train_size=6)
         labels = torch.cat([batches.batch(step)[1] for step in range(3)])
         assert sorted(labels.tolist()) == list(range(6))
@@ -155,7 +155,7 @@ class TestBatches:
 
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize(("padding", "flip"), [(0, True), (1, False), (2, True)])
-    def test_augmented_images_are_windows_of_their_own_padded_originals(self, channels, padding, flip):
+    def test_augmented_images_are_crops_of_their_padded_originals(self, channels, padding, flip):
         source = tiny_images(channels=channels)
         batches = batches_of(source, batch_size=5, crop_padding=padding, flip=flip)
         space = ((0, 0), (padding, padding), (padding, padding))
@@ -189,7 +189,7 @@ class TestBatches:
         assert len({image.numpy().tobytes() for image in by_epoch[0]}) > 1
 
     @pytest.mark.parametrize("name", BUNDLED)
-    def test_batches_are_normalised_by_mean_and_deviation(self, name, dataset):
+    def test_batches_are_normalised_by_mean_and_standard_deviation(self, name, dataset):
         source = dataset(name)
         size = len(source.arrays["train_y"])
         x, y = batches_of(source, batch_size=size).batch(0)
@@ -198,7 +198,7 @@ class TestBatches:
         torch.testing.assert_close(x.std(axes, correction=0), torch.ones(x.shape[1]), rtol=1e-5, atol=0)
         assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
 
-    def test_a_feature_that_never_varies_becomes_0(self, dataset):
+    def test_a_constant_feature_becomes_0(self, dataset):
         spiral = dataset("spiral")
         x = spiral.arrays["train_x"].copy()
         x[:, 1] = 5
@@ -207,7 +207,7 @@ class TestBatches:
         assert (batches_of(flat).batch(0)[0][:, 1] == 0).all()
 
     @pytest.mark.parametrize("augment", [{}, {"crop_padding": 1, "flip": True}])
-    def test_channels_last_changes_the_layout_and_nothing_else(self, augment):
+    def test_channels_last_changes_only_the_layout(self, augment):
         source = tiny_images(channels=3)
         usual = batches_of(source, batch_size=5, **augment).batch(1)[0]
         last = batches_of(source, batch_size=5, channels_last=True, **augment).batch(1)[0]
@@ -216,7 +216,7 @@ class TestBatches:
         assert not last.is_contiguous()
         assert torch.equal(usual, last)
 
-    def test_images_stay_on_the_device_as_they_were_read(self):
+    def test_images_stay_on_the_device_as_uint8(self):
         assert batches_of(tiny_images(), batch_size=2, crop_padding=1).x.dtype == torch.uint8
 
 
@@ -228,7 +228,7 @@ def spiral_files(tmp_path):
 
 
 class TestPrepared:
-    def test_what_was_prepared_loads_as_it_was_read(self, spiral_files):
+    def test_prepared_arrays_load_unchanged(self, spiral_files):
         found = prepared.load("spiral", spiral_files[0])
         read = data.source("spiral").read("spiral", Path("nowhere"), False)
         assert found.arrays.keys() == read.keys()
@@ -236,14 +236,14 @@ class TestPrepared:
             np.testing.assert_array_equal(found.arrays[key], array)
             assert found.arrays[key].dtype == array.dtype
 
-    def test_preparing_twice_leaves_the_same_bytes_and_nothing_else(self, spiral_files):
+    def test_preparing_twice_writes_the_same_bytes(self, spiral_files):
         results, file, manifest = spiral_files
         before = file.read_bytes(), manifest.read_bytes()
         prepared.prepare("spiral", results)
         assert (file.read_bytes(), manifest.read_bytes()) == before
         assert sorted(p.name for p in file.parent.iterdir()) == [".lock", "data.safetensors", "manifest.json"]
 
-    def test_an_absent_dataset_is_prepared_on_loading(self, tmp_path):
+    def test_loading_prepares_a_missing_dataset(self, tmp_path):
         prepared.load("spiral", tmp_path)
         assert (tmp_path / "data" / "spiral" / "manifest.json").is_file()
 
@@ -255,7 +255,7 @@ class TestPrepared:
         assert str(file) in message
         assert "rdp data prepare spiral" in message
 
-    def test_an_absent_data_file_is_named(self, spiral_files):
+    def test_a_missing_data_file_is_named(self, spiral_files):
         results, file, _ = spiral_files
         file.unlink()
         assert str(file) in refused(results)
@@ -273,7 +273,7 @@ class TestPrepared:
         assert str(manifest) in refused(results)
 
     @pytest.mark.parametrize("key", ["mean", "std"])
-    def test_an_altered_normalisation_in_the_manifest_is_named(self, key, spiral_files):
+    def test_edited_moments_in_the_manifest_are_named(self, key, spiral_files):
         results, _, manifest = spiral_files
         content = json.loads(manifest.read_text())
         content[key][0] += 0.25
@@ -285,6 +285,6 @@ class TestPrepared:
         manifest.parent.rename(results / "data" / "digits")
         assert "digits" in refused(results, "digits")
 
-    def test_a_directory_that_cannot_be_written_is_named(self, tmp_path):
+    def test_a_read_only_directory_is_named(self, tmp_path):
         (tmp_path / "data").write_text("a file where a folder should be")
         assert str(tmp_path / "data") in refused(tmp_path)

@@ -1,4 +1,4 @@
-"""Downloads: what is absent and no more, verified before it takes its name; and what is said without a network."""
+"""Downloads: only missing files, verified before they get their names, with instructions if there is no network."""
 
 import contextlib
 import shutil
@@ -21,15 +21,15 @@ WHOLE = sorted(torchvision_images._CLASSES)
 
 
 class Server:
-    """A web server on this machine, which has a folder of files and remembers what it was asked for."""
+    """A web server on this machine, which serves a folder and records its requests."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.asked = folder, []
-        asked = self.asked
+        self.folder, self.requests = folder, []
+        requests = self.requests
 
         class Handler(SimpleHTTPRequestHandler):
             def log_request(self, *arguments: object) -> None:
-                asked.append(self.path.removeprefix("/"))
+                requests.append(self.path.removeprefix("/"))
 
             def log_message(self, *arguments: object) -> None:
                 pass
@@ -42,17 +42,17 @@ class Server:
 def server(tmp_path):
     folder = tmp_path / "served"
     folder.mkdir()
-    found = Server(folder)
-    thread = Thread(target=found.http.serve_forever, args=(0.01,), daemon=True)  # asks so often whether to end
+    running = Server(folder)
+    thread = Thread(target=running.http.serve_forever, args=(0.01,), daemon=True)  # seconds between checks for shutdown
     thread.start()
-    yield found
-    found.http.shutdown()
-    found.http.server_close()
+    yield running
+    running.http.shutdown()
+    running.http.server_close()
     thread.join()
 
 
 def publish(name: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
-    """Have a server offer a dataset's files; the data directory is empty."""
+    """Serve a dataset's files, with an empty data directory."""
     monkeypatch.delenv(OFFLINE, raising=False)
     source = tmp_path / "source"
     source.mkdir()
@@ -61,7 +61,7 @@ def publish(name: str, server: Server, tmp_path: Path, monkeypatch: pytest.Monke
     if name in MNISTS:
         for path in (source / MNISTS[name] / "raw").glob("*.gz"):
             shutil.copy(path, server.folder)
-        # The first has nothing, so that the second must be asked.
+        # The first mirror has no files, so the second is needed.
         monkeypatch.setattr(of, "mirrors", [f"{server.url}gone/", server.url])
     elif name == "svhn":
         for path in written.files:
@@ -92,31 +92,29 @@ def halves(root: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_is_absent_is_fetched_and_is_as_published_and_nothing_is_fetched_again(
-    name, server, tmp_path, monkeypatch
-):
+def test_missing_files_are_fetched_once_and_verified(name, server, tmp_path, monkeypatch):
     written = publish(name, server, tmp_path, monkeypatch)
     fetch(written)
     assert torchvision_images.verify(name, written.root) == []
     assert not halves(written.root)
     arrays = torchvision_images.read(name, written.root, False)
     assert arrays["test_x"].tobytes() == written.arrays["test"][0].tobytes()
-    server.asked.clear()
+    server.requests.clear()
     fetch(written)
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("name", ["svhn", "mnist"])
-def test_a_file_that_is_there_is_not_fetched_again(name, server, tmp_path, monkeypatch):
+def test_a_present_file_is_not_fetched_again(name, server, tmp_path, monkeypatch):
     written = publish(name, server, tmp_path, monkeypatch)
     fetch(written)
     written.files[1].unlink()
-    server.asked.clear()
+    server.requests.clear()
     fetch(written)
-    assert {Path(path).name for path in server.asked} == {written.files[1].name}
+    assert {Path(path).name for path in server.requests} == {written.files[1].name}
 
 
-def test_an_archive_is_not_kept_once_it_is_unpacked_and_one_got_by_hand_is(server, tmp_path, monkeypatch):
+def test_an_archive_is_deleted_after_unpacking_unless_downloaded_by_hand(server, tmp_path, monkeypatch):
     written = publish("cifar100", server, tmp_path, monkeypatch)
     archive = written.root / "cifar-100-python.tar.gz"
     fetch(written)
@@ -132,7 +130,7 @@ def test_an_archive_is_not_kept_once_it_is_unpacked_and_one_got_by_hand_is(serve
 
 @pytest.mark.parametrize("name", ["cifar100", "fashion_mnist"])
 @pytest.mark.parametrize("damage", [lambda old: old[: len(old) // 2], lambda old: b"", lambda old: b"no archive"])
-def test_a_damaged_archive_got_by_hand_is_named_and_nothing_comes_of_it(damage, name, server, tmp_path, monkeypatch):
+def test_a_damaged_archive_downloaded_by_hand_is_named_and_not_unpacked(damage, name, server, tmp_path, monkeypatch):
     written = publish(name, server, tmp_path, monkeypatch)
     at = {"cifar100": "cifar-100-python.tar.gz", "fashion_mnist": "FashionMNIST/raw/train-images-idx3-ubyte.gz"}
     archive = written.root / at[name]
@@ -145,18 +143,18 @@ def test_a_damaged_archive_got_by_hand_is_named_and_nothing_comes_of_it(damage, 
 
 @pytest.mark.parametrize("name", ["svhn", "cifar100"])
 @pytest.mark.parametrize("damage", [lambda old: old[:-1], lambda old: old + b"\0"])
-def test_a_download_of_another_checksum_does_not_take_the_name(damage, name, server, tmp_path, monkeypatch):
+def test_a_download_with_a_wrong_checksum_is_discarded(damage, name, server, tmp_path, monkeypatch):
     written = publish(name, server, tmp_path, monkeypatch)
     for path in server.folder.iterdir():
         path.write_bytes(damage(path.read_bytes()))
-    said = refusal(written)
-    assert f"{name} is absent and could not be downloaded ({server.url}" in said
-    assert ", published " in said
+    message = refusal(written)
+    assert f"{name} is missing and could not be downloaded ({server.url}" in message
+    assert ", published " in message
     assert not [path for path in written.root.rglob("*") if path.is_file() and path.name != ".lock"]
 
 
-def test_a_transfer_that_ends_early_is_no_file(tmp_path, monkeypatch):
-    """A server that promises more than it sends."""
+def test_a_truncated_download_is_discarded(tmp_path, monkeypatch):
+    """The server announces more bytes than it sends."""
     written = write("svhn", tmp_path, monkeypatch)
     whole = written.files[0].read_bytes()
     monkeypatch.delenv(OFFLINE, raising=False)
@@ -175,32 +173,32 @@ def test_a_transfer_that_ends_early_is_no_file(tmp_path, monkeypatch):
         thread = Thread(target=answer)
         thread.start()
         written.files[0].unlink()
-        said = refusal(written)
+        message = refusal(written)
         thread.join()
-    assert said.startswith(f"{written.files[0]}: svhn is absent and could not be downloaded (")
+    assert message.startswith(f"{written.files[0]}: svhn is missing and could not be downloaded (")
     assert not written.files[0].exists()
     assert not halves(written.root)
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_without_a_network_what_is_absent_is_named_with_where_to_get_it(name, server, tmp_path, monkeypatch):
+def test_without_a_network_missing_files_are_named_with_their_addresses(name, server, tmp_path, monkeypatch):
     written = publish(name, server, tmp_path, monkeypatch)
     monkeypatch.setenv(OFFLINE, "1")
-    said = refusal(written)
-    assert "could not be downloaded (RDP_OFFLINE is set)" in said
-    assert said.startswith(f"{written.root}/")
-    assert f"by hand: put {server.url}" in said
-    assert said.endswith(f", then run: rdp data fetch {name}")
-    assert server.asked == []
+    message = refusal(written)
+    assert "could not be downloaded (RDP_OFFLINE is set)" in message
+    assert message.startswith(f"{written.root}/")
+    assert f"by hand: put {server.url}" in message
+    assert message.endswith(f", then run: rdp data fetch {name}")
+    assert server.requests == []
     assert not written.root.exists()
 
 
-def test_a_server_that_is_not_there_is_told_in_a_line(server, tmp_path, monkeypatch):
+def test_an_unreachable_server_is_reported_in_one_line(server, tmp_path, monkeypatch):
     written = publish("svhn", server, tmp_path, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = f"http://127.0.0.1:{taken.getsockname()[1]}/"
     listed = {part: [nobody + entry[1], *entry[1:]] for part, entry in torchvision.datasets.SVHN.split_list.items()}
     monkeypatch.setattr(torchvision.datasets.SVHN, "split_list", listed)
-    said = refusal(written)
-    assert "refused" in said
-    assert f"put {nobody}train_32x32.mat {nobody}test_32x32.mat into {written.root}, then" in said
+    message = refusal(written)
+    assert "refused" in message
+    assert f"put {nobody}train_32x32.mat {nobody}test_32x32.mat into {written.root}, then" in message

@@ -1,4 +1,4 @@
-"""Datasets in their original formats: read as torchvision reads them, from files whose checksums were verified."""
+"""Datasets in their original formats, read through torchvision from verified files."""
 
 import gzip
 
@@ -7,7 +7,7 @@ import pytest
 
 from rdp import data
 from rdp.data import published
-from rdp.data.info import SPLITS
+from rdp.data.dataset import SPLITS
 from rdp.data.sources import torchvision_images
 from rdp.errors import UserError
 from tests.helpers.sources import TRAIN, VALIDATION, Written, write
@@ -32,7 +32,7 @@ def refusal(written: Written) -> str:
 
 
 @pytest.mark.parametrize("written", WHOLE, indirect=True)
-def test_images_and_labels_are_those_that_were_written_each_once(written):
+def test_images_and_labels_are_read_once_each(written):
     arrays = read(written)
     assert arrays.keys() == {f"{split}_{part}" for split in SPLITS for part in "xy"}
     for key, array in arrays.items():
@@ -50,12 +50,12 @@ def test_images_and_labels_are_those_that_were_written_each_once(written):
 
 
 @pytest.mark.parametrize("written", WHOLE, indirect=True)
-def test_nothing_is_wrong_with_them(written):
+def test_intact_files_have_no_problems(written):
     assert torchvision_images.verify(written.name, written.root) == []
 
 
 @pytest.mark.parametrize("written", WHOLE, indirect=True)
-def test_each_file_that_is_absent_or_damaged_is_named_and_the_absent_ones_first(written):
+def test_missing_files_are_named_before_damaged_ones(written):
     first, *_, last = written.files
     first.write_bytes(first.read_bytes()[:-1])
     last.unlink()
@@ -66,7 +66,7 @@ def test_each_file_that_is_absent_or_damaged_is_named_and_the_absent_ones_first(
 
 
 @pytest.mark.parametrize("written", ["svhn"], indirect=True)
-def test_a_folder_in_place_of_a_file_is_no_file(written):
+def test_a_folder_in_place_of_a_file_is_refused(written):
     written.files[0].unlink()
     written.files[0].mkdir()
     assert refusal(written).startswith(f"{written.files[0]}: no such file")
@@ -84,30 +84,30 @@ def test_cifar_at_half_its_resolution_has_the_same_labels_in_the_same_splits(wri
 
 
 @pytest.mark.parametrize("written", WHOLE, indirect=True)
-def test_the_names_of_files_are_those_that_torchvision_lists(written):
+def test_file_names_are_those_of_torchvision(written):
     assert set(published._checksums(torchvision_images._CLASSES[written.name], written.root)) == set(written.files)
 
 
 @pytest.mark.parametrize("written", ["mnist"], indirect=True)
 class TestMnist:
-    """Of MNIST only the compressed files have published checksums, and the extracted ones are read."""
+    """MNIST publishes checksums of the compressed files, and torchvision reads the extracted ones."""
 
-    def test_what_is_compressed_alone_is_extracted_once_it_is_verified(self, written):
+    def test_compressed_files_are_verified_and_extracted(self, written):
         read(written)
         for path in written.files:
             assert path.with_suffix("").read_bytes() == gzip.decompress(path.read_bytes())
 
-    def test_nothing_is_extracted_where_one_is_damaged(self, written):
+    def test_nothing_is_extracted_if_one_file_is_damaged(self, written):
         written.files[-1].write_bytes(b"")
         refusal(written)
         assert not any(path.with_suffix("").exists() for path in written.files)
 
     @pytest.mark.parametrize("damage", [lambda old: old[:-1], lambda old: old + b"\0", lambda old: old[:-1] + b"\xff"])
-    def test_an_extracted_file_that_is_another_is_named(self, damage, written):
+    def test_an_extracted_file_that_differs_is_named(self, damage, written):
         read(written)
         path = written.files[1].with_suffix("")
         path.write_bytes(damage(path.read_bytes()))
-        assert refusal(written) == f"{path}: damaged: not what {path.name}.gz holds; delete it"
+        assert refusal(written) == f"{path}: damaged: differs from the content of {path.name}.gz; delete it"
         path.unlink()
         read(written)
 
@@ -116,7 +116,7 @@ class TestMnist:
         path.mkdir()
         assert refusal(written).startswith(f"{path}: damaged")
 
-    def test_an_extracted_file_alone_is_refused_with_what_to_do(self, written):
+    def test_an_extracted_file_without_its_archive_is_refused(self, written):
         read(written)
         written.files[0].unlink()
         assert refusal(written) == (

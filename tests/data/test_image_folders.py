@@ -1,4 +1,4 @@
-"""Folders of class folders as datasets: declared, described, indexed; what cannot be read is named."""
+"""Folders of class folders as datasets: declarations, indices and unreadable images."""
 
 import hashlib
 import json
@@ -14,8 +14,8 @@ from torchvision.transforms.v2 import functional as F
 
 from rdp import data
 from rdp.data import images, index, prepared, workers
-from rdp.data.describe import describe
-from rdp.data.info import SPLITS
+from rdp.data.class_folders import describe
+from rdp.data.dataset import SPLITS
 from rdp.data.sources import image_folders
 from rdp.errors import UserError
 from rdp.utils import digest
@@ -37,15 +37,15 @@ def paths(found: index.Streamed, split: str) -> list[str]:
 
 class TestDeclarations:
     @pytest.mark.parametrize(("name", "classes"), SHIPPED.items())
-    def test_those_of_the_project_are_known_before_anything_is_read(self, name, classes):
+    def test_declared_datasets_are_known_before_they_are_read(self, name, classes):
         found = data.info(name)
         assert found.classes == classes
         assert found.shape[0] == 3
         assert data.streamed(name)
-        assert data.loader(name) == "rdp.data.streaming"
+        assert data.batches_module(name) == "rdp.data.streaming"
         assert not data.streamed("digits")
 
-    def test_imagenet_holds_as_many_images_as_were_published(self):
+    def test_imagenet_has_the_published_number_of_images(self):
         sizes = data.info("imagenet").sizes
         assert sizes["train"] + sizes["validation"] == 1_281_167
         assert sizes["test"] == 50_000
@@ -55,19 +55,19 @@ class TestDeclarations:
         [
             ({"colour": 1}, "colour: unknown key"),
             ({"classes": 1}, "classes: input should be greater than or equal to 2"),
-            ({"validation": 0}, "validation: a sub-folder is needed, or how many images are set aside, found 0"),
-            ({"test": True}, "test: a sub-folder is needed"),
-            ({"validation": 13}, "sizes.validation: 12, but 13 images are set aside"),
+            ({"validation": 0}, "validation: a sub-folder or a number of images to hold out is needed, found 0"),
+            ({"test": True}, "test: a sub-folder or a number"),
+            ({"validation": 13}, "sizes.validation: 12, but 13 images are held out"),
             ({"sizes": {"train": 1}}, "sizes.validation: field required"),
         ],
     )
-    def test_what_is_wrong_in_one_is_told_in_a_line_with_its_file(self, changes, message, small):
+    def test_an_invalid_declaration_is_reported_in_one_line_with_its_file(self, changes, message, small):
         file = folders.declare(small, **changes)
         with pytest.raises(UserError, match=message) as caught:
             data.info("small")
         assert str(file) in str(caught.value)
 
-    def test_a_damaged_one_harms_no_other(self, small):
+    def test_a_damaged_declaration_affects_no_other(self, small):
         (small / "config/datasets/bad.yaml").write_text("a: [")
         data._sources.cache_clear()
         assert {"bad", "small", "digits"} <= set(data.available())
@@ -75,10 +75,10 @@ class TestDeclarations:
         with pytest.raises(UserError, match=r"bad\.yaml: not readable as YAML"):
             data.info("bad")
 
-    def test_one_with_the_name_of_another_dataset_is_refused(self, small):
+    def test_a_duplicate_name_is_refused(self, small):
         folders.declare(small, "digits")
         data._sources.cache_clear()
-        with pytest.raises(UserError, match=r"dataset digits: .*both have it"):
+        with pytest.raises(UserError, match=r"dataset digits: .*both define it"):
             data.available()
 
 
@@ -94,19 +94,19 @@ class TestIndex:
             sha256 = [hashlib.sha256((found.root / name).read_bytes()).digest() for name in names]
             assert b"".join(sha256) == found.files(split, np.arange(len(names)))[1]
 
-    def test_mean_and_deviation_are_those_of_the_training_images_as_they_are_evaluated(self, small):
+    def test_moments_are_those_of_the_cropped_training_images(self, small):
         found = load(small)
         x = found.examples("train", slice(None)).astype(np.float64)
         assert x.shape == (48, 3, 16, 16)
         np.testing.assert_allclose(found.mean, x.mean((0, 2, 3)), rtol=1e-6)
         np.testing.assert_allclose(found.std, x.std((0, 2, 3)), rtol=1e-5)
 
-    def test_preparing_twice_gives_the_same(self, small):
+    def test_preparing_twice_gives_the_same_index(self, small):
         first = load(small)
         prepared.prepare("small", small / "again")
         assert prepared.load("small", small / "again").digest == first.digest
 
-    def test_images_that_cannot_be_decoded_are_named_counted_and_left_out(self, small, capfd):
+    def test_undecodable_images_are_named_counted_and_left_out(self, small, caplog):
         before = {split: paths(load(small), split) for split in SPLITS}
         bad = {"train/bee/0.jpg", "val/cat/1.jpg"}
         for name in bad:
@@ -116,43 +116,44 @@ class TestIndex:
         manifest = json.loads(prepared.prepare("small", small / "results").read_text())
         assert manifest["unreadable"].keys() == bad
         assert "incomplete or truncated" in manifest["unreadable"]["train/bee/0.jpg"]
-        said = capfd.readouterr().err
-        assert "small: 3 images left out, which cannot be decoded" in said
-        assert all(f"small: {name}: cannot be decoded (" in said for name in bad)
-        # The others stay where they were.
+        messages = caplog.messages
+        assert "small: left out 3 images that cannot be decoded" in messages
+        for name in bad:
+            assert any(line.startswith(f"small: {name}: cannot be decoded (") for line in messages)
+        # The order of the others is unchanged.
         found = load(small)
         for split in SPLITS:
             assert paths(found, split) == [name for name in before[split] if name not in bad]
         assert found.info.sizes == {split: len(paths(found, split)) for split in SPLITS}
         assert sum(found.info.sizes.values()) == 72 - 3
 
-    def test_sizes_may_be_declared_without_the_images_that_cannot_be_decoded(self, small):
+    def test_declared_sizes_may_exclude_undecodable_images(self, small):
         (small / "small/val/ant/0.jpg").write_bytes(b"no image")
         folders.declare(small, sizes={"train": 48, "validation": 12, "test": 11})
         assert load(small).info.sizes["test"] == 11
 
-    def test_another_number_of_images_than_was_declared_is_refused(self, small):
+    def test_a_wrong_number_of_images_is_refused(self, small):
         (small / "small/val/ant/0.jpg").unlink()
         (small / "small/val/ant/1.jpg").write_bytes(b"no image")
         with pytest.raises(UserError, match="test: 12 images are declared, there are 11, of which 1 cannot be decoded"):
             load(small)
 
-    def test_another_number_of_classes_is_refused(self, small):
+    def test_a_wrong_number_of_classes_is_refused(self, small):
         shutil.rmtree(small / "small/train/bee")
         with pytest.raises(UserError, match="2 class folders, small has 3"):
             load(small)
 
-    def test_a_class_that_is_not_trained_on_is_refused(self, small):
+    def test_a_class_without_training_images_is_refused(self, small):
         (small / "small/val/bee").rename(small / "small/val/beee")
         with pytest.raises(UserError, match="no class of the training images; did you mean 'bee'"):
             load(small)
 
-    def test_an_absent_folder_is_told_with_the_way_to_get_it(self, small):
+    def test_a_missing_folder_is_named_with_instructions(self, small):
         folders.declare(small, folder="elsewhere", get="ask a friend")
         with pytest.raises(UserError, match="elsewhere/train: no such folder; small is needed: ask a friend"):
             load(small)
 
-    def test_labels_of_tiny_imagenets_validation_images_come_from_its_list(self, small):
+    def test_labels_of_tiny_imagenets_validation_images_come_from_its_annotations(self, small):
         before = load(small)
         labels = dict(zip(paths(before, "test"), before.labels("test").tolist(), strict=True))
         root, lines, moved = small / "small", [], {}
@@ -176,14 +177,14 @@ class TestIndex:
         with pytest.raises(UserError, match=r"3\.jpg is not both there and in val_annotations\.txt"):
             prepared.prepare("small", small / "results")
 
-    def test_a_test_split_may_be_set_aside_too(self, small):
+    def test_a_test_split_may_be_held_out_of_the_training_images(self, small):
         folders.declare(small, test=10, sizes={"train": 38, "validation": 12, "test": 10})
         listed = [name for split in SPLITS for name in paths(load(small), split)]
         assert len(set(listed)) == len(listed) == 60
         assert all(name.startswith("train/") for name in listed)
 
     @pytest.mark.parametrize("change", [b"changed", None])
-    def test_a_file_that_changed_is_named_when_it_is_evaluated(self, change, small):
+    def test_a_changed_file_is_named_in_evaluation(self, change, small):
         found = load(small)
         file = found.root / paths(found, "test")[5]
         file.unlink()
@@ -194,7 +195,7 @@ class TestIndex:
             found.examples("test", slice(0, 6))
         assert str(file) in str(caught.value)
 
-    def test_what_is_prepared_is_held_to_its_checksum(self, small, flip_byte):
+    def test_the_index_is_verified_by_its_checksum(self, small, flip_byte):
         load(small)
         file = small / "results/data/small/data.safetensors"
         flip_byte(file, file.stat().st_size // 2)
@@ -204,19 +205,19 @@ class TestIndex:
 
 class TestImages:
     @pytest.mark.parametrize("size", [(24, 24), (40, 24), (24, 40), (17, 100), (8, 8)])
-    def test_images_are_evaluated_in_their_middle(self, size):
+    def test_images_are_resized_and_cropped_at_the_centre(self, size):
         x = torch.from_numpy(np.array(folders.picture(0, *size))).permute(2, 0, 1)
-        found = images.evaluated(x, 16)
+        found = images.evaluation_crop(x, 16)
         assert found.shape == (3, 16, 16)
         assert torch.equal(found, F.center_crop(F.resize(x, [18], antialias=True), [16, 16]))
 
-    def test_an_image_of_the_size_that_is_asked_for_stays_as_it_is(self):
+    def test_an_image_of_the_right_size_is_unchanged(self):
         x = torch.from_numpy(np.array(folders.picture(0, 16, 16))).permute(2, 0, 1)
-        assert torch.equal(images.evaluated(x, 16), x)
+        assert torch.equal(images.evaluation_crop(x, 16), x)
 
     @pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "LA", "CMYK"])
     @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tif"])
-    def test_they_are_decoded_as_pillow_does(self, mode, suffix, tmp_path):
+    def test_decoding_equals_pillow(self, mode, suffix, tmp_path):
         file = tmp_path / f"image.{suffix}"
         try:
             folders.picture(0).convert(mode).save(file)
@@ -226,14 +227,14 @@ class TestImages:
             expected = np.array(image.convert("RGB"))
         np.testing.assert_array_equal(images.decode(images.read(file)).permute(1, 2, 0).numpy(), expected)
 
-    def test_of_sixteen_bits_the_upper_eight_are_kept(self, tmp_path):
+    def test_16_bit_images_are_reduced_to_their_upper_8_bits(self, tmp_path):
         pixels = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
         Image.fromarray(pixels).save(tmp_path / "image.png")
         found = images.decode(images.read(tmp_path / "image.png"))
         np.testing.assert_array_equal(found[0].numpy(), pixels >> 8)
 
     @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0 no image", b"\x89PNG\r\n\x1a\n", b"text"])
-    def test_what_is_no_image_is_told_in_a_line(self, content):
+    def test_invalid_images_are_reported_in_one_line(self, content):
         with pytest.raises(images.Unreadable) as caught:
             images.decode(bytearray(content))
         assert str(caught.value)
@@ -241,7 +242,7 @@ class TestImages:
 
 
 class TestDescribe:
-    def test_what_it_writes_declares_the_folder(self, small):
+    def test_the_description_is_a_valid_declaration(self, small):
         said = yaml.safe_load(describe(small / "small"))
         assert said["folder"] == "small"
         assert (said["validation"], said["test"], said["size"], said["classes"]) == (6, "val", 24, 3)
@@ -249,13 +250,13 @@ class TestDescribe:
         folders.declare(small, **said)
         assert load(small).info.sizes == said["sizes"]
 
-    def test_class_folders_alone_will_do(self, small):
+    def test_class_folders_without_splits_are_split(self, small):
         said = yaml.safe_load(describe(small / "small/train"))
         assert (said["train"], said["validation"], said["test"]) == (".", 6, 6)
         folders.declare(small, **said)
         assert load(small).info.sizes == {"train": 48, "validation": 6, "test": 6}
 
-    def test_images_of_many_sizes_are_fed_as_photographs_are(self, small):
+    def test_images_of_different_sizes_get_the_default_size(self, small):
         folders.write_class(small / "small/train/dog", 7, 8, width=30, height=40)
         assert yaml.safe_load(describe(small / "small"))["size"] == 224
 
@@ -270,13 +271,13 @@ class TestDescribe:
 
 
 @pytest.mark.parametrize("stated", ["0", "-1", "many", "1.5", "9999"])
-def test_a_number_of_workers_that_is_none_is_refused(stated, monkeypatch):
+def test_an_invalid_number_of_workers_is_refused(stated, monkeypatch):
     monkeypatch.setenv(workers.VARIABLE, stated)
     with pytest.raises(UserError, match=f"RDP_WORKERS: .*found '{stated}'"):
         workers.count()
 
 
-def test_tiny_imagenets_20_classes_are_indexed_as_they_lie_there(tmp_path, monkeypatch):
+def test_20_classes_of_tiny_imagenet_are_indexed(tmp_path, monkeypatch):
     declared = image_folders.declaration(TINY)
     if not declared.root.is_dir():
         pytest.skip(f"{declared.root} is absent")
@@ -289,7 +290,7 @@ def test_tiny_imagenets_20_classes_are_indexed_as_they_lie_there(tmp_path, monke
     assert found.examples("validation", slice(0, 7)).shape == (7, 3, 64, 64)
 
 
-def test_the_first_images_of_a_split_are_not_those_of_its_first_class(small):
+def test_each_split_is_shuffled(small):
     prepared.prepare("small", small / "results")
     data = prepared.load("small", small / "results")
     for split in ("train", "validation", "test"):

@@ -1,4 +1,4 @@
-"""Images that torchvision reads: verified before they are read, cut into fixed splits, halved where asked."""
+"""torchvision's datasets: verified before they are read, cut into fixed splits, and downsampled."""
 
 import gzip
 import pickle
@@ -11,7 +11,7 @@ import pytest
 
 from rdp import data
 from rdp.data import prepared
-from rdp.data.info import SPLITS
+from rdp.data.dataset import SPLITS
 from rdp.data.prepared import OFFLINE
 from rdp.data.sources import torchvision_images
 from rdp.errors import UserError
@@ -58,7 +58,7 @@ def damaged_fashion(fashion_files, tmp_path, monkeypatch):
 
 
 class TestFashionMnist:
-    def test_it_is_prepared_as_torchvision_reads_it(self, fashion_files, tmp_path, monkeypatch):
+    def test_prepared_images_equal_torchvisions(self, fashion_files, tmp_path, monkeypatch):
         from torchvision.datasets import FashionMNIST
 
         monkeypatch.setenv("RDP_DATA", str(fashion_files))
@@ -71,7 +71,7 @@ class TestFashionMnist:
         labels = np.concatenate([found.arrays["train_y"], found.arrays["validation_y"]])
         ours = sorted(zip(rows(np.concatenate(parts)), labels.tolist(), strict=True))
         assert ours == sorted(zip(rows(training.data.numpy()), training.targets.tolist(), strict=True))
-        assert found.mean == pytest.approx(72.94, abs=0.1)  # 0.286 of 255, as is known of it
+        assert found.mean == pytest.approx(72.94, abs=0.1)  # the known mean, 0.286 of 255
 
     def test_at_half_its_resolution_it_has_the_same_labels_in_the_same_splits(
         self, fashion_files, tmp_path, monkeypatch
@@ -91,8 +91,8 @@ class TestFashionMnist:
         assert half.mean == pytest.approx(full.mean, abs=0.1)
         assert half.std[0] < full.std[0]  # neighbours differ, so their means vary less
 
-    def test_compressed_files_that_were_put_there_by_hand_are_all_it_takes(self, tmp_path, monkeypatch):
-        """Compressed anew, as Debian's are, so that not even their checksums are the published ones."""
+    def test_compressed_files_downloaded_by_hand_suffice(self, tmp_path, monkeypatch):
+        """Compressed again, as in Debian's package, so that the archives' checksums differ from the published ones."""
         if not DEBIAN.is_dir():
             pytest.skip(f"{DEBIAN} is absent (Debian package dataset-fashion-mnist)")
         raw = tmp_path / "FashionMNIST" / "raw"
@@ -103,7 +103,7 @@ class TestFashionMnist:
         torchvision_images.fetch("fashion_mnist", tmp_path)
         assert torchvision_images.verify("fashion_mnist", tmp_path) == []
 
-    def test_its_splits_are_fixed(self, fashion_files, tmp_path, monkeypatch):
+    def test_splits_are_fixed(self, fashion_files, tmp_path, monkeypatch):
         monkeypatch.setenv("RDP_DATA", str(fashion_files))
         monkeypatch.setenv(OFFLINE, "1")
         found = prepared.load("fashion_mnist_14", tmp_path).digest
@@ -132,20 +132,20 @@ class TestAveraging:
         """A data set as torchvision holds it, of 4 x 4 grey images."""
         return SimpleNamespace(data=np.uint8(pixels).reshape(-1, 4, 4), targets=targets)
 
-    def test_each_two_by_two_pixels_become_their_mean_where_they_are(self):
+    def test_squares_of_2_by_2_pixels_become_their_mean(self):
         image = [0, 4, 8, 8, 8, 4, 8, 8, 255, 255, 1, 2, 255, 255, 3, 6]
         x, y = torchvision_images._arrays(self.images([image, image[::-1]], [7, 3]), 2)
         assert x.tolist() == [[[[4, 8], [255, 3]]], [[[3, 255], [8, 4]]]]
         assert (x.dtype, y.dtype, y.tolist()) == (np.uint8, np.int64, [7, 3])
         assert x.flags.c_contiguous
 
-    def test_halves_are_rounded_to_even_so_that_no_image_gets_brighter(self):
+    def test_halves_are_rounded_to_even_to_preserve_brightness(self):
         sums = [2, 6, 10, 14]  # means 0.5, 1.5, 2.5, 3.5
         squares = np.array([[[s, 0], [0, 0]] for s in sums]).reshape(2, 2, 2, 2).transpose(0, 2, 1, 3).reshape(16)
         x, _ = torchvision_images._arrays(self.images([squares.tolist()], [0]), 2)
         assert x.ravel().tolist() == [0, 2, 2, 4]
 
-    def test_without_it_every_pixel_stays(self):
+    def test_factor_1_changes_no_pixel(self):
         image = list(range(16))
         x, _ = torchvision_images._arrays(self.images([image], [0]), 1)
         assert x.shape == (1, 1, 4, 4)
@@ -153,7 +153,7 @@ class TestAveraging:
 
 
 @pytest.mark.parametrize("name", sorted(torchvision_images.DATASETS))
-def test_absent_files_are_named_when_nothing_may_be_downloaded(name, tmp_path, monkeypatch):
+def test_missing_files_are_named_if_downloads_are_forbidden(name, tmp_path, monkeypatch):
     monkeypatch.setenv("RDP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv(OFFLINE, "1")
     message = refused(tmp_path / "results", name)
@@ -190,7 +190,7 @@ class TestCifar10:
         monkeypatch.setenv(OFFLINE, "1")
         assert prepared.load(name, tmp_path).digest == digest
 
-    def test_a_file_of_the_right_name_and_wrong_bytes_is_never_unpickled(self, tmp_path, monkeypatch):
+    def test_a_file_with_wrong_bytes_is_never_unpickled(self, tmp_path, monkeypatch):
         folder, trace = tmp_path / "cifar-10-batches-py", tmp_path / "unpickled"
         folder.mkdir()
         for file in CIFAR_FILES:
@@ -205,7 +205,7 @@ class TestCifar10:
         assert trace.exists()  # so the test would have seen it
 
     @pytest.mark.parametrize("missing", CIFAR_FILES)
-    def test_every_file_that_torchvision_reads_must_be_there(self, missing, tmp_path):
+    def test_every_file_that_torchvision_reads_is_required(self, missing, tmp_path):
         folder = tmp_path / "cifar-10-batches-py"
         folder.mkdir()
         for file in set(CIFAR_FILES) - {missing}:
@@ -214,8 +214,8 @@ class TestCifar10:
             torchvision_images.read("cifar10", tmp_path, False)
         assert str(folder / missing) in str(error.value)
 
-    def test_whole_files_become_channels_first_images_in_three_disjoint_splits(self, tmp_path, monkeypatch):
-        """CIFAR-10's format with invented pixels, its published checksums exchanged for those of the files."""
+    def test_intact_files_become_channels_first_images_in_disjoint_splits(self, tmp_path, monkeypatch):
+        """CIFAR-10's format with invented pixels, with its published checksums replaced by those of the files."""
         from torchvision.datasets import CIFAR10
 
         from rdp.utils import digest

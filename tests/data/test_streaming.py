@@ -1,4 +1,4 @@
-"""Mini-batches of images that are streamed: functions of seed and step, whoever makes them and in whatever parts."""
+"""Streamed mini-batches are functions of seed and step, for any number of processes and any slices."""
 
 import itertools
 import multiprocessing
@@ -57,7 +57,7 @@ def bits(batch: tuple[torch.Tensor, torch.Tensor]) -> bytes:
 
 
 class TestPurity:
-    def test_an_epoch_is_every_image_once_in_the_order_of_its_seed(self, make, source):
+    def test_an_epoch_has_every_image_once_in_the_order_of_its_seed(self, make, source):
         batches = make(seed=3)
         assert (batches.size, batches.steps_per_epoch) == (48, STEPS)
         for epoch in (0, 1):
@@ -68,13 +68,13 @@ class TestPurity:
             expected = torch.from_numpy(source.examples("train", slice(None))[order])
             assert torch.equal(x, batches.normalise(expected))
 
-    def test_a_run_that_is_resumed_sees_what_an_undisturbed_one_does(self, make):
+    def test_a_resumed_run_reads_the_same_batches(self, make):
         undisturbed, resumed = make(**ALL), make(**ALL)
         expected = [bits(undisturbed.batch(step)) for step in range(2 * STEPS)]
         assert [bits(resumed.batch(step)) for step in range(4, 2 * STEPS)] == expected[4:]
         assert len(set(expected)) == 2 * STEPS
 
-    def test_steps_may_be_asked_for_in_any_order_and_again(self, make):
+    def test_steps_may_be_requested_in_any_order_and_repeatedly(self, make):
         batches, other = make(**DRAWN), make(**DRAWN)
         expected = [bits(batches.batch(step)) for step in range(8)]
         for step in (5, 5, 0, 2, 2, 4, 4, 3, 7, 6, 1, 0):
@@ -89,7 +89,7 @@ class TestPurity:
         assert [bits(batches.batch(step)) for step in range(8)][::7] == expected
 
     @pytest.mark.parametrize("cuts", [(0, 4, 8), (0, 2, 4, 6, 8), (0, 1, 8)])
-    def test_parts_of_a_mini_batch_are_those_of_the_whole(self, cuts, make):
+    def test_slices_of_a_batch_equal_the_whole(self, cuts, make):
         whole, parts = make(**DRAWN), make(**DRAWN)
         for step in (0, 1, 2, 5, 6):
             found = [parts.batch(step, slice(a, b)) for a, b in itertools.pairwise(cuts)]
@@ -97,7 +97,7 @@ class TestPurity:
             assert torch.equal(torch.cat([x for x, _ in found]), expected[0])
             assert torch.equal(torch.cat([y for _, y in found]), expected[1])
 
-    def test_channels_last_changes_the_layout_alone(self, make):
+    def test_channels_last_changes_only_the_layout(self, make):
         first, last = make(**DRAWN).batch(3), make(**DRAWN, channels_last=True).batch(3)
         assert torch.equal(first[0], last[0])
         assert first[0].is_contiguous()
@@ -107,20 +107,20 @@ class TestPurity:
         first, other = make(**DRAWN), make(seed=1, **DRAWN)
         assert bits(first.batch(0)) != bits(other.batch(0))
 
-    def test_generators_that_others_draw_from_are_left_alone(self, make):
+    def test_global_generators_are_unchanged(self, make):
         random.seed(0)
         expected = random.Random(0).random()
         make(**DRAWN).batch(0)
         assert random.random() == expected
 
-    def test_a_training_set_may_be_cut_short(self, make, source):
+    def test_train_size_selects_the_first_images(self, make, source):
         batches = make(train_size=16, batch_size=16)
         assert sorted(batches.batch(0)[1].tolist()) == sorted(source.labels("train")[:16].tolist())
         assert batches.steps_per_epoch == 1
 
 
 class TestAugmentation:
-    def test_crops_are_torchvisions_with_the_same_draws(self):
+    def test_crops_equal_torchvisions_for_the_same_draws(self):
         image = torch.from_numpy(np.array(folders.picture(0, 40, 30))).permute(2, 0, 1)
         change = augment.Augmentation(16, 0.2, 0, False, None, (0.0, 0.0, 0.0))
         for numbers in augment.draws(0, 0, 50):
@@ -128,7 +128,7 @@ class TestAugmentation:
             assert torch.equal(change(image, numbers), F.resized_crop(image, *box, [16, 16], antialias=True))
 
     @pytest.mark.parametrize("size", [(64, 64), (300, 20), (20, 300), (1, 1), (500, 375)])
-    def test_crops_lie_within_the_image_and_have_the_area_and_shape_that_were_asked_for(self, size):
+    def test_crops_lie_within_the_image_and_have_permitted_areas_and_ratios(self, size):
         height, width = size
         for numbers in augment.draws(1, 2, 200):
             top, left, h, w = augment.crop_box(height, width, 0.25, numbers[:-6].tolist(), *numbers[-6:-4])
@@ -140,7 +140,7 @@ class TestAugmentation:
                 assert 0.25 * 0.96 <= h * w / (height * width) <= 1
                 assert 0.72 <= w / h <= 1.38
 
-    def test_areas_of_crops_are_spread_as_torchvisions_are(self):
+    def test_crops_have_torchvisions_distribution(self):
         from torchvision.transforms import RandomResizedCrop
 
         torch.manual_seed(0)
@@ -150,7 +150,7 @@ class TestAugmentation:
         for of in (lambda box: box[2] * box[3], lambda box: box[3] / box[2], lambda box: box[0], lambda box: box[1]):
             assert stats.ks_2samp([of(box) for box in ours], [of(box) for box in theirs]).pvalue > 0.01
 
-    def test_shifts_and_flips_are_of_the_padded_image(self):
+    def test_shifts_and_flips_are_crops_of_the_padded_image(self):
         image = torch.from_numpy(np.array(folders.picture(0, 16, 16))).permute(2, 0, 1)
         change = augment.Augmentation(16, None, 2, True, None, (0.0, 0.0, 0.0))
         padded, seen = F.pad(image, [2, 2, 2, 2]), set()
@@ -164,7 +164,7 @@ class TestAugmentation:
                             seen.add((top, left, flip))
         assert len(seen) == 50
 
-    def test_randaugment_is_timms_with_the_same_draws(self):
+    def test_randaugment_equals_timms_for_the_same_draws(self):
         from timm.data.auto_augment import rand_augment_transform
 
         how = {"translate_const": 10, "img_mean": (1, 2, 3), "interpolation": Image.Resampling.BILINEAR}
@@ -177,19 +177,19 @@ class TestAugmentation:
             np.random.seed(int(numbers[-1] * 2**32))  # noqa: NPY002 (what timm draws from)
             np.testing.assert_array_equal(ours.permute(1, 2, 0).numpy(), np.array(theirs(picture)))
 
-    def test_its_greatest_magnitudes_turn_an_image_black_in_place_of_failing(self):
+    def test_the_largest_posterize_magnitude_gives_black(self):
         change = augment.rand_augment("rand-m10-p1-inc1-n1", 24, (0, 0, 0))
         posterize = next(op for op in change.ops if op.name == "PosterizeIncreasing")
         assert not np.array(posterize(folders.picture(0))).any()
 
-    def test_one_that_timm_does_not_know_is_refused(self, make):
-        with pytest.raises(UserError, match=r"recipe\.randaugment: timm knows no 'rand-x5'"):
+    def test_an_unknown_randaugment_is_refused(self, make):
+        with pytest.raises(UserError, match=r"recipe\.randaugment: timm does not know 'rand-x5'"):
             make(randaugment="rand-x5")
 
 
 class TestFailures:
     @pytest.mark.parametrize("content", [b"changed", None])
-    def test_a_file_that_changed_stops_the_run_and_is_named(self, content, make, source):
+    def test_a_changed_file_stops_the_run_and_is_named(self, content, make, source):
         place = int(rng.generator(0, "order", 0).permutation(48)[2 * 8 + 5])
         file = Path(source.files("train", [place])[0][0])
         file.unlink()
@@ -204,14 +204,14 @@ class TestFailures:
             batches.batch(2)
         assert str(file) in str(e.value)
 
-    def test_what_a_library_meets_with_is_told_with_the_image(self, make, source, monkeypatch):
+    def test_an_error_in_a_library_names_the_image(self, make, source, monkeypatch):
         batches = make(**ALL)
         task = batches._task((0, 0, 8))
         monkeypatch.setattr(images, "decode", lambda content: 1 // 0)
-        with pytest.raises(UserError, match=r"train/.*cannot be made ready to train on \(ZeroDivisionError"):
+        with pytest.raises(UserError, match=r"train/.*cannot be decoded or augmented \(ZeroDivisionError"):
             _fill(task, np.empty((8, 3, 16, 16), np.uint8))
 
-    def test_a_process_that_is_killed_is_told(self, make):
+    def test_a_killed_process_is_reported(self, make):
         batches = make()
         batches.batch(0)
         for child in multiprocessing.active_children():
@@ -220,13 +220,13 @@ class TestFailures:
         with pytest.raises(UserError, match="a process that decodes images ended early"):
             batches.batch(17)
 
-    def test_fewer_images_than_the_recipe_trains_on_are_refused(self, small, source):
+    def test_a_train_size_above_the_number_of_images_is_refused(self, small, source):
         with pytest.raises(UserError, match="48 training images can be decoded, not 49"):
             TrainingBatches(source, Recipe(train_size=49), 0, CPU)
 
 
 class TestProcesses:
-    def test_they_end_with_the_mini_batches(self, make):
+    def test_they_end_when_the_batches_are_closed(self, make):
         batches = make()
         batches.batch(0)
         assert len(multiprocessing.active_children()) == workers.count()
@@ -235,7 +235,7 @@ class TestProcesses:
         expected = bits(batches.batch(1))  # which starts them again
         assert bits(make().batch(1)) == expected
 
-    def test_they_end_with_what_holds_them(self, source):
+    def test_they_end_when_the_batches_are_deleted(self, source):
         batches = TrainingBatches(source, Recipe(batch_size=8), 0, CPU)
         batches.batch(0)
         del batches
@@ -243,7 +243,7 @@ class TestProcesses:
 
     @pytest.mark.parametrize("end", ["", "; os.kill(os.getpid(), 9)"])
     @pytest.mark.slow
-    def test_an_interpreter_that_ends_leaves_none_and_says_nothing(self, end, small, source, run_python):
+    def test_they_end_silently_with_the_interpreter(self, end, small, source, run_python):
         script = (
             "import multiprocessing, os, torch\nfrom pathlib import Path\n"
             "from rdp.data import prepared, streaming\nfrom rdp.spec import Recipe\n"
@@ -266,7 +266,7 @@ class TestProcesses:
 
 class TestRuns:
     @pytest.mark.parametrize("architecture", ["resnet20", "vit_tiny"])
-    def test_a_run_trains_on_them_and_is_the_same_again(self, architecture, source, make_spec):
+    def test_a_run_on_streamed_images_is_reproducible(self, architecture, source, make_spec):
         spec = make_spec(architecture=architecture, dataset="small", epochs=1, batch_size=16, **DRAWN)
         done = []
         for _ in range(2):
@@ -278,20 +278,19 @@ class TestRuns:
         assert first[0]["steps"] == 3
         assert first[1]["test"].shape == (12,)
 
-    def test_a_method_that_goes_over_a_mini_batch_twice_gets_it_twice(self, make):
+    def test_a_batch_used_in_two_steps_is_the_same(self, make):
         batches, other = make(), make()
         found = [bits(batches.batch(step - step % 2)) for step in range(8)]
         assert found == [bits(other.batch(step - step % 2)) for step in range(8)]
         assert found[::2] == found[1::2]
-        assert batches._stride == 2
 
     @pytest.mark.parametrize("key", [{"resized_crop": 0.3}, {"randaugment": "rand-m9"}])
-    def test_recipes_for_streamed_images_are_refused_for_others(self, key, study_content, write_study):
+    def test_options_for_streamed_images_are_refused_for_resident_ones(self, key, study_content, write_study):
         study_content["recipe"] |= key
         with pytest.raises(UserError, match=f"recipe: {next(iter(key))} needs streamed images"):
             study.load(write_study(study_content))
 
-    def test_what_decodes_them_counts_in_the_code_they_are_trained_by(self):
+    def test_decoding_is_part_of_the_code_digest(self):
         names = fingerprint.modules("vanilla", "resnet20", "imagenet")
         assert {"rdp.data.streaming", "rdp.data.images", "rdp.data.augment"} <= names
         assert not {"rdp.data.index", "rdp.data.workers"} & names
@@ -299,7 +298,7 @@ class TestRuns:
         assert {"torchvision", "timm", "PIL"} <= {lib for name in names for lib in fingerprint._third_parties(name)}
 
     @pytest.mark.parametrize("library", ["torchvision", "timm", "pillow"])
-    def test_so_do_the_versions_of_the_libraries_that_do_it(self, library, monkeypatch):
+    def test_library_versions_are_part_of_the_code_digest(self, library, monkeypatch):
         def digests() -> list[str]:
             fingerprint.code_digest.cache_clear()
             return [fingerprint.code_digest("vanilla", "resnet20", name) for name in ("imagenet", "cifar10")]

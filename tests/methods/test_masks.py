@@ -1,4 +1,4 @@
-"""Masks follow the law they state."""
+"""Masks have the stated distribution."""
 
 from collections import Counter
 from itertools import product
@@ -28,7 +28,7 @@ class TestDropRates:
         rates = drop_rates(0.3, 7, "linear")
         assert (rates[0], rates[-1]) == (0.0, 0.3)
 
-    def test_uniform_rates_are_all_the_rate(self):
+    def test_uniform_rates_are_equal(self):
         assert drop_rates(0.3, 4, "uniform").tolist() == [0.3] * 4
 
     @pytest.mark.parametrize("schedule", ["linear", "uniform"])
@@ -41,7 +41,7 @@ class TestDropRates:
 
 
 def law_of_redrawing(rates: list[float]) -> dict[tuple[bool, ...], float]:
-    """The probability of every mask when masks are drawn until one drops something, by enumeration."""
+    """The probability of each mask under rejection sampling, by enumeration."""
     weights = {}
     for mask in product([False, True], repeat=len(rates)):
         if any(mask):
@@ -63,7 +63,7 @@ class TestDrawNonempty:
             [1e-9, 3e-9],
         ],
     )
-    def test_masks_have_the_law_of_redrawing_until_one_drops_something(self, rates):
+    def test_masks_have_the_distribution_of_rejection_sampling(self, rates):
         draws = 20_000
         generator = rng.generator(0, "test/masks")
         counts = Counter(tuple(draw(np.array(rates), generator, nonempty=True).tolist()) for _ in range(draws))
@@ -88,7 +88,7 @@ class TestDrawNonempty:
             max_size=60,
         )
     )
-    def test_whatever_the_rates_something_drops_and_nothing_of_rate_0(self, listed):
+    def test_a_unit_is_always_dropped_but_never_one_of_rate_0(self, listed):
         rates = np.array([rate if rate >= 1e-300 else 0.0 for rate in listed])
         generator = rng.generator(0, "test/edge")
         if not rates.any():
@@ -101,9 +101,9 @@ class TestDrawNonempty:
             assert not dropped[rates == 0].any()
 
 
-class TestDrawFreely:
+class TestDrawUnconditionally:
     @pytest.mark.parametrize("rates", [[0.3], [0.0, 0.2, 1e-9], [0.5, 0.5, 0.5], [0.9, 0.01, 0.6]])
-    def test_masks_are_bernoulli_unit_by_unit_and_independent(self, rates):
+    def test_units_are_independent_bernoulli_variables(self, rates):
         draws, generator = 20_000, rng.generator(0, "test/masks")
         dropped = np.stack([draw(np.array(rates), generator, nonempty=False) for _ in range(draws)])
         law = law_of_redrawing(rates)
@@ -113,16 +113,16 @@ class TestDrawFreely:
             share = (dropped == mask).all(1).mean()
             assert abs(share - p) <= 4.5 * np.sqrt(p * (1 - p) / draws) + 1e-12, mask
 
-    def test_nothing_may_drop_even_where_nothing_can(self):
+    def test_rates_of_0_drop_nothing(self):
         assert not draw(np.zeros(5), rng.generator(0, "test/masks"), nonempty=False).any()
 
     @given(st.lists(edge_rates, min_size=1, max_size=60))
-    def test_nothing_of_rate_0_drops(self, listed):
+    def test_units_of_rate_0_are_never_dropped(self, listed):
         rates, generator = np.array(listed), rng.generator(0, "test/edge")
         for _ in range(20):
             assert not draw(rates, generator, nonempty=False)[rates == 0].any()
 
-    def test_of_the_same_generator_units_after_the_first_dropped_one_are_the_same_with_and_without_redrawing(self):
+    def test_redrawing_changes_only_units_up_to_the_first_dropped_one(self):
         rates = np.full(6, 0.3)
         for i in range(500):
             free, forced = (draw(rates, rng.generator(0, "mask", i), nonempty=nonempty) for nonempty in (False, True))

@@ -1,4 +1,4 @@
-"""Methods are functions from the step to an iteration."""
+"""Methods map steps to iterations."""
 
 import sys
 
@@ -27,7 +27,7 @@ class TestResidualDropPath:
             assert (drop.kind, recover.kind) == ("drop", "recover")
             np.testing.assert_array_equal(drop.active, ~recover.trained)
 
-    def test_each_unit_is_trained_once_a_pair_and_the_rest_in_drop_iterations(self):
+    def test_each_unit_is_trained_once_per_pair_and_the_rest_in_drop_iterations(self):
         for pair in range(200):
             drop = iteration("residual_droppath", 2 * pair)
             recover = iteration("residual_droppath", 2 * pair + 1)
@@ -36,7 +36,7 @@ class TestResidualDropPath:
             assert drop.rest_trained
             assert not recover.rest_trained
 
-    def test_recover_iterations_compute_every_unit_at_full_scale_and_train_something(self):
+    def test_recover_iterations_compute_every_unit_and_train_some(self):
         for pair in range(200):
             recover = iteration("residual_droppath", 2 * pair + 1, rate=0.01)
             assert recover.active is None
@@ -50,7 +50,7 @@ class TestResidualDropPath:
 
     @pytest.mark.parametrize("norm", ["update", "batch", "eval"])
     @pytest.mark.parametrize("rest", [False, True])
-    def test_what_is_frozen_and_how_concerns_the_recover_iteration_alone(self, norm, rest):
+    def test_freezing_options_apply_only_to_recover_iterations(self, norm, rest):
         drop, recover = (iteration("residual_droppath", step, frozen_norm=norm, train_rest=rest) for step in (0, 1))
         assert (drop.frozen_norm, drop.rest_trained) == ("update", True)
         assert (recover.frozen_norm, recover.rest_trained) == (norm, rest)
@@ -65,7 +65,7 @@ class TestResidualDropPath:
 
 
 class TestDropPathBatch:
-    def test_every_step_drops_by_a_mask_of_its_own_and_trains_what_it_keeps(self):
+    def test_every_step_has_a_new_mask_and_trains_the_undropped_units(self):
         drops = [iteration("droppath_batch", step, rate=0.5) for step in range(100)]
         for drop in drops:
             assert drop.kind == "drop"
@@ -74,7 +74,7 @@ class TestDropPathBatch:
             np.testing.assert_array_equal(drop.trained, drop.active)
         assert len({drop.active.tobytes() for drop in drops}) > 30
 
-    def test_its_masks_are_those_of_residual_droppaths_pairs(self):
+    def test_it_draws_the_masks_of_residual_droppath(self):
         for number in range(50):
             drop, pairs = iteration("droppath_batch", number), iteration("residual_droppath", 2 * number)
             np.testing.assert_array_equal(drop.active, pairs.active)
@@ -84,7 +84,7 @@ class TestDropPathBatch:
 class TestRandomFreeze:
     @pytest.mark.parametrize("redraw", [False, True])
     @pytest.mark.parametrize("rest", [False, True])
-    def test_it_trains_in_every_step_what_residual_droppath_trains_and_drops_nothing(self, redraw, rest):
+    def test_it_trains_the_same_units_as_residual_droppath_and_drops_none(self, redraw, rest):
         options = {"rate": 0.1, "redraw": redraw, "train_rest": rest, "frozen_norm": "batch"}
         kinds = set()
         for step in range(100):
@@ -97,12 +97,12 @@ class TestRandomFreeze:
             kinds.add(dropping.kind)
         assert kinds == {"drop", "recover"} | (set() if redraw else {"full"})
 
-    def test_its_norms_are_told_in_both_steps_as_something_is_frozen_in_both(self):
+    def test_frozen_norm_applies_in_both_steps(self):
         assert [iteration("random_freeze", step, frozen_norm="eval").frozen_norm for step in (0, 1)] == ["eval"] * 2
 
 
 class TestDropPath:
-    def test_each_example_keeps_each_unit_with_its_own_probability(self):
+    def test_each_unit_is_dropped_at_its_rate(self):
         steps, batch = 400, 64
         kept = np.stack([iteration("droppath", s, batch_size=batch, rate=0.3).active for s in range(steps)])
         assert kept.shape == (steps, 9, batch)
@@ -128,12 +128,12 @@ class TestDropPath:
 @pytest.mark.parametrize("name", ["droppath", "droppath_batch", "residual_droppath"])
 class TestScaling:
     @pytest.mark.parametrize("schedule", ["linear", "uniform"])
-    def test_kept_units_are_scaled_by_1_over_keep(self, name, schedule):
+    def test_active_units_are_scaled_by_1_over_keep(self, name, schedule):
         scale = iteration(name, rate=0.4, schedule=schedule).scale
         np.testing.assert_allclose(scale * (1 - drop_rates(0.4, 9, schedule)), np.ones(9), rtol=1e-6)
         assert scale.dtype == np.float32
 
-    def test_or_not_at_all_with_the_same_masks(self, name):
+    def test_scaling_none_draws_the_same_masks(self, name):
         for step in range(0, 20, 2):
             scaled, unscaled = iteration(name, step), iteration(name, step, scaling="none")
             assert unscaled.scale is None
@@ -142,7 +142,7 @@ class TestScaling:
 
 @pytest.mark.parametrize("name", BY_BATCH)
 class TestRedrawing:
-    def test_without_it_a_mask_that_drops_nothing_makes_full_steps(self, name):
+    def test_without_it_empty_masks_give_full_iterations(self, name):
         length = 2 if name in PAIRED else 1
         kinds = [iteration(name, step, rate=0.1, redraw=False).kind for step in range(400)]
         groups = [tuple(kinds[i : i + length]) for i in range(0, 400, length)]
@@ -152,10 +152,10 @@ class TestRedrawing:
         empty = np.prod(1 - drop_rates(0.1, 9, "linear"))
         assert groups.count(full) / len(groups) == pytest.approx(empty, abs=4 * np.sqrt(0.25 / len(groups)))
 
-    def test_with_it_no_step_is_full(self, name):
+    def test_with_it_no_iteration_is_full(self, name):
         assert "full" not in {iteration(name, step, rate=0.01).kind for step in range(200)}
 
-    def test_masks_do_not_depend_on_the_size_of_the_batch(self, name):
+    def test_masks_do_not_depend_on_the_batch_size(self, name):
         for step in range(10):
             one, other = (iteration(name, step, batch_size=size) for size in (2, 64))
             np.testing.assert_array_equal(one.trained, other.trained)
@@ -174,8 +174,8 @@ class TestEveryDroppingMethod:
             np.testing.assert_array_equal(one.trained, other.trained)
 
     def test_its_units_are_branches_or_blocks(self, name):
-        assert [method_class(name)(granularity=g).units_are for g in ("branch", "block")] == ["branch", "block"]
-        assert method_class(name)().units_are == "branch"
+        assert [method_class(name)(granularity=g).unit_granularity for g in ("branch", "block")] == ["branch", "block"]
+        assert method_class(name)().unit_granularity == "branch"
 
     @pytest.mark.parametrize("option", ["schedule", "scaling", "granularity"])
     def test_an_unknown_choice_is_refused(self, name, option):
@@ -192,39 +192,39 @@ class TestEveryDroppingMethod:
             method_class(name)(ratte=0.1)
 
     @pytest.mark.parametrize("path", ["plain", "pnnh"])
-    def test_dropping_where_there_is_no_residual_path_is_nonsense_with_a_reason(self, name, path):
-        reason = method_class(name)(path=path).nonsense()
+    def test_dropping_without_a_residual_path_is_a_conflict(self, name, path):
+        reason = method_class(name)(path=path).conflict()
         assert name in reason
         assert path in reason
-        assert method_class(name)().nonsense() is None
+        assert method_class(name)().conflict() is None
 
 
 class TestRegistry:
-    def test_the_methods_are_there_and_what_they_share_is_none(self):
+    def test_helper_modules_are_not_methods(self):
         known = {"vanilla", "plain", "pnnh", *DROPPING}
         assert known <= set(available())
         assert not {"dropping", "iteration", "masks", "options"} & set(available())
         assert {name for name in known if method_class(name).drops_units} == set(DROPPING)
 
     @pytest.mark.parametrize("name", available())
-    def test_a_methods_file_defines_one_method_of_that_name_with_defaults_that_make_sense(self, name):
-        found = method_class(name)
-        assert issubclass(found, Method)
-        assert found.name() == name
-        assert found().nonsense() is None
-        assert found.__doc__ != Method.__doc__
+    def test_each_file_defines_one_method_with_consistent_defaults(self, name):
+        method = method_class(name)
+        assert issubclass(method, Method)
+        assert method.name() == name
+        assert method().conflict() is None
+        assert method.__doc__ != Method.__doc__
 
     @pytest.mark.parametrize("name", ["vanilla", "plain", "pnnh"])
-    def test_methods_without_a_schedule_train_everything_always(self, name):
+    def test_methods_without_a_schedule_are_always_full(self, name):
         assert all(iteration(name, step) is FULL for step in range(4))
 
-    def test_each_method_stands_on_its_own_path(self):
+    def test_each_method_has_its_path(self):
         paths = {name: method_class(name)().path for name in available()}
         assert paths["plain"] == "plain"
         assert paths["pnnh"] == "pnnh"
         assert {paths[name] for name in ("vanilla", *DROPPING)} == {"residual"}
 
-    def test_an_unknown_method_is_named_with_the_near_miss(self):
+    def test_an_unknown_method_suggests_the_closest_name(self):
         with pytest.raises(UserError, match="unknown method 'vanila'; did you mean 'vanilla'"):
             method_class("vanila")
 

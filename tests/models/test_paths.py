@@ -206,10 +206,10 @@ class TestBadInput:
         ("options", "told"),
         [
             ({"variant": "product"}, "Input should be 'concat', 'sum', 'sum_outer' or 'sum_inner'"),
-            ({"start": "he"}, "start: he, and the constraint is orthogonal"),
-            ({"variant": "concat", "learner_width": 1.0}, "leaves the coder of concat nothing to write"),
+            ({"start": "he"}, "start: he conflicts with constraint: orthogonal"),
+            ({"variant": "concat", "learner_width": 1.0}, "leaves no channels to the coder of concat"),
             ({"learner_width": 0.0}, "greater than 0"),
-            ({"trained": False, "decay": True}, "a coder that is not trained has no decay"),
+            ({"trained": False, "decay": True}, "trained: false conflicts with decay"),
             ({"learning_rate_factor": 0.0}, "greater than 0"),
             ({"sharing": "all"}, "'stage', 'pair' or 'none'"),
         ],

@@ -346,7 +346,7 @@ class TestBlocksAsUnits:
 
     def test_it_is_what_the_methods_option_says(self):
         for granularity in ("branch", "block"):
-            assert method_class("residual_droppath")(granularity=granularity).units_are == granularity
+            assert method_class("residual_droppath")(granularity=granularity).unit_granularity == granularity
 
 
 @pytest.mark.parametrize("name", NAMES)

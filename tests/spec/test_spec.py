@@ -1,4 +1,4 @@
-"""Specifications of runs: digests that change with every field, and names that say what a run is."""
+"""Run specifications: digests that change with every field, and readable names."""
 
 import json
 
@@ -45,7 +45,7 @@ OTHER_SPEC = {
 
 
 class TestRunSpec:
-    def test_no_field_is_missing_from_this_test(self):
+    def test_every_field_is_covered(self):
         assert OTHER_RECIPE.keys() == Recipe.model_fields.keys()
         assert OTHER_SPEC.keys() == RunSpec.model_fields.keys() - {"recipe", "schema_version"}
 
@@ -62,13 +62,13 @@ class TestRunSpec:
         assert altered.run != spec.run
         assert (altered.cell == spec.cell) == (field == "seed")
 
-    def test_it_comes_back_from_json_with_its_digest(self, make_spec):
+    def test_it_survives_json_with_the_same_digest(self, make_spec):
         spec = make_spec("pnnh", learning_rate=0.1 + 0.2, weight_decay=1e-300)
         again = RunSpec(**json.loads(json.dumps(spec.model_dump(mode="json"))))
         assert again == spec
         assert again.spec_digest == spec.spec_digest
 
-    def test_its_name_says_what_it_is(self, make_spec):
+    def test_its_name_is_readable(self, make_spec):
         spec = make_spec("droppath", seed=3)
         assert spec.cell.startswith("mlp8-spiral-droppath-")
         assert spec.run == f"{spec.cell}/seed-0003"

@@ -44,14 +44,14 @@ def test_nothing_is_trained_measured_or_fetched(fresh: Project) -> None:
 
 
 @pytest.mark.slow
-def test_records_of_a_kind_that_there_is_not_are_refused(fresh: Project) -> None:
+def test_an_unknown_kind_of_records_is_rejected(fresh: Project) -> None:
     done = fresh.run("snakemake", "-n", "--config", "study=mini", "records=record")
     assert done.returncode != 0
     assert "--config records=record: did you mean 'recorded'?" in done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_the_report_is_made_again_and_says_that_it_is_recorded(fresh: Project, finished: Project) -> None:
+def test_the_rebuilt_report_says_that_its_results_are_recorded(fresh: Project, finished: Project) -> None:
     archive = {path: path.read_bytes() for path in fresh.root.glob("results/recorded/**/*") if path.is_file()}
     done = fresh.run("snakemake", "--cores", "2", *RECORDED)
     assert done.returncode == 0, done.stdout + done.stderr

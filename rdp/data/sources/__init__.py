@@ -1,4 +1,4 @@
-"""Datasets, one file a source: this project's, then the user's (`rdp.utils.extensions`)."""
+"""Dataset sources, one file each, then those of the user's extensions (`rdp.utils.extensions`)."""
 
 from rdp.utils import extensions
 

@@ -1,10 +1,10 @@
-"""The 8x8 digits that ship with scikit-learn: real images at no download."""
+"""The 8x8 handwritten digits that ship with scikit-learn."""
 
 from pathlib import Path
 
 import numpy as np
 
-from rdp.data.info import SPLITS, DatasetInfo
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.utils import rng
 
 BUNDLED = "ships with scikit-learn"
@@ -13,7 +13,7 @@ DATASETS = {
         kind="image",
         shape=(1, 8, 8),
         classes=10,
-        # About 40 % to train on, so that accuracy does not saturate.
+        # Only 40 % for training, so that accuracy does not saturate.
         sizes={"train": 719, "validation": 359, "test": 719},
         origin="Optical Recognition of Handwritten Digits, test part (E. Alpaydin, C. Kaynak, UCI, 1998), "
         "as bundled with scikit-learn",
@@ -23,7 +23,7 @@ DATASETS = {
 
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
-    """The bundled images in a fixed random order, cut into the three splits; pixel values 0 to 16."""
+    """The images, with pixel values 0 to 16, in a fixed random order and cut into the three splits."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

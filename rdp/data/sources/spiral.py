@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp.data.info import SPLITS, DatasetInfo
+from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.utils import rng
 
 _TURNS = 1.75  # as in TensorFlow Playground
-_NOISE = 0.1  # standard deviation of each coordinate; the arms' radius grows to 1
+_NOISE = 0.1  # standard deviation of each coordinate at the outer radius, 1
 
 BUNDLED = "generated"
 DATASETS = {
@@ -24,7 +24,7 @@ DATASETS = {
 
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
-    """Points of shape (n, 2) and their arm, 0 or 1, drawn anew for each split."""
+    """Points of shape (n, 2), labelled by their arm, 0 or 1. Each split has its own random stream."""
     arrays = {}
     for split in SPLITS:
         generator = rng.generator(0, f"spiral/{split}")

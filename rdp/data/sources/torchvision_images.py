@@ -1,17 +1,20 @@
-"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, two of them also at half their resolution, read by torchvision's
-own classes from files whose checksums were verified."""
+"""MNIST, Fashion-MNIST, CIFAR-10, CIFAR-100 and SVHN, read by torchvision's classes from verified files.
+
+Fashion-MNIST and CIFAR-10 are also available at half their resolution.
+"""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rdp.data import published
-from rdp.data.info import DatasetInfo
+from rdp.data.dataset import DatasetInfo
 from rdp.errors import UserError
 from rdp.utils import rng
 
-_VALIDATION = 5000  # images of the published training set set aside for validation
+_VALIDATION = 5000  # images of the published training set held out for validation
 
 _FASHION_MNIST = DatasetInfo(
     kind="image",
@@ -74,25 +77,25 @@ _HALVES = {"fashion_mnist_14": "fashion_mnist", "cifar10_16": "cifar10"}
 
 
 def files(name: str, root: Path) -> list[Path]:
-    """The files that a dataset is read from, there or not."""
+    """The files of a dataset, existing or not."""
     return published.paths(_CLASSES[_whole(name)], root)
 
 
 def verify(name: str, root: Path) -> list[str]:
-    """What is absent or damaged, in a line each."""
+    """One line per missing or damaged file."""
     return list(published.problems(name, _CLASSES[_whole(name)], root))
 
 
 def fetch(name: str, root: Path) -> None:
-    """Download what is absent; raises `UserError` without a network."""
+    """Download the missing files; raises `UserError` if the network is unreachable."""
     published.fetch(name, _CLASSES[_whole(name)], root)
 
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
-    """The published test set as test, and the published training set cut into train and validation.
+    """The published test set, and the published training set cut into train and validation.
 
     Raises:
-        UserError: files that are absent, or whose checksum is not the published one.
+        UserError: a file is missing, or differs from its published checksum.
     """
     if download:
         fetch(name, root)
@@ -100,10 +103,10 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     for problem in published.problems(name, of, root):
         raise UserError(problem)
     published.extract(of, root)
-    averaged = 2 if name in _HALVES else 1
-    train_x, train_y = _arrays(_part(of, root, "train"), averaged)
-    test_x, test_y = _arrays(_part(of, root, "test"), averaged)
-    # One split for all resolutions of a dataset.
+    factor = 2 if name in _HALVES else 1
+    train_x, train_y = _arrays(_part(of, root, "train"), factor)
+    test_x, test_y = _arrays(_part(of, root, "test"), factor)
+    # All resolutions of a dataset share one split.
     order = rng.generator(0, f"split/{_whole(name)}").permutation(len(train_y))
     train, validation = order[:-_VALIDATION], order[-_VALIDATION:]
     return {
@@ -117,31 +120,31 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
 
 
 def _whole(name: str) -> str:
-    """The dataset at its full resolution."""
+    """The name of the dataset at full resolution."""
     return _HALVES.get(name, name)
 
 
-def _part(of: str, root: Path, part: str) -> object:
-    """The published training or test set as torchvision holds it."""
+def _part(of: str, root: Path, part: str) -> Any:
+    """torchvision's object of the published training or test set."""
     import torchvision.datasets
 
     make = getattr(torchvision.datasets, of)
     return make(root, split=part) if of == "SVHN" else make(root, train=part == "train")
 
 
-def _arrays(dataset: object, averaged: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 images of shape (n, channels, height, width), and int64 labels.
+def _arrays(dataset: Any, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images, uint8 of shape (n, channels, height, width), and int64 labels.
 
-    Where ``averaged`` is above 1, squares of so many pixels a side become their mean, rounded to even at halves.
+    A ``factor`` above 1 downsamples: squares of factor x factor pixels become their mean, with halves rounded to even.
     """
     images = np.asarray(dataset.data)
     if images.ndim == 3:
         images = images[:, None]
-    elif images.shape[-1] == 3:  # CIFAR's; SVHN's channels come first already
+    elif images.shape[-1] == 3:  # CIFAR; SVHN has the channels first
         images = images.transpose(0, 3, 1, 2)
-    if averaged > 1:
+    if factor > 1:
         n, channels, height, width = images.shape
-        squares = images.reshape(n, channels, height // averaged, averaged, width // averaged, averaged)
+        squares = images.reshape(n, channels, height // factor, factor, width // factor, factor)
         images = np.rint(squares.mean((3, 5), dtype=np.float32)).astype(np.uint8)
     labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
     return np.ascontiguousarray(images), np.asarray(labels, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Methods, one file each: this project's, then the user's (`rdp.utils.extensions`)."""
+"""Methods, one file each, then those of the user's extensions (`rdp.utils.extensions`)."""
 
 from rdp.utils import extensions
 

@@ -1,4 +1,4 @@
-"""Droppath (stochastic depth): each example skips residual branches at random, in every iteration."""
+"""Droppath (stochastic depth): every iteration drops residual branches at random for each example."""
 
 from typing import ClassVar
 
@@ -10,13 +10,13 @@ from rdp.utils import rng
 
 
 class DropPath(Dropping):
-    """Droppath per example, with timm's ``DropPath`` as the measure: the same numbers for the same mask.
+    """Droppath with a mask per example, numerically equal to timm's ``DropPath`` for the same mask.
 
-    Every branch is computed and every parameter trained in every step: what an example drops, others keep.
+    Every step computes every branch and trains every parameter.
     """
 
     per_example: ClassVar[bool] = True
 
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
-        kept = rng.generator(seed, "mask", step).random((len(rates), batch_size)) >= rates[:, None]
-        return Iteration("drop", active=kept, scale=self.scale(rates))
+        active = rng.generator(seed, "mask", step).random((len(rates), batch_size)) >= rates[:, None]
+        return Iteration("drop", active=active, scale=self.scale(rates))

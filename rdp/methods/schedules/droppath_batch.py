@@ -1,4 +1,4 @@
-"""Droppath with one mask for the mini-batch: the control whose iterations all drop."""
+"""Droppath with one mask per mini-batch: a control in which every iteration is a drop iteration."""
 
 import numpy as np
 
@@ -7,10 +7,10 @@ from rdp.methods.dropping import BatchDropping
 
 
 class DropPathBatch(BatchDropping):
-    """The drop iteration of ResidualDroppath in every step, with a mask of its own each: nothing is recovered."""
+    """The drop iteration of `ResidualDropPath` in every step, each with a new mask and without recovery."""
 
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
-        kept = ~self.mask(step, rates, seed)
-        if kept.all():
+        active = ~self.mask(step, rates, seed)
+        if active.all():
             return FULL
-        return Iteration("drop", active=kept, scale=self.scale(rates), trained=kept)
+        return Iteration("drop", active=active, scale=self.scale(rates), trained=active)

@@ -1,4 +1,4 @@
-"""Plain: the same layers without residual connections, trained as usual."""
+"""Plain: the same layers without residual connections."""
 
 from typing import Literal
 
@@ -6,6 +6,6 @@ from rdp.methods import Method
 
 
 class Plain(Method):
-    """A plain network (arXiv 2402.08645): each layer reads only what the layer before it wrote."""
+    """A plain network (arXiv 2402.08645): each layer reads only the output of the previous layer."""
 
     path: Literal["plain"] = "plain"

@@ -1,4 +1,4 @@
-"""PNNH: plain layers with an internal path, a coder shared between them (arXiv 2402.08645)."""
+"""PNNH: plain layers with an internal path through a shared coder (arXiv 2402.08645)."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from rdp.methods.options import PnnhOptions
 
 
 class Pnnh(PnnhOptions, Method):
-    """A network after the Plain Neural Net Hypothesis, trained as usual; its options are `PnnhOptions`."""
+    """A network following the Plain Neural Net Hypothesis, with the options of `PnnhOptions`."""
 
     path: Literal["pnnh"] = "pnnh"
 

@@ -1,4 +1,4 @@
-"""Random freezing: the control that trains what ResidualDroppath trains, and drops nothing."""
+"""Random freezing: a control that freezes parameters like ResidualDroppath but drops nothing."""
 
 import numpy as np
 from pydantic import Field
@@ -8,17 +8,17 @@ from rdp.methods.dropping import BatchDropping
 
 
 class RandomFreeze(BatchDropping):
-    """ResidualDroppath with every unit active in both iterations, so that freezing is all that is left of it.
+    """`ResidualDropPath` with every unit active in both kinds of iteration, which isolates the effect of freezing.
 
-    The masks are those of `ResidualDropPath` for the same seed: even steps train what it would keep, with the
-    stem and the head, odd steps what it would drop. So every parameter is updated in the same steps as there.
+    It draws the same masks as `ResidualDropPath` with the same seed. Even steps train the undropped units, the stem
+    and the head, odd steps the dropped units. So each parameter is updated in the same steps.
 
     Options:
-        frozen_norm, train_rest: as in `ResidualDropPath`.
+        frozen_norm, train_rest: see `ResidualDropPath`.
     """
 
     frozen_norm: FrozenNorm = "update"
-    train_rest: bool = Field(False, description="train stem and head in odd iterations too")
+    train_rest: bool = Field(False, description="train stem, down-sampling and head in odd steps as well")
 
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
         pair, recovers = divmod(step, 2)

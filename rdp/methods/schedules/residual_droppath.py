@@ -1,4 +1,4 @@
-"""ResidualDroppath: drop iterations alternate with iterations that train only what was dropped."""
+"""ResidualDroppath: drop iterations alternate with iterations that train only the dropped units."""
 
 import numpy as np
 from pydantic import Field
@@ -8,25 +8,25 @@ from rdp.methods.dropping import BatchDropping
 
 
 class ResidualDropPath(BatchDropping):
-    """ResidualDroppath (arXiv 2411.09475, abstract): two kinds of iteration in turn.
+    """ResidualDroppath (arXiv 2411.09475, abstract): two alternating kinds of iteration.
 
-    Even steps are *drop* iterations: one mask for the mini-batch; the kept units are computed, scaled, and trained
-    with the stem and the head. Odd steps are *recover* iterations with the mask of the step before: every unit is
-    active at its full-network scale, and only the units that were dropped are trained. The abstract gives the two
-    kinds and no more: the unit, the mask's law, the scale, what is frozen with the units are choices of this
-    project, and options.
+    Even steps are *drop* iterations. One mask holds for the mini-batch. The undropped units are computed, scaled, and
+    trained with the stem and the head. Odd steps are *recover* iterations with the mask of the previous step: every
+    unit is active at full scale, and only the dropped units are trained. The abstract specifies only the two kinds.
+    The unit, the distribution of the masks, the scale and the other frozen parameters are choices of this project,
+    available as options.
 
     Options:
-        frozen_norm: what batch normalisation does where parameters are frozen, see `Iteration`.
-        train_rest: whether stem, down-sampling and head are trained in recover iterations too. By default they
-            are frozen, being undropped.
-        reuse_batch: whether a recover iteration takes the mini-batch of its drop iteration again. By default each
-            takes one of its own.
+        frozen_norm: behaviour of batch normalisation in frozen modules, see `Iteration`.
+        train_rest: whether recover iterations also train stem, down-sampling and head. By default they are frozen,
+            because they are not dropped.
+        reuse_batch: whether a recover iteration uses the mini-batch of its drop iteration. By default it uses the next
+            mini-batch.
     """
 
     frozen_norm: FrozenNorm = "update"
-    train_rest: bool = Field(False, description="train stem and head in recover iterations too")
-    reuse_batch: bool = Field(False, description="recover on the mini-batch of the drop iteration")
+    train_rest: bool = Field(False, description="train stem, down-sampling and head in recover iterations as well")
+    reuse_batch: bool = Field(False, description="use the mini-batch of the drop iteration again")
 
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
         pair, recovers = divmod(step, 2)

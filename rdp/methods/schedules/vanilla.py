@@ -1,4 +1,4 @@
-"""Vanilla: every residual branch active and trained in every iteration."""
+"""Vanilla: every iteration computes and trains every residual branch."""
 
 from typing import Literal
 
@@ -6,6 +6,6 @@ from rdp.methods import Method
 
 
 class Vanilla(Method):
-    """A residual network trained as usual: the baseline of both papers."""
+    """Ordinary training of a residual network, the baseline of both papers."""
 
     path: Literal["residual"] = "residual"
