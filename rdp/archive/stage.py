@@ -104,5 +104,5 @@ def adoptions_of(archive: Archive) -> list[dict[str, Any]]:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_bytes(content)

@@ -134,7 +134,7 @@ def test_an_absent_file_is_named(packed: Archive) -> None:
         (RECORDS, lambda c: b"".join(c.splitlines(True)[1:]), "35 records of 36 runs"),
         (RECORDS, lambda c: c.replace(b'"run":', b'"ran":'), "not the record of a run"),
         (RECORDS, lambda c: b"[]\n" * 36, "not the record of a run"),
-        (PREDICTIONS, lambda c: c[:-1] + bytes([c[-1] ^ 1]), "not the file its record was made with"),
+        (PREDICTIONS, lambda c: c[:-1] + bytes([c[-1] ^ 1]), "not the file that the record states"),
         ("labels/digits.safetensors.xz", lambda c: c[:-2] + bytes([c[-2] ^ 1]) + c[-1:], "do not give the accuracy"),
     ],
     ids=["number", "time", "order", "fewer", "key", "type", "prediction", "label"],

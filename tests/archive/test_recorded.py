@@ -63,7 +63,7 @@ def test_an_archive_whose_runs_have_other_names_here_is_refused(copy: Archive, t
 def test_a_study_name_that_is_no_file_name_is_refused(name: str, copy: Archive, tmp_path: Path) -> None:
     path = forge(copy.path, lambda manifest, members: manifest.update(study=name))
     said = refusal(lambda: recorded.plan(archive_format.load(path), tmp_path / "results"))
-    assert "study: String should match pattern" in said or "a study cannot be called store" in said
+    assert "study: String should match pattern" in said or "the name store is reserved" in said
     assert not (tmp_path / "outside.yaml").exists()
 
 
