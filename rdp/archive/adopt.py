@@ -126,7 +126,7 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
     if record.status == "failed":
         return "it failed and has no numbers"
     if record.identity.stack != digest.of(stack):
-        theirs = record.telemetry.stack or {}
+        theirs = record.telemetry.stack
         other = [f"{n} {theirs.get(n)}, here {stack.get(n)}" for n in theirs | stack if theirs.get(n) != stack.get(n)]
         return f"it was trained on another stack ({'; '.join(other)})"
     if record.identity.data != data_digest:
