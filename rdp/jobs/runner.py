@@ -17,8 +17,8 @@ from rdp.jobs.locks import lock_run
 from rdp.jobs.progress import RunProgress, progress_bar
 from rdp.jobs.signals import termination
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, fingerprint, timestamp
-from rdp.store.record import PREDICTIONS, WEIGHTS
+from rdp.store import Identity, RunRecord, Store, fingerprint, timestamp
+from rdp.store.record import PREDICTIONS, WEIGHTS, Energy, Numbers, Status, Telemetry
 from rdp.training import checkpoint
 from rdp.utils import digest, files, machine
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from rdp.data.dataset import Prepared
-    from rdp.store.record import Status
     from rdp.training.process_group import ProcessGroup
     from rdp.training.trainer import Trainer
 
@@ -51,14 +50,9 @@ def choose_device(name: str) -> str:
     return name
 
 
-def run_identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str, Any]:
+def run_identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> Identity:
     """The four digests of a run. Equal digests mean bitwise equal numbers."""
-    return {
-        "spec": spec.spec_digest,
-        "data": data_digest,
-        "code": fingerprint.code_of(spec),
-        "stack": digest.of(stack),
-    }
+    return Identity(spec=spec.spec_digest, data=data_digest, code=fingerprint.code_of(spec), stack=digest.of(stack))
 
 
 def run_job(
@@ -135,7 +129,7 @@ class _Job:
             if record is None:
                 record = RunAttempt(self, spec, identity, rate).run()
             elif is_main:
-                self.store.tidy(spec.run)
+                self.store.remove_leftovers(spec.run)
                 log.info("%s: already %s, skipped", spec.run, record.status)
             if is_main:
                 self.store.write_receipt(spec.run, record)
@@ -148,7 +142,7 @@ class _Job:
             self._datasets[name] = prepared.load(name, self.results)
         return self._datasets[name]
 
-    def _stored(self, spec: RunSpec, identity: dict[str, Any]) -> RunRecord | None:
+    def _stored(self, spec: RunSpec, identity: Identity) -> RunRecord | None:
         return self.group.on_main(lambda: self.store.find(spec.run, identity))
 
     def _tuned_rate(self, spec: RunSpec) -> float:
@@ -165,7 +159,7 @@ class _Job:
 class RunAttempt:
     """One attempt at one run, in a directory of its own."""
 
-    def __init__(self, job: _Job, spec: RunSpec, identity: dict[str, Any], learning_rate: float | None) -> None:
+    def __init__(self, job: _Job, spec: RunSpec, identity: Identity, learning_rate: float | None) -> None:
         self.job, self.spec, self.identity, self.learning_rate = job, spec, identity, learning_rate
         self.store, self.group = job.store, job.group
         # Attempts before this one; a failed run is in the folder of the run.
@@ -194,7 +188,7 @@ class RunAttempt:
             detail = "".join(traceback.format_exception(error))
             log.error("%s: failed\n%s", run, detail)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            record = self._record("failed", reason, {}, {"traceback": detail})
+            record = self._record("failed", reason, Numbers(), {"traceback": detail})
         finally:
             progress.close()
         record = self.group.on_main(lambda: self.store.commit(run, self.folder, record))
@@ -221,11 +215,12 @@ class RunAttempt:
 
         try:
             trainer.train(after_step)
-            numbers, predictions, weights = trainer.finish()
+            values, predictions, weights = trainer.finish()
         finally:
             trainer.batches.close()
-        if numbers["diverged_step"] is not None:
-            reason = f"the loss was not finite at step {numbers['diverged_step']}"
+        numbers = Numbers(**values)
+        if numbers.diverged_step is not None:
+            reason = f"the loss was not finite at step {numbers.diverged_step}"
             return self._record("diverged", reason, numbers, _timings(trainer))
         if weights and self.group.is_main:
             self._write_arrays(predictions, weights)
@@ -233,7 +228,7 @@ class RunAttempt:
 
     def _resume(self, trainer: "Trainer") -> None:
         """Continue from the latest checkpoint of this identity, if there is one."""
-        latest, warnings = self.group.on_main(lambda: checkpoint.latest(self.earlier, self.identity))
+        latest, warnings = self.group.on_main(lambda: checkpoint.latest(self.earlier, self.identity.model_dump()))
         for line in warnings:
             log.warning(line)
         if latest is None:
@@ -249,7 +244,8 @@ class RunAttempt:
         tensors, state = trainer.state()
         state |= {"resumed_at": self.resumed_at, "seconds": self._seconds(), "energy": self.meter.joules()}
         try:
-            checkpoint.save(self.folder, checkpoint.Checkpoint(trainer.step, self.identity, tensors, state))
+            identity = self.identity.model_dump()
+            checkpoint.save(self.folder, checkpoint.Checkpoint(trainer.step, identity, tensors, state))
         except UserError as error:
             log.warning(
                 "%s: no checkpoint at step %d, keeping the previous one: %s", self.spec.run, trainer.step, error
@@ -268,31 +264,37 @@ class RunAttempt:
         """Duration so far, with the attempts that this one resumes."""
         return self.seconds_before + time.perf_counter() - self.clock
 
-    def _record(
-        self, status: "Status", reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]
-    ) -> RunRecord:
-        telemetry = timings | {
-            "started": timestamp(self.started),
-            "ended": timestamp(time.time()),
-            "seconds": self._seconds(),
-            "energy": self.meter.joules(),
-            "resumed_at": self.resumed_at,
-            "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "host": socket.gethostname(),
-            "device": self.job.device.type,
-            "stack": self.job.stack,
-            "system": machine.system(),
-            "versions": machine.versions(),
-            "commit": machine.commit(),
-        }
-        spec = self.spec.model_dump(mode="json")
-        return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
+    def _record(self, status: Status, reason: str | None, numbers: Numbers, timings: dict[str, Any]) -> RunRecord:
+        telemetry = Telemetry(
+            started=timestamp(self.started),
+            ended=timestamp(time.time()),
+            seconds=self._seconds(),
+            energy=Energy(**self.meter.joules()),
+            resumed_at=self.resumed_at,
+            process_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            host=socket.gethostname(),
+            device="cuda" if self.job.device.type == "cuda" else "cpu",
+            stack=self.job.stack,
+            system=machine.system(),
+            versions=machine.versions(),
+            commit=machine.commit(),
+            **timings,
+        )
+        return RunRecord(
+            spec=self.spec.model_dump(mode="json"),
+            identity=self.identity,
+            status=status,
+            reason=reason,
+            numbers=numbers,
+            telemetry=telemetry,
+        )
 
 
-def _describe_accuracy(numbers: dict[str, Any]) -> str:
+def _describe_accuracy(numbers: Numbers) -> str:
     """``test accuracy 0.9123``; for a run of a sweep its validation accuracy."""
-    split = "validation" if numbers["test_accuracy"] is None else "test"
-    value = numbers["test_accuracy"] if split == "test" else numbers["history"][-1]["validation_accuracy"]
+    split, value = "test", numbers.test_accuracy
+    if value is None:
+        split, value = "validation", numbers.history[-1].validation_accuracy
     return f"{split} accuracy {value:.4f}"
 
 

@@ -148,12 +148,12 @@ def test_a_run_keeps_what_the_machine_tells_and_goes_on_from_it(tmp_path, monkey
         run_job([spec], tmp_path, "cpu", bar=False)
     assert len(steps) == 5
     (record,) = run_job([spec], tmp_path, "cpu", bar=False)
-    assert record.telemetry["resumed_at"] == [6]
-    assert record.telemetry["energy"] == {"gpu_joules": None, "cpu_package_joules": 5.0 + 14.0}
+    assert record.telemetry.resumed_at == [6]
+    assert record.telemetry.energy == {"gpu_joules": None, "cpu_package_joules": 5.0 + 14.0}
     assert Store(tmp_path).read(spec.run).telemetry == record.telemetry
 
 
 def test_where_the_machine_tells_nothing_a_run_says_so(tmp_path, monkeypatch, make_spec):
     monkeypatch.setattr(energy, "POWERCAP", tmp_path / "nothing")
     (record,) = run_job([make_spec()], tmp_path, "cpu", bar=False)
-    assert record.telemetry["energy"] == dict.fromkeys(energy.KINDS)
+    assert record.telemetry.energy == dict.fromkeys(energy.KINDS)
