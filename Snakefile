@@ -1,11 +1,11 @@
 # The workflow: study -> runs -> records -> tables, figures -> report. Each rule runs one `rdp` command.
 #
-#   snakemake --cores all                                     the quick study, on this machine
+#   snakemake --cores all                                     the study `quick`, on this machine
 #   snakemake --cores all --config study=NAME                 another one from config/studies/
 #   snakemake --cores all --profile slurm --config study=NAME on a cluster, see profiles/slurm/config.yaml
-#   snakemake --cores all audit --config study=NAME           check its results; retrain=N: and train N runs again
+#   snakemake --cores all audit --config study=NAME           audit its results; with retrain=N, retrain N runs
 #   snakemake --cores all --config study=NAME records=recorded from results/recorded/NAME.tar, with nothing to train
-#   snakemake --cores all crate --config study=NAME           the study with its report, packed as a research object
+#   snakemake --cores all crate --config study=NAME           the study with its report as an RO-Crate
 
 from snakemake.utils import min_version
 
@@ -44,7 +44,7 @@ rule all:
     default_target: True
     input:
         f"{HOME}/report/index.html",
-        # Named here too: an absent input of a target that is up to date would not be made again.
+        # Listed here too, since Snakemake does not recreate the missing inputs of a target that is up to date.
         RECEIPTS,
 
 

@@ -1,4 +1,4 @@
-"""The project's own files agree with each other."""
+"""The files of the project agree with each other."""
 
 import re
 import subprocess
@@ -38,14 +38,14 @@ def test_the_lock_satisfies_what_pyproject_asks_for() -> None:
             assert requirement.specifier.contains(version), f"{text}: the lock has {version}; run: make lock"
 
 
-def test_the_wheel_has_what_a_research_object_packs() -> None:
+def test_the_wheel_contains_the_sources_of_a_research_object() -> None:
     inside = {str(path.resolve().relative_to(ROOT)) for path in products.sources(study.load("quick")).values()}
     assert {"Snakefile", "LICENSE", "CITATION.cff"} < inside
     packed = tuple(PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"])
     assert [path for path in inside if not any(f"{path}/".startswith(f"{whole}/") for whole in packed)] == []
 
 
-def test_every_locked_package_has_a_hash_and_none_an_address() -> None:
+def test_every_locked_package_has_a_hash_and_no_address() -> None:
     entries = [entry for entry in re.split(r"\n(?=\S)", LOCK.strip()) if entry]
     assert len(entries) > 100
     for entry in entries:
@@ -74,7 +74,7 @@ def test_conda_and_container_install_the_lock() -> None:
         assert not re.search(r"[a-z]==\d", text), f"{recipe}: versions belong in the lock alone"
 
 
-def test_the_container_has_what_a_wheel_has() -> None:
+def test_the_container_has_the_files_of_a_wheel() -> None:
     section = (ROOT / "envs/rdp.def").read_text().partition("%files")[2].partition("\n\n")[0]
     placed = dict(line.split() for line in section.strip().splitlines())  # Apptainer takes a source and a place a line
     assert placed == {source: f"/opt/rdp/{source}" for source in placed}

@@ -1,12 +1,12 @@
-"""``rdp adopt``: accept a change of the training code as harmless, once runs trained again came to the same bits.
+"""Adopt runs of other code: accept a change of the training code once retrained runs give the same bits.
 
-Runs that other code made are grouped by that code, this checkout's and the stack. Of each group some are trained again,
-from their first step; where all that falls under their records' digests is the same but for the code, an adoption is
-written (`rdp.store.adoptions`). Where a sweep chose a learning rate, the sweep must stand, and choose it still.
+Stale runs are grouped by the code that made them, this checkout's code and the stack. A sample of each group is
+retrained from its first step. If everything under the records' digests agrees except the code, an adoption is written
+(`rdp.store.adoptions`). If a sweep chose the learning rate, the sweep must be valid and still choose it.
 """
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,9 +14,8 @@ from typing import Any
 
 from rdp import data
 from rdp.data import prepared
+from rdp.jobs import retrain as retraining
 from rdp.jobs import runner, tuning
-from rdp.jobs.retrain import again as train_again
-from rdp.jobs.retrain import differences
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, adoptions, fingerprint, origin, scratch, timestamp
 from rdp.study import Plan
@@ -25,20 +24,22 @@ from rdp.study.workload import operations
 from rdp.utils import digest, machine
 from rdp.utils.humanize import count
 
-_TOLD = 4  # differences of a run
+log = logging.getLogger(__name__)
+_SHOWN = 4  # differences of a run
 
 
 @dataclass
 class Group:
-    """Runs that one code made on one stack, of which this checkout has another.
+    """Stale runs that one version of the code made on one stack.
 
     Attributes:
-        old, new: digests of the code that made them, and of this checkout's.
+        old: digest of the code that made them.
+        new: digest of this checkout's code for them.
         stack: digest of the stack.
-        runs: with their records.
-        sample: those of them that are trained again.
-        wrong: why they are not adopted, a line each; none where they are.
-        adoption: the file that says so.
+        runs: the runs with their records.
+        sample: the runs to retrain.
+        obstacles: the reasons against adoption, one line each.
+        adoption: the file of the adoption, if there is no obstacle.
     """
 
     old: str
@@ -46,7 +47,7 @@ class Group:
     stack: str
     runs: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)
     sample: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    obstacles: list[str] = field(default_factory=list)
     adoption: Path | None = None
 
     @property
@@ -58,23 +59,20 @@ class Group:
         return kind + (f" and {count(cells - 1, 'more cell')}" if cells > 1 else "")
 
 
-def adopt(
-    plan: Plan, results: Path, *, retrain: int | None = None, cores: int = 1, say: Callable[[str], None] = print
-) -> list[Group]:
-    """Train some of a study's stale runs again, and write an adoption for each group that came to the same bits.
+def adopt(plan: Plan, results: Path, *, retrain: int | None = None, cores: int = 1) -> list[Group]:
+    """Retrain a sample of a study's stale runs, and write an adoption for each group whose bits agree.
 
     Args:
         plan: the study.
-        results: where its runs are.
-        retrain: how many runs to train again in all; see `choose` for how few at least.
-        cores: to train on side by side.
-        say: told what is done.
+        results: its results directory.
+        retrain: number of runs to retrain in all; see `choose` for the minimum.
+        cores: cores to train on in parallel.
 
     Returns:
-        The groups, those that were adopted and those that were not.
+        All groups, adopted or not.
 
     Raises:
-        UserError: a record that is damaged; results that are recorded and not trained here.
+        UserError: a damaged record, or recorded results.
         Terminated: SIGTERM came.
     """
     origin.refuse(results)
@@ -83,52 +81,52 @@ def adopt(
     data_digest = cache(lambda name: prepared.load(name, results).digest)
     for group in groups:
         obstacles = {spec.run: obstacle(record, stack, data_digest(spec.dataset)) for spec, record in group.runs}
-        able = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
-        if any(record.status == "completed" for _, record in able):
-            group.sample = able
-        elif able:
-            run = able[0][0].run
-            group.wrong.append(f"{run}: it and all like it diverged, and their numbers show too little")
+        trainable = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
+        if any(record.status == "completed" for _, record in trainable):
+            group.sample = trainable
+        elif trainable:
+            run = trainable[0][0].run
+            group.obstacles.append(f"{run}: it and all runs like it diverged, which leaves too few numbers to compare")
         else:
-            run, why = next(iter(obstacles.items()))
-            group.wrong.append(f"{run}: cannot be trained again to compare: {why}")
-    choose([group for group in groups if group.sample], retrain)
-    if not any(group.sample for group in groups):
+            run, reason = next(iter(obstacles.items()))
+            group.obstacles.append(f"{run}: cannot be retrained for a comparison: {reason}")
+    sampled = [group for group in groups if group.sample]
+    choose(sampled, retrain)
+    if not sampled:
         return groups
-    pairs = [pair for group in groups for pair in group.sample]
-    say(f"to train again: {len(pairs)}")
-    with scratch.temporary_folder(Store(results), scratch.RETRAINED) as there:
-        again = train_again(pairs, results, there, plan.device, cores)
-    records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
-    # Sweeps before the runs that they chose rates for.
-    sampled = sorted((group for group in groups if group.sample), key=lambda group: bool(group.sample[0][0].tuning))
-    for group in sampled:
+    pairs = [pair for group in sampled for pair in group.sample]
+    log.info("retraining %s", count(len(pairs), "run"))
+    with scratch.temporary_folder(Store(results), scratch.RETRAINED) as folder:
+        retrained = retraining.again(pairs, results, folder, plan.device, cores)
+    records = {spec.run: record for (spec, _), record in zip(pairs, retrained, strict=True)}
+    # Sweeps come before the runs whose learning rates they choose.
+    for group in sorted(sampled, key=lambda group: bool(group.sample[0][0].tuning)):
         _judge(group, records, plan, results, stack)
     return groups
 
 
 def _stale(plan: Plan, results: Path) -> list[Group]:
-    store, found = Store(results), {}
+    store = Store(results)
+    groups: dict[tuple[str, str, str], Group] = {}
     for spec, state in states(plan, results):
-        if state.status != "stale" or (record := store.read_finished(spec.run)) is None:
-            continue
-        key = record.identity.code, fingerprint.code_of(spec), record.identity.stack
-        found.setdefault(key, Group(*key)).runs.append((spec, record))
-    return list(found.values())
+        if state.status == "stale" and (record := store.read_finished(spec.run)) is not None:
+            key = record.identity.code, fingerprint.code_of(spec), record.identity.stack
+            groups.setdefault(key, Group(*key)).runs.append((spec, record))
+    return list(groups.values())
 
 
 def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str | None:
-    """Why a run cannot be trained here to the bits of its record; None where it can.
+    """Return why a run cannot be retrained here to the same bits, or None.
 
     Args:
-        record: of the run.
-        stack: what would train it, see `rdp.store.fingerprint.stack`.
-        data_digest: of what it would be trained on.
+        record: its record.
+        stack: the stack of this machine, see `rdp.store.fingerprint.stack`.
+        data_digest: digest of the dataset on this machine.
     """
     if record.status == "failed":
-        return "it failed, and left no numbers"
+        return "it failed and has no numbers"
     if record.identity.stack != digest.of(stack):
-        theirs = record.telemetry.stack
+        theirs = record.telemetry.stack or {}
         other = [f"{n} {theirs.get(n)}, here {stack.get(n)}" for n in theirs | stack if theirs.get(n) != stack.get(n)]
         return f"it was trained on another stack ({'; '.join(other)})"
     if record.identity.data != data_digest:
@@ -136,34 +134,35 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
     return None
 
 
-def _chosen_otherwise(spec: RunSpec, record: RunRecord, results: Path) -> str | None:
-    """Why this checkout's code would not choose a run's learning rate, with which it was trained again; None where it
-    would, or where no sweep chooses it."""
-    store, found = Store(results), []
+def _sweep_obstacle(spec: RunSpec, record: RunRecord, results: Path) -> str | None:
+    """Return why this checkout's sweep would not give the learning rate of a run, or None."""
+    store, swept = Store(results), []
     for candidate in spec.candidates():
-        who = record.identity.model_copy(update={"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)})
-        if (swept := store.find(candidate.run, who)) is None:
-            return f"its learning rate follows from {candidate.run}, which may not stand for this checkout's"
-        found.append(swept)
-    chosen = tuning.choose(spec, found).learning_rate if found else None
-    if chosen != record.numbers.learning_rate and found:
-        return f"trained at learning rate {record.numbers.learning_rate}, and its sweep now gives {chosen}"
+        identity = record.identity.model_copy(
+            update={"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+        )
+        if (candidate_record := store.find(candidate.run, identity)) is None:
+            return f"its sweep is not valid for this checkout: {candidate.run} is missing or not adopted"
+        swept.append(candidate_record)
+    trained = record.numbers.learning_rate
+    if swept and (rate := tuning.choose(spec, swept).learning_rate) != trained:
+        return f"trained at learning rate {trained}, its sweep now chooses {rate}"
     return None
 
 
 def choose(groups: list[Group], retrain: int | None) -> None:
-    """Choose what is trained again: runs that completed before others, since those that diverged have few numbers, then
-    the cheapest by counted operations, and of equals by name.
+    """Reduce the sample of each group to the runs to retrain.
 
-    One run at least of each form in a group: code that branches on options of the method or of the recipe is one code
-    with one digest, and a run goes through one branch. What more there is to train goes to the groups in turn.
+    The sample holds at least one run of each `form`, because runs of one code digest can take different branches of
+    the code. The rest of ``retrain`` is spread over the groups in turn. Completed runs come before diverged ones, which
+    have few numbers; then cheap ones before expensive ones, by counted operations.
     """
     rest = []
     for group in groups:
-        ordered = sorted(group.sample, key=_order)
+        ordered = sorted(group.sample, key=_priority)
         first = {form(spec): (spec, record) for spec, record in reversed(ordered)}
         group.sample = sorted(first.values(), key=ordered.index)
-        rest.append([found for found in ordered if found not in group.sample])
+        rest.append([pair for pair in ordered if pair not in group.sample])
     left = (retrain or 0) - sum(len(group.sample) for group in groups)
     while left > 0 and any(rest):
         for group, more in zip(groups, rest, strict=True):
@@ -172,40 +171,42 @@ def choose(groups: list[Group], retrain: int | None) -> None:
                 left -= 1
 
 
-def _order(found: tuple[RunSpec, RunRecord]) -> tuple[bool, float, str]:
-    spec, record = found
+def _priority(pair: tuple[RunSpec, RunRecord]) -> tuple[bool, float, str]:
+    spec, record = pair
     return record.status != "completed", operations(spec), spec.run
 
 
 def form(spec: RunSpec) -> str:
-    """What steers which code a run goes through: the options of its method and recipe, of numbers whether they are 0,
-    1 or another, and whether its examples are images."""
-    steers = {"options": spec.options, "recipe": spec.recipe.model_dump(mode="json"), "sweep": spec.sweep}
-    steers |= {"processes": spec.processes, "kind": data.info(spec.dataset).kind}
-    return digest.of(_steers(steers))
+    """Digest of what decides which branches of the code a run takes.
+
+    These are the options of its method and recipe, with numbers other than 0 and 1 taken as equal, and the kind of its
+    examples.
+    """
+    options = {"options": spec.options, "recipe": spec.recipe.model_dump(mode="json"), "sweep": spec.sweep}
+    options |= {"processes": spec.processes, "kind": data.info(spec.dataset).kind}
+    return digest.of(_generalize(options))
 
 
-def _steers(value: Any) -> Any:
+def _generalize(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _steers(part) for name, part in value.items()}
+        return {name: _generalize(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_steers(part) for part in value]
+        return [_generalize(part) for part in value]
     return value if isinstance(value, bool | str | None) or value in (0, 1) else "another"
 
 
-def _judge(group: Group, again: dict[str, RunRecord], plan: Plan, results: Path, stack: dict[str, str]) -> None:
-    """Adopt a group where all that was trained again is the same; else say what differs."""
+def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: Path, stack: dict[str, str]) -> None:
+    """Adopt a group if its whole sample agrees; else add the differences to its obstacles."""
     for spec, record in group.sample:
-        now = again[spec.run]
-        if found := differences(record, now):
-            more = f"; and {len(found) - _TOLD} more" if len(found) > _TOLD else ""
-            group.wrong.append(f"{spec.run}: recorded and now: {'; '.join(found[:_TOLD])}{more}")
-        elif (why := _chosen_otherwise(spec, record, results)) is not None:
-            group.wrong.append(f"{spec.run}: {why}")
-    if group.wrong:
+        if differences := retraining.differences(record, retrained[spec.run]):
+            more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            group.obstacles.append(f"{spec.run}: recorded and retrained: {'; '.join(differences[:_SHOWN])}{more}")
+        elif (reason := _sweep_obstacle(spec, record, results)) is not None:
+            group.obstacles.append(f"{spec.run}: {reason}")
+    if group.obstacles:
         return
     runs = [
-        {"run": spec.run, "digest": record.digest, "again": again[spec.run].digest, "bits": record.bits}
+        {"run": spec.run, "digest": record.digest, "again": retrained[spec.run].digest, "bits": record.bits}
         for spec, record in group.sample
     ]
     made_at = sorted({str(record.telemetry.commit) for _, record in group.runs})

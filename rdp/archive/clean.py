@@ -1,9 +1,9 @@
-"""``rdp store clean``: what nothing in the store needs any more.
+"""Find and remove files of the store that are no longer needed.
 
-By default that is what killed processes left: attempts that no training would go on from, records that newer ones have
-replaced, halves of files, locks that nobody holds. Runs that no study asks for, runs of other code and checkpoints of
-runs that are not done go only where they are asked for. What a live job may hold stays: a run whose lock is held, an
-attempt of which there was a sign of late or whose process lives, a cell that a Snakemake works on.
+By default these are the remains of killed processes: attempts from which no training resumes, replaced records,
+partial files and stale locks. Unneeded runs, stale runs and checkpoints of unfinished runs are removed only on request.
+Files that a live job may use are never removed: a locked run, an attempt with recent progress or a live process, and a
+cell that a Snakemake works on.
 """
 
 import fcntl
@@ -16,117 +16,117 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rdp.archive.inventory import Kept, KeptCell, size
+from rdp.archive.inventory import StoredCell, StoredRun, size
 from rdp.errors import UserError
 from rdp.jobs import locks
 from rdp.store import Store, adoptions, debris, origin, scratch
 
-_FRESH_SECONDS = 120.0  # an attempt writes its progress every few seconds; a file is written in less
-_SILENT_SECONDS = 3600.0  # of an attempt on another host, of which nobody here can see whether it lives
+_FRESH_SECONDS = 120.0  # attempts write their progress every few seconds, and files take less
+_SILENT_SECONDS = 3600.0  # of an attempt on another host, whose process is not visible here
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What may go.
+    """Files that may be removed together.
 
     Attributes:
-        paths: files and folders, in the order in which they go.
-        why: in a few words.
-        bytes: of all of them.
-        run: that must not be in training meanwhile; empty where none is concerned.
-        whole: whether it is all there is of a run.
+        paths: files and folders, in the order of removal.
+        reason: why they are not needed.
+        bytes: their size.
+        run: the run they belong to, which must not be in training; empty if there is none.
+        whole: whether these are all files of the run.
     """
 
     paths: tuple[Path, ...]
-    why: str
+    reason: str
     bytes: int
     run: str = ""
     whole: bool = False
 
 
-def found(
-    results: Path, cells: Iterable[KeptCell], *, unneeded: bool = False, stale: bool = False, attempts: bool = False
+def find_removals(
+    results: Path, cells: Iterable[StoredCell], *, unneeded: bool = False, stale: bool = False, attempts: bool = False
 ) -> Iterator[Removal]:
-    """What may go.
+    """Find what may be removed.
 
     Args:
         results: the results directory.
-        cells: what is in its store, from `rdp.archive.inventory.cells`.
-        unneeded: runs that no study asks for, too.
-        stale: runs that other code made, and that are not adopted, too.
-        attempts: the checkpoints of runs that are not done, too: they then begin anew.
+        cells: the cells of its store, from `rdp.archive.inventory.cells`.
+        unneeded: include runs that no study uses.
+        stale: include runs of other code that were not adopted.
+        attempts: include checkpoints of unfinished runs, which then start again.
 
     Raises:
-        UserError: the results are recorded; a new unpacking replaces those as a whole.
+        UserError: the results are recorded; unpacking again replaces those.
     """
     origin.refuse(results)
     store = Store(results)
     for cell in cells:
-        gone = {kept.run for kept in cell.unneeded} if unneeded else set()
-        for kept in cell.runs:
-            why = "no study asks for it" if kept.run in gone else ""
-            why = why or ("made by other code, and not adopted" if stale and kept.status == "stale" else "")
-            if why:
-                parts = (store.receipt(kept.run), store.folder(kept.run), *store.attempts(kept.run))
-                there = tuple(path for path in parts if os.path.lexists(path))
-                yield Removal(there, why, kept.bytes, kept.run, whole=True)
+        unneeded_runs = cell.unneeded if unneeded else []
+        for run in cell.runs:
+            reason = "no study uses it" if run in unneeded_runs else ""
+            reason = reason or ("of other code, not adopted" if stale and run.status == "stale" else "")
+            if reason:
+                parts = (store.receipt(run.run), store.folder(run.run), *store.attempts(run.run))
+                present = tuple(path for path in parts if os.path.lexists(path))
+                yield Removal(present, reason, run.bytes, run.run, whole=True)
             else:
-                yield from _of_run(store, kept, attempts)
-        yield from _halves(debris.of_cell(store.root / cell.name))
+                yield from _run_debris(store, run, attempts)
+        yield from _partial_files(debris.of_cell(store.root / cell.name))
         for path in sorted((store.root / cell.name).glob("seed-*.lock")):
-            yield Removal((path,), "a lock", size(path), f"{cell.name}/{path.stem}")
-    yield from _halves(debris.of_cell(store.root / adoptions.FOLDER))
-    for room in (scratch.RETRAINED, scratch.IMPORTED):
-        for path in sorted((store.root / room).glob("*")):
+            yield Removal((path,), "lock", size(path), f"{cell.name}/{path.stem}")
+    yield from _partial_files(debris.of_cell(store.root / adoptions.FOLDER))
+    for name in (scratch.RETRAINED, scratch.IMPORTED):
+        for path in sorted((store.root / name).glob("*")):
             if not _in_use(path):
-                yield Removal((path,), "left by a process that was killed", size(path))
+                yield Removal((path,), "scratch folder of a killed process", size(path))
 
 
-def _of_run(store: Store, kept: Kept, attempts: bool) -> Iterator[Removal]:
-    done = kept.status in {"completed", "diverged", "stale", "unreceived"}
-    for path in store.attempts(kept.run):
+def _run_debris(store: Store, run: StoredRun, attempts: bool) -> Iterator[Removal]:
+    done = run.status in {"completed", "diverged", "stale", "no receipt"}
+    for path in store.attempts(run.run):
         if path.name.endswith("-replaced"):
-            why = "a record that was replaced"
+            reason = "replaced record"
         elif done:
-            why = "an attempt at a run that is done"
+            reason = "attempt at a finished run"
         elif not any(path.glob("checkpoint-*")):
-            why = "an attempt that left no checkpoint"
+            reason = "attempt without a checkpoint"
         elif attempts:
-            why = "an attempt that was stopped, with its checkpoints"
+            reason = "stopped attempt with checkpoints"
         else:
             continue
-        yield Removal((path,), why, size(path), kept.run)
-    if done and (left := tuple(debris.of_run(store.folder(kept.run)))):
-        yield Removal(left, "left beside a record", sum(map(size, left)), kept.run)
+        yield Removal((path,), reason, size(path), run.run)
+    if done and (remains := tuple(debris.of_run(store.folder(run.run)))):
+        yield Removal(remains, "remains of training", sum(map(size, remains)), run.run)
 
 
-def _halves(paths: Iterable[Path]) -> Iterator[Removal]:
+def _partial_files(paths: Iterable[Path]) -> Iterator[Removal]:
     for path in sorted(paths):
         if _age(path) > _FRESH_SECONDS:
-            yield Removal((path,), "half of a file", size(path))
+            yield Removal((path,), "partial file", size(path))
 
 
 @contextmanager
-def held(results: Path, removal: Removal) -> Iterator[str | None]:
-    """Keep what may go from being used while the block lasts; why it must stay, or None where it is ours to remove."""
+def hold(results: Path, removal: Removal) -> Iterator[str | None]:
+    """Keep other processes from using the files while the block lasts. Yields why they are in use, or None."""
     run, store = removal.run, Store(results)
     with ExitStack() as stack:
-        why = None
+        reason = None
         if run and any(_alive(path) for path in store.attempts(run)):
-            why = "an attempt at it is under way"
+            reason = "an attempt at it is running"
         elif run and not stack.enter_context(locks.try_lock_run(store, run)):
-            why = "another process holds its lock"
+            reason = "another process holds its lock"
         elif removal.whole:
             cell, file = run.partition("/")[0], results / "logs" / "snakemake.lock"
-            why = None if stack.enter_context(locks.try_hold_name(cell, file)) else "a Snakemake works on its cell"
-        yield f"{run}: {why}" if why else None
+            reason = None if stack.enter_context(locks.try_hold_name(cell, file)) else "a Snakemake works on its cell"
+        yield f"{run}: {reason}" if reason else None
 
 
 def remove(results: Path, removal: Removal) -> None:
-    """Remove it. Of a run the receipt goes first: killed on the way, the run is one that is not done.
+    """Remove the files. A run's receipt is the first of them, so that a killed removal leaves an unfinished run.
 
     Raises:
-        UserError: something cannot be removed.
+        UserError: a file cannot be removed.
     """
     store = Store(results)
     for path in removal.paths:
@@ -141,22 +141,21 @@ def remove(results: Path, removal: Removal) -> None:
         _remove_empty(path.parent, store.root)
     if removal.whole:
         cell = store.root / removal.run.partition("/")[0]
-        left = [path for path in (*cell.glob("seed-*"), *cell.glob("attempts/*")) if path.suffix != ".lock"]
-        if not left:  # but for what its sweep chose
+        runs = [path for path in (*cell.glob("seed-*"), *cell.glob("attempts/*")) if path.suffix != ".lock"]
+        if not runs:  # the choice of its sweep is useless without them
             shutil.rmtree(cell, ignore_errors=True)
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    with suppress(OSError):  # something is in it
+    with suppress(OSError):  # not empty
         while folder != root:
             folder.rmdir()
             folder = folder.parent
 
 
 def _alive(attempt: Path) -> bool:
-    """Whether an attempt may be under way: there was a sign of it of late, or its process lives."""
-    told = (_age(path) for path in (attempt, *attempt.glob("*")))
-    silent = min(told, default=0.0)
+    """Whether an attempt may be running: it has written recently, or its process is alive."""
+    silent = min(_age(path) for path in (attempt, *attempt.glob("*")))
     if attempt.name.endswith("-replaced"):
         return False
     if silent < _FRESH_SECONDS:
@@ -168,27 +167,27 @@ def _alive(attempt: Path) -> bool:
 
 
 def _stopped(attempt: Path) -> bool:
-    """Whether it says that it ended in an orderly way."""
+    """Whether an attempt was stopped in an orderly way."""
     with suppress(OSError):
         return '"stopped": true' in (attempt / "progress.json").read_text(encoding="utf-8", errors="replace")
     return False
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was changed; those from the future are new."""
+    """Seconds since a file was changed."""
     try:
         return time.time() - path.lstat().st_mtime
-    except OSError:  # gone meanwhile
+    except OSError:  # removed meanwhile
         return 0.0
 
 
-def _in_use(place: Path) -> bool:
-    """Whether a process holds the lock of a place of its own."""
+def _in_use(folder: Path) -> bool:
+    """Whether a process holds the lock of a scratch folder."""
     try:
-        with (place / scratch.LOCK).open("r+") as file:
+        with (folder / scratch.LOCK).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # no lock yet, or none where this is: its age tells
-        return _age(place) < _SILENT_SECONDS
+    except OSError:  # not locked yet, or locks are not supported
+        return _age(folder) < _SILENT_SECONDS
     return False

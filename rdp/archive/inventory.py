@@ -1,4 +1,4 @@
-"""What is in the store: its cells and runs, how each stands, what it takes, and which studies ask for it."""
+"""List the cells and runs of a store: their status, their size, and the studies that use them."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,20 +13,19 @@ from rdp.study import Plan
 from rdp.study.states import stale
 from rdp.utils import paths
 
-# Folders of the store that are no cells.
-ROOMS = frozenset({adoptions.FOLDER, scratch.RETRAINED, scratch.IMPORTED})
+_NO_CELLS = frozenset({adoptions.FOLDER, scratch.RETRAINED, scratch.IMPORTED})
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A run of which something is in the store.
+class StoredRun:
+    """A run with a record, a receipt or an attempt in the store.
 
     Attributes:
         run: its name.
-        status: ``completed``, ``diverged``, ``failed``, ``stale``, ``damaged``; ``unreceived`` (a record without a
-            receipt: the next job writes it); or ``begun`` (attempts alone).
-        reason: why, where that is not plain.
-        bytes: of its record with its files, receipt and attempts.
+        status: ``completed``, ``diverged``, ``failed``, ``stale``, ``damaged``; ``no receipt`` (the next job writes
+            it); or ``started`` (attempts only).
+        reason: the reason for the status, if there is one.
+        bytes: size of its record, other files, receipt and attempts.
     """
 
     run: str
@@ -36,83 +35,82 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class KeptCell:
-    """A cell of which something is in the store.
+class StoredCell:
+    """A cell with runs in the store.
 
     Attributes:
-        name: in the store.
-        runs: what there is of each.
-        wanted: studies by what they ask for of its runs.
+        name: its name in the store.
+        runs: its runs.
+        studies: the runs of the cell that each study uses, by the study's name.
     """
 
     name: str
-    runs: list[Kept]
-    wanted: dict[str, set[str]] = field(default_factory=dict)
+    runs: list[StoredRun]
+    studies: dict[str, set[str]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        """Of all runs."""
-        return sum(kept.bytes for kept in self.runs)
+        """Size of all runs."""
+        return sum(run.bytes for run in self.runs)
 
     @property
     def statuses(self) -> Counter[str]:
-        """How many runs stand how."""
-        return Counter(kept.status for kept in self.runs)
+        """Number of runs by status."""
+        return Counter(run.status for run in self.runs)
 
     @property
-    def unneeded(self) -> list[Kept]:
-        """The runs that no study asks for."""
-        needed = set().union(*self.wanted.values())
-        return [kept for kept in self.runs if kept.run not in needed]
+    def unneeded(self) -> list[StoredRun]:
+        """The runs that no study uses."""
+        used = set().union(*self.studies.values())
+        return [run for run in self.runs if run.run not in used]
 
 
-def plans(more: Iterable[str] = ()) -> tuple[dict[str, Plan], list[str]]:
-    """Every study there is a file of, by name: the project's, those in the working directory, and those named.
+def load_studies(more: Iterable[str] = ()) -> tuple[dict[str, Plan], list[str]]:
+    """Load all studies of the project and of the working directory.
 
     Args:
-        more: paths to files of studies that lie elsewhere.
+        more: paths of further study files.
 
     Returns:
-        The studies, and a line about each file that cannot be read.
+        The studies by name, and a line for each file that cannot be read.
     """
-    found, unreadable = {}, []
+    plans: dict[str, Plan] = {}
+    errors = []
     for name in paths.studies():
         try:
-            found[name] = study.load(name)
+            plans[name] = study.load(name)
         except UserError as error:
-            unreadable.append(str(error))
+            errors.append(str(error))
     for name in more:
         plan = study.load(name)
-        found[plan.name if plan.name not in found else str(plan.file)] = plan
-    return found, unreadable
+        plans[plan.name if plan.name not in plans else str(plan.file)] = plan
+    return plans, errors
 
 
-def strangers(results: Path, known: Iterable[Plan]) -> list[Path]:
-    """Folders of products of studies whose file is none of those that are known."""
-    names = {plan.name for plan in known}
-    found = sorted(path.parent for path in results.glob("*/records.parquet"))
-    return [path for path in found if path.name not in names | study.RESERVED_NAMES]
+def unknown_studies(results: Path, plans: Iterable[Plan]) -> list[Path]:
+    """The product folders of studies other than these."""
+    names = {plan.name for plan in plans} | study.RESERVED_NAMES
+    return [path.parent for path in sorted(results.glob("*/records.parquet")) if path.parent.name not in names]
 
 
-def cells(results: Path, known: dict[str, Plan]) -> Iterator[KeptCell]:
-    """What is in the store, cell by cell.
+def cells(results: Path, plans: dict[str, Plan]) -> Iterator[StoredCell]:
+    """The cells of the store.
 
     Args:
         results: the results directory.
-        known: studies by name, from `plans`.
+        plans: all studies by name, from `load_studies`.
     """
     store = Store(results)
-    asked: dict[str, dict[str, set[str]]] = {}
+    users: dict[str, dict[str, set[str]]] = {}
     specs: dict[str, RunSpec] = {}
-    for name, plan in known.items():
+    for name, plan in plans.items():
         for spec in (*plan.sweep.values(), *plan.specs):
-            asked.setdefault(spec.cell, {}).setdefault(name, set()).add(spec.run)
+            users.setdefault(spec.cell, {}).setdefault(name, set()).add(spec.run)
             specs.setdefault(spec.cell, spec)
     for folder in _folders(store.root):
-        names = _runs(folder)
-        spec = specs.get(folder.name) or _spec(store, names)
-        kept = [_kept(store, run, spec) for run in names]
-        yield KeptCell(folder.name, kept, asked.get(folder.name, {}))
+        runs = _runs(folder)
+        cell_spec = specs.get(folder.name) or _read_spec(store, runs)
+        yield StoredCell(folder.name, [_stored(store, run, cell_spec) for run in runs], users.get(folder.name, {}))
 
 
 def size(path: Path) -> int:
@@ -121,13 +119,13 @@ def size(path: Path) -> int:
         if not path.is_dir() or path.is_symlink():
             return path.lstat().st_size
         return sum(size(inner) for inner in path.iterdir())
-    except OSError:  # gone meanwhile
+    except OSError:  # removed meanwhile
         return 0
 
 
 def _folders(root: Path) -> list[Path]:
     try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and path.name not in ROOMS)
+        return sorted(path for path in root.iterdir() if path.is_dir() and path.name not in _NO_CELLS)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -135,14 +133,14 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _runs(folder: Path) -> list[str]:
-    """The runs of a cell of which there is a record, a receipt or an attempt."""
-    found = {path.name.removesuffix(".json") for path in folder.glob("seed-*") if path.suffix in {"", ".json"}}
-    found |= {"-".join(path.name.split("-")[:2]) for path in folder.glob("attempts/seed-*")}
-    return [f"{folder.name}/{seed}" for seed in sorted(found)]
+    """The runs of a cell with a record, a receipt or an attempt."""
+    names = {path.name.removesuffix(".json") for path in folder.glob("seed-*") if path.suffix in {"", ".json"}}
+    names |= {"-".join(path.name.split("-")[:2]) for path in folder.glob("attempts/seed-*")}
+    return [f"{folder.name}/{name}" for name in sorted(names)]
 
 
-def _spec(store: Store, runs: list[str]) -> RunSpec | None:
-    """The specification of a cell that no study asks for, but for the seed, from one of its records."""
+def _read_spec(store: Store, runs: list[str]) -> RunSpec | None:
+    """The specification of a cell, from one of its records; its seed means nothing."""
     for run in runs:
         try:
             return RunSpec(**store.read(run).spec)
@@ -151,25 +149,25 @@ def _spec(store: Store, runs: list[str]) -> RunSpec | None:
     return None
 
 
-def _kept(store: Store, run: str, spec: RunSpec | None) -> Kept:
+def _stored(store: Store, run: str, spec: RunSpec | None) -> StoredRun:
     parts = [store.folder(run), store.receipt(run), *store.attempts(run)]
-    status, reason = _standing(store, run, spec)
-    return Kept(run, status, reason, sum(map(size, parts)))
+    status, reason = _status(store, run, spec)
+    return StoredRun(run, status, reason, sum(map(size, parts)))
 
 
-def _standing(store: Store, run: str, spec: RunSpec | None) -> tuple[str, str]:
+def _status(store: Store, run: str, spec: RunSpec | None) -> tuple[str, str]:
     try:
         receipt = store.read_receipt(run)
     except UserError as error:
         return "damaged", str(error)
     if receipt is None:
-        return ("unreceived", "") if store.folder(run).exists() else ("begun", "")
+        return ("no receipt" if store.folder(run).exists() else "started"), ""
     if not (store.folder(run) / "record.json").is_file():
-        return "damaged", f"{store.folder(run) / 'record.json'}: no such file, and the receipt tells of it"
+        return "damaged", f"{store.folder(run) / 'record.json'}: no such file, although there is a receipt"
     if spec is None:
-        return "damaged", f"{store.folder(run)}: no record that can be read"
+        return "damaged", f"{store.folder(run)}: no readable record"
     try:
-        why = stale(store, spec, receipt.code, receipt.stack)
-    except (UserError, AttributeError, KeyError) as error:  # of an architecture or a method that is no more
-        why = f"made by code that this checkout does not have ({error})"
-    return ("stale", why) if why is not None else (receipt.status, receipt.reason or "")
+        reason = stale(store, spec, receipt.code, receipt.stack)
+    except (UserError, AttributeError, KeyError) as error:  # of an architecture or a method that was removed
+        reason = f"made by code that this checkout does not have ({error})"
+    return ("stale", reason) if reason is not None else (receipt.status, receipt.reason or "")

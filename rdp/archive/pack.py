@@ -22,7 +22,6 @@ from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
 from rdp.store.record import WEIGHTS, Telemetry, accuracy_fits
 from rdp.study import Plan
 from rdp.study.states import states
-from rdp.tables import measurements
 from rdp.utils import digest, files, machine, sealed
 from rdp.utils.humanize import count
 
@@ -137,6 +136,8 @@ def _tables(plan: Plan, results: Path) -> dict[str, bytes]:
         if not path.exists():
             log.warning("%s: not measured, so not in the archive; %s", path, remedy)
             continue
+        from rdp.tables import measurements  # pandas, which a machine that only trains may lack
+
         contents[f"probes/{name}.parquet.xz"] = sealed.read(path, plan.name, remedy)[0]
         if others := set(measurements.read(plan.name, name, results)["run"]) - runs:
             raise UserError(f"{path}: measured on runs that the study does not have, first {min(others)}; {remedy}")

@@ -19,7 +19,8 @@ from rdp.archive.format import ADOPTIONS, CLAIMS, PREDICTIONS, RECORDS, SPEED, S
 from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.jobs import locks, tuning
+from rdp.jobs import tuning
+from rdp.jobs.locks import try_lock_run
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, adoptions, origin, scratch
 from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
@@ -170,7 +171,7 @@ def _stage_run(spec: RunSpec, line: dict[str, Any], predictions: bytes, labels: 
 
 def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outcome) -> None:
     """Add one run to the store, unless another record is in its place or a job trains it."""
-    with locks.free(store, run) as free:
+    with try_lock_run(store, run) as free:
         if not free:
             outcome.rejected.append(f"{run}: not added: another process trains it")
             return

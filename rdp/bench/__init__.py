@@ -1,4 +1,4 @@
-"""Benchmarks: side by side in one process, in alternation, medians with intervals. Nothing here imports torch."""
+"""Benchmarks: alternatives timed in turn in one process, as medians with intervals. This module imports no torch."""
 
 from importlib import import_module
 from pathlib import Path
@@ -7,19 +7,11 @@ from typing import Any
 from rdp.errors import UserError, choices
 from rdp.utils import paths, sealed
 
-SUITE = {  # by name, the module that measures it
-    "engine": "engine",
-    "timm": "timm_loop",
-    "loader": "loader",
-    "rdp": "pairs",
-    "pnnh": "pnnh",
-    "seeds": "seeds",
-    "start": "start",
-    "workflow": "workflow",
-}
-SMOKE: dict[str, Any] = {"batch_size": 2, "rounds": 2}  # whether all of it works: its figures mean nothing
+SUITE = ("engine", "timm", "loader", "rdp", "pnnh", "seeds", "start", "workflow")
+SMOKE: dict[str, Any] = {"batch_size": 2, "rounds": 2}  # enough to see that a benchmark runs
 
-COMMANDS = {  # whose seconds the benchmark of the workflow holds, by the names of its figures
+# What the benchmark `workflow` times, by the fields of its rows.
+COMMANDS = {
     "plan": "rdp plan",
     "dry_run": "snakemake -n, nothing done",
     "collect": "rdp collect",
@@ -29,22 +21,23 @@ COMMANDS = {  # whose seconds the benchmark of the workflow holds, by the names 
 
 
 def benchmark(name: str) -> Any:
-    """The module of a benchmark, with ``run``: from a `Setting` to a `Benchmark`."""
+    """Return the module of a benchmark, which defines ``run(setting: Setting) -> Benchmark``.
+
+    Raises:
+        UserError: no benchmark has this name.
+    """
     if name not in SUITE:
         raise UserError(f"bench: no benchmark '{name}'; {choices(name, SUITE)}")
-    return import_module(f"{__name__}.{SUITE[name]}")
+    return import_module(f"{__name__}.{name}")
 
 
 def measured(results: Path) -> list[Path]:
-    """The files of what was measured: here, and on the machines of which results are recorded in the project."""
-    own, recorded = results / "bench", paths.ROOT / "results" / "recorded" / "bench"
-    return [path for folder in (own, *sorted(recorded.glob("*"))) for path in _of_suite(folder)]
+    """Return the files of benchmarks in a results directory, then those of the machines recorded in the project."""
+    recorded = paths.ROOT / "results" / "recorded" / "bench"
+    folders = (results / "bench", *sorted(recorded.glob("*")))
+    return [path for folder in folders for name in SUITE if (path := folder / f"{name}.json").is_file()]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a benchmark found, as `rdp.bench.measuring.Benchmark.save` left it."""
+    """Return the content of a file that `rdp.bench.measuring.Benchmark.save` wrote."""
     return sealed.read_json(path, "bench", f"run: rdp bench {path.stem}")
-
-
-def _of_suite(folder: Path) -> list[Path]:
-    return [path for name in SUITE if (path := folder / f"{name}.json").is_file()]

@@ -1,7 +1,7 @@
-"""The loader of images that are streamed beside timm's, each feeding a network of one layer.
+"""Benchmark `loader`: the loader of streamed images against timm's, each feeding a network of one layer.
 
-The same image files, transforms, batch size and number of worker processes. So small a network trains in no time, so
-that what is compared is how fast images come.
+Both read the same files with the same transforms, batch size and number of workers. The network is so small that the
+loaders determine the throughput.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, table
-from rdp.bench.timm_loop import stepper_of_timm
+from rdp.bench.timm import stepper_of_timm
 from rdp.data import augment, prepared, workers
 from rdp.data.streaming import TrainingBatches
 from rdp.spec import Recipe
@@ -22,19 +22,19 @@ from rdp.utils import paths
 DATASET = "tiny_imagenet_20"
 TRANSFORMS = {"crop, flip": None, "crop, flip, RandAugment": "rand-m9-mstd0.5-inc1"}
 _CROP = 0.08  # timm's default
-_STEPS = 60  # in a round: a worker makes some batches ahead, in the time of the other loader
+_STEPS = 60  # in a round, so that batches prefetched during the other loader's turn count little
 _BAR = 1.0
 
 
 @dataclass(frozen=True)
 class LoaderSpeed:
-    """How fast images come, in training a network of one layer.
+    """Throughput of both loaders for one pipeline of transforms.
 
     Attributes:
-        transforms: what is done to them, of `TRANSFORMS`.
-        workers: processes that do it, in either loader.
-        throughput: images a second of this project's loader, as a multiple of timm's.
-        images, timm_images: a second, the medians.
+        transforms: a key of `TRANSFORMS`.
+        workers: number of processes of each loader.
+        throughput: this project's throughput over timm's.
+        images, timm_images: median images per second.
     """
 
     transforms: str
@@ -45,7 +45,7 @@ class LoaderSpeed:
 
 
 class Batches:
-    """Mini-batches one after another, over and over, as timm's loop takes them."""
+    """An endless iterator of mini-batches, as timm's loop expects."""
 
     def __init__(self, batches: TrainingBatches) -> None:
         self.batches, self.step = batches, 0
@@ -57,11 +57,11 @@ class Batches:
 
 
 def timm_loader(data: Any, recipe: Recipe, device: torch.device) -> Any:
-    """timm's loader of the training images of ``data``, with a recipe's transforms."""
-    from timm.data import create_dataset, create_loader
+    """Return timm's loader of the training images of ``data`` with a recipe's transforms."""
     from timm.data.auto_augment import RandAugment
+    from timm.data.dataset_factory import create_dataset
+    from timm.data.loader import create_loader
 
-    options = {"scale": (recipe.resized_crop, 1.0), "interpolation": "bilinear", "color_jitter": None}
     loader = create_loader(
         create_dataset("", root=str(data.root / "train")),
         input_size=data.info.shape,
@@ -70,7 +70,9 @@ def timm_loader(data: Any, recipe: Recipe, device: torch.device) -> Any:
         auto_augment=recipe.randaugment,
         num_workers=workers.count(),
         device=device,
-        **options,
+        scale=(_CROP, 1.0),
+        interpolation="bilinear",
+        color_jitter=None,  # type: ignore[arg-type]  # 0.0 would run it to no effect
     )
     for transform in loader.dataset.transform.transforms:
         if isinstance(transform, RandAugment):
@@ -101,18 +103,18 @@ def loader_speed(transforms: str, data: Any, setting: Setting) -> LoaderSpeed:
         batches.close()
     images = steps * setting.batch_size
     throughput = Ratio.of(seconds["timm"] / seconds["rdp"])
-    speeds = [images / float(np.median(seconds[name])) for name in ("rdp", "timm")]
-    return LoaderSpeed(transforms, workers.count(), throughput, *speeds)
+    rates = {name: images / float(np.median(times)) for name, times in seconds.items()}
+    return LoaderSpeed(transforms, workers.count(), throughput, rates["rdp"], rates["timm"])
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure `TRANSFORMS`."""
+    """Time both loaders with each of `TRANSFORMS`."""
     data = prepared.load(DATASET, paths.results())
-    found = [loader_speed(name, data, setting) for name in TRANSFORMS]
-    title = "Images a second of this project's loader, of timm's"
-    columns = ("transforms", "workers", "rdp / timm", "images a second", "timm's")
+    speeds = [loader_speed(name, data, setting) for name in TRANSFORMS]
+    title = "Images per second of this project's loader over timm's"
+    columns = ("transforms", "workers", "rdp / timm", "images per second", "timm's")
     shown = table(f"{title}: {setting}", *columns, caption="feeding a network of one layer with Tiny-ImageNet's images")
-    for row in found:
-        speeds = (f"{images:,.0f}" for images in (row.images, row.timm_images))
-        shown.add_row(row.transforms, str(row.workers), str(row.throughput), *speeds)
-    return Benchmark(title, found, shown, [Comparison(row.transforms, row.throughput, _BAR) for row in found])
+    for row in speeds:
+        rates = (f"{images:,.0f}" for images in (row.images, row.timm_images))
+        shown.add_row(row.transforms, str(row.workers), str(row.throughput), *rates)
+    return Benchmark(title, speeds, shown, [Comparison(row.transforms, row.throughput, _BAR) for row in speeds])

@@ -1,10 +1,10 @@
-"""What all benchmarks share: how something is timed, the statistics of times, and what is written of them."""
+"""Timing in alternation, statistics of ratios, and the files of benchmarks."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -22,21 +22,23 @@ from rdp.utils import machine, rng, sealed
 from rdp.utils.humanize import count
 
 SHAPE, CLASSES = (3, 32, 32), 10
-WARM_UP = 2  # rounds that are not counted: first calls choose kernels and allocate
+WARM_UP = 2  # rounds to discard: first calls choose kernels and allocate memory
 _RESAMPLES = 2000
+
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A median over rounds, with the 95 % percentile interval of its bootstrap."""
+    """A median over rounds with its 95 % percentile bootstrap interval."""
 
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: np.ndarray) -> "Ratio":
-        """The median of ``values``, shape (rounds,)."""
+    def of(cls, values: "np.ndarray[Any, Any]") -> "Ratio":
+        """Return the median of ``values``, shape (rounds,)."""
         draws = rng.generator(0, "bootstrap").choice(values, (_RESAMPLES, len(values)))
         low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
         return cls(float(np.median(values)), float(low), float(high))
@@ -47,21 +49,21 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Setting:
-    """Where and how something is timed.
+    """The conditions of a measurement.
 
     Attributes:
-        device: where networks are.
-        threads: of the CPU.
-        precision: of networks and their gradients, as in `Recipe`.
+        device: device of the networks.
+        threads: number of CPU threads.
+        precision: precision of networks and gradients, as in `Recipe`.
         batch_size: images in a mini-batch.
-        rounds: how often each is timed.
-        rate: the droppath of iterations that drop.
-        smoke: whether only the harness is tried, on as little as will do.
+        rounds: measurements of each alternative.
+        rate: droppath rate of the deepest unit.
+        smoke: whether the figures mean nothing and only the code is tried.
     """
 
     device: torch.device
     threads: int
-    precision: str
+    precision: Literal["float32", "bfloat16"]
     batch_size: int
     rounds: int
     rate: float = 0.2
@@ -69,31 +71,39 @@ class Setting:
 
     @classmethod
     def of(cls, *, device: str, threads: int, rate: float = 0.2, **rest: Any) -> "Setting":
-        """Set this process up to measure as runs train, on ``auto``, ``cpu`` or ``cuda``."""
+        """Make this process deterministic, as for training, and return its setting.
+
+        Args:
+            device: ``auto``, ``cpu`` or ``cuda``.
+            threads, rate, rest: as the attributes.
+
+        Raises:
+            UserError: an unknown device, or a rate outside (0, 1).
+        """
         if not 0 < rate < 1:
-            raise UserError(f"bench: a rate in (0, 1) is needed, found {rate}")
+            raise UserError(f"bench: rate {rate}: a rate in (0, 1) is needed")
         chosen = torch.device(choose_device(device))
         make_deterministic(threads)
         return cls(chosen, threads, rate=rate, **rest)
 
     @property
     def recipe(self) -> Recipe:
-        """SGD in the setting's batch size and precision."""
+        """SGD with the setting's batch size and precision."""
         return Recipe(learning_rate=1e-3, batch_size=self.batch_size, precision=self.precision, channels_last=True)
 
     def __str__(self) -> str:
-        of_cpu = count(self.threads, "thread")
-        name = fingerprint.stack(self.device.type)["device"]
-        return f"{name}, {of_cpu}, {self.precision}, batch {self.batch_size}, {self.rounds} rounds"
+        name, threads = fingerprint.stack(self.device.type)["device"], count(self.threads, "thread")
+        return f"{name}, {threads}, {self.precision}, batch {self.batch_size}, {self.rounds} rounds"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One ratio that a benchmark is read by, and the bar that it is held to, where there is one.
+    """A headline ratio of a benchmark, and its bar.
 
     Attributes:
-        subject: what it is of, such as ``resnet20``.
-        least, most: the bar, whose ends belong to it; None where that side is open.
+        subject: what was compared, such as ``resnet20``.
+        ratio: the ratio.
+        least, most: inclusive ends of the bar; None for an open side.
     """
 
     subject: str
@@ -104,13 +114,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark found.
+    """The result of a benchmark.
 
     Attributes:
-        title: what over what, for a table or an axis.
-        rows: every figure of it.
-        table: of the rows, for a terminal.
-        comparisons: what it is read by; none where it has no ratios.
+        title: title of its table and axis.
+        rows: dataclasses with all figures.
+        table: the rows for a terminal.
+        comparisons: the headline ratios; none if it has no ratios.
     """
 
     title: str
@@ -119,18 +129,25 @@ class Benchmark:
     comparisons: Sequence[Comparison] = ()
 
     def save(self, name: str, setting: Setting, results: Path) -> Path:
-        """Write ``bench/NAME.json``: the figures, with machine, versions and commit."""
+        """Write the figures with machine, versions and commit to ``bench/NAME.json``, and return the path."""
         path = results / "bench" / f"{name}.json"
-        where = {"stack": fingerprint.stack(setting.device.type), "system": machine.system(), **machine.size()}
-        how = asdict(setting) | {"device": setting.device.type, "shape": SHAPE}
-        of = {"measured": timestamp(time.time()), "commit": machine.commit(), "versions": machine.versions()}
-        found = {"comparisons": [asdict(row) for row in self.comparisons], "rows": [asdict(row) for row in self.rows]}
-        sealed.write_json(path, {"title": self.title, "machine": where, "setting": how, **of, **found}, "bench")
+        stack = fingerprint.stack(setting.device.type)
+        content = {
+            "title": self.title,
+            "machine": {"stack": stack, "system": machine.system(), **machine.size()},
+            "setting": asdict(setting) | {"device": setting.device.type, "shape": SHAPE},
+            "measured": timestamp(time.time()),
+            "commit": machine.commit(),
+            "versions": machine.versions(),
+            "comparisons": [asdict(row) for row in self.comparisons],
+            "rows": [asdict(row) for row in self.rows],
+        }
+        sealed.write_json(path, content, "bench")
         return path
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that some work takes, what it left to the device included."""
+    """Return the seconds that a function takes, including what it started on the device."""
 
     def finish() -> None:
         if device.type == "cuda":
@@ -143,23 +160,25 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def alternate(work: Mapping[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, np.ndarray]:
-    """Seconds of each piece of work in each round, shape (rounds,).
+def alternate(
+    work: Mapping[K, Callable[[], object]], rounds: int, device: torch.device
+) -> "dict[K, np.ndarray[Any, Any]]":
+    """Time functions in alternation and return the seconds of each, shape (rounds,).
 
-    Every round does all of them once, and starts with another one, so that a machine that slows down or speeds up
-    favours none.
+    Every round calls all of them once and starts with another one, so that a change in the machine's speed favours
+    none.
     """
     names = list(work)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[K, list[float]] = {name: [] for name in names}
     for number in range(WARM_UP + rounds):
         start = number % len(names)
         for name in names[start:] + names[:start]:
             seconds[name].append(timed(work[name], device))
-    return {name: np.array(found[WARM_UP:]) for name, found in seconds.items()}
+    return {name: np.array(times[WARM_UP:]) for name, times in seconds.items()}
 
 
 def images(setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:
-    """A mini-batch that stays on the device: noise of `SHAPE`, channels last, and labels."""
+    """Return a mini-batch on the device: noise of `SHAPE`, channels last, and labels."""
     draw = rng.generator(0, "bench")
     x = torch.from_numpy(draw.standard_normal((setting.batch_size, *SHAPE), dtype=np.float32)).to(setting.device)
     y = torch.from_numpy(draw.integers(0, CLASSES, setting.batch_size)).to(setting.device)
@@ -167,23 +186,23 @@ def images(setting: Setting) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def trainer(network: nn.Module, setting: Setting, recipe: Recipe | None = None) -> Callable[[], None]:
-    """A function that does one training step on `images`: forward, backward and a step of the recipe's optimizer."""
+    """Return a function that runs one training step on `images`: forward, backward and optimizer step."""
     x, y = images(setting)
     recipe = recipe or setting.recipe
     optimizer = make_optimizer(network, recipe)
-    half = recipe.precision == "bfloat16"
+    half, rate = recipe.precision == "bfloat16", recipe.learning_rate or 0.0
 
     def step() -> None:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             loss = F.cross_entropy(network(x), y)
-        loss.backward()
-        optimizer.step(recipe.learning_rate)
+        torch.autograd.backward(loss)
+        optimizer.step(rate)
 
     return step
 
 
 def stepper(run: Trainer, steps: int) -> Callable[[], None]:
-    """A function that takes a run some steps on, with the look at the clock that follows each."""
+    """Return a function that runs training steps, each followed by the check of the clock, as in `rdp.jobs`."""
 
     def work() -> None:
         for _ in range(steps):
@@ -195,5 +214,5 @@ def stepper(run: Trainer, steps: int) -> Callable[[], None]:
 
 
 def table(title: str, *columns: str, caption: str | None = None) -> Table:
-    """An empty table as all benchmarks show theirs."""
+    """Return an empty table in the style of all benchmarks."""
     return Table(*columns, title=title, title_justify="left", caption=caption, caption_justify="left")

@@ -1,6 +1,7 @@
-"""What a training step and a forward pass take on each path, beside the residual network's."""
+"""Benchmark `pnnh`: training and inference throughput of each path over the residual network's."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,20 +29,22 @@ NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "pnnh concat": ("pnnh", {"variant": "concat"}),
     "pnnh sum": ("pnnh", {"variant": "sum"}),
 }
-_JOINED = 2.0  # the growth at which `rdp.models.fuse` joins products that it otherwise leaves apart
+_JOINED = 2.0  # growth of operations up to which `rdp.models.fuse` joins products
 
 
 @dataclass(frozen=True)
 class PathSpeed:
-    """One network beside the residual one of the same architecture.
+    """Speed of one network of an architecture.
 
     Attributes:
-        parameters, forward_flops: counted.
-        training: training throughput, as a multiple of the residual network's.
-        inference: throughput of evaluation, as a multiple of the residual network's; neither is folded.
-        folded: throughput of evaluation after `rdp.models.fuse`, as a multiple of what it was before.
-        joined: the same, with products joined that cost more operations together.
-        seconds: a training step, the median.
+        architecture: name.
+        network: a key of `NETWORKS`.
+        parameters, forward_flops: counts.
+        training: training throughput over the residual network's.
+        inference: throughput of evaluation over the residual network's, neither of them fused.
+        folded: throughput of evaluation after `rdp.models.fuse` over that before.
+        joined: as ``folded``, with products joined even if that costs more operations.
+        seconds: median time of a training step.
     """
 
     architecture: str
@@ -56,18 +59,19 @@ class PathSpeed:
 
 
 def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
-    """Time a training step and a forward pass of each of `NETWORKS`, in alternation, on 32 x 32 images."""
+    """Time a training step and a forward pass of each of `NETWORKS` in alternation, on 32 x 32 images."""
     device, rounds = setting.device, setting.rounds
-    shared = {"norm_gain": 0.5, "input_shape": SHAPE, "classes": CLASSES, "seed": 0}
     networks: dict[str, nn.Module] = {}
     for name, (path, options) in NETWORKS.items():
-        built = build(architecture, path=path, path_options=options, **shared)
-        networks[name] = built.to(device, memory_format=torch.channels_last).train()
+        network = build(
+            architecture, path=path, path_options=options, norm_gain=0.5, input_shape=SHAPE, classes=CLASSES, seed=0
+        )
+        networks[name] = network.to(device).to(memory_format=torch.channels_last).train()
     training = alternate({name: trainer(network, setting) for name, network in networks.items()}, rounds, device)
     forms = {
-        (name, form): made
+        (name, form): module
         for name, network in networks.items()
-        for form, made in (
+        for form, module in (
             ("whole", network.eval()),
             ("folded", fuse(network)),
             ("joined", fuse(network, growth=_JOINED)),
@@ -76,7 +80,7 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
     x, _ = images(setting)
     half = setting.precision == "bfloat16"
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        work = {key: (lambda made=made: made(x)) for key, made in forms.items()}
+        work = {key: partial(module, x) for key, module in forms.items()}
         inference = alternate(work, rounds, device)
     return [
         PathSpeed(
@@ -95,17 +99,17 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure `ARCHITECTURES`. There is no bar on which path is faster; ratios are to be known within 3 %."""
-    found = [row for architecture in ARCHITECTURES for row in path_speeds(architecture, setting)]
+    """Time `ARCHITECTURES`. There is no bar on the ratios, only on their precision: 3 %."""
+    speeds = [row for architecture in ARCHITECTURES for row in path_speeds(architecture, setting)]
     columns = ("architecture", "network", "parameters", "MFLOP", "training / residual", "step")
     more = ("inference / residual", "folded / not", "joined / not")
     caption = "pnnh sum, with its orthogonal coder, is a residual network in rotated coordinates"
-    title = "Training throughput of a path, of the residual network's"
+    title = "Training throughput of a path over the residual network's"
     shown = table(f"{title}: {setting}", *columns, *more, caption=caption)
-    for row in found:
+    for row in speeds:
         sizes = (f"{row.parameters:,}", f"{row.forward_flops / 1e6:.1f}")
-        speeds = (str(row.training), f"{row.seconds * 1e3:.1f} ms", str(row.inference))
-        shown.add_row(row.architecture, row.network, *sizes, *speeds, str(row.folded), str(row.joined))
-    others = (row for row in found if row.network != "residual")
+        ratios = (str(row.training), f"{row.seconds * 1e3:.1f} ms", str(row.inference))
+        shown.add_row(row.architecture, row.network, *sizes, *ratios, str(row.folded), str(row.joined))
+    others = (row for row in speeds if row.network != "residual")
     comparisons = [Comparison(f"{row.architecture}, {row.network}", row.training) for row in others]
-    return Benchmark(title, found, shown, comparisons)
+    return Benchmark(title, speeds, shown, comparisons)

@@ -1,6 +1,6 @@
-"""Seeds side by side, each in a process of its own, beside one seed alone: what `rdp.jobs.parallel` gains.
+"""Benchmark `seeds`: several seeds in parallel processes, as in `rdp.jobs.parallel`, against one seed on one core.
 
-One seed alone with all the threads stands beside it: the other thing that cores can be used for.
+The alternative use of the cores, one seed with as many threads, is timed too.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from typing import Literal
 
 import numpy as np
 
@@ -21,42 +22,43 @@ _STEPS = 4  # in a round
 
 @dataclass(frozen=True)
 class Packing:
-    """Several seeds on several cores, beside one on one.
+    """Throughput of several cores over that of one core.
 
     Attributes:
-        seeds: how many, as many as there are cores.
-        side_by_side: throughput of the seeds together, as a multiple of one alone.
-        threads: throughput of one seed with as many threads, as a multiple of one thread's.
-        step_seconds: a step of one alone, the median.
+        architecture: name.
+        seeds: number of seeds and of cores.
+        parallel: throughput of all seeds in parallel over one seed's.
+        threads: throughput of one seed with as many threads over one thread's.
+        step_seconds: median time of a step on one core.
     """
 
     architecture: str
     seeds: int
-    side_by_side: Ratio
+    parallel: Ratio
     threads: Ratio
     step_seconds: float
 
 
 def packing(architecture: str, seeds: int, setting: Setting) -> Packing:
-    """Time some steps of one seed, of all side by side, and of one with as many threads, in alternation."""
+    """Time steps of one seed, of all seeds in parallel, and of one seed with as many threads, in alternation."""
     with _workers(architecture, [1] * seeds + [seeds], setting) as workers:
-        *alone, wide = workers
+        *single, threaded = workers
 
-        def of(some: list[Connection]) -> Callable[[], None]:
+        def steps_of(connections: list[Connection]) -> Callable[[], None]:
             def work() -> None:
-                for worker in some:
-                    worker.send(_STEPS)
-                for worker in some:
-                    worker.recv()
+                for connection in connections:
+                    connection.send(_STEPS)
+                for connection in connections:
+                    connection.recv()
 
             return work
 
-        work = {"one": of(alone[:1]), "all": of(alone), "threads": of([wide])}
+        work = {"one": steps_of(single[:1]), "all": steps_of(single), "threads": steps_of([threaded])}
         seconds = alternate(work, setting.rounds, setting.device)
     return Packing(
         architecture=architecture,
         seeds=seeds,
-        side_by_side=Ratio.of(seeds * seconds["one"] / seconds["all"]),
+        parallel=Ratio.of(seeds * seconds["one"] / seconds["all"]),
         threads=Ratio.of(seconds["one"] / seconds["threads"]),
         step_seconds=float(np.median(seconds["one"])) / _STEPS,
     )
@@ -64,27 +66,35 @@ def packing(architecture: str, seeds: int, setting: Setting) -> Packing:
 
 @contextmanager
 def _workers(architecture: str, threads: list[int], setting: Setting) -> Iterator[list[Connection]]:
-    """Processes with a run each; each takes as many steps as it is sent, and answers when it has."""
+    """Start processes with one run each. A process runs as many steps as it is sent, then answers."""
     context = get_context("spawn")
     pipes = [context.Pipe() for _ in threads]
-    started = []
+    processes = []
     try:
         for count, (_, theirs) in zip(threads, pipes, strict=True):
-            given = {"threads": count, "batch_size": setting.batch_size, "precision": setting.precision}
-            started.append(context.Process(target=_work, args=(theirs, architecture, given), daemon=True))
-            started[-1].start()
-            theirs.close()  # so that its end is seen here
+            process = context.Process(
+                target=_work, args=(theirs, architecture, count, setting.batch_size, setting.precision), daemon=True
+            )
+            process.start()
+            processes.append(process)
+            theirs.close()  # so that the end of the process closes the pipe
         yield [ours for ours, _ in pipes]
     finally:
         for ours, _ in pipes:
             ours.close()
-        for process in started:
+        for process in processes:
             process.join()
 
 
-def _work(orders: Connection, architecture: str, given: dict[str, int | str]) -> None:
-    """Be one of the processes, until nobody listens."""
-    setting = Setting.of(device="cpu", rounds=0, **given)
+def _work(
+    orders: Connection,
+    architecture: str,
+    threads: int,
+    batch_size: int,
+    precision: Literal["float32", "bfloat16"],
+) -> None:
+    """Run steps as ordered until the other end of the pipe closes."""
+    setting = Setting.of(device="cpu", rounds=0, threads=threads, batch_size=batch_size, precision=precision)
     run = make_run(architecture, setting)
     try:
         while True:
@@ -95,20 +105,20 @@ def _work(orders: Connection, architecture: str, given: dict[str, int | str]) ->
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure the architectures of `rdp.bench.engine`, on as many cores as there are."""
+    """Time the architectures of `rdp.bench.engine` on all cores."""
     if setting.device.type != "cpu":
-        raise UserError("bench: seeds side by side are processes on cores of the CPU; --device cpu measures them")
+        raise UserError("bench: seeds: parallel processes use CPU cores; run it with --device cpu")
     cores = machine.size()["cores"]
     if cores < 2:
-        raise UserError("bench: one core has no room for seeds side by side")
-    found = [packing(architecture, cores, setting) for architecture in ARCHITECTURES]
-    title = f"Training throughput of {cores} cores, of one core's"
-    columns = ("architecture", f"{cores} seeds side by side", f"one seed, {cores} threads", "step on one core")
+        raise UserError("bench: seeds: at least two CPU cores are needed")
+    packings = [packing(architecture, cores, setting) for architecture in ARCHITECTURES]
+    title = f"Training throughput of {cores} cores over one core's"
+    columns = ("architecture", f"{cores} seeds in parallel", f"one seed, {cores} threads", "step on one core")
     shown = table(f"{title}: {setting}", *columns)
     comparisons = []
-    for row in found:
+    for row in packings:
         step = f"{row.step_seconds * 1e3:.1f} ms"
-        shown.add_row(row.architecture, str(row.side_by_side), str(row.threads), step)
-        comparisons.append(Comparison(f"{row.architecture}, {cores} seeds", row.side_by_side))
+        shown.add_row(row.architecture, str(row.parallel), str(row.threads), step)
+        comparisons.append(Comparison(f"{row.architecture}, {cores} seeds", row.parallel))
         comparisons.append(Comparison(f"{row.architecture}, {cores} threads", row.threads))
-    return Benchmark(title, found, shown, comparisons)
+    return Benchmark(title, packings, shown, comparisons)

@@ -1,6 +1,6 @@
-"""What a cell's job takes before it trains, and the memory it comes to: each measured in a process of its own.
+"""Benchmark `start`: the time until a job trains, by stage, and its peak memory, each in a fresh process.
 
-Run as a program, this file is that process: it prints, as JSON, when it came to each of `STAGES`, and its peak memory.
+This file is also the program of that process. It prints the seconds of each of `STAGES` and the peak memory as JSON.
 """
 
 import json
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from rdp.bench.measuring import Benchmark, Setting
 
 STAGES = ("interpreter", "imports", "network", "first step", "operations counted")
-_MOST = 5  # starts of each: one takes seconds, and they differ little
-_STEPS = 3  # whose memory is the peak: the optimizer has its state after the first
+_MAX_STARTS = 5  # of each architecture: a start takes seconds, and starts differ little
+_STEPS = 3  # after the first step, which allocates the optimizer's state
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a job takes until it trains.
+    """Cost of starting a job.
 
     Attributes:
-        seconds: that each of `STAGES` took, the medians: the interpreter's start; torch and what trains; data and
-            network; the first step; the count of the operations of an iteration.
-        peak_bytes: of the process after some steps, the median.
+        architecture: name.
+        seconds: median time of each of `STAGES`: start of the interpreter, imports, data and network, the first step,
+            and the operation count of an iteration.
+        peak_bytes: median peak memory of the process.
     """
 
     architecture: str
@@ -38,46 +39,51 @@ class Start:
 
 
 def start(architecture: str, setting: "Setting") -> Start:
-    """Start so many processes, one after another, each with one network."""
+    """Start processes one after another and return the medians."""
     import numpy as np
 
-    given = {"batch_size": setting.batch_size, "precision": setting.precision, "rounds": setting.rounds}
-    given |= {"threads": setting.threads, "device": setting.device.type}
-    found = []
-    for _ in range(min(setting.rounds, _MOST)):
-        command = [sys.executable, __file__, architecture, json.dumps(given), repr(time.time())]
+    options = {
+        "batch_size": setting.batch_size,
+        "precision": setting.precision,
+        "rounds": setting.rounds,
+        "threads": setting.threads,
+        "device": setting.device.type,
+    }
+    starts = []
+    for _ in range(min(setting.rounds, _MAX_STARTS)):
+        command = [sys.executable, __file__, architecture, json.dumps(options), repr(time.time())]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found.append(json.loads(done.stdout))
-    seconds = np.median([row["seconds"] for row in found], axis=0)
+        starts.append(json.loads(done.stdout))
+    seconds = np.median([row["seconds"] for row in starts], axis=0)
     return Start(
         architecture=architecture,
         seconds=dict(zip(STAGES, seconds.tolist(), strict=True)),
-        peak_bytes=int(np.median([row["peak_bytes"] for row in found])),
+        peak_bytes=int(np.median([row["peak_bytes"] for row in starts])),
     )
 
 
 def run(setting: "Setting") -> "Benchmark":
-    """Measure the architectures of `rdp.bench.engine`."""
+    """Time the architectures of `rdp.bench.engine`."""
     from rdp.bench.engine import ARCHITECTURES
     from rdp.bench.measuring import Benchmark, table
 
-    found = [start(architecture, setting) for architecture in ARCHITECTURES]
-    title = "Until a job trains, in seconds"
+    starts = [start(architecture, setting) for architecture in ARCHITECTURES]
+    title = "Seconds until a job trains"
     shown = table(f"{title}: {setting}", "architecture", *STAGES, "all", "peak memory")
-    for row in found:
+    for row in starts:
         stages = (f"{row.seconds[stage]:.2f}" for stage in STAGES)
         shown.add_row(row.architecture, *stages, f"{sum(row.seconds.values()):.2f}", f"{row.peak_bytes / 1e6:.0f} MB")
-    return Benchmark(title, found, shown)
+    return Benchmark(title, starts, shown)
 
 
-def _child(architecture: str, given: dict[str, Any], began: float) -> None:
-    """Be a job's process up to its first steps."""
+def _child(architecture: str, options: dict[str, Any], began: float) -> None:
+    """Start as a job does, run a few steps, and print the figures."""
     marks = [began, time.time()]
     from rdp.bench import engine
     from rdp.bench.measuring import Setting
 
     marks.append(time.time())
-    run = engine.make_run(architecture, Setting.of(**given))
+    run = engine.make_run(architecture, Setting.of(**options))
     marks.append(time.time())
     run.train_step()
     marks.append(time.time())
@@ -91,6 +97,6 @@ def _child(architecture: str, given: dict[str, Any], began: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).parents[2])  # this folder has modules that are called as others of the library
-    name, given, began = sys.argv[1:]
-    _child(name, json.loads(given), float(began))
+    sys.path[0] = str(Path(__file__).parents[2])  # modules of this folder have the names of libraries
+    architecture, options, began = sys.argv[1:]
+    _child(architecture, json.loads(options), float(began))

@@ -1,7 +1,6 @@
-"""How planning, Snakemake and collecting grow with a study, up to ten thousand runs.
+"""Benchmark `workflow`: the time of planning, Snakemake and collecting for studies of up to 10,000 runs.
 
-The studies are made up: real records in a real store, whose numbers mean nothing. Snakemake plans and looks after the
-training of all of them; it trains none.
+The studies are synthetic: real records in a real store, whose numbers mean nothing. Nothing is trained.
 """
 
 import os
@@ -25,21 +24,22 @@ from rdp.utils import distribution, files, paths
 
 SIZES = (100, 1_000, 10_000)  # runs
 _SMOKE = (20,)
-_SEEDS, _EPOCHS, _TENSORS = 50, 30, 300  # of a cell; of a run's history; of a network that a record has checksums of
+_SEEDS, _EPOCHS, _TENSORS = 50, 30, 300  # of a cell, of a history, and of the checksums in a record
 _NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
 _CORES = "2"
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Seconds that each command takes for a study of so many runs.
+    """Seconds of each command for one size of study.
 
     Attributes:
-        plan: ``rdp plan``, when all runs are done.
-        dry_run: ``snakemake --dry-run``, before any is.
+        runs, cells: size of the study.
+        plan: ``rdp plan`` if all runs are done.
+        dry_run: ``snakemake --dry-run`` if no run is done.
         collect: ``rdp collect`` of all records.
-        collect_again: of none that is new.
-        nothing: ``snakemake`` when all is done.
+        collect_again: ``rdp collect`` if no record is new.
+        nothing: ``snakemake`` if nothing is to be done.
     """
 
     runs: int
@@ -52,47 +52,47 @@ class Growth:
 
 
 def growth(runs: int) -> Growth:
-    """Time the commands for a study of so many runs."""
+    """Time the commands for a study with this number of runs."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         plan = _study(root, runs)
         for dataset in {cell.dataset for cell in plan.cells}:
             prepared.prepare(dataset, root / "results")
-        found = {"dry_run": _seconds(root, "snakemake", "--dry-run")}
+        seconds = {"dry_run": _seconds(root, "snakemake", "--dry-run")}
         store = Store(root / "results")
         for spec in plan.specs:
             _record(store, spec)
-        found["plan"] = _seconds(root, "rdp", "plan", str(plan.file))
-        found["collect"] = _seconds(root, "rdp", "collect", str(plan.file))
-        found["collect_again"] = _seconds(root, "rdp", "collect", str(plan.file))
+        seconds["plan"] = _seconds(root, "rdp", "plan", str(plan.file))
+        seconds["collect"] = _seconds(root, "rdp", "collect", str(plan.file))
+        seconds["collect_again"] = _seconds(root, "rdp", "collect", str(plan.file))
         tables = [str(path) for path in sorted((root / "results" / plan.name).glob("*.parquet"))]
-        # Snakemake notes of every file what it was made from, and looks at all the notes when it starts.
+        # Snakemake keeps metadata of every file and reads all of it when it starts.
         _seconds(root, "snakemake", "--touch", "--forceall", *tables)
-        found["nothing"] = _seconds(root, "snakemake", *tables)
-        return Growth(runs=sum(1 for _ in plan.specs), cells=len(plan.cells), **found)
+        seconds["nothing"] = _seconds(root, "snakemake", *tables)
+        return Growth(runs=sum(1 for _ in plan.specs), cells=len(plan.cells), **seconds)
 
 
 def _study(root: Path, runs: int) -> study.Plan:
-    """A study of cells of `_SEEDS` seeds each, on digits."""
+    """Write a study of cells with `_SEEDS` seeds each on digits, and return its plan."""
     seeds = min(_SEEDS, runs // 2)
     networks = _NETWORKS[: max(1, runs // seeds // 2)]
     rates = [0.1 + 0.01 * i for i in range(runs // seeds // len(networks) - 1)]
     methods = {f"rdp_{i}": {"method": "residual_droppath", "rate": round(rate, 2)} for i, rate in enumerate(rates)}
     content = {
-        "title": "As many runs as are wanted",
+        "title": "A synthetic study",
         "seeds": seeds,
         "recipe": {"epochs": _EPOCHS},
         "methods": {"vanilla": None} | methods,
         "grids": [{"datasets": ["digits"], "architectures": list(networks)}],
     }
     file = root / "many.yaml"
-    files.write_json(file, content)  # which YAML reads
+    files.write_json(file, content)  # JSON is YAML
     return study.load(str(file))
 
 
 def _record(store: Store, spec: RunSpec) -> None:
-    """A record as large as a real one."""
-    epoch: dict[str, Any] = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
+    """Store a record as large as a real one."""
+    epoch = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
     history = [{"epoch": i + 1, **epoch, "validation_accuracy": 1 / (i + 2)} for i in range(_EPOCHS)]
     weights = {f"stages.{i // 10}.{i % 10}.branch.weight": f"{i:016x}" for i in range(_TENSORS)}
     numbers: dict[str, Any] = {"test_accuracy": 0.5, "test_loss": 2 / 3, "steps": 3000, "learning_rate": 0.1}
@@ -111,7 +111,7 @@ def _record(store: Store, spec: RunSpec) -> None:
 
 
 def _seconds(root: Path, command: str, *arguments: str) -> float:
-    """What a command takes, from start to end."""
+    """Return the seconds that a command takes from start to end."""
     words = [str(Path(sys.executable).with_name(command)), *arguments]
     if command == "snakemake":
         words += ["--snakefile", str(paths.snakefile()), "--cores", _CORES, "--quiet", "all"]
@@ -123,12 +123,12 @@ def _seconds(root: Path, command: str, *arguments: str) -> float:
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure `SIZES`, once each; raises `UserError` where Snakemake is not installed."""
+    """Time `SIZES` once each; raise `UserError` if Snakemake is not installed."""
     if find_spec("snakemake") is None:
         raise distribution.missing_extra("the benchmark", "workflow")
-    found = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
-    title = "By runs of a study, in seconds"
+    rows = [growth(runs) for runs in (_SMOKE if setting.smoke else SIZES)]
+    title = "Seconds by number of runs"
     shown = table(title, "runs", "cells", *COMMANDS.values())
-    for row in found:
+    for row in rows:
         shown.add_row(f"{row.runs:,}", str(row.cells), *(f"{getattr(row, name):.1f}" for name in COMMANDS))
-    return Benchmark(title, found, shown)
+    return Benchmark(title, rows, shown)

@@ -1,5 +1,6 @@
 """``rdp pack`` and ``unpack``: archives of a study's results."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -7,17 +8,18 @@ import typer
 
 from rdp import study
 from rdp.cli.arguments import StudyArgument
-from rdp.utils import console, paths
+from rdp.utils import paths
 from rdp.utils.humanize import count, size
 
+log = logging.getLogger(__name__)
 app = typer.Typer()
 
 
 @app.command()
 def pack(
     name: StudyArgument,
-    to: Annotated[str | None, typer.Option(metavar="FILE", help="by default results/recorded/STUDY.tar")] = None,
-    weights: Annotated[bool, typer.Option("--weights", help="include weights")] = False,
+    to: Annotated[str | None, typer.Option(metavar="FILE", help="By default results/recorded/STUDY.tar.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Include weights.")] = False,
 ) -> None:
     """Pack a study's finished runs and tables into one archive file."""
     planned = study.load(name)
@@ -32,13 +34,16 @@ def pack(
 
 @app.command()
 def unpack(
-    name: Annotated[str, typer.Argument(metavar="ARCHIVE", help="an archive file, or the name of a recorded study")],
+    name: Annotated[str, typer.Argument(metavar="ARCHIVE", help="An archive file, or the name of a recorded study.")],
     recorded: Annotated[
-        bool, typer.Option("--recorded", help="rebuild recorded results apart from your own: results/rebuilt/STUDY")
+        bool, typer.Option("--recorded", help="Rebuild recorded results apart from your own: results/rebuilt/STUDY.")
     ] = False,
-    to: Annotated[str | None, typer.Option(metavar="DIR", help="another results directory")] = None,
+    to: Annotated[str | None, typer.Option(metavar="DIR", help="Another results directory.")] = None,
 ) -> None:
-    """Verify an archive and add its runs to the store, or rebuild recorded results from it."""
+    """Verify an archive and add its runs to the store.
+
+    With --recorded, rebuild recorded results apart from the store.
+    """
     from rdp.archive import recorded as recorded_studies
 
     archive = recorded_studies.find(name)
@@ -52,7 +57,7 @@ def unpack(
         return
     outcome = unpack.into_store(archive, paths.results(to))
     for line in outcome.rejected:
-        console.tell(f"rdp: {line}")
+        log.error("rdp: %s", line)
     missing = archive.manifest.runs.get("missing", 0)
     print(
         f"{count(len(outcome.added), 'run')} added, {len(outcome.present)} already present, "

@@ -11,7 +11,7 @@ from rdp.utils.console import show, tell
 
 app = typer.Typer(help="List, download, verify and prepare datasets.", no_args_is_help=True)
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="name of the dataset")]
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name of the dataset.")]
 
 
 @app.command("list")
@@ -27,7 +27,10 @@ def data_list() -> None:
 
 @app.command("fetch")
 def data_fetch(name: DatasetArgument) -> None:
-    """Download the missing files of a dataset to RDP_DATA and verify them."""
+    """Download a dataset's missing files and verify them.
+
+    The files go to the folder that RDP_DATA names.
+    """
     from rdp.data import catalogue
 
     print(catalogue.fetch(name))
@@ -35,7 +38,7 @@ def data_fetch(name: DatasetArgument) -> None:
 
 @app.command("verify")
 def data_verify(name: DatasetArgument) -> None:
-    """Verify the files and the prepared form of a dataset by their checksums."""
+    """Verify a dataset's files and prepared form by checksums."""
     from rdp.data import catalogue
 
     intact, bad = catalogue.verify(name, paths.results())
@@ -50,7 +53,7 @@ def data_verify(name: DatasetArgument) -> None:
 @app.command("prepare")
 def data_prepare(
     name: DatasetArgument,
-    offline: Annotated[bool, typer.Option("--offline", help="do not download missing files")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not download missing files.")] = False,
 ) -> None:
     """Fetch, verify and convert a dataset for training."""
     from rdp.data import prepared
@@ -61,7 +64,7 @@ def data_prepare(
 @app.command("describe")
 def data_describe(
     folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="folder of class folders, or of train/ and val/ with class folders")
+        str, typer.Argument(metavar="FOLDER", help="Folder of class folders, or of train/ and val/ with class folders.")
     ],
 ) -> None:
     """Print a declaration of a folder of images.

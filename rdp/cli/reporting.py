@@ -80,7 +80,7 @@ def speed(name: StudyArgument, gpus: Gpus = 0) -> None:
     planned = study.load(name)
     origin.refuse(paths.results())
     with lease(gpus):
-        from rdp.bench import study as throughput  # imports torch, in seconds: only once the study is valid
+        from rdp.bench import throughput  # imports torch, in seconds: only once the study is valid
 
         print(throughput.write(planned, paths.results()))
 
@@ -124,7 +124,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
             for measured in planned.study.probes:
                 measurements.write(planned, measured, results)
             if planned.study.speed_rounds:
-                from rdp.bench import study as throughput
+                from rdp.bench import throughput
 
                 throughput.write(planned, results)
         loaded = tables.load(planned, results)

@@ -117,16 +117,16 @@ def dataset(crate: ROCrate, manifest: Entity, name: str, found: Evidence) -> Ent
 def usage(crate: ROCrate, found: Evidence) -> list[Entity]:
     """Machines, time and memory, as the records tell them."""
     done = found.done
-    told = [
+    rows: list[tuple[str, str | float, str | None]] = [
         ("machine", f"{count(row['runs'], 'run')} on {row['device']}: {row['versions']}", None)
         for row in found.machines
     ]
-    told.append(("seconds of all runs together", round(float(done["seconds"].sum()), 3), "SEC"))
+    rows.append(("seconds of all runs together", round(float(done["seconds"].sum()), 3), "SEC"))
     if found.plan.sweep and found.swept is not None:
-        told.append(("seconds of the runs of sweeps together", round(found.swept, 3), "SEC"))
+        rows.append(("seconds of the runs of sweeps together", round(found.swept, 3), "SEC"))
     most = done["process_peak_bytes"].max()
-    told += [("most bytes of memory that a process took", int(most), "AD")] if most == most else []
+    rows += [("most bytes of memory that a process took", int(most), "AD")] if most == most else []
     return [
         context(crate, f"#usage-{i}", "PropertyValue", name=name, value=value, unitCode=unit)
-        for i, (name, value, unit) in enumerate(told, 1)
+        for i, (name, value, unit) in enumerate(rows, 1)
     ]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import packages_distributions, version
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,9 +143,10 @@ def _imports(module: str) -> frozenset[str]:
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            source = resolve_name("." * node.level + (node.module or ""), module.rpartition(".")[0])
+            names.add(source)
+            names.update(f"{source}.{alias.name}" for alias in node.names)
     return frozenset(name for name in names if name.startswith("rdp.") and _file(name))
 
 
@@ -161,14 +163,29 @@ def _third_parties(module: str) -> frozenset[str]:
 
 
 def _versions(names: set[str]) -> list[list[str]]:
-    """Name and version of each library that can change a number: a known one, or any that an extension imports."""
+    """Name and version of each library that can change a number: a known one, or any that an extension imports.
+
+    Of modules that belong to no installed distribution, such as those of a project in development, the content counts.
+    """
     used = {library for name in names for library in _third_parties(name) if library in _LIBRARIES}
-    distributions = {_LIBRARIES[library] for library in used}
+    distributions, uninstalled = {_LIBRARIES[library] for library in used}, set()
     if own := [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]:
         outside = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
         installed = packages_distributions()
         distributions.update(name for library in outside for name in installed.get(library, ()))
-    return [[name, version(name)] for name in sorted(distributions)]
+        uninstalled = outside - installed.keys()
+    return [[name, version(name)] for name in sorted(distributions)] + [
+        [name, _source(name)] for name in sorted(uninstalled)
+    ]
+
+
+def _source(library: str) -> str:
+    """Digest of the Python files of a top-level module or package."""
+    if (spec := find_spec(library)) is None:
+        return ""  # an optional import; others fail where the module is loaded
+    folders = map(Path, spec.submodule_search_locations or ())
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))] or [Path(spec.origin or "")]
+    return digest.of([digest.of_file(file) for file in files if file.is_file()])
 
 
 @cache

@@ -51,7 +51,7 @@ class Tables:
         return measurements.read(self.plan.name, name, self.results)
 
     def speed(self) -> pd.DataFrame:
-        """The throughput of the study's methods, as written by `rdp.bench.study.write`."""
+        """The throughput of the study's methods, as written by `rdp.bench.throughput.write`."""
         path = self.results / self.plan.name / "speed.parquet"
         return sealed.read_table(path, self.plan.name, f"run: rdp speed {self.plan.name}")[0]
 

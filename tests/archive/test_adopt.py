@@ -36,7 +36,7 @@ def standing(plan: Plan, results: Path) -> Counter[str]:
 
 
 def adopt_quietly(plan: Plan, results: Path, **options) -> list[adopt.Group]:
-    return adopt.adopt(plan, results, say=lambda line: None, **options)
+    return adopt.adopt(plan, results, **options)
 
 
 def adopted(plan: Plan, results: Path, **options) -> list[adopt.Group]:
@@ -52,8 +52,8 @@ class TestAdopting:
         groups = adopt_quietly(plan, results)
         swept, diverged, tuned = by_kind(groups)
         assert [(len(group.runs), len(group.sample)) for group in (swept, tuned)] == [(2, 1), (1, 1)]
-        assert all(group.adoption.is_file() and not group.wrong for group in (swept, tuned))
-        assert "their numbers show too little" in diverged.wrong[0]
+        assert all(group.adoption.is_file() and not group.obstacles for group in (swept, tuned))
+        assert "which leaves too few numbers to compare" in diverged.obstacles[0]
         assert not (results / "store" / scratch.RETRAINED).exists()
         assert standing(plan, results) == {"completed": 3, "stale": 1}
         for spec, _ in (*tuned.runs, *swept.runs):
@@ -90,15 +90,15 @@ class TestAdopting:
 
     def test_more_is_trained_again_where_more_is_asked_for(self, plan, results):
         groups = adopted(plan, results, retrain=4)
-        assert all(len(group.sample) == len(group.runs) and not group.wrong for group in groups)
+        assert all(len(group.sample) == len(group.runs) and not group.obstacles for group in groups)
 
     def test_harmful_code_is_refused_and_the_first_difference_named(self, plan, results, monkeypatch):
         rate = trainer.learning_rate
         monkeypatch.setattr(trainer, "learning_rate", lambda *arguments: rate(*arguments) * 1.001)
         swept, diverged, tuned = by_kind(adopt_quietly(plan, results))
-        assert "history, epoch 1, train_loss: " in swept.wrong[0]
-        assert f"{swept.sample[0][0].run}: " in swept.wrong[0]
-        assert f"{tuned.sample[0][0].run}: recorded and now: test_accuracy: 0.568 and " in tuned.wrong[0]
+        assert "history, epoch 1, train_loss: " in swept.obstacles[0]
+        assert f"{swept.sample[0][0].run}: " in swept.obstacles[0]
+        assert f"{tuned.sample[0][0].run}: recorded and retrained: test_accuracy: 0.568 and " in tuned.obstacles[0]
         assert diverged.adoption is None
         assert [group.adoption for group in (swept, tuned)] == [None, None]
         assert standing(plan, results) == {"stale": 4}
@@ -110,7 +110,7 @@ class TestAdopting:
         shutil.rmtree(Store(results).folder(swept))
         _, _, tuned = by_kind(adopt_quietly(plan, results))
         assert tuned.adoption is None
-        assert f"its learning rate follows from {swept}, which may not stand for this checkout's" in tuned.wrong[0]
+        assert f"its sweep is not valid for this checkout: {swept} is missing or not adopted" in tuned.obstacles[0]
 
     def test_a_sweep_that_would_choose_another_rate_is_found(self, plan, results, monkeypatch):
         found = tuning.choose
@@ -122,18 +122,18 @@ class TestAdopting:
         swept, _, tuned = by_kind(adopt_quietly(plan, results))
         assert swept.adoption
         assert tuned.adoption is None
-        assert tuned.wrong[0].endswith(": trained at learning rate 0.02, and its sweep now gives 0.01")
+        assert tuned.obstacles[0].endswith(": trained at learning rate 0.02, its sweep now chooses 0.01")
 
     def test_another_stack_or_other_data_compare_nothing(self, plan, results, monkeypatch):
         stack = fingerprint.stack("cpu")
         with monkeypatch.context() as patch:
             patch.setattr(fingerprint, "stack", lambda device: stack | {"torch": "9.9"})
             groups = adopt_quietly(plan, results)
-        assert all(f"another stack (torch {stack['torch']}, here 9.9)" in group.wrong[0] for group in groups)
+        assert all(f"another stack (torch {stack['torch']}, here 9.9)" in group.obstacles[0] for group in groups)
         assert len(groups) == 3
         loaded = adopt.prepared.load("spiral", results)
         monkeypatch.setattr(adopt.prepared, "load", lambda *_: type(loaded)(**vars(loaded) | {"digest": "e" * 64}))
-        assert all("other data" in group.wrong[0] for group in adopt_quietly(plan, results))
+        assert all("other data" in group.obstacles[0] for group in adopt_quietly(plan, results))
         assert not (results / "store" / adoptions.FOLDER).exists()
 
     def test_a_damaged_adoption_is_named_and_not_believed(self, plan, results):

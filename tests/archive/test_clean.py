@@ -47,9 +47,9 @@ def attempt(store: Store, run: str, *names: str, host: str = "elsewhere", pid: i
 def removals(store: Store, plan: Plan, *, remove: bool = False, **options) -> dict[str, clean.Removal]:
     """What may go, by the first of its paths within the store, and is not in use; removed where that is asked for."""
     results, found = store.root.parent, {}
-    for removal in list(clean.found(results, list(inventory.cells(results, {plan.name: plan})), **options)):
-        with clean.held(results, removal) as why:
-            if why is None:
+    for removal in list(clean.find_removals(results, list(inventory.cells(results, {plan.name: plan})), **options)):
+        with clean.hold(results, removal) as user:
+            if user is None:
                 found[str(removal.paths[0].relative_to(store.root))] = removal
                 if remove:
                     clean.remove(results, removal)
@@ -168,7 +168,7 @@ def test_runs_of_other_code_go_where_that_is_asked_for(store, plan, run, monkeyp
     before = fingerprint.code_of
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "f" * 64 if spec.run == run else before(spec))
     (cell,) = [c for c in inventory.cells(store.root.parent, {plan.name: plan}) if c.name == plan.cells[0].id]
-    assert [(kept.run, kept.status) for kept in cell.runs] == [(run, "stale")]
+    assert [(stored.run, stored.status) for stored in cell.runs] == [(run, "stale")]
     assert removals(store, plan) == {}
     assert cleaned(store, plan, stale=True) == [f"{run}.json"]
     assert not (store.root / cell.name).exists()  # what its sweep chose is of no use alone
@@ -178,13 +178,13 @@ def test_a_study_whose_file_is_not_found_is_named_before_its_runs_count_as_unnee
     results = store.root.parent
     (results / "gone").mkdir()
     (results / "gone" / "records.parquet").write_text("")
-    assert inventory.strangers(results, [plan]) == [results / "gone"]
+    assert inventory.unknown_studies(results, [plan]) == [results / "gone"]
 
 
 def test_the_list_says_how_runs_stand_and_who_wants_them(store, plan, run):
     by_name = {cell.name: cell for cell in inventory.cells(store.root.parent, {plan.name: plan})}
     assert len(by_name) == 4
-    assert all(cell.wanted.keys() == {plan.name} and not cell.unneeded for cell in by_name.values())
+    assert all(cell.studies.keys() == {plan.name} and not cell.unneeded for cell in by_name.values())
     cell = by_name[plan.cells[0].id]
     assert cell.statuses == {"completed": 1}
     there = [store.receipt(run), *store.folder(run).iterdir()]
@@ -193,9 +193,9 @@ def test_the_list_says_how_runs_stand_and_who_wants_them(store, plan, run):
     (store.root / plan.cells[1].id / "seed-0000" / "record.json").unlink()
     attempt(store, f"{plan.cells[1].id}/seed-0009", "progress.json")
     by_name = {cell.name: cell for cell in inventory.cells(store.root.parent, {})}
-    assert by_name[plan.cells[0].id].statuses == {"unreceived": 1}
-    assert by_name[plan.cells[1].id].statuses == {"damaged": 1, "begun": 1}
+    assert by_name[plan.cells[0].id].statuses == {"no receipt": 1}
+    assert by_name[plan.cells[1].id].statuses == {"damaged": 1, "started": 1}
     assert len(by_name[plan.cells[1].id].unneeded) == 2
     store.receipt(run).mkdir()  # which Snakemake takes for one
-    (kept,) = next(cell.runs for cell in inventory.cells(store.root.parent, {}) if cell.name == plan.cells[0].id)
-    assert (kept.status, kept.reason) == ("damaged", f"{store.receipt(run)}: cannot be read (Is a directory)")
+    (stored,) = next(cell.runs for cell in inventory.cells(store.root.parent, {}) if cell.name == plan.cells[0].id)
+    assert (stored.status, stored.reason) == ("damaged", f"{store.receipt(run)}: cannot be read (Is a directory)")

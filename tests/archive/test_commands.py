@@ -52,10 +52,10 @@ def test_runs_are_unneeded_by_the_studies_that_are_known(rdp, results, plan):
     (results / "gone" / "records.parquet").touch()
     status, _, said = rdp(results, "store", "clean", "--unneeded", "--yes")
     assert status == 2
-    assert f"{results / 'gone'}: of a study whose file is not found" in said
+    assert f"{results / 'gone'}: products of a study without a study file" in said
     shutil.rmtree(results / "gone")
     status, out, _ = rdp(results, "store", "clean", "--unneeded", "--yes")
-    assert out.count("no study asks for it") == 4
+    assert out.count("no study uses it") == 4
     assert not list((results / "store").glob("*"))
 
 
@@ -102,7 +102,7 @@ def test_recorded_results_are_rebuilt_apart(rdp, packed, tmp_path):
 
 def test_a_study_of_this_code_has_nothing_to_adopt(rdp, results, plan):
     status, out, _ = rdp(results, "adopt", plan.file)
-    assert (status, out) == (0, "carried: no run was made by other code\n")
+    assert (status, out) == (0, "carried: no run is of other code\n")
 
 
 def test_what_is_not_adopted_ends_in_failure(rdp, results, plan, monkeypatch):

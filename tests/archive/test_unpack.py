@@ -196,9 +196,8 @@ class TestAsRecorded:
         verdict_json.write(tables.load(plan, rebuilt))
         for name in (*TABLES, *(f"probes/{probe}.parquet" for probe in planted.study.probes)):
             assert (rebuilt / plan.name / name).read_bytes() == (results / plan.name / name).read_bytes(), name
-        assert (
-            verdict_json.read(plan.name, rebuilt)["claims"][0]["runs_before_it"] > 0
-        )  # runs of 2020 are older than any text
+        # Runs of 2020 are older than any text of a claim.
+        assert verdict_json.read(plan.name, rebuilt)["claims"][0]["runs_before_it"] > 0
 
     def test_a_report_states_its_missing_runs(self, planted: Plan, own: Path, tmp_path: Path) -> None:
         Store(own).remove_receipt(planted.cells[0].specs[0].run)

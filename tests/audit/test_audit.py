@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import typer
 
-from rdp import audit, study
-from rdp.archive import bundle, packing, unpacking
+from rdp import audit
+from rdp.archive import recorded, unpack
+from rdp.archive.pack import pack
 from rdp.audit import page, repeating, runs
 from rdp.cli import app
 from rdp.errors import UserError
-from rdp.utils import digest
+from rdp.utils import digest, paths
 from tests.audit.conftest import Case
 
 
@@ -102,11 +103,11 @@ def test_a_sample_is_drawn_by_its_text(case: Case) -> None:
 
 @pytest.mark.slow
 def test_recorded_results_are_audited_too(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a bundle: without weights and without images, whole, and with runs that are trained again."""
+    """From an archive: without weights and images, and with runs that are retrained."""
     monkeypatch.chdir(case.folder)
-    packed = packing.write(case.plan, case.results, case.folder / "results" / "recorded" / "audited")
+    archive = pack(case.plan, case.results, case.folder / "results" / "recorded" / "audited.tar")
     rebuilt = case.results / "rebuilt" / "audited"
-    unpacking.write(packed, bundle.plan(packed, str(case.plan.file)), rebuilt)
+    unpack.as_recorded(archive, recorded.plan(archive, rebuilt, str(case.plan.file)), rebuilt)
     case.results = rebuilt
     case.rdp("report", str(case.plan.file))
     checks = case.audit(until="measuring again", retrain=2, sample="d")
@@ -115,7 +116,7 @@ def test_recorded_results_are_audited_too(case: Case, monkeypatch: pytest.Monkey
     assert checks["measuring again"].notes == [
         "recorded results hold no weights: nothing can be measured on them again"
     ]
-    shutil.rmtree(packed.folder)
+    archive.path.unlink()
     assert "no recorded study 'audited'" in str(case.audit(until="data")["data"].findings[0])
 
 
@@ -138,13 +139,16 @@ def test_a_study_of_which_nothing_is_trained_says_so(case: Case) -> None:
     assert check.notes == [f"{len(case.runs) + 4} runs not trained, which the report says too; first {first}"]
 
 
-def test_where_there_is_nothing_an_audit_says_what_to_do_first(case: Case, tmp_path: Path) -> None:
+def test_where_there_is_nothing_an_audit_says_what_to_do_first(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     empty = tmp_path / "empty"
     first = "no run of the study is trained yet; first: snakemake --cores all --config study="
     with pytest.raises(UserError, match=f"{empty}/audited: nothing to audit, {first}audited$"):
         audit.audit(case.plan, empty, now=0)
-    with pytest.raises(UserError, match=f"{first}cifar_cpu, or for its recorded .* study=cifar_cpu records=recorded$"):
-        audit.audit(study.load("cifar_cpu"), empty, now=0)
+    monkeypatch.setattr(paths, "archives", lambda: {"audited": tmp_path / "audited.tar"})
+    with pytest.raises(UserError, match=f"{first}audited, or for its recorded .* study=audited records=recorded$"):
+        audit.audit(case.plan, empty, now=0)
     assert not empty.exists()
 
 

@@ -196,8 +196,8 @@ def test_a_list_in_a_cell_of_a_table_is_no_number() -> None:
     assert comparing.compare_tables(pd.DataFrame({"a": [[1]]}), pd.DataFrame({"a": [1]}))
 
 
-@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
+@pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"archive_seal": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_that_says_nothing(case: Case, change: dict[str, Any]) -> None:
-    told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
+    told = {"study": "audited", "archive_seal": "0" * 64, "labels": {}}
     mark = origin.write(case.results, told | change, complete=True)
     assert f"{mark}: damaged: it does not state what was unpacked" in " ".join(case.findings(until="records")["data"])

@@ -1,4 +1,4 @@
-"""What `rdp status` tells: what runs where, since when and until when, what failed, and the end of its log."""
+"""Tables of `rdp status`: states of runs, progress of running ones, and logs of failed ones."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def store(tmp_path) -> Store:
 
 @pytest.fixture
 def done(store):
-    """Leave a run's record and receipt."""
+    """Write a run's record and receipt."""
 
     def leave(spec, state: str = "completed", reason: str | None = None, code: str | None = None) -> None:
         identity = {"spec": "", "data": "", "code": code or fingerprint.code_of(spec), "stack": ""}
@@ -48,7 +48,7 @@ def done(store):
 
 @pytest.fixture
 def under_way(store):
-    """Leave an attempt that told of its progress so many seconds ago; the time now, in seconds since the epoch."""
+    """Write progress that is ``age`` seconds old, and return the current time in seconds since the epoch."""
 
     def leave(spec, step: int = 30, age: float = 1.0, **changes) -> float:
         now = time.time()
@@ -61,22 +61,22 @@ def under_way(store):
     return leave
 
 
-def told(plan, store, **options) -> str:
+def shown(plan, store, **options) -> str:
     console = Console(width=200, file=io.StringIO(), markup=False)
     console.print(*status_view.tables(status_view.read(plan, store.root.parent), **options))
     return console.file.getvalue()
 
 
 def of(plan, store, spec, **options):
-    return next(state for found, state in states(plan, store.root.parent, **options) if found == spec)
+    return next(state for other, state in states(plan, store.root.parent, **options) if other == spec)
 
 
-def test_a_run_that_nothing_was_heard_of_waits(plan, store):
+def test_a_run_without_files_is_waiting(plan, store):
     assert {state.status for _, state in states(plan, store.root.parent)} == {"waiting"}
 
 
 @pytest.mark.parametrize("state", ["completed", "diverged", "failed"])
-def test_a_receipt_says_how_a_run_ended(state, plan, store, done):
+def test_a_receipt_gives_status_and_reason(state, plan, store, done):
     spec = next(plan.specs)
     done(spec, state, "because")
     assert (of(plan, store, spec).status, of(plan, store, spec).reason) == (state, "because")
@@ -88,7 +88,7 @@ def test_a_run_made_by_other_code_is_stale(plan, store, done):
     assert of(plan, store, spec).status == "stale"
 
 
-def test_records_are_read_only_where_they_are_to_be_verified(plan, store, done):
+def test_records_are_read_only_for_verification(plan, store, done):
     spec = next(plan.specs)
     done(spec)
     (store.folder(spec.run) / "record.json").write_text("damaged")
@@ -96,17 +96,17 @@ def test_records_are_read_only_where_they_are_to_be_verified(plan, store, done):
     assert of(plan, store, spec, verify=True).status == "damaged"
 
 
-def test_a_receipt_that_is_none_is_damaged(plan, store, done):
+def test_an_invalid_receipt_is_damaged(plan, store, done):
     spec = next(plan.specs)
     done(spec)
     store.receipt(spec.run).write_text('{"run": "another"}')
     assert of(plan, store, spec).status == "damaged"
 
 
-def test_what_runs_is_told_with_where_since_when_how_far_and_until_when(plan, store, under_way):
+def test_a_running_run_shows_host_start_progress_and_end(plan, store, under_way):
     spec = next(plan.specs)
     now = under_way(spec, slurm_job="4711", gpu="2")
-    line = next(line for line in told(plan, store).splitlines() if "node7" in line)
+    line = next(line for line in shown(plan, store).splitlines() if "node7" in line)
     assert "node7, job 4711, GPU 2" in line
     assert "30/120" in line
     assert "25 %" in line
@@ -114,31 +114,31 @@ def test_what_runs_is_told_with_where_since_when_how_far_and_until_when(plan, st
     assert time.strftime("%H:%M", time.gmtime(now + 89)) in line
 
 
-def test_an_attempt_that_is_silent_for_long_is_stopped(plan, store, under_way):
+def test_an_attempt_without_recent_progress_is_stopped(plan, store, under_way):
     spec = next(plan.specs)
     under_way(spec, age=300)
     assert of(plan, store, spec).status == "stopped"
-    assert "no progress for 300 s; step 30/120 on node7" in told(plan, store)
+    assert "no progress for 300 s; step 30/120 on node7" in shown(plan, store)
 
 
-def test_of_several_attempts_the_latest_counts(plan, store, under_way):
+def test_the_latest_of_several_attempts_counts(plan, store, under_way):
     spec = next(plan.specs)
     under_way(spec, age=300)
     under_way(spec, step=31, age=1)
     assert of(plan, store, spec).progress.step == 31
 
 
-def test_a_sign_from_the_future_is_no_sign_of_life(plan, store, under_way):
-    """A clock that was set back left it; an attempt that lives tells anew every few seconds."""
+def test_progress_from_the_future_is_not_recent(plan, store, under_way):
+    """It is from before the clock was set back: a living attempt writes every few seconds."""
     spec = next(plan.specs)
     under_way(spec, age=-30)
     assert of(plan, store, spec).status == "running"
     under_way(spec, age=-86400)
     assert of(plan, store, spec).status == "stopped"
-    assert told(plan, store)
+    assert shown(plan, store)
 
 
-def test_an_attempt_that_was_stopped_in_an_orderly_way_is_told_at_once(plan, store, under_way):
+def test_an_attempt_that_stopped_in_order_shows_at_once(plan, store, under_way):
     spec = next(plan.specs)
     under_way(spec, age=1, stopped=True)
     assert of(plan, store, spec).status == "stopped"
@@ -146,12 +146,12 @@ def test_an_attempt_that_was_stopped_in_an_orderly_way_is_told_at_once(plan, sto
 
 @pytest.mark.parametrize("key", ["started", "seconds_left", "steps"])
 @pytest.mark.parametrize("value", ["x", float("nan"), float("inf"), 1e300, -1e300, [], {}])
-def test_no_number_of_an_attempts_ends_the_view(key, value, plan, store, under_way):
+def test_invalid_progress_does_not_break_the_view(key, value, plan, store, under_way):
     under_way(next(plan.specs), age=1, **{key: value})
-    assert told(plan, store)
+    assert shown(plan, store)
 
 
-def test_a_receipt_that_is_no_file_is_a_damaged_run_and_the_others_are_shown(plan, store, done):
+def test_a_receipt_that_is_a_folder_is_damaged_and_other_runs_show(plan, store, done):
     first, second = list(plan.specs)[:2]
     store.receipt(first.run).mkdir(parents=True)
     done(second)
@@ -160,7 +160,7 @@ def test_a_receipt_that_is_no_file_is_a_damaged_run_and_the_others_are_shown(pla
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"step": "many"}'])
-def test_progress_that_cannot_be_read_is_none(text, plan, store):
+def test_unreadable_progress_is_ignored(text, plan, store):
     spec = next(plan.specs)
     (store.new_attempt(spec.run) / "progress.json").write_text(text)
     assert of(plan, store, spec).status == "waiting"
@@ -174,38 +174,38 @@ class TestTrouble:
         path.parent.mkdir(parents=True)
         return path
 
-    def test_a_failed_run_is_told_with_its_reason_and_the_end_of_its_log(self, plan, store, done, log):
+    def test_a_failed_run_shows_its_reason_and_the_end_of_its_log(self, plan, store, done, log):
         log.write_text("\n".join(["the beginning", *("more" for _ in range(9000)), "the last line", ""]))
         done(plan.cells[0].specs[1], "failed", "OutOfMemoryError: too small")
-        text = told(plan, store)
+        text = shown(plan, store)
         assert "OutOfMemoryError: too small" in text
         assert str(log) in text.replace("\n", "")
         assert "the last line" in text
         assert "the beginning" not in text
 
-    def test_a_job_that_ended_before_its_runs_began_says_why(self, plan, store, log):
+    def test_a_job_that_ended_before_its_runs_shows_its_error(self, plan, store, log):
         log.write_text("rdp: data/x: no such file\n")
-        assert "rdp: data/x: no such file" in told(plan, store)
+        assert "rdp: data/x: no such file" in shown(plan, store)
 
-    def test_a_job_that_has_only_begun_is_no_trouble(self, plan, store, log):
+    def test_a_job_that_just_started_shows_nothing(self, plan, store, log):
         log.write_text("12:00:00 all 2 GPUs are in use, waiting\n")
-        assert "waiting\n" not in told(plan, store)
+        assert "waiting\n" not in shown(plan, store)
 
-    def test_markup_in_a_reason_is_text(self, plan, store, done):
+    def test_markup_in_a_reason_is_shown_as_text(self, plan, store, done):
         done(plan.cells[0].specs[1], "failed", "ValueError: [red]x[/] [nonsense")
-        assert "ValueError: [red]x[/] [nonsense" in told(plan, store)
+        assert "ValueError: [red]x[/] [nonsense" in shown(plan, store)
 
 
-def test_a_view_of_what_is_unfinished_leaves_out_the_rest(plan, store, done):
+def test_the_unfinished_view_leaves_out_finished_cells(plan, store, done):
     for spec in plan.cells[0].specs:
         done(spec)
-    whole, short = told(plan, store), told(plan, store, unfinished=True)
+    whole, short = shown(plan, store), shown(plan, store, unfinished=True)
     assert plan.cells[0].title in whole
     assert plan.cells[0].title not in short
     assert plan.cells[1].title in short
 
 
-def test_watching_ends_when_all_is_done(plan, store, done, capsys):
+def test_watching_ends_when_all_runs_are_done(plan, store, done, capsys):
     for spec in plan.specs:
         done(spec)
     status_view.watch(plan, store.root.parent, Console(), 0.5)

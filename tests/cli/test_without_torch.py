@@ -1,4 +1,4 @@
-"""What starts often starts fast: planning, help and the Snakefile import nothing that computes."""
+"""Planning, help and the Snakefile start fast, because they import no torch."""
 
 import re
 
@@ -27,7 +27,7 @@ def test_planning_and_help_do_not_import_torch(arguments, run_python, tmp_path):
     assert done.stdout
 
 
-def test_every_evaluation_of_the_snakefile_does_without_torch(root, run_python):
+def test_the_snakefile_does_not_import_torch(root, run_python):
     imports = re.findall(r"^from rdp.*", (root / "workflow/rules/common.smk").read_text(), re.M)
     assert len(imports) > 3
     loaded = f"print({SLOW} & sys.modules.keys())"

@@ -1,4 +1,4 @@
-"""What is damaged: a small study with every kind of file that a report is made from. Nothing is trained."""
+"""A small study with every kind of file that a report reads, to be damaged. Nothing is trained."""
 
 from collections import Counter
 from collections.abc import Callable

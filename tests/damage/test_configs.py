@@ -1,4 +1,4 @@
-"""Studies and claims: a damaged file is refused in a line, or plans the runs it did, or other runs of other names."""
+"""A damaged study or claims file is rejected in one line, or plans the same runs, or runs with other names."""
 
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def test_a_damaged_claim_has_another_digest(tmp_path: Path, try_damages: Any) ->
         ("rate", "!!python/object/apply:os.system [touch executed]", "not readable as YAML"),
     ],
 )
-def test_what_yaml_makes_of_it_is_told_in_a_line(
+def test_a_wrong_yaml_type_gives_one_line(
     key: str, text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_what_yaml_makes_of_it_is_told_in_a_line(
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
-def test_what_was_found_in_place_of_a_value_is_told_in_brief(tmp_path: Path) -> None:
+def test_a_wrong_value_is_quoted_in_brief(tmp_path: Path) -> None:
     """Ten times ten times ... of a word: written out, it would fill the memory."""
     lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
@@ -105,7 +105,7 @@ def test_what_was_found_in_place_of_a_value_is_told_in_brief(tmp_path: Path) -> 
     assert "title: input should be a valid string, found {" in refusal(study.load, str(path))
 
 
-def test_a_study_may_have_as_many_runs_as_a_machine_plans(tmp_path: Path) -> None:
+def test_the_number_of_runs_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(STUDY.format(**GOOD | {"seeds": "50001"}))
     assert "a study has at most 100,000" in refusal(study.load, str(path))

@@ -1,4 +1,4 @@
-"""Names from outside: they leave no directory, reach no shell and obey no terminal; odd ones that are right work."""
+"""External names cannot leave a directory, reach a shell or control a terminal. Odd valid names work."""
 
 import json
 import os
@@ -101,9 +101,9 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ["data", "prepare", "--", "NAME"],
         ["unpack", "--", "NAME"],
     ],
-    ids=["study", "study to train", "run", "receipt", "probe", "figure", "dataset", "bundle"],
+    ids=["study", "study to train", "run", "receipt", "probe", "figure", "dataset", "archive"],
 )
-def test_a_name_of_nothing_is_refused_in_a_line_and_leaves_no_file(
+def test_an_invalid_name_is_rejected_in_one_line_and_leaves_no_file(
     command: list[str], name: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files_around(here)
@@ -115,7 +115,7 @@ def test_a_name_of_nothing_is_refused_in_a_line_and_leaves_no_file(
 
 
 @hostile
-def test_a_study_file_of_such_a_name_is_refused(name: str, here: Path) -> None:
+def test_a_study_file_with_an_invalid_name_is_rejected(name: str, here: Path) -> None:
     said = refusal(study.load, f"{name}.yaml")
     assert said is not None
     assert said.isprintable()
@@ -125,7 +125,7 @@ def test_a_study_file_of_such_a_name_is_refused(name: str, here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(study.RESERVED_NAMES))
-def test_a_study_does_not_move_into_the_room_of_something_else(name: str, here: Path) -> None:
+def test_a_study_name_cannot_be_that_of_another_results_folder(name: str, here: Path) -> None:
     (here / f"{name}.yaml").write_text(TINY)
     assert refusal(study.load, f"{name}.yaml") == (
         f"{name}.yaml: the name {name} is reserved: results/{name} holds something else"
@@ -138,7 +138,7 @@ def test_a_study_does_not_move_into_the_room_of_something_else(name: str, here: 
     [("label", "  vanilla:"), ("architecture", "[mlp8]"), ("dataset", "[spiral]")],
     ids=["label", "architecture", "dataset"],
 )
-def test_a_study_that_names_such_a_thing_is_refused(key: str, old: str, name: str, here: Path) -> None:
+def test_a_study_that_uses_an_invalid_name_is_rejected(key: str, old: str, name: str, here: Path) -> None:
     quoted = json.dumps(name)  # which is YAML too
     new = f"  {quoted}: {{method: vanilla}}" if key == "label" else f"[{quoted}]"
     (here / "tiny.yaml").write_text(TINY.replace(old, new))
@@ -159,7 +159,7 @@ def test_a_study_that_names_such_a_thing_is_refused(key: str, old: str, name: st
     ],
     ids=["line", "escape", "bytes", "long", "long path"],
 )
-def test_a_directory_that_cannot_be_is_refused_before_anything_is_done(
+def test_an_impossible_directory_is_rejected_before_any_work(
     variable: str, value: str, told: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -167,7 +167,7 @@ def test_a_directory_that_cannot_be_is_refused_before_anything_is_done(
     assert files_around(here) == ["here", "here/tiny.yaml"]
 
 
-def test_a_directory_of_an_odd_name_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_with_an_odd_name_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (name for name in HOSTILE.values() if name and name.isprintable() and len(name) < 200):
         monkeypatch.setenv("RDP_RESULTS", str(tmp_path / "results" / name.strip("/")))
         prepared.prepare("spiral", paths.results())
@@ -197,7 +197,9 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
     ],
     ids=["braces", "variable", "study in braces", "line", "long", "climbing", "command", "substitution", "taken"],
 )
-def test_snakemake_refuses_what_cannot_be_before_it_plans(results: str, file: str, told: str, here: Path) -> None:
+def test_snakemake_rejects_impossible_directories_before_planning(
+    results: str, file: str, told: str, here: Path
+) -> None:
     (here / "in{x}").mkdir()
     for other in ("in{x}/tiny.yaml", "store.yaml"):
         (here / other).write_text(TINY)
@@ -242,14 +244,14 @@ def test_directories_that_look_like_something_else_work(results: str, here: Path
 
 
 @pytest.mark.slow
-def test_no_results_directory_is_the_usual_one(here: Path) -> None:
+def test_an_empty_results_directory_means_the_default(here: Path) -> None:
     """And not the root of the file system."""
     done = snakemake(here, "-n", "--config", "study=tiny.yaml", "results=")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results/tiny/records.parquet" in done.stdout + done.stderr
 
 
-def test_every_word_of_a_rule_that_comes_from_outside_is_quoted() -> None:
+def test_every_external_word_in_a_rule_is_quoted() -> None:
     """Wildcards are held to a-z, 0-9, _ and -, threads and GPUs are numbers; all else has :q."""
     safe = {"wildcards.cell", "wildcards.probe", "wildcards.dataset", "threads", "resources.gpu"}
     lines = [

@@ -1,4 +1,4 @@
-"""Checkpoints and records: damage is told in a line or a row, or nothing that is read differs by a bit."""
+"""Damage to checkpoints and records is reported, or changes nothing that is read."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ from tests.damage.conftest import HARMLESS, NAMED, refusal
 IDENTITY = {"spec": "a" * 64, "data": "b" * 64, "code": "c" * 64, "stack": "d" * 64}
 
 
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(tmp_path: Path, try_damages: Any) -> None:
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path: Path, try_damages: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     for step in (1, 2):
         tensors = {"w": torch.randn(20, 7, generator=draw), "n": torch.arange(5), "scale": torch.tensor(3.0)}
@@ -69,7 +69,7 @@ def store(plan: Plan, results: Path, tmp_path: Path) -> Store:
 
 
 @pytest.mark.parametrize(("receipt", "cases"), [(False, 120), (True, 80)], ids=["record", "receipt"])
-def test_a_damaged_record_is_a_row_that_says_so(
+def test_a_damaged_record_is_a_row_with_the_reason(
     receipt: bool, cases: int, plan: Plan, store: Store, try_damages: Any
 ) -> None:
     spec, folder = plan.cells[0].specs[0], store.root.parent
@@ -97,9 +97,7 @@ def test_a_damaged_record_is_a_row_that_says_so(
 
 
 @pytest.mark.parametrize("name", ["predictions", "weights"])
-def test_damaged_arrays_are_named_and_the_run_is_trained_again(
-    name: str, plan: Plan, store: Store, try_damages: Any
-) -> None:
+def test_damaged_arrays_are_named_and_the_run_retrains(name: str, plan: Plan, store: Store, try_damages: Any) -> None:
     run = plan.cells[0].specs[0].run
     record = store.read_finished(run)
     path = store.folder(run) / f"{name}.safetensors"
@@ -113,7 +111,7 @@ def test_damaged_arrays_are_named_and_the_run_is_trained_again(
     try_damages(path, 40, look)
 
 
-def test_the_file_that_says_a_sweep_is_done_is_read_by_nobody(plan: Plan, store: Store, try_damages: Any) -> None:
+def test_the_file_that_marks_a_finished_sweep_is_never_read(plan: Plan, store: Store, try_damages: Any) -> None:
     """Snakemake asks whether it is there; a run chooses its rate from the records of the sweep."""
     folder = store.root.parent
     path = store.root / plan.cells[0].id / "tuned.json"
@@ -129,7 +127,7 @@ def test_the_file_that_says_a_sweep_is_done_is_read_by_nobody(plan: Plan, store:
     try_damages(path, 20, look)
 
 
-def test_times_that_were_altered_do_not_pass_with_the_next_receipt(plan: Plan, store: Store) -> None:
+def test_altered_times_fail_even_with_a_new_receipt(plan: Plan, store: Store) -> None:
     """They are in no digest, for they differ from run to run; but when a run began decides what a claim may say."""
     run = plan.cells[0].specs[0].run
     identity, path = store.read(run).identity, store.folder(run) / "record.json"
@@ -139,7 +137,7 @@ def test_times_that_were_altered_do_not_pass_with_the_next_receipt(plan: Plan, s
     assert store.find(run, identity) is None  # so it is trained again
 
 
-def test_predictions_of_another_seed_are_a_damage_that_retry_finds(plan: Plan, store: Store) -> None:
+def test_retry_detects_predictions_of_another_seed(plan: Plan, store: Store) -> None:
     ours, theirs = (spec.run for spec in plan.cells[0].specs[:2])
     path = store.folder(ours) / "predictions.safetensors"
     whole = path.read_bytes()
@@ -154,7 +152,7 @@ def test_predictions_of_another_seed_are_a_damage_that_retry_finds(plan: Plan, s
 
 
 @pytest.mark.parametrize("key", ["run", "status", "reason", "digest", "record", "code", "used"])
-def test_a_receipt_with_a_name_that_is_misspelt_is_damaged(key: str, plan: Plan, store: Store) -> None:
+def test_a_receipt_with_a_misspelt_key_is_damaged(key: str, plan: Plan, store: Store) -> None:
     run = plan.cells[0].specs[0].run
     path = store.receipt(run)
     path.write_text(path.read_text().replace(f'"{key}"', f'"{key[:-1]}_"'))

@@ -1,4 +1,4 @@
-"""What a report is made from, once collected: no damage to a table, a verdict or a figure becomes another number."""
+"""No damage to a table, a verdict or a figure turns into another number in the report."""
 
 import ast
 import os
@@ -59,7 +59,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", READ)
-def test_a_damaged_file_is_named_or_read_as_it_was(name: str, plan: Plan, results: Path, try_damages: Any) -> None:
+def test_a_damaged_file_is_named_or_read_unchanged(name: str, plan: Plan, results: Path, try_damages: Any) -> None:
     cases, read = READ[name]
     path = results / plan.name / name
     path = ledger_file(plan, results) if path.is_dir() else path
@@ -78,7 +78,7 @@ def test_a_damaged_file_is_named_or_read_as_it_was(name: str, plan: Plan, result
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["records.parquet", "history.parquet", "claims.json", "figures/accuracy.svg"])
-def test_a_page_is_the_one_it_was_or_none(name: str, plan: Plan, results: Path) -> None:
+def test_a_page_is_unchanged_or_rejected(name: str, plan: Plan, results: Path) -> None:
     path, written = results / plan.name / name, page.write(plan, results)
     whole, before = path.read_bytes(), written.read_bytes()
     for _, damaged in damages(whole, 32, "a page"):
@@ -96,7 +96,7 @@ def test_the_same_tables_have_the_same_bytes(plan: Plan, results: Path, tmp_path
         assert (tmp_path / plan.name / name).read_bytes() == (results / plan.name / name).read_bytes()
 
 
-def test_a_table_of_another_hand_is_named(plan: Plan, results: Path, tmp_path: Path) -> None:
+def test_a_table_of_another_writer_is_named(plan: Plan, results: Path, tmp_path: Path) -> None:
     collect.save(plan.name, tmp_path, *collect.read(plan.name, results))
     path = tmp_path / plan.name / "history.parquet"
     pd.read_parquet(path).to_parquet(path)
@@ -104,9 +104,7 @@ def test_a_table_of_another_hand_is_named(plan: Plan, results: Path, tmp_path: P
     assert said == f"{path}: damaged (it has no seal, or was not written by rdp); run: rdp collect {plan.name}"
 
 
-def test_files_that_are_whole_and_stand_in_each_others_place_are_named(
-    plan: Plan, results: Path, tmp_path: Path
-) -> None:
+def test_swapped_files_are_named(plan: Plan, results: Path, tmp_path: Path) -> None:
     read = collect.read(plan.name, results)
     collect.save(plan.name, tmp_path, *read)
     collect.save("other", tmp_path, *read)
@@ -122,14 +120,14 @@ def test_files_that_are_whole_and_stand_in_each_others_place_are_named(
     assert refusal(collect.read, "other", tmp_path) is None
 
 
-def test_a_probe_in_the_place_of_another_is_named(plan: Plan, results: Path, tmp_path: Path) -> None:
+def test_swapped_probe_tables_are_named(plan: Plan, results: Path, tmp_path: Path) -> None:
     reuse = measurements.read(plan.name, "feature_reuse", results)
     path = measurements.save(plan.name, "feature_reuse", tmp_path, reuse)
     path.rename(path.with_name("coders.parquet"))
     assert "coders.parquet: damaged" in refusal(measurements.read, plan.name, "coders", tmp_path)
 
 
-def test_tables_of_two_writings_are_not_read_together(plan: Plan, results: Path, tmp_path: Path) -> None:
+def test_tables_of_different_writes_are_not_read_together(plan: Plan, results: Path, tmp_path: Path) -> None:
     """As a writing that was killed between two of its tables leaves them."""
     table, history, sweep = collect.read(plan.name, results)
     collect.save(plan.name, tmp_path, table, history, sweep)
@@ -139,7 +137,7 @@ def test_tables_of_two_writings_are_not_read_together(plan: Plan, results: Path,
     assert str(tmp_path / plan.name / "history.parquet") in refusal(collect.read, plan.name, tmp_path)
 
 
-def test_a_half_that_a_killed_writing_left_is_not_read(plan: Plan, results: Path, tmp_path: Path) -> None:
+def test_the_partial_output_of_a_killed_writer_is_not_read(plan: Plan, results: Path, tmp_path: Path) -> None:
     read = collect.read(plan.name, results)
     collect.save(plan.name, tmp_path, *read)
     for path in list((tmp_path / plan.name).iterdir()):
@@ -150,9 +148,7 @@ def test_a_half_that_a_killed_writing_left_is_not_read(plan: Plan, results: Path
 
 
 @pytest.mark.parametrize(("old", "new"), [('"seeds": 2', '"seeds": 3'), ('"pnnh": null', '"plain": null')])
-def test_tables_of_a_study_that_changed_since_are_named(
-    old: str, new: str, plan: Plan, results: Path, tmp_path: Path
-) -> None:
+def test_tables_of_an_older_study_file_are_named(old: str, new: str, plan: Plan, results: Path, tmp_path: Path) -> None:
     from rdp import study
 
     collect.save(plan.name, tmp_path, *collect.read(plan.name, results))
@@ -173,7 +169,7 @@ def test_tables_of_an_earlier_version_are_named(
     assert said.endswith(f"of an earlier version, without {column}; run: rdp collect {plan.name}")
 
 
-def test_a_text_that_looks_like_a_seal_is_a_text(tmp_path: Path) -> None:
+def test_a_text_that_looks_like_a_seal_is_read_as_text(tmp_path: Path) -> None:
     table = pd.DataFrame({"reason": [sealed.BLANK, "rdp-seal:", None], sealed.BLANK: [1.5, float("nan"), -0.0]})
     sealed.write_table(tmp_path / "t.parquet", table, "s")
     assert same(sealed.read_table(tmp_path / "t.parquet", "s", "")[0], table)
@@ -182,7 +178,7 @@ def test_a_text_that_looks_like_a_seal_is_a_text(tmp_path: Path) -> None:
     assert sealed.read_json(tmp_path / "t.json", "s", "") == value
 
 
-def test_what_is_sealed_is_read_in_one_place_alone() -> None:
+def test_only_one_module_reads_sealed_files() -> None:
     """No other module reads or writes Parquet; so no table is read without its seal."""
     for file in sorted((paths.ROOT / "rdp").rglob("*.py")):
         names = {node.attr for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Attribute)}

@@ -1,4 +1,4 @@
-"""Texts from outside are shown as they are: in the page, the paper and the tables nothing of them is obeyed."""
+"""External texts are escaped in the page, the paper and the tables."""
 
 import csv
 import json
@@ -78,7 +78,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / plan.name
 
 
-def test_the_page_shows_them_and_has_no_tag_of_theirs(report: Path) -> None:
+def test_the_page_escapes_them(report: Path) -> None:
     found = Page((report / "report" / "index.html").read_text(encoding="utf-8"))
     for place in PLACES:
         assert text(place) in found.text, place
@@ -91,7 +91,7 @@ def test_the_page_shows_them_and_has_no_tag_of_theirs(report: Path) -> None:
     assert len([tag for tag, _ in found.tags if tag == "style"]) == 1
 
 
-def test_the_paper_shows_them_and_has_none_in_its_source(report: Path) -> None:
+def test_the_paper_escapes_them(report: Path) -> None:
     source = (report / "report" / "paper.typ").read_text(encoding="utf-8")
     bare = re.sub(r'"(?:\\.|[^"\\])*"', "", source)
     assert source.count("/etc/passwd") > len(PLACES)
@@ -105,7 +105,7 @@ def test_the_paper_shows_them_and_has_none_in_its_source(report: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["accuracy", "claims", "comparisons", "cost", "compute_cost", "efficiency"])
-def test_the_tables_hold_no_command_of_theirs(name: str, report: Path) -> None:
+def test_the_tables_contain_no_formula(name: str, report: Path) -> None:
     source = (report / "tables" / f"{name}.tex").read_text(encoding="utf-8")
     assert set(re.findall(r"\\([a-z]+)", source)) <= COMMANDS | ESCAPES
     assert source.count(r"\begin{") == source.count(r"\end{") == 1
@@ -114,7 +114,7 @@ def test_the_tables_hold_no_command_of_theirs(name: str, report: Path) -> None:
     assert len(unescaped) % 2 == 0
 
 
-def test_a_table_that_is_read_again_holds_them_as_they_are(report: Path) -> None:
+def test_a_table_returns_them_unchanged(report: Path) -> None:
     with (report / "tables" / "claims.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["title"] for row in rows} == {text("claim")}

@@ -69,3 +69,13 @@ def blocks(*pages: str) -> Iterator[Block]:
             else:
                 lines.append(line)
         assert opened is None, f"{page}:{start}: a block without an end"
+
+
+def write_files(folder: Path, *pages: str) -> None:
+    """Write the blocks of some pages that have a title to the files that the titles name."""
+    for block in blocks(*pages):
+        if block.title:
+            path = folder / block.title
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert not path.exists(), f"{block.place}: {block.title} exists already"
+            path.write_text(block.text)

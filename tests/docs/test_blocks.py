@@ -13,7 +13,7 @@ from rdp import cli, study
 from tests.docs.blocks import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
-RUN = {"sh", "python", "pycon", "yaml"}  # by test_commands.py, and by this file
+RUN = {"sh", "python", "pycon", "yaml", "toml"}  # by test_commands.py, this file, and tests/library/test_wheel.py
 PROGRAMS = "rdp|snakemake|make|pip|python|pytest|rocrate-validator|.ci/run"
 NOT_RUN = {"make lock", "snakemake --sdm conda"}  # one asks for whatever is newest, the other needs Conda
 COMMANDS = [(block.place, command) for block in blocks(*PAGES) if block.language == "sh" for command in block.commands]

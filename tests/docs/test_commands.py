@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from rdp.utils import sealed
-from tests.docs.blocks import PAGES, ROOT, blocks
+from tests.docs.blocks import PAGES, ROOT, blocks, write_files
 from tests.helpers.folders import write_dataset
 from tests.workflow.conftest import Project, copy_project
 
@@ -24,14 +24,10 @@ INSTEAD = {r"\b(quick|NAME)\b": "mini", r"\bresnet56\b": "resnet20", r"\bcifar10
 
 def walk(project: Project, *pages: str) -> str:
     """Put the files of some pages where their titles say, and run the commands; what was said."""
+    write_files(project.root, *pages)
     commands = []
     for block in blocks(*pages):
-        if block.title:
-            path = project.root / block.title
-            path.parent.mkdir(parents=True, exist_ok=True)
-            assert not path.exists(), f"{block.place}: {block.title} is there already"
-            path.write_text(block.text)
-        elif block.language == "sh":
+        if block.language == "sh":
             commands += [(block.place, instead(command)) for command in block.commands if command not in ELSEWHERE]
     assert commands
     once = {command: [place, command] for place, command in reversed(commands)}  # where it stands first
@@ -87,7 +83,7 @@ def test_data_are_listed_fetched_verified_prepared_and_described(tmp_path: Path)
 def test_what_is_said_of_a_finished_study(project: Project) -> None:
     said = walk(project, *FINISHED)
     assert "mini: verdicts" in said
-    assert (project.root / "results/recorded/mini/manifest.json").exists()
+    assert (project.root / "results/recorded/mini.tar").exists()
     assert (project.root / "results/rebuilt/mini/mini/claims.json").exists()
 
 

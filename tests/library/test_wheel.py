@@ -1,13 +1,18 @@
-"""The built wheel in a clean environment: the library without Snakemake's weight, then what the extras add."""
+"""The built wheel in a clean environment: the library, then the extras, then the user's extensions."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import blocks
+from rdp.archive.pack import pack
+from tests.claims.conftest import AS_CLAIMED
+from tests.docs.blocks import blocks, write_files
+from tests.helpers.planting import SHORT, load, plant
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"snakemake", "seaborn", "matplotlib", "pandas", "pyarrow", "typst"}
@@ -40,9 +45,9 @@ class Clean:
         self._uv("pip", "install", *python, *constraint, f"{self.wheel}{extra}")
         return {line.split("==")[0] for line in self._uv("pip", "list", "--format", "freeze", *python).splitlines()}
 
-    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess:
-        """A program of the environment, in an empty folder far from the checkout."""
-        home = self.folder / "home"
+    def run(self, *words: str, folder: str = "home", **env: str) -> subprocess.CompletedProcess:
+        """A program of the environment, in a folder far from the checkout."""
+        home = self.folder / folder
         home.mkdir(exist_ok=True)
         bare = {name: value for name, value in os.environ.items() if not name.startswith(("RDP_", "PYTHON"))}
         environment = bare | {"PATH": f"{self.bin}:{os.environ['PATH']}"} | env
@@ -59,7 +64,7 @@ def clean(tmp_path_factory) -> Clean:
 
 
 @pytest.mark.parametrize("page", ["docs/loop.md", "docs/pnnh.md", "docs/library.md"])
-def test_the_examples_for_practitioners_run_with_nothing_more(clean, page):
+def test_the_examples_of_the_library_need_no_extra(clean, page):
     """As they stand, one after another; what they print is compared by tests/docs."""
     code = "\n".join(block.text for block in blocks(page) if block.language == "python")
     assert "rdp" in code
@@ -68,7 +73,7 @@ def test_the_examples_for_practitioners_run_with_nothing_more(clean, page):
     assert done.stdout.endswith("walked\n")
 
 
-def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
+def test_a_study_is_planned_and_trained_and_its_weights_are_exported(clean):
     planned = clean.run("rdp", "plan", "quick")
     assert planned.returncode == 0, planned.stderr
     assert "mlp32/spiral/vanilla" in planned.stdout
@@ -82,22 +87,26 @@ def test_a_study_is_planned_trained_and_its_weights_are_carried_off(clean):
     assert loaded.stdout == "3 2\n", loaded.stderr
 
 
-def test_a_bundle_is_verified_and_unpacked(clean):
-    done = clean.run("rdp", "unpack", "cifar_cpu")
+def test_runs_are_packed_and_unpacked(clean):
+    packed = clean.run("rdp", "pack", "quick", "--to", "quick.tar")
+    assert packed.returncode == 0, packed.stderr
+    assert packed.stdout.startswith("quick.tar: 1 run, ")
+    done = clean.run("rdp", "unpack", "quick.tar", "--to", "site")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("results/rebuilt/cifar_cpu: for its report, ")
+    assert done.stdout.startswith("1 run added, ")
 
 
-@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "record quick"])
-def test_what_needs_an_extra_says_which(clean, command):
+@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders"])
+def test_a_command_names_the_extra_that_it_needs(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
-    told = f"rdp: rdp {name} needs the packages of residual-droppath[report]: pip install 'residual-droppath[report]'\n"
-    assert (done.returncode, done.stderr) == (2, told)
+    extra = "residual-droppath[report]"
+    message = f"rdp: rdp {name} needs the packages of {extra}: pip install '{extra}'\n"
+    assert (done.returncode, done.stderr) == (2, message)
 
 
-def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_bundle(clean):
-    """Last: it adds to the environment. What draws the report is there too; that takes half a minute more."""
+def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_study(clean, tmp_path):
+    """After the tests of the library, since it adds to the environment."""
     assert clean.install("[workflow]") >= HEAVY
     snakefile = Path(clean.run("rdp", "snakefile").stdout.strip())
     assert clean.bin.parent in snakefile.parents
@@ -105,6 +114,75 @@ def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_bundle(cl
         path.name for path in (snakefile.parent / "report").iterdir()
     }
     words = ["snakemake", "--snakefile", str(snakefile), "--cores", "2", "--until", "decide_claims"]
-    done = clean.run(*words, "--config", "study=cifar_cpu", "records=recorded")
+    plan = load(tmp_path, **SHORT)
+    plant(plan, tmp_path, AS_CLAIMED)
+    pack(plan, tmp_path, clean.folder / "home/results/recorded/planted.tar")
+    done = clean.run(*words, "--config", "study=planted", "records=recorded")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "PNNH-4" in (clean.folder / "home/results/rebuilt/cifar_cpu/cifar_cpu/claims.json").read_text()
+    assert "PNNH-4" in (clean.folder / "home/results/rebuilt/planted/planted/claims.json").read_text()
+
+
+def test_extensions_of_every_kind_work_in_the_users_folder(clean):
+    """The files and commands of docs/adding.md, with nothing of the checkout."""
+    clean.install("[workflow]")
+    home = clean.folder / "mine"
+    write_files(home, "docs/adding.md")
+    commands = [
+        (block.place, command)
+        for block in blocks("docs/adding.md")
+        if block.language == "sh"
+        for command in block.commands
+        if command.startswith("rdp ")
+    ]
+    assert len(commands) == 8
+    (home / "commands.json").write_text(json.dumps(commands))
+    done = clean.run("python", str(ROOT / "tests/docs/walk.py"), "commands.json", folder="mine")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert (home / "results/mine/figures/reliability.svg").stat().st_size > 5000
+    assert (home / "results/mine/probes/calibration.parquet").exists()
+    claims = json.loads((home / "results/mine/claims.json").read_text())["claims"]
+    mine = {claim["name"]: claim for claim in claims if claim["name"].startswith("MINE-")}
+    assert mine.keys() == {"MINE-1", "MINE-2"}
+    assert all(claim["verdicts"]["exploratory"]["verdict"] != "not tested" for claim in mine.values())
+    snakefile = clean.run("rdp", "snakefile").stdout.strip()
+    packed = clean.run("rdp", "pack", "mine", folder="mine")
+    assert packed.returncode == 0, packed.stderr
+    words = ["snakemake", "--snakefile", snakefile, "--cores", "2", "--until", "decide_claims", "--config"]
+    rebuilt = clean.run(*words, "study=mine", "records=recorded", folder="mine")
+    assert rebuilt.returncode == 0, rebuilt.stderr[-2000:]
+    assert "MINE-2" in (home / "results/rebuilt/mine/mine/claims.json").read_text()
+    words = ["snakemake", "--snakefile", snakefile, "--cores", "2", "--dry-run", "--config", "study=mine"]
+    planned = clean.run(*words, folder="mine")
+    assert planned.returncode == 0, planned.stderr
+    assert "train_cell" not in planned.stdout + planned.stderr
+    method = home / "extensions/methods/early_droppath.py"
+    method.write_text(method.read_text().replace("step >= self.until", "step > self.until"))
+    planned = clean.run(*words, folder="mine")
+    assert len([line for line in (planned.stdout + planned.stderr).splitlines() if line == "rule train_cell:"]) == 1
+
+
+def test_extensions_of_an_installed_package_work_without_a_folder(clean):
+    """The package that the end of docs/adding.md describes, built and installed."""
+    source = clean.folder / "source"
+    write_files(source, "docs/adding.md")
+    (source / "extensions").rename(source / "my_package")
+    (source / "my_package/__init__.py").touch()
+    (entry_point,) = (block.text for block in blocks("docs/adding.md") if block.language == "toml")
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        f'[project]\nname = "my-package"\nversion = "1.0"\n{entry_point}'
+    )
+    words = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(source / "dist")]
+    subprocess.run(words, cwd=source, check=True, capture_output=True)
+    (wheel,) = (source / "dist").glob("*.whl")
+    clean._uv("pip", "install", "--python", clean.bin / "python", "--no-deps", wheel)
+    (clean.folder / "packaged").mkdir()
+    shutil.copy(source / "config/studies/mine.yaml", clean.folder / "packaged")
+    planned = clean.run("rdp", "plan", "mine.yaml", folder="packaged")
+    assert planned.returncode == 0, planned.stderr
+    assert "prenorm8/rings/early_droppath" in planned.stdout
+    assert "MINE-2" in planned.stdout
+    run = "prenorm8/rings/early_droppath/seed-0000"
+    trained = clean.run("rdp", "train", "mine.yaml", run, folder="packaged")
+    assert trained.returncode == 0, trained.stderr
+    assert "completed" in trained.stderr

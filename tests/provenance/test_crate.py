@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from rdp import study, tables
-from rdp.archive import bundle, packing, unpacking
+from rdp.archive import recorded
+from rdp.archive.pack import pack
 from rdp.claims import verdict_json
 from rdp.errors import UserError
 from rdp.provenance import crate, products
@@ -18,6 +19,7 @@ from rdp.store import Store, origin
 from rdp.study import Plan
 from rdp.tables import collect
 from rdp.utils import extensions, paths
+from tests.archive.conftest import rebuild
 from tests.provenance import validator
 
 # Recommendations that only somebody's name, affiliation or address could meet, of which the records have none.
@@ -81,7 +83,7 @@ def test_the_run_of_the_workflow_made_the_results_from_the_data(packed: Path, pl
     assert run["actionStatus"] == "http://schema.org/CompletedActionStatus"
     made, used = references(run["result"]), references(run["object"])
     assert {"records.parquet", "claims.json", "report/index.html", "report/paper.pdf", "weights.csv"} <= set(made)
-    assert {"report/checklist.html", "figures/accuracy.svg", "tables/cost.csv", "recorded/manifest.json"} <= set(made)
+    assert {"report/checklist.html", "figures/accuracy.svg", "tables/cost.csv", "recorded/planted.tar"} <= set(made)
     assert {"data/digits/manifest.json", "#data-digits", "config/studies/planted.yaml"} <= set(used)
     values = [found[name] for name in used if found[name]["@type"] == "PropertyValue"]
     given = {value["name"]: value["value"] for value in values}
@@ -131,18 +133,16 @@ def test_the_same_results_give_the_same_bytes(plan: Plan, packed: Path, results:
 @pytest.mark.slow
 def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Path) -> None:
     """As its README says, with the verdicts and tables that it has."""
-    found = bundle.find(str(packed / "recorded/planted.yaml"))
-    again = bundle.plan(found, str(found.study_file))
-    unpacking.write(found, again, tmp_path)
+    again = rebuild(recorded.find(str(packed / "recorded/planted.tar")), tmp_path)
     collect.write(again, tmp_path)
     verdict_json.write(tables.load(again, tmp_path))
     for name in ("records.parquet", "history.parquet", "sweep.parquet", "claims.json"):
         assert (tmp_path / "planted" / name).read_bytes() == (packed / name).read_bytes(), name
-    assert f"rdp unpack recorded/{again.name}.yaml" in (packed / "README.md").read_text()
+    assert f"rdp unpack recorded/{again.name}.tar" in (packed / "README.md").read_text()
 
 
 @pytest.mark.slow
-def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path) -> None:
+def test_missing_runs_are_named(plan: Plan, results: Path) -> None:
     lost = list(plan.specs)[1]
     Store(results).remove_receipt(lost.run)
     collect.write(plan, results)
@@ -151,27 +151,29 @@ def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path
     run = entities(packed)["#run"]
     assert run["actionStatus"] == "http://schema.org/FailedActionStatus"
     assert "seed 1: missing (not trained yet)" in run["error"]
-    assert not (packed / "recorded").exists()
-    assert "no bundle" in (packed / "README.md").read_text()
+    assert recorded.find(str(packed / "recorded/planted.tar")).manifest.missing == {lost.cell: [lost.seed]}
+    assert "1 run is missing; the manifest of the archive names them" in (packed / "README.md").read_text()
     assert lost.run not in (packed / crate.WEIGHTS).read_text()
 
 
 @pytest.mark.slow
-def test_recorded_results_carry_the_bundle_that_they_came_from(plan: Plan, results: Path, tmp_path: Path) -> None:
-    made = packing.write(plan, plan.file.parent, tmp_path / "recorded" / plan.name)
+def test_recorded_results_carry_the_archive_they_came_from(
+    plan: Plan, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = pack(plan, plan.file.parent, tmp_path / "results" / "recorded" / f"{plan.name}.tar")
     rebuilt = tmp_path / "rebuilt"
-    again = bundle.plan(made, str(made.study_file))
-    unpacking.write(made, again, rebuilt)
+    again = rebuild(archive, rebuilt)
     shutil.copytree(results / plan.name, rebuilt / plan.name, dirs_exist_ok=True)
     packed = crate.write(again, rebuilt).parent
-    assert files_of(packed / "recorded") == files_of(made.folder)
+    assert files_of(packed / "recorded") == {"planted.tar": archive.path.read_bytes()}
     found = entities(packed)
     assert found["#value-records"]["value"] == "recorded"
     assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
-    # Another bundle in its place is not the one that these results came from.
+    # Another archive in its place is not the one that these results came from.
     mark = origin.read(rebuilt)
-    origin.write(rebuilt, mark | {"seal_of_bundle": "0" * 64}, complete=True)
-    with pytest.raises(UserError, match="is not the bundle that"):
+    origin.write(rebuilt, mark | {"archive_seal": "0" * 64}, complete=True)
+    with pytest.raises(UserError, match="is not the archive that"):
         crate.write(again, rebuilt)
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from rdp import study
-from rdp.bench import study as speed
+from rdp.bench import throughput as speed
 from rdp.study import Plan
 
 STUDY = """

@@ -1,4 +1,4 @@
-"""A study of every kind of cell, through Slurm from its data to its report."""
+"""A study with every kind of cell runs on Slurm, from data to report."""
 
 from collections import Counter
 from pathlib import Path
@@ -37,7 +37,7 @@ STUDY = ("--config", "study=everything")
 CELLS, SWEEP = 6, 2  # and one seed each
 
 
-def test_a_study_through_slurm_has_the_numbers_of_one_without(cluster: Cluster, tmp_path: Path) -> None:
+def test_slurm_gives_the_same_numbers(cluster: Cluster, tmp_path: Path) -> None:
     local, submitted = (copy_project(tmp_path / name) for name in ("local", "submitted"))
     for project in (local, submitted):
         (project.root / "config" / "studies" / "everything.yaml").write_text(EVERYTHING)

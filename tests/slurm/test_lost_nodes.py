@@ -1,4 +1,4 @@
-"""A node that is lost while it trains costs time, and changes no number."""
+"""The loss of a node during training costs time and changes no number."""
 
 import signal
 
@@ -25,7 +25,7 @@ def test_a_lost_node_changes_no_number(cluster: Cluster, undisturbed: Project, w
     assert "resuming from step" in workflow.log()
 
 
-def test_an_orphan_that_trains_beside_its_successor_changes_no_number(
+def test_an_orphaned_job_beside_its_successor_changes_no_number(
     cluster: Cluster, undisturbed: Project, workflow: Workflow
 ) -> None:
     workflow.start()

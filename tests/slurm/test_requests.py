@@ -1,4 +1,4 @@
-"""What a job asks of Slurm, and what it gets: a GPU, and what the site's five lines say."""
+"""The resources that jobs request from Slurm: a GPU, and the site's partition, account and options."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def failed(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Workfl
     return workflow
 
 
-def test_a_study_that_insists_on_a_gpu_asks_one_a_job(cluster: Cluster, failed: Workflow) -> None:
+def test_a_study_that_requires_a_gpu_requests_one_per_job(cluster: Cluster, failed: Workflow) -> None:
     (job,) = failed.jobs()
     assert "TresPerJob=gres:gpu:1" in cluster.run("scontrol", "show", "job", job["id"]).split()
 
@@ -49,14 +49,14 @@ def test_the_partition_account_and_options_of_a_site_reach_slurm(cluster: Cluste
     assert "Nice=7" in cluster.run("scontrol", "show", "job", job["id"]).split()
 
 
-def test_a_gpu_that_torch_cannot_use_is_told_in_one_line(failed: Workflow) -> None:
+def test_a_gpu_that_torch_cannot_use_gives_one_line(failed: Workflow) -> None:
     (job,) = failed.jobs()
     assert job["state"] == "FAILED"
     (log,) = failed.project.root.glob("results/logs/train_cell/*.log")
     assert log.read_text() == "rdp: device: cuda is asked for, and this machine has no GPU that torch can use\n"
 
 
-def test_jobs_with_a_gpu_are_placed_one_a_node_and_told_which(cluster: Cluster, tmp_path: Path) -> None:
+def test_jobs_with_a_gpu_run_one_per_node_with_its_device_set(cluster: Cluster, tmp_path: Path) -> None:
     told = "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES; sleep 2"
     command = ["sbatch", "--parsable", "--gpus=1", "--mem=100", f"--output={tmp_path}/%j", f"--wrap={told}"]
     submitted = [cluster.run(*command) for _ in range(3)]

@@ -1,4 +1,4 @@
-"""Jobs and workflows that are started again, whoever starts them, leave one whole record of each run."""
+"""Restarted jobs and workflows leave one complete record per run."""
 
 import signal
 
@@ -11,7 +11,7 @@ from tests.workflow.conftest import Project
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
-def test_a_requeued_job_that_is_cancelled_then_leaves_one_record(
+def test_a_requeued_job_that_is_then_cancelled_leaves_one_record(
     cluster: Cluster, undisturbed: Project, workflow: Workflow
 ) -> None:
     workflow.start()

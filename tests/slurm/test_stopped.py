@@ -1,4 +1,4 @@
-"""Training jobs that Slurm or a person stops end in the numbers of undisturbed ones."""
+"""Training jobs that are stopped give the numbers of undisturbed ones."""
 
 import signal
 
@@ -11,7 +11,9 @@ from tests.workflow.conftest import Project
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
-def test_a_job_out_of_time_goes_on_with_more_of_it(cluster: Cluster, undisturbed: Project, workflow: Workflow) -> None:
+def test_a_job_that_ran_out_of_time_resumes_with_more_time(
+    cluster: Cluster, undisturbed: Project, workflow: Workflow
+) -> None:
     workflow.start()
     workflow.attempt().send(signal.SIGSTOP)  # it would be done before Slurm looks at the clock, every half minute
     first = workflow.job()

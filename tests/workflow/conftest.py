@@ -1,4 +1,4 @@
-"""A copy of the project with a miniature study, run once, that tests may change."""
+"""A copy of the project with a miniature study, run once, which tests may change."""
 
 import fcntl
 import json

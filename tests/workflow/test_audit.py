@@ -1,4 +1,4 @@
-"""The target `audit`: made whenever it is asked for, and failing where something is found."""
+"""The target `audit` reruns on every request and fails if it has findings."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_the_audit_passes_and_fails(project: Project) -> None:
     assert "<h1>1 finding</h1>" in page.read_text()
 
 
-def test_a_number_of_runs_is_needed(project: Project) -> None:
+def test_an_invalid_number_of_runs_is_rejected(project: Project) -> None:
     refused = project.run("snakemake", "-n", "audit", "--config", "study=mini", "retrain=many")
     assert refused.returncode != 0
-    assert "--config retrain=many: a number of runs is needed" in refused.stdout + refused.stderr
+    assert "--config retrain=many: expected a number of runs" in refused.stdout + refused.stderr

@@ -1,4 +1,4 @@
-"""Bad input: one line that says what and where, a status that is not 0, nothing half-written."""
+"""Invalid input gives one line that names it, a nonzero status and no partial output."""
 
 import os
 import subprocess
@@ -49,7 +49,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     ],
     ids=["unknown architecture", "misspelt key", "negative rate", "a seed of its own", "misspelt sweep", "no cells"],
 )
-def test_a_bad_study_is_refused(old: str, new: str, told: str, tmp_path: Path) -> None:
+def test_a_bad_study_is_rejected(old: str, new: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD.replace(old, new))
     line = refusal(run(tmp_path, "rdp", "plan", "small.yaml"))
     assert line.startswith("rdp: small.yaml: ")
@@ -57,14 +57,14 @@ def test_a_bad_study_is_refused(old: str, new: str, told: str, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
-def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_command_rejects_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """All of them in one process: what they share, they load once."""
     (tmp_path / "small.yaml").write_text(GOOD.replace("seeds:", "seads:"))
     monkeypatch.chdir(tmp_path)
     more = {"probe": ["coders"], "plot": ["accuracy"], "weights": ["RUN", "--to", "a.safetensors"]}
     tried = 0
     for name, command in cli.command.commands.items():
-        if command.params and command.params[0].metavar == "STUDY" and name != "unpack":  # of a bundle's own study
+        if command.params and command.params[0].metavar == "STUDY":
             with pytest.raises(UserError, match=r"^small\.yaml: seads: unknown key; did you mean 'seeds'"):
                 cli.app([name, "small.yaml", *more.get(name, [])], standalone_mode=False)
             tried += 1
@@ -72,7 +72,7 @@ def test_every_command_refuses_a_bad_study(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
 
 
-def test_snakemake_refuses_a_bad_study_before_it_plans(tmp_path: Path) -> None:
+def test_snakemake_rejects_a_bad_study_before_planning(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD.replace("rate: 0.1", "rate: 1.0"))
     command = ["snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", "study=small.yaml"]
     done = run(tmp_path, *command)
@@ -82,7 +82,7 @@ def test_snakemake_refuses_a_bad_study_before_it_plans(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_snakemake_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
+def test_snakemake_rejects_an_unknown_key(tmp_path: Path) -> None:
     command = ["snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", "studdy=rdp"]
     done = run(tmp_path, *command)
     assert done.returncode != 0
@@ -100,7 +100,7 @@ def test_snakemake_refuses_a_key_that_it_does_not_know(tmp_path: Path) -> None:
     ],
     ids=["argument", "checkpoints", "watch", "threads", "command"],
 )
-def test_a_command_that_is_none_is_refused_in_a_line(
+def test_an_unknown_command_is_rejected_in_one_line(
     command: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["rdp", *command])
@@ -153,7 +153,7 @@ def test_a_source_file_with_the_wrong_checksum(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dataset", ["fashion_mnist", "cifar10"])
 @pytest.mark.slow
-def test_a_dataset_that_is_absent_and_may_not_be_fetched(dataset: str, tmp_path: Path) -> None:
+def test_a_missing_dataset_that_may_not_be_downloaded(dataset: str, tmp_path: Path) -> None:
     line = refusal(run(tmp_path, "rdp", "data", "prepare", dataset))
     assert "no such file" in line
     assert f"rdp data fetch {dataset}" in line
@@ -169,7 +169,7 @@ def test_a_study_without_a_sweep_has_nothing_to_tune(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cell_that_is_not_tuned_has_nothing_to_tune_either(tmp_path: Path) -> None:
+def test_a_cell_without_a_sweep_has_nothing_to_tune(tmp_path: Path) -> None:
     rows = GOOD.replace("grids:", "tune: {learning_rates: [0.1]}\ngrids:")
     (tmp_path / "small.yaml").write_text(
         rows + "  - {datasets: [spiral], architectures: [mlp16], learning_rates: []}\n"
@@ -181,7 +181,7 @@ def test_a_cell_that_is_not_tuned_has_nothing_to_tune_either(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_bench_of_a_rate_that_is_none(tmp_path: Path) -> None:
+def test_a_benchmark_with_an_invalid_rate(tmp_path: Path) -> None:
     done = run(tmp_path, "rdp", "bench", "rdp", "--rate", "1.5")
     assert done.returncode == 2
     assert refusal(done) == "rdp: bench: a rate in (0, 1) is needed, found 1.5"
@@ -189,14 +189,14 @@ def test_a_bench_of_a_rate_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bench_on_a_device_that_is_none(tmp_path: Path) -> None:
+def test_a_benchmark_on_an_unknown_device(tmp_path: Path) -> None:
     done = run(tmp_path, "rdp", "bench", "rdp", "--device", "gpu")
     assert done.returncode == 2
     assert "gpu" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_run_names_the_near_one(tmp_path: Path) -> None:
+def test_an_unknown_run_names_the_closest_match(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(GOOD)
     line = refusal(run(tmp_path, "rdp", "train", "small.yaml", "mlp8/spiral/vanila"))
     assert "did you mean 'mlp8/spiral/vanilla'?" in line

@@ -1,4 +1,4 @@
-"""A finished study, packed by the workflow as a research object."""
+"""The target `crate` packs a finished study as a research object."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.workflow.conftest import Project
 
 
 @pytest.mark.slow
-def test_a_research_object_is_made_where_it_is_asked_for(project: Project) -> None:
+def test_the_target_crate_writes_a_research_object(project: Project) -> None:
     done = project.run("snakemake", "-n", "crate", "--config", "study=mini")
     said = done.stdout + done.stderr
     assert "rule write_crate:" in said
@@ -17,7 +17,7 @@ def test_a_research_object_is_made_where_it_is_asked_for(project: Project) -> No
 
 
 @pytest.mark.slow
-def test_it_is_valid_and_the_report_is_made_again_from_it(project: Project, tmp_path: Path) -> None:
+def test_it_is_valid_and_reproduces_the_report(project: Project, tmp_path: Path) -> None:
     done = project.snakemake("crate")
     assert done.returncode == 0, done.stdout + done.stderr
     packed = project.root / "results/mini/crate"
@@ -30,9 +30,9 @@ def test_it_is_valid_and_the_report_is_made_again_from_it(project: Project, tmp_
     assert by_hand.returncode == 0, by_hand.stderr
     assert {path: path.read_bytes() for path in packed.rglob("*") if path.is_file()} == before
 
-    file = "results/mini/crate/recorded/mini.yaml"
-    assert project.run("rdp", "unpack", file, "--to", "again").returncode == 0
-    made = project.run("rdp", "report", file, RDP_RESULTS="again")
+    file = "results/mini/crate/recorded/mini.tar"
+    assert project.run("rdp", "unpack", file, "--recorded", "--to", "again").returncode == 0
+    made = project.run("rdp", "report", "again/mini.yaml", RDP_RESULTS="again")
     assert made.returncode == 0, made.stderr
     assert (project.root / "again/mini/claims.json").read_bytes() == (packed / "claims.json").read_bytes()
     figure = "figures/accuracy.svg"

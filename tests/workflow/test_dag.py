@@ -1,4 +1,4 @@
-"""The whole workflow on a miniature study, and what each kind of change makes it do again."""
+"""The workflow on a miniature study, and the jobs that each kind of change reruns."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tests.workflow.conftest import Project
 CELLS, SEEDS = 7, 2
 
 
-def test_one_command_leaves_the_report_and_the_next_finds_nothing_to_do(finished: Project) -> None:
+def test_one_command_writes_the_report_and_the_next_has_nothing_to_do(finished: Project) -> None:
     page = (finished.root / "results/mini/report/index.html").read_text()
     assert "Miniature" in page
     assert "mlp8" in page
@@ -41,7 +41,7 @@ def test_other_cores_and_jobs_give_the_same_bits(
 
 
 @pytest.mark.slow
-def test_the_longest_jobs_come_first_and_ask_for_the_memory_of_what_they_train_at_once(project: Project) -> None:
+def test_the_longest_jobs_come_first_and_request_memory_for_their_parallel_runs(project: Project) -> None:
     def jobs(*arguments: str) -> list[tuple[str, int, int]]:
         """Each training job's network, priority and memory, by a dry run of the quick study, in no order of its own."""
         done = project.run("snakemake", "-n", *arguments, "--config", "study=quick", "results=none")
@@ -57,13 +57,13 @@ def test_the_longest_jobs_come_first_and_ask_for_the_memory_of_what_they_train_a
 
 
 @pytest.mark.slow
-def test_a_changed_option_trains_its_own_cells_alone(project: Project) -> None:
+def test_a_changed_option_retrains_only_its_cells(project: Project) -> None:
     project.edit("config/studies/mini.yaml", "residual_droppath: {rate: 0.2}", "residual_droppath: {rate: 0.3}")
     assert project.planned()["train_cell"] == 2  # on the spiral, on digits
 
 
 @pytest.mark.slow
-def test_a_new_seed_trains_that_seed_alone(project: Project) -> None:
+def test_a_new_seed_trains_only_that_seed(project: Project) -> None:
     before = {path: path.stat().st_mtime_ns for path in project.root.glob("results/store/*/seed-*/record.json")}
     project.edit("config/studies/mini.yaml", "seeds: 2", "seeds: 3")
     assert project.planned()["train_cell"] == CELLS
@@ -85,7 +85,7 @@ def test_a_new_title_or_caption_trains_nothing(project: Project) -> None:
     assert not [rule for rule in planned if rule.startswith("train")]
 
 
-def test_a_reworded_comment_does_nothing(project: Project) -> None:
+def test_a_reworded_comment_reruns_nothing(project: Project) -> None:
     project.edit("rdp/training/trainer.py", '"""The training loop.', '"""This is the training loop.')
     path = project.root / "rdp/training/trainer.py"
     path.write_text("# a comment\n" + path.read_text())
@@ -93,21 +93,40 @@ def test_a_reworded_comment_does_nothing(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_a_changed_loop_trains_everything(project: Project) -> None:
+def test_a_changed_training_loop_retrains_everything(project: Project) -> None:
     project.edit("rdp/training/trainer.py", "return loss.detach(), (logits", "return 1 * loss.detach(), (logits")
     assert project.planned()["train_cell"] == CELLS
 
 
 @pytest.mark.slow
-def test_a_changed_method_trains_its_own_cells_alone(project: Project) -> None:
+def test_a_changed_method_retrains_only_its_cells(project: Project) -> None:
     project.edit("rdp/methods/schedules/droppath.py", ">= rates[:, None]", "> rates[:, None]")
     assert project.planned()["train_cell"] == 1
 
 
+def _write_method(project: Project, name: str, source: str) -> None:
+    """Add a method to the user's folder of extensions."""
+    folder = project.root / "extensions/methods"
+    folder.mkdir(parents=True)
+    (folder / f"{name}.py").write_text(source)
+
+
 @pytest.mark.slow
-def test_a_new_method_is_one_file_and_trains_itself_alone(project: Project) -> None:
+def test_a_changed_extension_retrains_only_its_cells(project: Project) -> None:
+    source = (project.root / "rdp/methods/schedules/droppath.py").read_text().replace("class DropPath", "class Copied")
+    _write_method(project, "copied", source)
+    project.edit("config/studies/mini.yaml", "  plain:\n", "  copied:\n")
+    done = project.snakemake("--until", "collect_records")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "train_cell" not in project.planned()
+    project.edit("extensions/methods/copied.py", ">= rates[:, None]", "> rates[:, None]")
+    assert project.planned()["train_cell"] == 1
+
+
+@pytest.mark.slow
+def test_a_new_method_is_one_file_and_trains_only_its_cells(project: Project) -> None:
     source = (project.root / "rdp/methods/schedules/vanilla.py").read_text().replace("class Vanilla", "class Copied")
-    (project.root / "rdp/methods/copied.py").write_text(source)
+    _write_method(project, "copied", source)
     project.edit("config/studies/mini.yaml", "  plain:\n", "  plain:\n  copied:\n")
     assert project.planned()["train_cell"] == 1
 
@@ -122,7 +141,7 @@ def test_two_studies_share_their_runs(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
+def test_a_failed_run_is_named_and_the_others_continue(project: Project) -> None:
     source = (project.root / "rdp/methods/schedules/vanilla.py").read_text().replace("class Vanilla", "class Broken")
     source += """
     def iteration(self, step, *, units, batch_size, seed):
@@ -130,15 +149,14 @@ def test_a_failed_run_is_named_and_the_others_go_on(project: Project) -> None:
             raise RuntimeError("broken on purpose")
         return super().iteration(step, units=units, batch_size=batch_size, seed=seed)
 """
-    (project.root / "rdp/methods/broken.py").write_text(source)
+    _write_method(project, "broken", source)
     project.narrow("vanilla", "plain")
     project.edit("config/studies/mini.yaml", "  plain: null\n", "  plain: null\n  broken: null\n")
     done = project.snakemake()
     assert done.returncode == 0, done.stdout + done.stderr
     page = (project.root / "results/mini/report/index.html").read_text()
     assert "RuntimeError: broken on purpose" in page
-    told = project.run("rdp", "status", "mini").stdout
-    assert "broken on purpose" in told
+    assert "broken on purpose" in project.run("rdp", "status", "mini").stdout
     statuses = [json.loads(p.read_text())["status"] for p in project.root.glob("results/store/*broken*/seed-*.json")]
     assert sorted(statuses) == ["completed", "failed"]
     assert not project.planned()

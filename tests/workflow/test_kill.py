@@ -1,4 +1,4 @@
-"""Whole processes, jobs and Snakemake itself, that are stopped or killed; tests/faults/ kills every part of a job."""
+"""Jobs and Snakemake itself are stopped or killed. tests/faults/ kills jobs at every step."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def test_sigterm_writes_a_checkpoint_and_ends_with_143(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_snakemake_killed_in_the_middle_goes_on(project: Project) -> None:
+def test_a_killed_snakemake_resumes(project: Project) -> None:
     before = project.digests()
     project.narrow("vanilla", "residual_droppath")
     (project.root / "results").rename(project.root / "before")
@@ -79,7 +79,7 @@ def test_snakemake_killed_in_the_middle_goes_on(project: Project) -> None:
 
 
 @pytest.mark.slow
-def test_two_jobs_at_one_run_train_it_once(tmp_path: Path) -> None:
+def test_two_jobs_for_one_run_train_it_once(tmp_path: Path) -> None:
     (tmp_path / "kill.yaml").write_text(STUDY)
     jobs = [start(tmp_path, "resnet20/digits/pnnh") for _ in range(2)]
     assert [job.wait() for job in jobs] == [0, 0]

@@ -1,4 +1,4 @@
-"""`--profile local-gpu`: each training job on a device of its own, here devices that are only names."""
+"""`--profile local-gpu` gives each training job its own device. The devices here are only names."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ FAKE = ("fake-0", "fake-1")
 
 
 @pytest.mark.slow
-def test_each_training_job_has_a_device_of_its_own(tmp_path: Path, finished: Project) -> None:
+def test_each_training_job_has_its_own_device(tmp_path: Path, finished: Project) -> None:
     project = copy_project(tmp_path)
     project.edit("profiles/local-gpu/config.yaml", "gpu: 1", f"gpu: {len(FAKE)}")
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(FAKE), "TMPDIR": str(tmp_path)}
@@ -30,7 +30,7 @@ def test_each_training_job_has_a_device_of_its_own(tmp_path: Path, finished: Pro
 
 
 @pytest.mark.slow
-def test_jobs_that_do_not_count_gpus_share_what_they_find(tmp_path: Path) -> None:
+def test_jobs_share_gpus_that_snakemake_does_not_count(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
     done = project.run("snakemake", "-n", "--config", "study=mini")
     assert "--gpus 0" in done.stdout

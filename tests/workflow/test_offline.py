@@ -1,4 +1,4 @@
-"""Compute nodes without a network: data are prepared on a login node, and nothing is fetched by a job."""
+"""Compute nodes need no network: a login node prepares the data, and jobs download nothing."""
 
 import os
 import shutil
@@ -26,9 +26,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.mark.slow
-def test_a_study_whose_data_are_prepared_runs_to_its_report_without_a_network(
-    fresh: Project, finished: Project
-) -> None:
+def test_a_study_with_prepared_data_needs_no_network(fresh: Project, finished: Project) -> None:
     fresh.narrow("vanilla", "residual_droppath")
     prepared = fresh.snakemake("--until", "prepare_data")
     assert prepared.returncode == 0, prepared.stderr
@@ -42,7 +40,7 @@ def test_a_study_whose_data_are_prepared_runs_to_its_report_without_a_network(
 
 
 @pytest.mark.slow
-def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
+def test_a_job_downloads_nothing_and_names_the_command_that_does(fresh: Project) -> None:
     study = fresh.root / "fashion.yaml"
     study.write_text(MINIATURE.replace("[digits]", "[fashion_mnist]"))
     done = fresh.run("rdp", "train", "fashion.yaml", "resnet20/fashion_mnist/vanilla", RDP_DATA="absent")
@@ -54,7 +52,7 @@ def test_a_job_fetches_nothing_and_says_what_would(fresh: Project) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("offline", [True, False])
-def test_snakemake_says_which_data_are_absent_and_what_gets_them(offline: bool, fresh: Project) -> None:
+def test_snakemake_names_missing_data_and_the_command_that_downloads_them(offline: bool, fresh: Project) -> None:
     """With ``RDP_OFFLINE`` set, and where there is no network at all."""
     study = fresh.root / "fashion.yaml"
     study.write_text(MINIATURE.replace("[digits]", "[fashion_mnist]"))
@@ -69,14 +67,14 @@ def test_snakemake_says_which_data_are_absent_and_what_gets_them(offline: bool, 
 
 
 @pytest.mark.slow
-def test_preparing_without_a_network_says_so_in_a_line(fresh: Project) -> None:
+def test_preparing_without_a_network_fails_in_one_line(fresh: Project) -> None:
     done = fresh.run(*ALONE, "rdp", "data", "prepare", "fashion_mnist", RDP_DATA="absent")
     assert done.returncode == 2
     assert "fashion_mnist is missing and could not be downloaded" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_the_environment_installs_from_a_wheelhouse_alone(tmp_path: Path) -> None:
+def test_the_environment_installs_from_a_wheelhouse(tmp_path: Path) -> None:
     """Every step of the recipe with a lock of two packages, of which one has no wheel and is built."""
     needs_a_namespace()
     project = copy_project(tmp_path)

@@ -1,4 +1,4 @@
-"""Snakemake's own report holds the study's products, by category, with captions and labels."""
+"""The report of Snakemake lists the study's products by category, with captions and labels."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def variable(text: str, name: str) -> Any:
 
 
 @pytest.mark.slow
-def test_snakemakes_own_report_has_every_figure_and_table(finished: Project) -> None:
+def test_the_report_of_snakemake_has_every_figure_and_table(finished: Project) -> None:
     path = finished.root / "own.html"
     done = finished.run("snakemake", "--report", str(path), "--config", "study=mini")
     assert done.returncode == 0, done.stdout + done.stderr

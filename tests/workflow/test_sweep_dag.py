@@ -1,4 +1,4 @@
-"""A study whose learning rates are chosen by sweeps, through the workflow."""
+"""The workflow of a study whose sweeps choose learning rates."""
 
 import json
 import re
@@ -127,7 +127,7 @@ class TestFinished:
             assert (home / "figures" / f"{name}.svg").stat().st_size > 1000
         assert pd.read_csv(home / "tables" / "comparisons.csv")["budget"].tolist() == ["steps", "flops"]
 
-    def test_every_run_trained_with_the_rate_that_its_cell_chose(self, swept: Project) -> None:
+    def test_every_run_trains_with_the_rate_chosen_for_its_cell(self, swept: Project) -> None:
         records = pd.read_parquet(swept.root / "results" / "swept" / "records.parquet")
         assert set(records["status"]) == {"completed"}
         files = list(swept.root.glob("results/store/*/tuned.json"))
@@ -138,7 +138,7 @@ class TestFinished:
             assert rates.tolist() == [content["learning_rate"]] * SEEDS
         assert set(records.loc[records["dataset"] == "digits", "learning_rate"]) == {0.002}
 
-    def test_a_second_time_there_is_nothing_to_do(self, swept: Project) -> None:
+    def test_a_second_run_has_nothing_to_do(self, swept: Project) -> None:
         assert not swept.planned("swept")
         again = swept.snakemake(study="swept")
         assert again.returncode == 0
@@ -152,11 +152,11 @@ class TestFinished:
         assert f"{CELLS * SEEDS} runs (and {TUNED * 2} of sweeps), {CELLS * SEEDS + TUNED * 2} done" in told
         assert " 0 examples to train on" in told
 
-    def test_another_rate_tunes_and_trains_the_tuned_cells_alone(self, change: Callable) -> None:
+    def test_another_rate_reruns_only_the_tuned_cells(self, change: Callable) -> None:
         planned = change("config/studies/swept.yaml", "[0.01, 0.02]", "[0.01, 0.02, 0.05]").planned("swept")
         assert planned["tune_cell"] == planned["train_cell"] == TUNED
 
-    def test_another_rule_of_choice_does_too(self, change: Callable) -> None:
+    def test_another_rule_of_choice_reruns_only_the_tuned_cells(self, change: Callable) -> None:
         planned = change("rdp/jobs/tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy").planned(
             "swept"
         )
@@ -167,9 +167,7 @@ class TestFinished:
         assert planned["tune_cell"] == 0
         assert planned["train_cell"] == CELLS
 
-    def test_a_lost_choice_is_made_again_from_the_records_and_trains_nothing(
-        self, swept: Project, tmp_path: Path
-    ) -> None:
+    def test_a_lost_choice_is_restored_from_records_without_training(self, swept: Project, tmp_path: Path) -> None:
         shutil.copytree(swept.root, tmp_path / "project", symlinks=True)
         project = Project(tmp_path / "project")
         file = next(project.root.glob("results/store/*/tuned.json"))

@@ -6,7 +6,7 @@ rule collect_records:
         study=PLAN.file,
         receipts=RECEIPTS,
     output:
-        # Kept until they are written anew, since collecting goes on from them.
+        # Not removed before the job starts, since collecting continues from them.
         records=update(f"{HOME}/records.parquet"),
         history=update(f"{HOME}/history.parquet"),
         sweep=update(f"{HOME}/sweep.parquet"),
@@ -56,8 +56,8 @@ rule decide_claims:
         'rdp claims "$RDP_STUDY" --from-tables > {log:q} 2>&1'
 
 
-# Figures that are drawn from the same tables share a job: most of one goes into its start.
-for source, figures in SHEETS.items():
+# Figures from the same tables share a job, since most of its time is its start.
+for source, figures in FIGURES.items():
 
     rule:
         name:
@@ -91,7 +91,7 @@ for source, figures in SHEETS.items():
             runtime=30,
         params:
             code="".join(map(module_digest, ("rdp.report.figures", *plots.modules()))),
-            figures=figures,  # the shell line is read when the job runs, long after this loop
+            figures=figures,  # the shell line is formatted after this loop has ended
             captions=[contents.caption(figure)["caption"] for figure in figures],
         shell:
             'rdp plot "$RDP_STUDY" {params.figures:q} > {log:q} 2>&1'

@@ -1,5 +1,5 @@
-# The audit: not part of `all`, and made anew whenever it is asked for. It has no output that Snakemake would delete
-# where something is found: the page that names it is what is wanted then.
+# The audit: not part of `all`, and repeated on every request. It declares no output, since Snakemake deletes the outputs
+# of failed jobs, and the audit fails if it has findings, which its page lists.
 
 
 rule audit:
@@ -17,6 +17,6 @@ rule audit:
     params:
         retrain=RETRAIN,
     shell:
-        # What was found must not have to be looked for in a log, nor that nothing was, nor the page that says so.
+        # Show the findings, or the verdict and the page, in the terminal and not only in the log.
         'rdp audit "$RDP_STUDY" --retrain {params.retrain:q} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}; '
         "tail -n 1 {log:q} >&2"

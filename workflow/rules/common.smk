@@ -1,4 +1,4 @@
-# What all rules share: the study that is asked for, read and checked before anything is planned.
+# Definitions for all rules: the study, which is read and checked before anything is planned.
 import os
 import shlex
 import sys
@@ -28,7 +28,7 @@ if RECORDS not in ("trained", "recorded"):
     raise WorkflowError(f"--config records={RECORDS}: {choices(RECORDS, ('trained', 'recorded'))}")
 RETRAIN = config.get("retrain", 0)
 if isinstance(RETRAIN, bool) or not isinstance(RETRAIN, int) or RETRAIN < 0:
-    raise WorkflowError(f"--config retrain={RETRAIN}: a number of runs is needed")
+    raise WorkflowError(f"--config retrain={RETRAIN}: expected a number of runs")
 if "device" in config:
     os.environ.update(RDP_DEVICE=str(config["device"]))
 
@@ -36,10 +36,10 @@ try:
     ARCHIVE = recorded.find(STUDY) if RECORDS == "recorded" else None
     RESULTS = str(paths.results(str(config.get("results") or "")))
     if RESULTS == "." or RESULTS.startswith("-"):
-        # Paths below would begin with a dot, which Snakemake strips or not, or like an option of `rdp`.
+        # Snakemake strips leading dots from some paths, and `rdp` takes a leading dash for an option.
         RESULTS = os.path.abspath(RESULTS)
     if ARCHIVE:
-        # Apart from what was trained here, and from other archives, which may hold the same runs of another machine.
+        # A separate directory, since other archives may hold the same runs of another machine.
         RESULTS = f"{RESULTS}/rebuilt/{ARCHIVE.manifest.study}"
         PLAN = recorded.plan(ARCHIVE, Path(RESULTS), STUDY)
         STUDY = str(PLAN.file)
@@ -48,7 +48,7 @@ try:
     DEVICE = PLAN.device
     for path in (RESULTS, str(PLAN.file)):
         if set(path) & set("{}"):
-            raise UserError(f"{path}: Snakemake takes braces for wildcards; a path without them is needed")
+            raise UserError(f"{path}: Snakemake takes braces for wildcards; use a path without them")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -57,17 +57,16 @@ HOME = f"{RESULTS}/{PLAN.name}"
 MANIFEST = f"{RESULTS}/data/{{dataset}}/manifest.json"
 RESOURCES = study_resources.ResourceEstimator(Path(RESULTS), DEVICE)
 CELLS = {cell.id: cell for cell in PLAN.cells}
-# Relative, so that a project that is moved finds its report up to date.
+# Relative paths, so that the report of a project that was moved is up to date.
 TEMPLATES = [
     os.path.relpath(path) for path in sorted(paths.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
 BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
 CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *extensions.claims())]
-SHEETS = contents.figures_by_source(PLAN)  # figures, by the table that they are drawn from
+FIGURES = contents.figures_by_source(PLAN)  # by the table that they are drawn from
 
-# `rdp` belongs to the Python that runs Snakemake, activated or not; an environment that a rule was given
-# (conda, container) comes first.
-# The study is in the environment, not in a rule's params: two studies that share a run must not retrain it.
+# The path of the `rdp` beside the running Python comes last, so that the environment of a rule (conda, container)
+# comes first. The study is an environment variable, not a param: two studies that share a run must not retrain it.
 BIN = Path(sys.executable).parent
 SETTINGS = {"RDP_STUDY": f"./{STUDY}" if STUDY[:1] == "-" else STUDY, "RDP_RESULTS": RESULTS, "RDP_DEVICE": DEVICE}
 exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in SETTINGS.items())
@@ -82,75 +81,74 @@ wildcard_constraints:
 
 
 def gpus_of_job(wildcards):
-    """One GPU where the study insists on one, and where Snakemake counts them (profiles/local-gpu) and the study
-    would take one; else 0: with `auto`, jobs share whatever GPU they find."""
+    """Return 1 if the study requires a GPU, or accepts one and Snakemake counts them (profiles/local-gpu), else 0.
+
+    With `auto` and no counting, jobs share any GPU."""
     counted = "gpu" in set(workflow.resource_settings.resources)
     return int(DEVICE == "cuda" or (DEVICE == "auto" and counted))
 
 
 def gpus_of_run(wildcards):
-    """One for each of the processes that train a run together."""
+    """Return one GPU for each process of a run."""
     return gpus_of_job(wildcards) * PLAN.study.processes
 
 
 def runs_of(seeds):
-    """The runs with some seeds of a cell, as a function of the cell."""
+    """Return a function from a cell to its runs with these seeds."""
     return lambda cell: [spec for spec in cell.specs if spec.seed in seeds]
 
 
 def sweep_runs(cell):
-    """The runs of the sweep that chooses a cell's learning rate."""
+    """Return the runs of the sweep that chooses a cell's learning rate."""
     return cell.specs[0].candidates()
 
 
 def memory_for(runs):
-    """The memory that a job at some of a cell's runs may take, in MB: of as many as it trains side by side; twice as
-    much for each attempt before it."""
+    """Return the memory of a job in MB, for the runs that it trains in parallel. It doubles with every attempt."""
 
     def memory(wildcards, attempt, threads):
-        some = runs(CELLS[wildcards.cell])
-        return spec.at_once(some, threads) * RESOURCES.estimate(some).megabytes(attempt)
+        specs = runs(CELLS[wildcards.cell])
+        return spec.at_once(specs, threads) * RESOURCES.estimate(specs).megabytes(attempt)
 
     return memory
 
 
 def time_for(runs):
-    """The minutes that it may take; twice as many for each attempt before it."""
+    """Return the time limit of a job in minutes. It doubles with every attempt."""
     return lambda wildcards, attempt: RESOURCES.estimate(runs(CELLS[wildcards.cell])).minutes(attempt)
 
 
 def longest_first(runs):
-    """The seconds that a job at some of a cell's runs takes, as its priority: a long one begun last would keep the
-    other cores waiting."""
+    """Return the expected seconds of a job as its priority, so that no long job starts last."""
     return lambda wildcards: int(RESOURCES.estimate(runs(CELLS[wildcards.cell])).seconds)
 
 
 def code_of_cell(wildcards):
-    """Digest of the code that determines a cell's numbers: a change of it trains the cell again."""
+    """Return the code digest of a cell. A change retrains the cell."""
     return fingerprint.code_of(CELLS[wildcards.cell].specs[0])
 
 
 def data_of_cell(wildcards):
-    """The manifest of the dataset that a cell trains on."""
+    """Return the manifest of a cell's dataset."""
     return MANIFEST.format(dataset=CELLS[wildcards.cell].dataset)
 
 
 def sweep_of_cell(wildcards):
-    """The choice of a cell's learning rate, where a sweep makes it."""
+    """Return the file with the learning rate that a sweep chose for a cell, if the study has a sweep."""
     tuned = CELLS[wildcards.cell].specs[0].tuning is not None
     return [f"{RESULTS}/store/{wildcards.cell}/tuned.json"] if tuned else []
 
 
 def receipts(seeds):
-    """The receipts of some seeds of a cell, with the cell left open."""
+    """Return the receipts of these seeds, with the cell as a wildcard."""
     return [f"{RESULTS}/store/{{cell}}/seed-{seed:04d}.json" for seed in seeds]
 
 
-# What says that the records are there: a receipt a run, or the mark of those that were unpacked.
+# Evidence that the records exist: one receipt per run, or the mark of unpacked results.
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
 if ARCHIVE:
     RECEIPTS = [f"{RESULTS}/{ORIGIN}"]
-# A report of recorded results says whether this checkout would train them with the code that did.
+# A report of recorded results says whether this checkout has the code that trained them.
 TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if ARCHIVE else ""
 DATA = list(dict.fromkeys(MANIFEST.format(dataset=cell.dataset) for cell in PLAN.cells))
 PROBES = [f"{HOME}/probes/{probe}.parquet" for probe in PLAN.study.probes]
@@ -158,13 +156,13 @@ SPEED = f"{HOME}/speed.parquet"
 
 
 onstart:
-    # Snakemake deletes what a job makes before the job starts, and another one may be about to read it: a checkout of
-    # its own with the same results. Of two that share cells or the study's products, the second waits.
+    # Snakemake deletes the outputs of a job before it starts, while a second Snakemake on the same results may be about
+    # to read them. So the second of two that share cells or products waits.
     try:
         locks.hold_names([PLAN.name, *CELLS], Path(LOGS) / "snakemake.lock")
     except UserError as error:
         raise WorkflowError(str(error)) from None
     except Terminated:
         raise WorkflowError("stopped while waiting") from None
-    # A clock that was set back has left files from the future.
+    # If the clock was set back, some files have times in the future.
     files.bring_to_present({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})

@@ -1,4 +1,4 @@
-# Datasets: read, verified and kept once, on the machine that runs Snakemake, which may have a network.
+# Datasets: read, verified and prepared once, on the machine that runs Snakemake, which may have a network.
 
 
 localrules:
@@ -7,7 +7,7 @@ localrules:
 
 rule prepare_data:
     output:
-        # Not removed before the job starts: another study's snakemake may be about to read them.
+        # Not removed before the job starts, since the Snakemake of another study may be about to read them.
         arrays=update(f"{RESULTS}/data/{{dataset}}/data.safetensors"),
         manifest=update(MANIFEST),
     log:
@@ -19,5 +19,5 @@ rule prepare_data:
         mem_mb=6000,
         runtime=60,
     shell:
-        # Which command gets absent data must not be found out from a log.
+        # Show the command that downloads missing data in the terminal, not only in a log.
         "rdp data prepare {wildcards.dataset} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 2; }}"

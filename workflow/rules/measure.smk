@@ -1,4 +1,4 @@
-# Measurements beside training: probes on networks, the methods' throughput side by side.
+# Measurements: probes on networks, and the throughput of methods.
 
 
 rule measure_probe:
@@ -17,7 +17,8 @@ rule measure_probe:
         mem_mb=6000,
         runtime=60,
     params:
-        code=lambda wildcards: module_digest(f"rdp.probes.measures.{wildcards.probe}") + module_digest("rdp.tables.measurements"),
+        code=lambda wildcards: module_digest(f"rdp.probes.measures.{wildcards.probe}")
+        + module_digest("rdp.tables.measurements"),
     shell:
         'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
 
@@ -25,7 +26,7 @@ rule measure_probe:
 rule measure_speed:
     input:
         DATA,
-        # Last, and alone: what trains beside it would share its caches.
+        # Last and exclusive, since other jobs would share the caches.
         RECEIPTS,
     output:
         SPEED,
@@ -41,6 +42,6 @@ rule measure_speed:
         runtime=60,
         gpu=gpus_of_job,
     params:
-        code=module_digest("rdp.bench.study"),
+        code=module_digest("rdp.bench.throughput"),
     shell:
         'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'

@@ -1,4 +1,4 @@
-# The report: the page, the paper, the checklist and their tables, from tables, figures and verdicts alone.
+# The report: page, paper and checklist, from tables, figures and verdicts.
 
 
 report: "../../report/workflow.rst"

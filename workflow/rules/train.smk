@@ -1,7 +1,7 @@
-# Training: one job a cell, or several where the study splits its seeds. One declared output a run, its receipt.
-# Records and checkpoints are not declared: Snakemake deletes what is, before it starts a job. Where the study tunes
-# learning rates, a job a cell trains the runs of its sweep first; they are in the store like any other. A job that is
-# given more threads than a run takes (--set-threads train_cell=8) trains as many runs side by side.
+# Training: one job per cell, or several if the study splits its seeds. The only declared output of a run is its
+# receipt: Snakemake deletes declared outputs before it starts a job, which records and checkpoints must survive. If the
+# study tunes learning rates, one job per cell first trains the runs of its sweep, which are ordinary runs. A job with
+# more threads than a run uses (--set-threads train_cell=8) trains several runs in parallel.
 
 
 rule tune_cell:

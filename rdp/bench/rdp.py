@@ -1,4 +1,4 @@
-"""What a drop and a recover iteration take of two vanilla steps, measured beside counted."""
+"""Benchmark `rdp`: the cost of ResidualDroppath's iterations in vanilla steps, measured and counted."""
 
 from dataclasses import dataclass
 
@@ -27,13 +27,15 @@ ARCHITECTURES = ("resnet56", "vit_tiny")
 
 @dataclass(frozen=True)
 class PairCost:
-    """What pairs of drop and recover iterations take of two vanilla steps.
+    """Cost of a drop and a recover iteration over that of two vanilla steps.
 
     Attributes:
-        measured, counted: of the time, and of the operations of the masks that were timed.
-        measured_over_counted: their quotient, pair by pair; the bar is on it.
-        drop, recover: measured over counted of each iteration, of one vanilla step.
-        vanilla_seconds: a vanilla step, the median.
+        architecture: name.
+        measured: ratio of times.
+        counted: ratio of the operations of the timed masks, the median.
+        measured_over_counted: their quotient pair by pair; the bar is on it.
+        drop, recover: measured over counted cost of each iteration.
+        vanilla_seconds: median time of a vanilla step.
     """
 
     architecture: str
@@ -48,14 +50,16 @@ class PairCost:
 def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
     """Time pairs of ResidualDroppath's iterations against two vanilla steps of the same network, in alternation.
 
-    Each step is forward, backward and an SGD step on a resident mini-batch of 32 x 32 images.
+    Each step is forward, backward and an SGD step on a mini-batch of 32 x 32 images that stays on the device.
     """
-    arguments = {"path": "residual", "path_options": {}, "norm_gain": 1.0, "input_shape": SHAPE, "classes": CLASSES}
     device = setting.device
-    network = build(architecture, **arguments, seed=0).to(device, memory_format=torch.channels_last).train()
+    network = build(
+        architecture, path="residual", path_options={}, norm_gain=1.0, input_shape=SHAPE, classes=CLASSES, seed=0
+    )
+    network = network.to(device).to(memory_format=torch.channels_last).train()
     counted = cost.IterationCost(network, SHAPE)
     units = Units(network)
-    method = method_class("residual_droppath")(rate=setting.rate)
+    method = method_class("residual_droppath").model_validate({"rate": setting.rate})
     train = trainer(network, setting)
 
     def step(iteration: Iteration) -> float:
@@ -69,7 +73,7 @@ def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
     shares: list[tuple[float, float]] = []
     for pair in range(WARM_UP + setting.rounds):
         ours = [method.iteration(2 * pair + i, units=len(units), batch_size=setting.batch_size, seed=0) for i in (0, 1)]
-        # The order alternates, so that a machine that slows down or speeds up favours neither.
+        # The order alternates, so that a change in the machine's speed favours neither.
         if pair % 2:
             drop, recover = step(ours[0]), step(ours[1])
             vanilla = step(FULL) + step(FULL)
@@ -94,19 +98,19 @@ def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure `ARCHITECTURES`. The bar is on how well the count foretells the time, and on the time itself."""
-    found = [rdp_pairs(architecture, setting) for architecture in ARCHITECTURES]
-    title = "A drop and a recover iteration, of two vanilla steps"
+    """Time `ARCHITECTURES`. The bars are on measured over counted cost, and on the measured cost."""
+    costs = [rdp_pairs(architecture, setting) for architecture in ARCHITECTURES]
+    title = "Cost of a drop and a recover iteration over two vanilla steps"
     columns = ("architecture", "counted", "measured", "measured / counted", "drop", "recover", "vanilla step")
     shown = table(f"{title}: {setting}, rate {setting.rate}", *columns)
-    for row in found:
+    for row in costs:
         split = (f"{row.drop:.3f}", f"{row.recover:.3f}", f"{row.vanilla_seconds * 1e3:.1f} ms")
         counted = f"{row.counted:.3f}"
         shown.add_row(row.architecture, counted, str(row.measured), str(row.measured_over_counted), *split)
-    within = 0.15 if setting.device.type == "cpu" else 0.1
+    tolerance = 0.15 if setting.device.type == "cpu" else 0.1
     comparisons = []
-    for row in found:
-        comparisons.append(Comparison(f"{row.architecture}, of two vanilla steps", row.measured, most=1.0))
-        bar = {"least": 1 - within, "most": 1 + within}
+    for row in costs:
+        comparisons.append(Comparison(f"{row.architecture}, over two vanilla steps", row.measured, most=1.0))
+        bar = {"least": 1 - tolerance, "most": 1 + tolerance}
         comparisons.append(Comparison(f"{row.architecture}, measured / counted", row.measured_over_counted, **bar))
-    return Benchmark(title, found, shown, comparisons)
+    return Benchmark(title, costs, shown, comparisons)

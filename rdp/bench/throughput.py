@@ -1,4 +1,4 @@
-"""Training throughput of a study's methods, side by side: each setting's networks take their steps in turn."""
+"""Training throughput of a study's methods: the networks of each setting take their steps in turn."""
 
 import time
 from pathlib import Path
@@ -16,8 +16,8 @@ from rdp.study import Cell, Plan, comparisons
 from rdp.training.trainer import Trainer, make_deterministic
 from rdp.utils import sealed
 
-_STEPS = 2  # in a round: methods that alternate two kinds of step are measured by both
-_RATE = 1e-3  # of learning: small enough that no loss overflows, and of no effect on the time of a step
+_STEPS = 2  # in a round, so that methods that alternate two kinds of step are timed in both
+_LEARNING_RATE = 1e-3  # so small that no loss overflows; it does not affect the time of a step
 COLUMNS = (
     *("run", "dataset", "architecture", "method"),
     *("median", "low", "high", "rounds", "seconds", "device", "measured"),
@@ -25,10 +25,10 @@ COLUMNS = (
 
 
 def write(plan: Plan, results: Path) -> Path:
-    """Measure each setting of a study: ``speed.parquet``, a row a method.
+    """Time every setting of a study, write ``speed.parquet`` with one row per method, and return its path.
 
-    ``median``, ``low`` and ``high`` are of the throughput of a training step, as a multiple of the baseline's, with
-    the 95 % interval of the bootstrap over ``rounds``; ``seconds`` is a step's median.
+    ``median``, ``low`` and ``high`` are the training throughput over the baseline's with its 95 % bootstrap interval
+    over ``rounds``. ``seconds`` is the median time of a step.
     """
     chosen = choose_device(plan.device)
     make_deterministic(plan.study.threads)
@@ -39,22 +39,22 @@ def write(plan: Plan, results: Path) -> Path:
 
 
 def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[dict[str, Any]]:
-    """The cells of one setting; nothing where it has no baseline."""
+    """Return the rows of one setting; none without a baseline."""
     baseline = comparisons.baseline_label(plan, cells)
     if baseline is None:
         return []
     data = prepared.load(cells[0].dataset, results)
     device, rounds = torch.device(chosen), plan.study.speed_rounds or 2
-    runs = {cell.label: Trainer(cell.specs[0], data, device, _RATE) for cell in cells}
+    runs = {cell.label: Trainer(cell.specs[0], data, device, _LEARNING_RATE) for cell in cells}
     for run in runs.values():
         run.network.train()
     seconds = alternate({label: stepper(run, _STEPS) for label, run in runs.items()}, rounds, device)
-    told = fingerprint.stack(chosen)["device"]
+    name = fingerprint.stack(chosen)["device"]
     rows = []
     for cell in cells:
         ratio = Ratio.of(seconds[baseline] / seconds[cell.label])
         key = {"run": cell.specs[0].run, "dataset": cell.dataset, "architecture": cell.architecture}
         step = float(np.median(seconds[cell.label])) / _STEPS
-        row = key | {"method": cell.label} | vars(ratio) | {"rounds": rounds, "seconds": step, "device": told}
+        row = key | {"method": cell.label} | vars(ratio) | {"rounds": rounds, "seconds": step, "device": name}
         rows.append(row | {"measured": timestamp(time.time())})
     return rows

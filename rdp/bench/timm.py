@@ -1,7 +1,7 @@
-"""A training run beside the loop that a user of timm writes: timm's dataset, loader, transforms and optimizer.
+"""Benchmark `timm`: a training run against the usual timm loop: timm's dataset, loader, transforms and optimizer.
 
-Same network, batch size, precision and thread count. Beside timm's defaults (one worker that loads, images channels
-first) the loop is timed with images channels last, which tells how much of a difference is the layout's.
+Network, batch size, precision and thread count are the same. The loop is timed with timm's defaults (one worker,
+channels first) and with channels last, which separates the effect of the layout.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,17 +21,20 @@ from rdp.spec import Recipe
 from rdp.utils import paths
 
 LOOPS = {"timm": torch.contiguous_format, "timm, channels last": torch.channels_last}
-_STEPS = 8  # in a round: a worker loads two batches ahead, in the time of the others
+_STEPS = 8  # in a round, so that the two batches prefetched during the others' turns count little
 _WORKERS = 1
 
 
 @dataclass(frozen=True)
 class LoopSpeed:
-    """A training run beside one of `LOOPS`.
+    """Speed of a training run and of one of `LOOPS`.
 
     Attributes:
-        throughput: the run's training throughput, as a multiple of the loop's; the bar is on the first loop's.
-        step_seconds, loop_seconds: a step of the run and of the loop, the medians.
+        architecture: name.
+        loop: a key of `LOOPS`.
+        workers: number of processes of timm's loader.
+        throughput: training throughput of the run over the loop's; the bar is on the first loop.
+        step_seconds, loop_seconds: median times of a step of the run and of the loop.
     """
 
     architecture: str
@@ -43,31 +46,40 @@ class LoopSpeed:
 
 
 def dataset(root: Path) -> Any:
-    """timm's CIFAR-10, from the files that torchvision reads."""
-    from timm.data import create_dataset
+    """Return timm's CIFAR-10 from the files that torchvision reads; raise `UserError` without them."""
+    from timm.data.dataset_factory import create_dataset
 
     try:
         return create_dataset("torch/cifar10", root=str(root), split="train", download=False)
-    except RuntimeError as error:  # torchvision's, of absent and of altered files
+    except RuntimeError as error:  # from torchvision, if files are missing or corrupt
         raise UserError(f"{root}: no CIFAR-10 for timm's loop ({error}); rdp data prepare cifar10 gets it") from None
 
 
 def make_loader(images: Any, batch_size: int, device: torch.device) -> Any:
-    """timm's loader: random resized crops and flips. Its colour jitter is left out, as no run here has it."""
-    from timm.data import create_loader
+    """Return timm's loader with random resized crops and flips, without its colour jitter, which runs do not have."""
+    from timm.data.loader import create_loader
 
-    options = {"is_training": True, "color_jitter": None, "num_workers": _WORKERS, "device": device}
-    return create_loader(images, input_size=SHAPE, batch_size=batch_size, **options)
+    return create_loader(
+        images,
+        input_size=SHAPE,
+        batch_size=batch_size,
+        is_training=True,
+        color_jitter=None,  # type: ignore[arg-type]  # 0.0 would run it to no effect
+        num_workers=_WORKERS,
+        device=device,
+    )
 
 
 def stepper_of_timm(
     network: nn.Module, loader: Any, layout: torch.memory_format, recipe: Recipe, steps: int
 ) -> Callable[[], None]:
-    """A function that takes some steps of the loop of timm's documentation, with the loss looked at after the last."""
-    from timm.optim import create_optimizer_v2
+    """Return a function that runs steps of the loop in timm's documentation and reads the loss of the last one."""
+    import timm.optim
 
-    options = {"lr": 1e-3, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
-    optimizer = create_optimizer_v2(network, opt=recipe.optimizer, **options)
+    create_optimizer: Any = timm.optim.create_optimizer_v2  # type: ignore[attr-defined]
+    optimizer = create_optimizer(
+        network, opt=recipe.optimizer, lr=1e-3, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
     network.to(memory_format=layout).train()
 
     def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -82,7 +94,7 @@ def stepper_of_timm(
             with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                 loss = F.cross_entropy(network(x.contiguous(memory_format=layout)), y)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
         loss.item()
 
@@ -90,7 +102,7 @@ def stepper_of_timm(
 
 
 def loop_speeds(architecture: str, images: Any, setting: Setting) -> list[LoopSpeed]:
-    """Time a run's steps and those of each of `LOOPS`, in alternation."""
+    """Time the steps of a run and of each of `LOOPS` in alternation."""
     work = {"run": stepper(make_run(architecture, setting), _STEPS)}
     for name, layout in LOOPS.items():
         other, loader = make_run(architecture, setting), make_loader(images, setting.batch_size, setting.device)
@@ -110,24 +122,24 @@ def loop_speeds(architecture: str, images: Any, setting: Setting) -> list[LoopSp
 
 
 def bar(architecture: str, setting: Setting) -> float:
-    """How many times the loop's throughput a run should have, at least."""
+    """Return the least throughput of a run over the loop's that counts as a pass."""
     if setting.device.type == "cpu":
         return 1.2
     return 5.0 if architecture == "resnet20" else 1.0
 
 
 def run(setting: Setting) -> Benchmark:
-    """Measure `ARCHITECTURES`. The bar is on the loop as timm's documentation has it."""
+    """Time `ARCHITECTURES`. The bar is on the loop of timm's documentation."""
     images = dataset(paths.datasets())
-    found = [row for name in ARCHITECTURES for row in loop_speeds(name, images, setting)]
-    title = "Training throughput of a run, of a loop's with timm's loader"
-    columns = ("architecture", "loop", "run / loop", "step of the run", "of the loop")
-    caption = f"timm's loader has {_WORKERS} worker, a process beside the one that trains"
+    speeds = [row for name in ARCHITECTURES for row in loop_speeds(name, images, setting)]
+    title = "Training throughput of a run over the timm loop's"
+    columns = ("architecture", "loop", "run / loop", "step of the run", "step of the loop")
+    caption = f"timm's loader has {_WORKERS} worker process"
     shown = table(f"{title}: {setting}", *columns, caption=caption)
     comparisons = []
-    for row in found:
+    for row in speeds:
         steps = (f"{seconds * 1e3:.1f} ms" for seconds in (row.step_seconds, row.loop_seconds))
         shown.add_row(row.architecture, row.loop, str(row.throughput), *steps)
         least = bar(row.architecture, setting) if row.loop == next(iter(LOOPS)) else None
         comparisons.append(Comparison(f"{row.architecture}, {row.loop}", row.throughput, least))
-    return Benchmark(title, found, shown, comparisons)
+    return Benchmark(title, speeds, shown, comparisons)
