@@ -1,8 +1,8 @@
 "use strict";
-// The runs explorer, and figures shown in the claims they belong to. The page is whole without it, but for the
-// runs. Data becomes text nodes and attributes, never markup.
+// The runs explorer, and the figures inside claims. Without it, the page lacks only the runs. Data becomes text nodes
+// and attributes, never markup.
 (() => {
-  const PAGE = 100; // rows shown at first, and added by each "show more"
+  const PAGE = 100; // rows shown at first and added by "show more"
   const data = JSON.parse(document.getElementById("data").textContent);
   const { runs, names, cells, curves } = data;
   const count = runs.seed.length;
@@ -10,7 +10,7 @@
   const minus = (text) => text.replace("-", "\u2212");
   const dash = "\u2013";
 
-  /** An element with attributes and children; a child that is text becomes a text node. */
+  /** Creates an element with attributes and children; strings become text nodes. */
   function make(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -33,7 +33,7 @@
   const plain = (value) => (value === null ? dash : minus(String(value)));
   const percent = (value) => (value === null ? dash : `${(100 * value).toFixed(2)} %`);
 
-  // Columns of the table: title, what is compared in sorting, what is shown, whether it is a number.
+  // Columns of the table: title, sort key, format, whether it is a number.
   const COLUMNS = [
     ["method", (run) => cellOf(run).method, null, false],
     ["seed", (run) => runs.seed[run], plain, true],
@@ -56,7 +56,7 @@
   const more = byId("more");
   const panel = byId("run");
   let order = { column: null, down: false };
-  let found = [];
+  let matches = [];
   let shown = PAGE;
 
   const fields = {
@@ -70,21 +70,21 @@
     const chosen = Object.entries(fields).filter(([name]) => form.elements[name].value);
     const seed = form.elements.seed.value.trim();
     const text = form.elements.text.value.trim().toLowerCase();
-    const kept = [];
+    const matches = [];
     for (let run = 0; run < count; run++) {
       if (seed && String(runs.seed[run]) !== seed) continue;
       if (text && !words[run].includes(text)) continue;
-      if (chosen.every(([name, of]) => of(run) === form.elements[name].value)) kept.push(run);
+      if (chosen.every(([name, of]) => of(run) === form.elements[name].value)) matches.push(run);
     }
-    return kept;
+    return matches;
   }
 
-  /** The runs in the order that is asked for; what is not known comes last in either direction. */
-  function sorted(kept) {
-    if (order.column === null) return kept;
+  /** The runs in the selected order; unknown values are last in both directions. */
+  function sorted(matches) {
+    if (order.column === null) return matches;
     const key = COLUMNS[order.column][1];
     const sign = order.down ? -1 : 1;
-    return kept.sort((a, b) => {
+    return matches.sort((a, b) => {
       const [x, y] = [key(a), key(b)];
       if (x === null || y === null) return (x === null) - (y === null) || a - b;
       return (x < y ? -sign : x > y ? sign : 0) || a - b;
@@ -93,9 +93,9 @@
 
   function row(run) {
     const line = make("tr");
-    COLUMNS.forEach(([title, key, told, number], i) => {
+    COLUMNS.forEach(([title, key, format, number], i) => {
       const value = key(run);
-      const text = told ? told(value) : (value ?? dash);
+      const text = format ? format(value) : (value ?? dash);
       if (i === 0) {
         const rest = make("span", { class: "quiet" }, `, seed ${runs.seed[run]}, ${cellOf(run).architecture}, ${cellOf(run).dataset}`);
         line.append(make("th", { scope: "row" }, make("a", { href: `#run=${nameOf(run)}` }, text, rest)));
@@ -108,15 +108,15 @@
   }
 
   function show() {
-    body.replaceChildren(...found.slice(0, shown).map(row));
-    more.hidden = found.length <= shown;
-    more.textContent = `Show ${Math.min(PAGE, found.length - shown)} more of ${thousands(found.length - shown)}`;
-    const some = found.length > shown ? `; the first ${shown} are shown` : "";
-    byId("matches").textContent = `${thousands(found.length)} of ${thousands(count)} runs match${some}.`;
+    body.replaceChildren(...matches.slice(0, shown).map(row));
+    more.hidden = matches.length <= shown;
+    more.textContent = `Show ${Math.min(PAGE, matches.length - shown)} more of ${thousands(matches.length - shown)}`;
+    const limit = matches.length > shown ? `; the first ${shown} are shown` : "";
+    byId("matches").textContent = `${thousands(matches.length)} of ${thousands(count)} runs match${limit}.`;
   }
 
   function filter() {
-    found = sorted(matching());
+    matches = sorted(matching());
     shown = PAGE;
     show();
   }
@@ -141,7 +141,7 @@
     return element;
   }
 
-  /** Round numbers that a scale is marked at, from at or below the least to at or above the largest. */
+  /** Round tick values from at or below the lowest value to at or above the highest. */
   function ticks(low, high) {
     const span = high - low || Math.abs(high) || 1;
     const power = 10 ** Math.floor(Math.log10(span / 3));
@@ -151,7 +151,7 @@
     return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(10)));
   }
 
-  /** A curve over epochs, with its axes, its name, and the same in words. */
+  /** A curve over epochs with axes, title and text description. */
   function curve(title, epochs, values, run) {
     const width = Math.max(240, Math.min(440, panel.clientWidth - 34)); // text keeps its size on a phone
     const [height, left, right, top, bottom] = [250, 56, 14, 30, 44];
@@ -161,12 +161,12 @@
     const [from, to] = [epochs[0], epochs.at(-1)];
     const x = (epoch) => left + ((width - left - right) * (epoch - from)) / (to - from || 1);
     const y = (value) => height - bottom - ((height - top - bottom) * (value - low)) / (high - low);
-    const worded = epochs.length === 1
-      ? `${title} of ${nameOf(run)}: ${values[0]} in epoch ${from}, the only one.`
+    const description = epochs.length === 1
+      ? `${title} of ${nameOf(run)}: ${values[0]} in epoch ${from}.`
       : `${title} of ${nameOf(run)}: ${values[0]} in epoch ${from}, ${values.at(-1)} in epoch ${to}; `
         + `between ${Math.min(...values)} and ${Math.max(...values)}.`;
-    const image = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": `${id}-title ${id}-told` });
-    image.append(draw("title", { id: `${id}-title` }, title), draw("desc", { id: `${id}-told` }, worded));
+    const image = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": `${id}-title ${id}-description` });
+    image.append(draw("title", { id: `${id}-title` }, title), draw("desc", { id: `${id}-description` }, description));
     image.append(draw("text", { class: "heading", x: left, y: 18 }, title));
     for (const mark of marks) {
       image.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: y(mark), y2: y(mark) }));
@@ -192,19 +192,19 @@
       const [schedule, values] = curves[measure][run];
       if (values) box.append(curve(title, data.epochs[schedule], values, run));
     }
-    if (!box.children.length) box.append(make("p", {}, "This run left no curve."));
+    if (!box.children.length) box.append(make("p", {}, "This run has no curves."));
     return box;
   }
 
-  /** A key that may break after a dot or an underscore. */
+  /** A key with break opportunities after dots and underscores. */
   const breakable = (key) => key.split(/(?<=[._])/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
 
   function list(entries) {
-    const told = ([term, value]) => make("div", {}, make("dt", {}, ...breakable(term)), make("dd", {}, value));
-    return make("dl", {}, ...entries.filter(([, value]) => value !== undefined).map(told));
+    const entry = ([term, value]) => make("div", {}, make("dt", {}, ...breakable(term)), make("dd", {}, value));
+    return make("dl", {}, ...entries.filter(([, value]) => value !== undefined).map(entry));
   }
 
-  /** Nested keys as paths: recipe.epochs. */
+  /** Nested keys as paths such as recipe.epochs. */
   function flat(value, path = "") {
     if (value === null) return [[path, dash]];
     if (Array.isArray(value)) return [[path, value.join(", ")]];
@@ -217,9 +217,9 @@
     return [
       ["status", status(run)],
       ["reason", reason(run) ?? undefined],
-      ["test accuracy", percent(runs.accuracy[run]) + (status(run) === "diverged" ? " (chance: it diverged)" : "")],
+      ["test accuracy", percent(runs.accuracy[run]) + (status(run) === "diverged" ? " (chance, since it diverged)" : "")],
       ...data.fields.map(([name, title, notation]) => [title, shown(runs[name][run], notation)]),
-      ["begun", runs.started[run] ?? dash],
+      ["started", runs.started[run] ?? dash],
       ["device", named("device")(run) ?? dash],
       ["commit", named("commit")(run) ?? dash],
       ["record digest", runs.digest[run] ?? dash],
@@ -231,16 +231,16 @@
   }
 
   function openRun(name) {
-    panel.hidden = false; // it has a width only then
+    panel.hidden = false; // a hidden panel has no width
     const run = places.get(name);
     const close = make("a", { class: "close", href: "#runs" }, "Close");
     if (run === undefined) {
       const title = make("h3", { id: "run-title" }, "No such run");
-      panel.replaceChildren(title, close, make("p", {}, `The study has no run called ${name}.`));
+      panel.replaceChildren(title, close, make("p", {}, `The study has no run ${name}.`));
     } else {
       const { architecture, dataset, method, spec } = cellOf(run);
       const title = make("h3", { id: "run-title" }, `${method}, seed ${runs.seed[run]}: ${architecture} on ${dataset}`);
-      const path = make("p", {}, "Kept in ", make("code", {}, `results/store/${name}/`), ", its receipt beside it.");
+      const path = make("p", {}, "Stored in ", make("code", {}, `results/store/${name}/`), "; the receipt is next to this folder.");
       const specified = make("section", {}, make("h4", {}, "Specification"), list([...flat(spec), ["seed", String(runs.seed[run])]]));
       const recorded = make("section", {}, make("h4", {}, "Record"), list(recordOf(run)));
       panel.replaceChildren(title, close, path, curvesOf(run), make("div", { class: "pair" }, recorded, specified));
@@ -249,7 +249,7 @@
     panel.focus({ preventScroll: true });
   }
 
-  // --- addresses: #run=NAME opens a run, and a claim that is linked to opens ---
+  // --- addresses: #run=NAME opens a run, and a link to a claim opens the claim ---
 
   let opened = null;
   function follow() {
@@ -268,9 +268,9 @@
     if (target instanceof HTMLDetailsElement) target.open = true;
   }
 
-  // --- figures in their claims: the page holds each image once, and a claim that opens borrows it ---
+  // --- figures in claims: the page has each image once, and an open claim shows a copy ---
 
-  function borrow(claim) {
+  function showFigure(claim) {
     const place = claim.querySelector("[data-figure]");
     if (!place || place.querySelector("img")) return;
     const image = byId(`figure-${place.dataset.figure}`).querySelector("img").cloneNode();
@@ -279,7 +279,7 @@
   }
 
   const claims = [...document.querySelectorAll("details.claim")];
-  claims.forEach((claim) => claim.addEventListener("toggle", () => claim.open && borrow(claim)));
+  claims.forEach((claim) => claim.addEventListener("toggle", () => claim.open && showFigure(claim)));
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = claims.filter((claim) => !claim.open);

@@ -136,7 +136,7 @@ class Archive:
 
     def extract(self, name: str, target: Path) -> None:
         """Write a file as it is stored, verified."""
-        with files.whole(target) as part, part.open("wb") as to:
+        with files.atomic_write(target) as part, part.open("wb") as to:
             for chunk in self._chunks(name):
                 to.write(chunk)
 
@@ -244,7 +244,7 @@ def write(path: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) 
         size, checksum = _measure(stored[name])
         entries[name] = Entry(bytes=size, sha256=checksum, content_bytes=_measure(source)[0])
     sealed = digest.seal(manifest.model_copy(update={"files": entries}).model_dump(mode="json"))
-    with files.whole(path) as part, part.open("wb") as to:
+    with files.atomic_write(path) as part, part.open("wb") as to:
         _add(to, MANIFEST, (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
         for name, entry in entries.items():
             if _add(to, name, stored[name]) != (entry.bytes, entry.sha256):

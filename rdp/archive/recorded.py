@@ -23,8 +23,8 @@ def find(name: str) -> Archive:
         UserError: no such archive, a damaged one, or one of another study.
     """
     if name.endswith(SUFFIX):
-        return archive_format.load(paths.named(name)).verify()
-    stem = paths.named(name).stem if _is_file(name) else name
+        return archive_format.load(paths.parse(name)).verify()
+    stem = paths.parse(name).stem if _is_file(name) else name
     archives = paths.archives()
     if stem not in archives:
         raise UserError(f"results/recorded: no recorded study '{stem}'; {choices(stem, archives)}")

@@ -198,7 +198,7 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             staged.folder(run).rename(store.folder(run))
         except OSError as error:
             raise UserError(f"{store.folder(run)}: cannot be written ({error.strerror})") from None
-        files.flush_folder(store.folder(run).parent)
+        files.fsync_folder(store.folder(run).parent)
         store.write_receipt(run, record)
         outcome.added.append(run)
 
@@ -292,5 +292,5 @@ def _holds_others(results: Path) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_bytes(content)

@@ -14,7 +14,7 @@ from rdp.study.states import adopted
 from rdp.tables import collect
 from rdp.utils import digest, paths
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, locked
+from rdp.utils.lockfile import LOCK, pinned_versions
 
 _ROOT = paths.ROOT
 
@@ -77,7 +77,7 @@ def check_lock(read: Read) -> Check:
     if not (_ROOT / LOCK).is_file():
         check.notes.append(f"there is no {LOCK} here to hold versions against")
         return check
-    pinned = check.attempt(lambda: locked(_ROOT / LOCK), LOCK)
+    pinned = check.attempt(lambda: pinned_versions(_ROOT / LOCK), LOCK)
     if not pinned:
         if pinned is not None:
             check.find(LOCK, "pins nothing")

@@ -14,7 +14,7 @@ def write(plan: Plan, results: Path, audit: Audit) -> Path:
     folder = results / plan.name / "audit"
     sealed.write_json(folder / "audit.json", audit.as_json(), plan.name)
     path = folder / "index.html"
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(render(audit), encoding="utf-8")
     return path
 

@@ -141,7 +141,7 @@ class Claims(Strict):
     def digest(self, name: str) -> str:
         """SHA-256 of a claim, the definitions of its metrics, and the confirmatory datasets."""
         claim = self.claims[name]
-        definitions = {part.metric: part.definition.definition() for part in (*claim.parts, *claim.beside)}
+        definitions = {part.metric: part.definition.identity() for part in (*claim.parts, *claim.beside)}
         confirmatory = sorted(self.confirmatory)
         return digest.of({"claim": claim.model_dump(mode="json"), "metrics": definitions, "confirmatory": confirmatory})
 

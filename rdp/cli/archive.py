@@ -23,7 +23,7 @@ def pack(
 ) -> None:
     """Pack a study's finished runs and tables into one archive file."""
     planned = study.load(name)
-    path = paths.named(to) if to else Path("results") / "recorded" / f"{planned.name}.tar"
+    path = paths.parse(to) if to else Path("results") / "recorded" / f"{planned.name}.tar"
     from rdp.archive.pack import pack
 
     archive = pack(planned, paths.results(), path, weights=weights)

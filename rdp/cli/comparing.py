@@ -35,7 +35,7 @@ def diff(
         print(found["summary"])
         show(*shown.tables(found, most))
     if as_json not in (None, "-"):
-        files.write_json(paths.named(as_json), found)
+        files.write_json(paths.parse(as_json), found)
         tell(f"rdp diff: written to {as_json}")
     if not found["same"]:
         raise typer.Exit(1)

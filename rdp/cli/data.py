@@ -73,4 +73,4 @@ def data_describe(
     """
     from rdp.data.class_folders import describe
 
-    print(describe(paths.named(folder)), end="")
+    print(describe(paths.parse(folder)), end="")

@@ -48,7 +48,7 @@ def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     if not from_tables:
         collect.write(planned, results)
     content = verdict_json.write(tables.load(planned, results))
-    shown = Table("claim", "says", "of", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
+    shown = Table("claim", "title", "source", *KINDS, title=f"{planned.name}: verdicts", title_justify="left")
     for row in verdict_json.summary_rows(content):
         shown.add_row(*row)
     show(shown)

@@ -25,7 +25,7 @@ def weights(
 
     Prints the Python code that loads the file.
     """
-    planned, path = study.load(name), paths.named(to)
+    planned, path = study.load(name), paths.parse(to)
     specs = select(planned, [run])
     if len(specs) != 1:
         raise UserError(f"{planned.file}: '{run}' is {len(specs)} runs; name one: {run}/seed-{specs[0].seed:04d}")

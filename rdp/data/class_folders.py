@@ -67,7 +67,7 @@ def _label(location: Path, name: str, classes: list[str]) -> int:
 def _files(root: Path, folder: Path) -> list[str]:
     """The paths of all image files in a folder, relative to ``root``."""
     return [
-        os.fspath(paths.named(os.path.relpath(Path(base, file), root)))
+        os.fspath(paths.parse(os.path.relpath(Path(base, file), root)))
         for base, _, files in os.walk(folder, followlinks=True)
         for file in files
         if Path(file).suffix.lower() in SUFFIXES

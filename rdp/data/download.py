@@ -73,7 +73,11 @@ def _transfer(url: str, path: Path, md5: str) -> None:
     with urlopen(Request(url, headers={"User-Agent": "rdp"}), timeout=_TIMEOUT) as response:
         log.info("%s -> %s", url, path)
         checksum = hashlib.md5(usedforsecurity=False)
-        with files.tended(path.parent, files.halves_of(path.name)), files.whole(path) as part, part.open("wb") as file:
+        with (
+            files.write_session(path.parent, files.partial_pattern(path.name)),
+            files.atomic_write(path) as part,
+            part.open("wb") as file,
+        ):
             for chunk in _chunks(response):
                 checksum.update(chunk)
                 file.write(chunk)
@@ -98,7 +102,7 @@ def unpack(packed: Path, members: Mapping[Path, str], check: Callable[[Path, Pat
             source = archive.extractfile(member) if archive else stack.enter_context(gzip.open(packed))
             if source is None:
                 raise _TransferError(f"{member} in it is not a file")
-            with files.tended(path.parent, files.halves_of(path.name)), files.whole(path) as part:
+            with files.write_session(path.parent, files.partial_pattern(path.name)), files.atomic_write(path) as part:
                 with part.open("wb") as file:
                     for chunk in _chunks(source):
                         file.write(chunk)

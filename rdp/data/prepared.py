@@ -55,8 +55,8 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
         "std": std.tolist(),
         "digest": digest.of_arrays(arrays),
     } | extra
-    with files.tended(target, *files.HALVES):
-        with files.whole(target / "data.safetensors") as part:
+    with files.write_session(target, *files.PARTIAL_PATTERNS):
+        with files.atomic_write(target / "data.safetensors") as part:
             save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, part)
         files.write_json(target / "manifest.json", digest.seal(manifest))
     return target / "manifest.json"

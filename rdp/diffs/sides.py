@@ -51,7 +51,7 @@ def load(name: str) -> Side:
 
 
 def _folder(name: str) -> Path:
-    given = paths.named(name)
+    given = paths.parse(name)
     folder = given if "/" in name else paths.results() / given
     if folder.is_dir():
         return folder if folder.name not in ("", "..") else folder.resolve()

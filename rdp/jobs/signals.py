@@ -44,29 +44,19 @@ termination = Termination()
 
 
 @contextmanager
-def note_interrupt() -> Iterator[SimpleNamespace]:
-    """Set ``requested`` on Ctrl-C while the block lasts.
+def note_signals(*numbers: int) -> Iterator[SimpleNamespace]:
+    """Set ``requested`` when one of these signals comes while the block lasts.
 
     An exception could be raised where Python drops it, such as in a callback, and the job would go on.
     """
-    interrupt = SimpleNamespace(requested=False)
-    previous = signal.signal(signal.SIGINT, lambda number, frame: setattr(interrupt, "requested", True))
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def terminate_on_signals() -> Iterator[None]:
-    """Raise `Terminated` on SIGTERM and Ctrl-C. Snakemake's own handler would wait for jobs to end."""
+    noted = SimpleNamespace(requested=False)
 
     def handler(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        noted.requested = True
 
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield
+        yield noted
     finally:
         for number, before in previous.items():
             signal.signal(number, before)

@@ -69,7 +69,7 @@ def write(weights: Weights, path: str | PathLike[str], about: Mapping[str, str] 
         raise UserError(f"{odd[0]}: a state_dict of tensors alone is needed, found {type(weights[odd[0]]).__name__}")
     # Copies, since the format has no place for a tensor of two names.
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
-    with files.whole(target) as part:
+    with files.atomic_write(target) as part:
         save_file(copies, part, metadata={"format": "pt", **(about or {})})
     return target
 

@@ -58,7 +58,7 @@ def write(plan: Plan, results: Path) -> Path:
     path = results / plan.name / "report" / NAME
     near = Elsewhere("index.html#study-file", None, "../../data", plan.file.name)
     text = render(evidence.gather(plan, results), near)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 

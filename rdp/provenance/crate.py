@@ -48,7 +48,7 @@ def write(plan: Plan, results: Path) -> Path:
             f"{plan.name}: no run has left a record yet; first: snakemake --cores all --config study={plan.name}"
         )
     gathered = evidence.gather(plan, results)
-    with files.whole_folder(target) as part:
+    with files.atomic_folder(target) as part:
         descriptions = _fill(part, plan, results, gathered, records)
         metadata.describe(part, descriptions, gathered, list(records.values()), _config(plan, results)).write(part)
     return target / METADATA

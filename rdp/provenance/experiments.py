@@ -157,7 +157,10 @@ def significance(e: Evidence) -> Answer:
 
 def compute(e: Evidence) -> Answer:
     """Yes where each run with a record tells device and time."""
-    done, see = e.done, ["records.parquet", *(f"report/index.html#{name}" for name in ("cost", "knowing", "run-with"))]
+    done, see = (
+        e.done,
+        ["records.parquet", *(f"report/index.html#{name}" for name in ("cost", "compute-cost", "run-with"))],
+    )
     timed = done[done["seconds"].notna() & done["device"].notna()]
     if timed.empty:
         return Answer(NO, ["No run has told its device and its time."], see)

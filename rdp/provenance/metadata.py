@@ -16,7 +16,7 @@ from rdp.provenance import entities, products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, locked
+from rdp.utils.lockfile import LOCK, pinned_versions
 
 VERSION = "1.1"
 PROFILES = {
@@ -116,7 +116,7 @@ def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: E
         "Snakefile",
         main=True,
         lang="snakemake",
-        lang_version=max(locked(folder / LOCK).get("snakemake", ()), default=None),
+        lang_version=max(pinned_versions(folder / LOCK).get("snakemake", ()), default=None),
         properties=entities.content(source, "Snakefile"),
     )
     conforms = entities.BIOSCHEMAS.format("ComputationalWorkflow")

@@ -1,1 +1,1 @@
-"""Figures, tables and the page: made from tables of records, never from models."""
+"""Figures, tables, page and paper of a study, made from tables of records only."""

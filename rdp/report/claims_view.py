@@ -1,4 +1,4 @@
-"""Claims and their verdicts as the page shows them, from what `claims.json` holds."""
+"""Claims and verdicts of ``claims.json`` in the form that the page shows."""
 
 from collections.abc import Collection
 from typing import Any
@@ -13,27 +13,26 @@ _SHARES = ("p_holm", "p_contrary_holm", "p_sign_flip")
 
 
 def groups(content: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> list[dict[str, Any]]:
-    """The claims by whose they are: each paper's, and then those of no paper.
+    """The claims by paper, in the file's order, then those of this project.
 
     Args:
-        content: what `rdp.claims.verdict_json.read` returned.
-        drawn: the titles of the figures that the report has, by name.
-        runs: the names of the runs that the explorer has.
+        content: the content of ``claims.json``.
+        drawn: the titles of the report's figures, by name.
+        runs: the names of the runs in the explorer.
     """
-    found: dict[str | None, list[dict[str, Any]]] = {}
+    by_paper: dict[str | None, list[dict[str, Any]]] = {}
     for claim in content["claims"]:
-        found.setdefault(claim["source"]["paper"], []).append(_claim(claim, drawn, runs))
-    papers = sorted(found, key=lambda paper: paper is None)  # in the file's order, ours behind
+        by_paper.setdefault(claim["source"]["paper"], []).append(_claim(claim, drawn, runs))
     return [
-        {"paper": paper, "title": PAPERS.get(paper or "", ""), "ours": paper is None, "claims": found[paper]}
-        for paper in papers
+        {"paper": paper, "title": PAPERS.get(paper or "", ""), "ours": paper is None, "claims": by_paper[paper]}
+        for paper in sorted(by_paper, key=lambda paper: paper is None)
     ]
 
 
 def tally(content: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """How many claims have each verdict, by kind of datasets."""
-    found = {kind: [claim["verdicts"][kind]["verdict"] for claim in content["claims"]] for kind in KINDS}
-    return {kind: {word: here.count(word) for word in WORDS} for kind, here in found.items()}
+    """The number of claims with each verdict, by kind of dataset."""
+    verdicts = {kind: [claim["verdicts"][kind]["verdict"] for claim in content["claims"]] for kind in KINDS}
+    return {kind: {word: words.count(word) for word in WORDS} for kind, words in verdicts.items()}
 
 
 def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> dict[str, Any]:
@@ -48,21 +47,18 @@ def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) 
 
 
 def figures(claim: dict[str, Any]) -> list[str]:
-    """The figures that belong to a claim, whether a study has them or not, the plainest of what it tests first."""
-    found: dict[str, None] = {}
+    """The figures that show a claim's metrics, the plainest of the deciding metrics first."""
     compared = [
         c for part in ("comparisons", "beside") for verdict in claim["verdicts"].values() for c in verdict[part]
     ]
-    for c in compared:
-        found |= dict.fromkeys(metrics.available()[c["metric"]].figures)
-    return list(found)
+    return list(dict.fromkeys(name for c in compared for name in metrics.available()[c["metric"]].figures))
 
 
 def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     several = len({c["what"] for c in verdict["comparisons"]}) > 1
     return verdict | {
         **{part: _compared(verdict[part], runs) for part in ("comparisons", "beside")},
-        "settings": verdict["settings"] if several else {},  # of one part, the table says the same
+        "settings": verdict["settings"] if several else {},  # with one part, the table shows the same
         "aggregate": [
             {
                 "what": row["what"],
@@ -79,28 +75,30 @@ def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
 
 
 def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[str, Any]:
-    """Comparisons, those with numbers as rows, and the settings of the others by what was not known and why."""
+    """Comparisons with numbers as rows, and the settings of the others by comparison and reason."""
     absent: dict[tuple[str, str], list[str]] = {}
     for c in comparisons:
         if c["outcome"] == "absent":
             absent.setdefault((c["what"], c["reason"]), []).append(c["setting"])
-    told_all = [_comparison(c, runs) for c in comparisons]
-    return {"all": told_all, "rows": [c for c in told_all if c["outcome"] != "absent"], "absent": absent}
+    shown = [_comparison(c, runs) for c in comparisons]
+    return {"all": shown, "rows": [c for c in shown if c["outcome"] != "absent"], "absent": absent}
 
 
 def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     part = _part(c)
-    bound = phrasing.bound(part) + (
-        f"; negligible: {phrasing.amount(part, part.negligible)}" if part.negligible else ""
-    )
-    seen = formatting.DASH if c["detectable"] is None else phrasing.amount(part, c["detectable"]).lstrip("+")
+    bound = phrasing.bound(part)
+    if part.negligible:
+        bound += f"; negligible: {phrasing.amount(part, part.negligible)}"
+    detectable = formatting.DASH
+    if c["detectable"] is not None:
+        detectable = phrasing.amount(part, c["detectable"]).lstrip("+")
     left_out: dict[str, list[str]] = {}
     for run, reason in c["left_out"].items():
         left_out.setdefault(reason, []).append(run)
     shown = {
         "bound": bound,
         "size": {"full": c["size"], "shown": formatting.number(c["size"], "{:+.2f}")},
-        "detectable": {"full": c["detectable"], "shown": seen},
+        "detectable": {"full": c["detectable"], "shown": detectable},
         "by_seed": [phrasing.amount(part, value, bare=True) for value in c["values"] if value is not None],
         "cells": _by_cell([run for names in c["runs"] for run in names], runs),
         "left_out": {reason: _by_cell(names, runs) for reason, names in left_out.items()},
@@ -109,15 +107,15 @@ def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
 
 
 def _part(c: dict[str, Any]) -> Part:
-    """The part of the claim that a comparison is of, as far as its numbers' units and bounds depend on it."""
+    """The fields of a comparison's part that its units and bounds depend on."""
     names = ("metric", "budget", "stage", "direction", "margin", "negligible", "method", "against")
     return Part.model_construct(**{name: c[name] for name in names})
 
 
 def _by_cell(names: list[str], runs: Collection[str]) -> dict[str, list[dict[str, Any]]]:
-    """The seeds of each cell's runs, and whether the explorer has them: it has none of a sweep's."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """The seeds of each cell's runs, and whether the explorer has the run. It has no runs of sweeps."""
+    cells: dict[str, list[dict[str, Any]]] = {}
     for run in dict.fromkeys(names):
         cell, _, seed = run.partition("/")
-        found.setdefault(cell, []).append({"run": run, "seed": int(seed.rpartition("-")[2]), "linked": run in runs})
-    return found
+        cells.setdefault(cell, []).append({"run": run, "seed": int(seed.rpartition("-")[2]), "linked": run in runs})
+    return cells

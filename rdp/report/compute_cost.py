@@ -1,8 +1,7 @@
-"""What it took to know each claim, as the page, the paper and the tables show it, from what `claims.json` holds."""
+"""Compute cost per claim from ``claims.json``, for the page, the paper and the tables."""
 
 from typing import Any
 
-from rdp.errors import UserError
 from rdp.jobs import energy
 from rdp.report.formatting import DASH, rounded
 
@@ -13,24 +12,18 @@ _DEVICES = {"gpu_joules": "GPUs", "cpu_package_joules": "processor packages"}
 
 
 def rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row a claim, and a last one of the study.
-
-    Raises:
-        UserError: verdicts of an earlier version, which tell no cost.
-    """
-    if "cost" not in content:
-        raise UserError(f"claims.json: of an earlier version, without costs; run: rdp claims {content['study']}")
-    found = {claim["name"]: claim["cost"] for claim in content["claims"]} | {ALL: content["cost"]}
-    return [{"claim": name, **cost} for name, cost in found.items()]
+    """One row per claim and a last row for the study."""
+    costs = {claim["name"]: claim["cost"] for claim in content["claims"]} | {ALL: content["cost"]}
+    return [{"claim": name, **cost} for name, cost in costs.items()]
 
 
 def energies(content: dict[str, Any]) -> dict[str, str]:
-    """The kinds of energy that any run of the study tells of, each with the devices that it is of."""
+    """The kinds of energy that any run of the study measured, with the devices of each."""
     return {kind: _DEVICES[kind] for kind in energy.KINDS if content["cost"][f"{kind}_of"]}
 
 
 def joules(row: dict[str, Any], kind: str) -> str:
-    """``1.25 kWh``, with how many runs told it where not all did; a dash where none."""
+    """``1.25 kWh``, with the number of runs that measured it if not all did; a dash if none did."""
     if row[kind] is None:
         return DASH
     hours = row[kind] / _WATT_HOUR
@@ -39,6 +32,6 @@ def joules(row: dict[str, Any], kind: str) -> str:
 
 
 def hours(row: dict[str, Any]) -> str:
-    """``12.5 core-hours``, ``3 GPU-hours``, or both; a dash where no run tells its time."""
+    """``12.5 core-hours``, ``3 GPU-hours``, or both; a dash if no run has a time."""
     amounts = ((row["gpu_hours"], "GPU"), (row["core_hours"], "core"))
     return " and ".join(f"{rounded(value)} {of}-hours" for value, of in amounts if value) or DASH

@@ -1,4 +1,4 @@
-"""A study's tables as files, for those who go on from them: CSV, and LaTeX beside it."""
+"""A study's tables as CSV and LaTeX files."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -25,28 +25,27 @@ def write(
     efficient: Sequence[efficiency.Efficiency],
     claims: dict[str, Any],
 ) -> None:
-    """Write ``accuracy``, ``claims``, ``comparisons``, ``cost``, ``compute_cost`` and ``efficiency`` as ``.csv`` and
-    ``.tex``."""
-    # A study of one budget or of one width compares nothing there, and leaves a table of columns alone.
+    """Write each table of `rdp.report.contents.TABLES` as ``.csv`` and ``.tex``."""
+    # With one budget or one width, the table of comparisons or of efficiency has no rows.
     tables = {
         "accuracy": pd.DataFrame(_accuracy_rows(cells)),
-        "claims": pd.DataFrame(verdict_json.summary_rows(claims), columns=["claim", "title", "of", *KINDS]),
+        "claims": pd.DataFrame(verdict_json.summary_rows(claims), columns=["claim", "title", "source", *KINDS]),
         "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
         "cost": pd.DataFrame(_cost_rows(cells)),
         "compute_cost": pd.DataFrame(compute_cost.rows(claims)).astype(dict.fromkeys(energy.KINDS, "float64")),
         "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
     }
     for name, table in tables.items():
-        with files.whole(folder / f"{name}.csv") as part:
+        with files.atomic_write(folder / f"{name}.csv") as part:
             table.to_csv(part, index=False)
-        with files.whole(folder / f"{name}.tex") as part:
+        with files.atomic_write(folder / f"{name}.tex") as part:
             part.write_text(tex.tabular(table), encoding="utf-8")
 
 
 def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
     rows = []
     for cell in cells:
-        row = cell.setting.key | {"method": cell.method}
+        row: dict[str, Any] = cell.setting.key | {"method": cell.method}
         row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
         row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
         row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
@@ -64,13 +63,13 @@ def _comparison_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
         | {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high", "n")}
         for row in summary.by_budget(cells)
         for budget in summary.BUDGETS
-        if (cell := row[budget]) is not None and cell.difference is not None
+        if isinstance(cell := row[budget], summary.CellSummary) and cell.difference is not None
     ]
 
 
 def _cost_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
-    names = ("parameters", "forward_flops", "budget", "steps", "step_cost", "flops", "updates")
-    names += ("throughput", "throughput_ratio", "seconds")
+    names = ["parameters", "forward_flops", "budget", "steps", "step_cost", "flops", "updates"]
+    names += ["throughput", "throughput_ratio", "seconds"]
     return [
         cell.setting.key | {"method": cell.method} | {name: getattr(cell, name) for name in names} for cell in cells
     ]

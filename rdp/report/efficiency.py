@@ -1,10 +1,11 @@
-"""Parameter efficiency: how many times the parameters the baseline needs for a method's accuracy."""
+"""Parameter efficiency: the parameters the baseline needs for a method's accuracy over those of the method."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rdp import models
 from rdp.study import Cell, Plan, comparisons
@@ -15,18 +16,17 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Efficiency:
-    """One network of a method beside the baseline's networks of the same depth and other widths.
+    """A method's network compared with the baseline's networks of the same depth and other widths.
 
     Attributes:
-        architecture, dataset, recipe, method: which network.
-        parameters: of it.
-        accuracy: mean test accuracy over seeds, a share.
+        architecture, dataset, recipe, method: the network.
+        parameters: its number of parameters.
+        accuracy: its mean test accuracy over seeds, a share.
         ratio: parameters of the smallest baseline network of that mean accuracy, over ``parameters``. Between widths it
-            is interpolated, linearly in the logarithm of parameters; 0 where the smallest baseline network is better
-            still, inf where none is as good.
-        low, high: its 95 % percentile interval over resampled seeds, of those that this network and the baseline's
-            networks all have.
-        smallest, largest: what the ratio could be told between, for this network.
+            is interpolated linearly in the logarithm of parameters. 0 if the smallest baseline network is more
+            accurate, inf if none is as accurate.
+        low, high: the 95 % percentile interval of the ratio over resampled seeds, those that all networks share.
+        smallest, largest: the limits of the ratio that the baseline's widths cover.
     """
 
     dataset: str
@@ -43,20 +43,20 @@ class Efficiency:
 
 
 def efficiencies(plan: Plan, records: pd.DataFrame) -> Iterator[Efficiency]:
-    """Every network whose depth and dataset have the baseline in more than one width."""
+    """The efficiency of every network whose depth and dataset have the baseline in several widths."""
     groups: dict[tuple[str, str, int, str], list[Cell]] = {}
     by_cell = comparisons.by_cell(plan)
     for cell in plan.cells:
-        found = models.architecture(cell.architecture)
-        key = (cell.dataset, found.family, found.depth, by_cell[cell.id].recipe)
+        network = models.architecture(cell.architecture)
+        key = (cell.dataset, network.family, network.depth, by_cell[cell.id].recipe)
         groups.setdefault(key, []).append(cell)
-    there = records[records["accuracy"].notna() & records["parameters"].notna()]
+    measured = records[records["accuracy"].notna() & records["parameters"].notna()]
     for (dataset, _, _, recipe), cells in groups.items():
-        runs = there[there["cell"].isin([cell.id for cell in cells])]
+        runs = measured[measured["cell"].isin([cell.id for cell in cells])]
         name = comparisons.baseline_label(plan, cells)
         table = runs.pivot_table(index="seed", columns=["method", "architecture"], values="accuracy")
         sizes = runs.groupby(["method", "architecture"])["parameters"].first()
-        if name not in sizes or len(sizes[name]) < 2:
+        if name is None or name not in sizes or len(sizes[name]) < 2:
             continue
         for method, architecture in table.columns:
             if method == name:
@@ -64,16 +64,15 @@ def efficiencies(plan: Plan, records: pd.DataFrame) -> Iterator[Efficiency]:
             own = (method, architecture)
             paired = table[[*((name, width) for width in sizes[name].index), own]].dropna()
             if len(paired) >= 2:
-                key = {"dataset": dataset, "architecture": architecture, "recipe": recipe, "method": method}
-                yield Efficiency(**key, **_beside(paired, sizes, name, own))
+                yield Efficiency(dataset, architecture, recipe, method, **_compare(paired, sizes, name, own))
 
 
-def _beside(table: pd.DataFrame, sizes: pd.Series, baseline: str, own: tuple[str, str]) -> dict[str, float]:
+def _compare(table: pd.DataFrame, sizes: pd.Series, baseline: str, own: tuple[str, str]) -> dict[str, float]:
     widths = sizes[baseline].sort_values()
     curve = table[baseline][widths.index].to_numpy()  # (seeds, widths)
     mine, parameters = table[own].to_numpy(), float(sizes[own])
 
-    def ratio(seeds: np.ndarray) -> float:
+    def ratio(seeds: NDArray[np.int64]) -> float:
         return needed(curve[seeds].mean(0), widths.to_numpy(), mine[seeds].mean()) / parameters
 
     draws = rng.generator(0, "efficiency").integers(0, len(mine), (_RESAMPLES, len(mine)))
@@ -89,12 +88,12 @@ def _beside(table: pd.DataFrame, sizes: pd.Series, baseline: str, own: tuple[str
     }
 
 
-def needed(accuracies: np.ndarray, parameters: np.ndarray, accuracy: float) -> float:
-    """The parameters of the smallest network of some accuracy, from those of some networks in order of their size.
+def needed(accuracies: NDArray[np.float64], parameters: NDArray[np.float64], accuracy: float) -> float:
+    """The parameters of the smallest network with an accuracy, interpolated between networks in order of size.
 
-    0 where the smallest is better still, inf where none reaches it.
+    0 if the smallest network is more accurate, inf if no network is as accurate.
     """
-    best = np.maximum.accumulate(accuracies)  # a larger network that is worse is not taken
+    best = np.maximum.accumulate(accuracies)  # skips a larger network that is worse
     if accuracy < best[0]:
         return 0.0
     if accuracy > best[-1]:

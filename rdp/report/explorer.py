@@ -1,4 +1,4 @@
-"""The data of the page's runs explorer: every run of a study, small enough to be embedded."""
+"""The data of the page's runs explorer: every run of a study, compact enough to embed."""
 
 import json
 import math
@@ -18,7 +18,7 @@ _NAMES = ("cell", "status", "reason", "commit", "device", "data_digest", "code_d
 _DIGITS = 6
 _CURVE_DIGITS = 4
 _POINTS = 500_000  # of all curves together, about 4 MB of the page
-_LONGEST = 200  # points of one curve: more than its drawing has pixels to tell apart
+_LONGEST = 200  # points of one curve, more than its drawing can resolve
 _PREFIX = 12  # characters of a digest
 
 
@@ -51,13 +51,13 @@ def content(plan: Plan, table: pd.DataFrame, history: pd.DataFrame) -> dict[str,
 
 
 def embedded(value: Any) -> Markup:
-    """JSON for a script element: no text in it can close the element, or open a comment."""
+    """JSON for a script element, in which no text can close the element or open a comment."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return Markup(text.replace("<", r"\u003c"))
 
 
 def numbers(values: Iterable[float | None], digits: int) -> list[float | None]:
-    """Numbers to so many significant digits, whole ones with all of theirs; null for one that is not finite."""
+    """Numbers rounded to significant digits, whole numbers unrounded; None for a number that is not finite."""
     return [_number(value, digits) for value in values]
 
 
@@ -72,37 +72,37 @@ def _text(values: pd.Series) -> list[str | None]:
 
 
 def _encoded(values: Iterable[Hashable]) -> tuple[list[int | None], list[Any]]:
-    """Values as places in the list of those that occur, in the order in which they do; null for None."""
+    """Values as indices into the list of distinct values, in order of appearance; None for None."""
     places: dict[Hashable, int] = {}
     codes = [None if value is None else places.setdefault(value, len(places)) for value in values]
     return codes, list(places)
 
 
 def _shared(cell: Cell) -> dict[str, Any]:
-    """What the runs of a cell share: its place in the study, and the specification but for the seed."""
+    """What the runs of a cell share: architecture, dataset, method, and the specification without the seed."""
     spec = cell.specs[0].model_dump(mode="json", exclude={"seed"})
     return {"architecture": cell.architecture, "dataset": cell.dataset, "method": cell.label, "spec": spec}
 
 
 def _points(runs: int) -> int:
-    """How many points each curve may have, for the page to stay one that a browser opens at once."""
+    """The most points per curve that keep the page small."""
     return min(_LONGEST, max(2, _POINTS // (len(CURVES) * max(runs, 1))))
 
 
 def _curves(names: pd.Series, history: pd.DataFrame) -> tuple[list[Any], dict[str, list[list[Any]]]]:
-    """The curves of each run, by measure: the place of its epochs in a list of those that occur, and its values."""
+    """Lists of epochs, and by measure the curve of each run: the index of its list of epochs, and its values."""
     place = {name: i for i, name in enumerate(names)}
     most = _points(len(names))
     known: dict[tuple[int, ...], int] = {}
     curves: dict[str, list[list[Any]]] = {}
     rows = history[history["run"].isin(place)].sort_values("epoch", kind="stable")
     for measure in CURVES:
-        there = rows[np.isfinite(rows[measure].astype(float))]
+        finite = rows[np.isfinite(rows[measure].astype(float))]
         curves[measure] = [[] for _ in place]
-        for name, of_run in there.groupby("run", sort=False).indices.items():
-            kept = of_run[_spread(len(of_run), most)]
-            epochs = tuple(there["epoch"].to_numpy()[kept].tolist())
-            values = there[measure].to_numpy()[kept]
+        for name, of_run in finite.groupby("run", sort=False).indices.items():
+            thinned = of_run[_spread(len(of_run), most)]
+            epochs = tuple(finite["epoch"].to_numpy()[thinned].tolist())
+            values = finite[measure].to_numpy()[thinned]
             curves[measure][place[name]] = [
                 known.setdefault(epochs, len(known)),
                 numbers(values.tolist(), _CURVE_DIGITS),
@@ -111,5 +111,5 @@ def _curves(names: pd.Series, history: pd.DataFrame) -> tuple[list[Any], dict[st
 
 
 def _spread(length: int, most: int) -> np.ndarray:
-    """At most so many places of a list, evenly apart, with its first and its last."""
+    """At most ``most`` evenly spaced indices of a list, including the first and the last."""
     return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))

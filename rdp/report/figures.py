@@ -37,10 +37,10 @@ def write(tables: Tables, name: str, results: Path) -> None:
     drawing.figure.savefig(svg, format="svg", metadata={"Date": None}, dpi=150)
     contents.save_drawing(tables.plan, name, folder, svg.getvalue().decode())
     for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {})):
-        with files.whole(folder / f"{name}.{kind}") as part:
+        with files.atomic_write(folder / f"{name}.{kind}") as part:
             drawing.figure.savefig(part, format=kind, metadata=metadata, dpi=150)
     plt.close(drawing.figure)
-    with files.whole(folder / f"{name}.csv") as part:
+    with files.atomic_write(folder / f"{name}.csv") as part:
         drawing.data.to_csv(part, index=False)
-    with files.whole(folder / f"{name}.rst") as part:
+    with files.atomic_write(folder / f"{name}.rst") as part:
         part.write_text(contents.caption(name)["caption"] + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Forms: numbers and lists as the page and the paper write them."""
+"""Numbers and lists as text, for the page and the paper."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from rdp.claims import metrics
 from rdp.report import efficiency
 
-DASH = "\u2013"  # what is not known
+DASH = "\u2013"  # for an unknown value
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -27,33 +27,32 @@ def listed(words: Iterable[Any], last: str = "and") -> str:
 
 
 def number(value: float | None, form: str) -> str:
-    """A number in its form; a dash for one that is not known."""
+    """A number in the given format; a dash for None and NaN."""
     return DASH if value is None or value != value else form.format(value).replace("-", "\u2212")
 
 
 def rounded(value: float) -> str:
-    """A number to three figures: ``0.0123``, ``1.25``, ``1,234``."""
+    """A number to three digits: ``0.0123``, ``1.25``, ``1,234``."""
     return f"{value:,.0f}" if value >= 100 else f"{float(f'{value:.3g}'):.10g}"
 
 
 def interval(estimate: dict[str, float | None], form: str) -> str:
-    """``0.93 [0.90, 0.95]``, of a mean and its interval in claims.json."""
+    """``0.93 [0.90, 0.95]``, from a mean and its interval in claims.json."""
     mean, low, high = (number(estimate[name], form) for name in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
 
-def times(found: efficiency.Efficiency) -> str:
-    """``1.4 [1.1, 1.9]``; an end beyond what the baseline's widths can tell is named by that limit."""
-    limits = {0.0: f"below {found.smallest:.2g}", float("inf"): f"above {found.largest:.2g}"}
-    ratio, low, high = (limits.get(value, f"{value:.2g}") for value in (found.ratio, found.low, found.high))
+def times(row: efficiency.Efficiency) -> str:
+    """``1.4 [1.1, 1.9]``; a limit in place of an end that the baseline's widths do not cover."""
+    limits = {0.0: f"below {row.smallest:.2g}", float("inf"): f"above {row.largest:.2g}"}
+    ratio, low, high = (limits.get(value, f"{value:.2g}") for value in (row.ratio, row.low, row.high))
     return f"{ratio} [{low}, {high}]"
 
 
 def bound(row: dict[str, Any]) -> str:
-    """What a claim says of a comparison's effect: ``above 5 points``.
+    """The claimed bound of a comparison's effect, for prose: ``above 5 points``.
 
-    The margin as the claim's file has it, for prose; `rdp.claims.phrasing.bound` gives it the sign and digits of the
-    effects that it stands beside.
+    The margin has the digits of the claims file; `rdp.claims.phrasing.bound` uses the sign and digits of the effects.
     """
     scale, unit = (100, "%") if row["relative"] else (1, row["unit"])
     margin = f"{number(scale * row['margin'], '{:g}')} {unit}".strip()

@@ -1,4 +1,4 @@
-"""The page: one HTML file that opens offline, made from the tables, claims and figures of a study."""
+"""The page: one HTML file with a study's verdicts, tables and figures, which needs no network."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rdp.utils.humanize import count
 
 
 def write(plan: Plan, results: Path) -> Path:
-    """Write ``report/index.html`` and ``tables/`` of a study from what was collected, decided and drawn."""
+    """Write ``report/index.html`` and ``tables/`` from a study's tables, verdicts and figures."""
     loaded = tables.load(plan, results)
     table, history = loaded.records, loaded.history
     claims = verdict_json.read(plan.name, results)
@@ -37,7 +37,7 @@ def write(plan: Plan, results: Path) -> Path:
     path = folder / "report" / "index.html"
     recording = facts.recording(plan, table, results)
     text = render(plan, table, history, claims, cells, efficient, folder / "figures", recording)
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
@@ -52,7 +52,7 @@ def render(
     drawn: Path,
     recording: list[str],
 ) -> str:
-    """The page as text; ``recording`` says of recorded results where they came from."""
+    """The page as text; ``recording`` describes the origin of recorded results."""
     environment = templating.html()
     environment.filters |= {"number": formatting.number, "rounded": formatting.rounded, "count": count}
     environment.filters |= {"percent": summary.percent, "points": summary.points, "times": formatting.times}
@@ -78,7 +78,7 @@ def render(
         comparisons=summary.by_budget(cells),
         budgets=summary.BUDGETS,
         efficient=efficient,
-        knowing=compute_cost.rows(claims),
+        costs=compute_cost.rows(claims),
         energies=compute_cost.energies(claims),
         figures=figures,
         recording=recording,
@@ -97,33 +97,32 @@ def render(
 
 
 def _rotated(plan: Plan) -> list[str]:
-    """The methods that are residual networks in rotated coordinates: PNNH's sum with an orthogonal coder."""
-    found = {cell.label: cell.specs[0].options for cell in plan.cells}
+    """The methods that are residual networks in rotated coordinates: PNNH sum with an orthogonal coder."""
     return [
         label
-        for label, options in found.items()
+        for label, options in {cell.label: cell.specs[0].options for cell in plan.cells}.items()
         if options.get("variant") == "sum"
         and (options["constraint"] == "orthogonal" if options["trained"] else options["start"] != "he")
     ]
 
 
 def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
-    found = []
+    figures = []
     for name in contents.figures(plan):
-        # Escaped, a drawing is a fifth smaller than in base64.
+        # Percent-encoding is a fifth smaller than base64.
         image = quote(contents.drawing(plan, name, drawn), safe=" /:;=,.'()-+*@!?[]{}|")
-        found.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml,{image}"})
-    return found
+        figures.append(contents.caption(name) | {"name": name, "image": f"data:image/svg+xml,{image}"})
+    return figures
 
 
 def _recipes(plan: Plan) -> list[dict[str, Any]]:
-    """What each cell is trained with, cells of one recipe together."""
-    found: dict[str, dict[str, Any]] = {}
+    """The recipes with the cells that each trains."""
+    rows: dict[str, dict[str, Any]] = {}
     for cell in plan.cells:
         recipe = cell.specs[0].recipe
-        row = found.setdefault(recipe.model_dump_json(), {"recipe": recipe.model_dump(), "cells": []})
+        row = rows.setdefault(recipe.model_dump_json(), {"recipe": recipe.model_dump(), "cells": []})
         row["cells"].append(cell.title)
-    return list(found.values())
+    return list(rows.values())
 
 
 def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:

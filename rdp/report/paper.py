@@ -1,7 +1,7 @@
-"""The paper: a PDF that Typst sets from a study's records, verdicts and figures.
+"""The paper: a PDF typeset by Typst from a study's records, verdicts and figures.
 
-The templates hold prose and no number: each is a value that `rdp.report.paper_values` names. What comes from outside,
-be it a title, a label or the reason of a failure, reaches Typst as a string in quotes and never as its source.
+The templates contain prose and no numbers; every number is a value from `rdp.report.paper_values`. External text (a
+title, a label, the reason of a failure) reaches Typst as a quoted string and never as source.
 """
 
 from pathlib import Path
@@ -20,25 +20,28 @@ from rdp.utils.humanize import count
 
 
 def write(plan: Plan, results: Path) -> Path:
-    """Write ``report/paper.pdf`` of a study, and beside it the Typst source that it was set from.
+    """Write ``report/paper.pdf`` and its Typst source ``report/paper.typ``.
 
-    Both are whole or absent, and the same records give the same bytes.
+    Both are written completely or not at all. The same records give the same bytes.
     """
     folder = results / plan.name
     text = render(values(plan, results))
     path = folder / "report" / "paper.pdf"
-    with files.whole(path.with_suffix(".typ")) as source, files.whole(path) as part:
+    with files.atomic_write(path.with_suffix(".typ")) as source, files.atomic_write(path) as part:
         source.write_text(text, encoding="utf-8")
         try:
-            # Fonts of the machine would make other pages elsewhere; Typst brings its own.
-            part.write_bytes(typst.compile(text.encode(), root=folder, ignore_system_fonts=True, timestamp=0))
+            # System fonts would change the pages from machine to machine; Typst has its own.
+            # typst's stub requires the types of input and root to be equal.
+            part.write_bytes(
+                typst.compile(text.encode(), root=folder, ignore_system_fonts=True, timestamp=0)  # type: ignore[type-var]
+            )
         except typst.TypstError as error:
-            raise UserError(f"{path}: Typst cannot set it: {' '.join(str(error).split())}") from None
+            raise UserError(f"{path}: Typst cannot compile it: {' '.join(str(error).split())}") from None
     return path
 
 
 def render(content: dict[str, Any]) -> str:
-    """The paper as Typst source; raises `UserError` with the name of a value that the templates use and is missing."""
+    """The paper as Typst source; raises `UserError` for a missing value, with its name."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         block_start_string="<%",
@@ -47,7 +50,7 @@ def render(content: dict[str, Any]) -> str:
         variable_end_string=">>",
         comment_start_string="<#",
         comment_end_string="#>",
-        autoescape=True,  # so that what a macro makes is known from what comes from outside
+        autoescape=True,  # tells the output of macros from external text
         finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -75,12 +78,12 @@ def render(content: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """A value as Typst markup that shows it as it is, whatever signs it holds."""
+    """A value as Typst markup that shows the value literally."""
     if isinstance(value, Markup):
         return value
     if value is None or isinstance(value, float):
-        raise TypeError(f"a value reached the paper that no filter gave a form: {value}")
-    return Markup(f"#{_string(value)};")  # without the semicolon, a bracket behind it would call the string
+        raise TypeError(f"the paper has a value without a format filter: {value}")
+    return Markup(f"#{_string(value)};")  # the semicolon keeps a following bracket from calling the string
 
 
 def _string(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the paper shows: every value that its templates name, from a study's records, verdicts and figures."""
+"""The values that the paper's templates use, from a study's records, verdicts and figures."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from rdp.study import Plan, comparisons
 from rdp.tables.collect import ROW_STATUSES
 from rdp.utils import distribution
 
-_NARROW = 345.0  # points of a figure that can be read at half the column
-_HEAD = 2000  # characters of an SVG file, its size among them
+_NARROW = 345.0  # points; a figure of at most this width is readable at half the column
+_HEAD = 2000  # characters of an SVG file that include its size
 
 
 def values(plan: Plan, results: Path) -> dict[str, Any]:
-    """Everything that the templates show."""
+    """All values that the templates use, by name."""
     table = tables.load(plan, results).records
     decided = verdict_json.read(plan.name, results)
     cells = summary.cells(plan, table)
@@ -56,14 +56,14 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "sure_within": f"{100 * (1 - 2 * decided['level']):g} %",
         "level": f"{decided['level']:g}",
         "claims": claims,
-        "knowing": compute_cost.rows(decided),
+        "costs": compute_cost.rows(decided),
         "energies": compute_cost.energies(decided),
         "tally": claims_view.tally(decided),
         "effects": [
-            {"word": word, "kind": kind, "effects": found}
+            {"word": word, "kind": kind, "effects": effects}
             for word in WORDS[:2]
             for kind in KINDS
-            if (found := _effects(claims, kind, word))
+            if (effects := _effects(claims, kind, word))
         ],
         "figures": figures,
         "beside": beside,
@@ -84,37 +84,35 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
 
 
 def _claim(claim: dict[str, Any]) -> dict[str, Any]:
-    """A claim of ``claims.json``, the comparisons of each verdict in groups of one kind."""
+    """A claim of ``claims.json``, with the comparisons of each verdict grouped by part."""
     verdicts = {}
     for kind, verdict in claim["verdicts"].items():
         groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
         for row in (*verdict["comparisons"], *verdict["beside"]):
             groups.setdefault((row["what"], row["decides"]), []).append(row)
-        told_of = any(row["n"] for rows in groups.values() for row in rows)
+        measured = any(row["n"] for rows in groups.values() for row in rows)
         diverged = sum(row["diverged"] for rows in groups.values() for row in rows)
         left_out = {run for rows in groups.values() for row in rows for run in row["left_out"]}
-        verdicts[kind] = verdict | {"groups": list(groups.values()) if told_of else []}
+        verdicts[kind] = verdict | {"groups": list(groups.values()) if measured else []}
         verdicts[kind] |= {"diverged": diverged, "left_out": len(left_out)}
     return claim | {"verdicts": verdicts, "tested": any(v["verdict"] != "not tested" for v in verdicts.values())}
 
 
 def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, list[str]]:
-    """By claim the figures that stand beside it: each of them beside the first of the claims that it shows."""
-    found: dict[str, list[str]] = {}
+    """The figures placed with each claim: each figure goes with the first claim that it shows."""
+    placed: dict[str, list[str]] = {}
     free = list(figures)
     for claim in claims if free else ():
         compared = [row for verdict in claim["verdicts"].values() for rows in verdict["groups"] for row in rows]
         names = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
-        mine = dict.fromkeys(
-            name for metric in names for name in metrics.available()[metric].figures[:1] if name in free
-        )
-        found[claim["name"]] = list(mine)
-        free = [name for name in free if name not in mine]
-    return found
+        plainest = dict.fromkeys(name for metric in names for name in metrics.available()[metric].figures[:1])
+        placed[claim["name"]] = [name for name in plainest if name in free]
+        free = [name for name in free if name not in plainest]
+    return placed
 
 
 def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[str, Any]]:
-    """Of each claim with that verdict, the smallest and the largest effect of its first part."""
+    """The smallest and largest effect of the first part of each claim with a verdict."""
     rows = []
     for claim in claims:
         verdict = claim["verdicts"][kind]
@@ -128,43 +126,44 @@ def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[st
 
 
 def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:
-    """The study's figures in its order, with their captions and their place below the study's folder."""
-    found = {}
+    """The study's figures in order, with captions, width and path below the study's folder."""
+    figures = {}
     for name in contents.figures(plan):
         width = _width(contents.drawing(plan, name, drawn))
-        found[name] = contents.caption(name) | {"path": f"/figures/{name}.svg", "width": width}
-    return found
+        figures[name] = contents.caption(name) | {"path": f"/figures/{name}.svg", "width": width}
+    return figures
 
 
 def _width(drawing: str) -> float:
-    """How wide a figure was drawn, in points; infinity for one that does not say."""
-    found = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', drawing[:_HEAD])
-    return float(found[1]) if found else float("inf")
+    """The width of a figure in points; infinity if it has none."""
+    match = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', drawing[:_HEAD])
+    return float(match[1]) if match else float("inf")
 
 
 def _rows(figures: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """The figures in rows: those that are narrow two by two, then each of the others."""
+    """The figures in rows: narrow ones in pairs, then the others one by one."""
     narrow = [name for name, figure in figures.items() if figure["width"] <= _NARROW]
     return [narrow[i : i + 2] for i in range(0, len(narrow), 2)] + [[name] for name in figures if name not in narrow]
 
 
 def _methods(plan: Plan) -> dict[str, dict[str, str]]:
-    """The methods that the study trains, each with what its file says of it and the defaults of its options."""
-    found = {}
+    """The study's methods, each with the first line of its module's docstring and its default options."""
+    methods = {}
     for name in dict.fromkeys(cell.specs[0].method for cell in plan.cells):
-        of = method_class(name)
-        says = (sys.modules[of.__module__].__doc__ or "").strip().partition("\n")[0]
-        found[name] = {"says": says, "defaults": _pairs(of().model_dump(mode="json"), leave=("path",))}
-    return found
+        method = method_class(name)
+        summary_line = (sys.modules[method.__module__].__doc__ or "").strip().partition("\n")[0]
+        defaults = _pairs(method().model_dump(mode="json"), leave=("path",))
+        methods[name] = {"summary": summary_line, "defaults": defaults}
+    return methods
 
 
 def _entries(plan: Plan) -> list[dict[str, str]]:
-    """The study's own names for methods, where they are no method's with its defaults, and what each changes."""
+    """The study's entries that rename a method or change its options, recipe or architecture form."""
     rows = {}
     for cell in plan.cells:
         spec, entry = cell.specs[0], plan.study.methods[cell.label]
-        usual = method_class(spec.method)().model_dump(mode="json")
-        changed = {name: value for name, value in spec.options.items() if value != usual.get(name)} | entry.recipe
+        defaults = method_class(spec.method)().model_dump(mode="json")
+        changed = {name: value for name, value in spec.options.items() if value != defaults.get(name)} | entry.recipe
         parts = [_pairs(changed), *([f"as {entry.form}"] if entry.form else [])]
         changes = "; ".join(part for part in parts if part)
         if changes or cell.label != spec.method:
@@ -173,25 +172,25 @@ def _entries(plan: Plan) -> list[dict[str, str]]:
 
 
 def _recipes(plan: Plan) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """What all recipes share, and of each what is its own, with the cells that are trained so."""
-    found: dict[str, tuple[dict[str, str], list[Any]]] = {}
+    """The settings that all recipes share, and each recipe's own settings with the cells it trains."""
+    groups: dict[str, tuple[dict[str, str], list[Any]]] = {}
     for cell in plan.cells:
         spec = cell.specs[0]
         recipe = {name: _entry(name, value) for name, value in spec.recipe.model_dump().items()}
         if spec.tuning:
             recipe["learning_rate"] = f"swept over {listed([f'{rate:g}' for rate in spec.tuning.learning_rates])}"
-        found.setdefault(json.dumps(recipe), (recipe, []))[1].append(cell)
-    every = [recipe for recipe, _ in found.values()]
+        groups.setdefault(json.dumps(recipe), (recipe, []))[1].append(cell)
+    every = [recipe for recipe, _ in groups.values()]
     shared = {name: value for name, value in every[0].items() if all(recipe[name] == value for recipe in every)}
     labels = list(dict.fromkeys(cell.label for cell in plan.cells))
     rows = []
-    for recipe, cells in found.values():
-        here = list(dict.fromkeys(cell.label for cell in cells))
+    for recipe, cells in groups.values():
+        own_labels = list(dict.fromkeys(cell.label for cell in cells))
         rows.append(
             {
                 "own": _pairs({name: value for name, value in recipe.items() if name not in shared}),
                 "settings": list(dict.fromkeys(f"{cell.architecture} on {cell.dataset}" for cell in cells)),
-                "methods": [] if here == labels else here,
+                "methods": [] if own_labels == labels else own_labels,
                 "cells": len(cells),
             }
         )

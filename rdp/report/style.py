@@ -1,4 +1,4 @@
-"""One look for every figure, readable without colour."""
+"""The style of all figures, readable without colour."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart; grey for yellow, which is too pale on white.
+# Okabe and Ito's colour-blind palette, with grey for yellow, which is too pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00", "#7F7F7F")
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
-_CHARACTER = 0.062  # inches, of a note's type
+_CHARACTER = 0.062  # width of a character of a note, in inches
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one method is drawn, in every figure."""
+    """Colour, marker and dash of a method, the same in every figure."""
 
     colour: str
     marker: str
@@ -26,7 +26,7 @@ class Look:
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """A look for each method, by its place in the study; colour, marker and dash repeat at different periods."""
+    """The look of each method. Colour, marker and dash repeat at different periods."""
     return {
         label: Look(_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], _DASHES[i % len(_DASHES)])
         for i, label in enumerate(labels)
@@ -34,7 +34,7 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 
 
 def use() -> None:
-    """Set the style, and what makes files the same on every run."""
+    """Set the style and the options that make files reproducible."""
     mpl.use("Agg")
     sns.set_theme(style="whitegrid", context="notebook", font_scale=0.85)
     mpl.rcParams.update(
@@ -51,7 +51,7 @@ def use() -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """A line below the axes, or several where the figure is narrow."""
+    """Write a note below the axes, wrapped to the width of the figure."""
     if text:
         text = textwrap.fill(text, int(figure.get_figwidth() / _CHARACTER))
         figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.35")

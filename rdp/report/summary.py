@@ -1,9 +1,10 @@
-"""What the numbers say, in words that follow from them."""
+"""Summaries of cells, and sentences that state their results."""
 
 import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -13,28 +14,28 @@ from rdp.study import Plan, comparisons
 from rdp.study.comparisons import Setting
 from rdp.utils.humanize import PERCENT, count
 
-_MANY = 10  # methods of a setting that a sentence still lists
+_MANY = 10  # methods of a setting that a sentence lists
 
 
 @dataclass(frozen=True)
 class CellSummary:
-    """The runs of one cell, summed up.
+    """Summary statistics of the runs of one cell.
 
     Attributes:
-        accuracy: test accuracy over seeds, in percent; diverged runs at chance, failed and missing ones left out.
-        difference: to the baseline's runs of the same setting and seeds, in points; None for the baseline itself, or
-            where the setting has none.
-        method, name, options: what the study calls the method, which one it is, and its options as JSON.
-        counts: runs by status.
-        seeds: runs that the study asks for.
-        budget: what the recipe's epochs stand for, see `Recipe.budget`.
-        learning_rates: the rates that the runs trained with, one unless stacks chose differently.
-        steps: optimizer steps of a run, the mean over runs.
-        step_cost: counted operations of a step, as a multiple of the baseline's.
-        flops: counted operations of a run, as a multiple of the baseline's.
-        updates: updates of a unit's parameter in a run, as a multiple of the baseline's.
-        throughput: training examples a second, the median of completed runs.
-        throughput_ratio: to the baseline's; NaN where the two were not measured on the same one device.
+        accuracy: test accuracy over seeds in percent, with diverged runs at chance and without failed and missing runs.
+        difference: difference to the baseline's runs of the same setting and seeds, in points; None for the baseline
+            and for settings without one.
+        method, name, options: the study's name of the method, the method, and its options as JSON.
+        counts: number of runs by status.
+        seeds: number of runs in the study.
+        budget: the meaning of the recipe's epochs, see `Recipe.budget`.
+        learning_rates: the learning rates of the runs; several if stacks chose differently.
+        steps: mean optimizer steps per run.
+        step_cost: counted operations per step, relative to the baseline.
+        flops: counted operations per run, relative to the baseline.
+        updates: updates of a unit's parameter per run, relative to the baseline.
+        throughput: training examples per second, median of completed runs.
+        throughput_ratio: throughput relative to the baseline; NaN if the two ran on different devices.
     """
 
     setting: Setting
@@ -59,14 +60,17 @@ class CellSummary:
 
 
 def cells(plan: Plan, records: pd.DataFrame) -> list[CellSummary]:
-    """One summary a cell, in the study's order."""
+    """One summary per cell, in the study's order."""
     runs = dict(list(records.groupby("cell", sort=False)))
-    found = comparisons.by_cell(plan)
+    settings = comparisons.by_cell(plan)
     baselines: dict[Setting, pd.DataFrame] = {}
     for cell in plan.cells:
         if comparisons.baseline_label(plan, [cell]):
-            baselines.setdefault(found[cell.id], runs[cell.id])
-    return [_summarise(found[cell.id], cell.label, runs[cell.id], baselines.get(found[cell.id])) for cell in plan.cells]
+            baselines.setdefault(settings[cell.id], runs[cell.id])
+    return [
+        _summarise(settings[cell.id], cell.label, runs[cell.id], baselines.get(settings[cell.id]))
+        for cell in plan.cells
+    ]
 
 
 def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.DataFrame | None) -> CellSummary:
@@ -76,7 +80,7 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
         difference = paired_difference(by_seed(runs), by_seed(baseline))
     speed, device = _speed(runs)
     reference, other = _speed(baseline) if baseline is not None else (math.nan, None)
-    # A diverged run stopped on the way: what it cost is not what the method costs.
+    # A diverged run stopped early, so its cost is not the method's.
     done = runs[runs["status"] == "completed"]
     base = baseline[baseline["status"] == "completed"] if baseline is not None else done.iloc[:0]
     return CellSummary(
@@ -105,40 +109,40 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
 BUDGETS = ("steps", "flops", "updates")
 
 
-def by_budget(cells: list[CellSummary]) -> list[dict[str, CellSummary | Setting | None]]:
-    """Methods that a study trains at more than one budget: a row a setting and method, its cells by budget."""
-    found: dict[tuple[Setting, str, str], dict[str, CellSummary]] = {}
+def by_budget(cells: list[CellSummary]) -> list[dict[str, Any]]:
+    """Methods that a study trains at several budgets: one row per setting and method, with its cells by budget."""
+    groups: dict[tuple[Setting, str, str], dict[str, CellSummary]] = {}
     for cell in cells:
-        found.setdefault((cell.setting, cell.name, cell.options), {}).setdefault(cell.budget, cell)
+        groups.setdefault((cell.setting, cell.name, cell.options), {}).setdefault(cell.budget, cell)
     return [
-        {"setting": setting, "method": name} | {budget: by.get(budget) for budget in BUDGETS}
-        for (setting, name, _), by in found.items()
-        if len(by) > 1
+        {"setting": setting, "method": name, **{budget: by_budget.get(budget) for budget in BUDGETS}}
+        for (setting, name, _), by_budget in groups.items()
+        if len(by_budget) > 1
     ]
 
 
 def by_seed(runs: pd.DataFrame) -> dict[int, float]:
-    """Accuracy in percent by seed, for the runs that have one."""
-    there = runs[runs["accuracy"].notna()]
-    return dict(zip(there["seed"], there["accuracy"] * PERCENT, strict=True))
+    """Accuracy in percent by seed, of the runs that have one."""
+    measured = runs[runs["accuracy"].notna()]
+    return dict(zip(measured["seed"], measured["accuracy"] * PERCENT, strict=True))
 
 
 def _speed(runs: pd.DataFrame) -> tuple[float, str | None]:
-    """Median examples a second of completed runs, and their device; None where they had several, or none ran."""
+    """Median examples per second of completed runs, and their device; None if there is not exactly one."""
     done = runs[(runs["status"] == "completed") & runs["examples_per_second"].notna()]
     devices = done["device"].dropna().unique()
     return done["examples_per_second"].median(), devices[0] if len(devices) == 1 else None
 
 
 def sentences(summaries: list[CellSummary], baseline: str | None) -> Iterator[str]:
-    """The summary, a sentence or two a dataset and architecture; ``baseline`` as it is called, where there is one."""
+    """The results of each setting in a sentence or two; ``baseline`` is the study's name of the baseline."""
     groups: dict[Setting, list[CellSummary]] = {}
     for summary in summaries:
         groups.setdefault(summary.setting, []).append(summary)
     for setting, group in groups.items():
         measured = [summary for summary in group if summary.accuracy.n]
-        told = _means(measured) + _against_baseline(measured, baseline) if measured else "no run has finished yet. "
-        yield f"{setting.title}: {told}{_ended(group)}".strip()
+        results = _means(measured) + _against_baseline(measured, baseline) if measured else "no run has finished yet. "
+        yield f"{setting.title}: {results}{_incomplete(group)}".strip()
 
 
 def _means(group: list[CellSummary]) -> str:
@@ -147,39 +151,39 @@ def _means(group: list[CellSummary]) -> str:
     ranked = sorted(group, key=lambda summary: -summary.accuracy.mean)
     own = {s.method: f" ({count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
     each = [f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked]
-    told = ", ".join(each) if len(each) <= _MANY else f"{len(each)} methods, from {each[0]} down to {each[-1]}"
+    means = ", ".join(each) if len(each) <= _MANY else f"{len(each)} methods, from {each[0]} down to {each[-1]}"
     interval = " and 95 % interval" if any(s.accuracy.has_interval for s in group) else ""
     chance = PERCENT * data.info(group[0].setting.dataset).chance
-    return f"{told} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
+    return f"{means} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
 
 
 def _against_baseline(group: list[CellSummary], baseline: str | None) -> str:
-    compared = [s for s in group if s.difference is not None]
-    known = [s for s in compared if s.difference.has_interval]
-    told = {
-        f"came out above {baseline}": [s for s in known if s.difference.excludes(0) and s.difference.mean > 0],
-        f"came out below {baseline}": [s for s in known if s.difference.excludes(0) and s.difference.mean < 0],
-        f"no difference to {baseline} shown": [s for s in known if not s.difference.excludes(0)],
-        "one pair of runs, so no interval and nothing to tell": [s for s in compared if s.difference.n == 1],
-        f"no seed shared with {baseline}, so not compared": [s for s in compared if s.difference.n == 0],
+    compared = [(s.method, s.difference) for s in group if s.difference is not None]
+    clear = [(m, d) for m, d in compared if d.has_interval and d.excludes(0)]
+    outcomes = {
+        f"above {baseline}": [(m, d) for m, d in clear if d.mean > 0],
+        f"below {baseline}": [(m, d) for m, d in clear if d.mean < 0],
+        f"no difference to {baseline} shown": [(m, d) for m, d in compared if d.has_interval and not d.excludes(0)],
+        "one pair of runs, so no interval": [(m, d) for m, d in compared if d.n == 1],
+        f"no seed shared with {baseline}, so not compared": [(m, d) for m, d in compared if d.n == 0],
     }
-    parts = [f"{words}: {', '.join(map(_difference, members))}" for words, members in told.items() if members]
+    parts = [
+        f"{outcome}: {', '.join(f'{m} ({points(d)})' if d.n else m for m, d in members)}"
+        for outcome, members in outcomes.items()
+        if members
+    ]
     return f"Paired by seed, {'; '.join(parts)}. " if parts else ""
 
 
-def _difference(summary: CellSummary) -> str:
-    return f"{summary.method} ({points(summary.difference)})" if summary.difference.n else summary.method
-
-
-def _ended(group: list[CellSummary]) -> str:
-    """How many runs did not complete, by what became of them."""
-    told = (
+def _incomplete(group: list[CellSummary]) -> str:
+    """The number of incomplete runs by status."""
+    statuses = (
         ("diverged", "diverged, counted at chance"),
         ("failed", "failed, left out"),
         ("missing", "missing, left out"),
     )
     alike: dict[tuple[str, int, int], list[str]] = {}
-    for status, words in told:
+    for status, words in statuses:
         for s in group:
             if n := s.counts.get(status, 0):
                 alike.setdefault((words, n, s.seeds), []).append(s.method)
@@ -191,13 +195,13 @@ def _ended(group: list[CellSummary]) -> str:
 
 
 def percent(estimate: Estimate) -> str:
-    """``96.4 % [95.9, 96.9]``, or without the interval where there is none."""
+    """``96.4 % [95.9, 96.9]``, without the interval if there is none."""
     return _interval(estimate, "{:.1f} %", "{:.1f}")
 
 
 def points(estimate: Estimate) -> str:
-    """``+0.5 points [-0.1, +1.1]``, or without the interval where there is none."""
-    # An interval that leaves 0 out must not read as one that ends there.
+    """``+0.5 points [-0.1, +1.1]``, without the interval if there is none."""
+    # An interval that excludes 0 must not be rounded to end at 0.
     ends_at_zero = estimate.excludes(0) and min(abs(estimate.low), abs(estimate.high)) < 0.05
     digits = 2 if ends_at_zero else 1
     return _interval(estimate, f"{{:+.{digits}f}} points", f"{{:+.{digits}f}}")
@@ -206,7 +210,7 @@ def points(estimate: Estimate) -> str:
 def _interval(estimate: Estimate, mean: str, end: str) -> str:
     if not estimate.n:
         return "none"
-    told = mean.format(estimate.mean)
+    text = mean.format(estimate.mean)
     if estimate.has_interval:
-        told += f" [{end.format(estimate.low)}, {end.format(estimate.high)}]"
-    return told.replace("-", "\u2212")
+        text += f" [{end.format(estimate.low)}, {end.format(estimate.high)}]"
+    return text.replace("-", "\u2212")

@@ -1,4 +1,4 @@
-"""Pages from the project's templates."""
+"""Rendering of the project's HTML templates."""
 
 import base64
 import hashlib
@@ -9,10 +9,7 @@ from rdp.utils import paths
 
 
 def html() -> jinja2.Environment:
-    """What HTML templates are rendered with: all that they show is escaped.
-
-    A name that a template uses and nothing fills stops it, by name.
-    """
+    """The environment of HTML templates, which escapes values and raises for a missing one."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         autoescape=True,
@@ -23,12 +20,12 @@ def html() -> jinja2.Environment:
 
 
 def text(name: str) -> str:
-    """One of the project's templates, or a style or script beside them, as it is."""
+    """The text of a template, style or script, not rendered."""
     return (paths.templates() / name).read_text(encoding="utf-8")
 
 
 def policy(style: str, script: str | None = None) -> str:
-    """A page's Content-Security-Policy: its own style and script, images that it holds, and nothing else."""
+    """A Content-Security-Policy that allows a page's own style and script and embedded images only."""
     inline = {"style-src": style} | ({} if script is None else {"script-src": script})
     digests = {
         name: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for name, content in inline.items()

@@ -1,4 +1,4 @@
-"""Tables for those who write their own paper, as LaTeX."""
+"""Tables as LaTeX."""
 
 import math
 from typing import Any
@@ -11,7 +11,7 @@ _ESCAPES = {sign: f"\\{sign}" for sign in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
-    "[": "{[}",  # at the start of a row it would be an argument of the line break before it
+    "[": "{[}",  # at the start of a row it would be an argument of the preceding line break
     "\u2212": "$-$",
     "\u2013": "--",
     "\u00b2": "$^2$",
@@ -20,7 +20,7 @@ _ESCAPED = str.maketrans(_ESCAPES)
 
 
 def tabular(table: pd.DataFrame) -> str:
-    """A table as a ``tabular`` environment with the rules of booktabs."""
+    """A table as a ``tabular`` environment with booktabs rules."""
     numeric = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
     rows = (
         [_number(float(value)) if number else _text(value) for value, number in zip(row, numeric, strict=True)]
@@ -42,12 +42,12 @@ def tabular(table: pd.DataFrame) -> str:
 
 
 def _text(value: Any) -> str:
-    """A text as LaTeX that shows it as it is."""
+    """A text, escaped for LaTeX."""
     return " ".join(str(value).split()).translate(_ESCAPED)
 
 
 def _number(number: float) -> str:
-    """A number with four digits or as many as it is whole; two dashes for none."""
+    """A number with four significant digits, or all digits of a whole number; two dashes for NaN."""
     if math.isnan(number):
         return "--"
     if math.isinf(number):

@@ -93,7 +93,7 @@ class Store:
         arrays = [path for path in sorted(attempt.glob("*.safetensors")) if not path.name.startswith("checkpoint-")]
         record = record.model_copy(update={"files": {path.name: digest.of_file(path) for path in arrays}})
         for path in arrays:
-            files.flush(path)
+            files.fsync(path)
         files.write_json(attempt / "record.json", record.content())
         target = self.folder(run)
         earlier = self.find(run, record.identity)
@@ -111,7 +111,7 @@ class Store:
             attempt.rename(target)
         except OSError as error:
             raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-        files.flush_folder(target.parent)
+        files.fsync_folder(target.parent)
         if record.status != "failed":
             self.remove_leftovers(run)
         return record

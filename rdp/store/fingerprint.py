@@ -168,9 +168,10 @@ def _versions(names: set[str]) -> list[list[str]]:
     Of modules that belong to no installed distribution, such as those of a project in development, the content counts.
     """
     used = {library for name in names for library in _third_parties(name) if library in _LIBRARIES}
-    distributions, uninstalled = {_LIBRARIES[library] for library in used}, set()
+    distributions = {_LIBRARIES[library] for library in used}
+    uninstalled: frozenset[str] = frozenset()
     if own := [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]:
-        outside = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
+        outside: frozenset[str] = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
         installed = packages_distributions()
         distributions.update(name for library in outside for name in installed.get(library, ()))
         uninstalled = outside - installed.keys()

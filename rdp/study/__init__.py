@@ -144,7 +144,7 @@ def is_baseline(study: Study, cell: Cell) -> bool:
 
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
-        file = paths.named(name)
+        file = paths.parse(name)
         try:
             exists = file.is_file()
         except OSError as error:  # the name is too long

@@ -49,7 +49,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     content = {"step": checkpoint.step, "identity": checkpoint.identity, "state": checkpoint.state}
     content["tensors"] = _digest(tensors)
     header = {"content": json.dumps(content), "digest": digest.of(content)}
-    with files.whole(path) as part:
+    with files.atomic_write(path) as part:
         save_file(tensors, part, metadata=header)
     for older in sorted(folder.glob(_PATTERN))[:-_STORED]:
         with suppress(OSError):  # one too many is harmless

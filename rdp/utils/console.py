@@ -41,12 +41,12 @@ def console() -> Console:
 
 
 def show(*tables: Table) -> None:
-    """Print tables."""
-    to = console()
+    """Print tables on standard output."""
+    target = console()
     for table in tables:
-        to.print(table)
+        target.print(table)
 
 
 def tell(line: str) -> None:
-    """A line on standard error, at once."""
+    """Print a line on standard error."""
     print(line, file=sys.stderr, flush=True)

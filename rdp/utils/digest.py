@@ -1,4 +1,4 @@
-"""Digests: the same content gives the same name, on every machine and Python version."""
+"""Digests that depend only on content, not on the machine or the Python version."""
 
 import hashlib
 import json
@@ -10,29 +10,29 @@ import numpy as np
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces. Floats keep every bit; NaN and infinity are refused."""
+    """JSON with sorted keys and no spaces, as bytes. Floats are exact; NaN and infinity raise `ValueError`."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return text.encode()
 
 
 def of(value: Any) -> str:
-    """SHA-256 of a JSON value in its canonical form, as 64 hexadecimal digits."""
+    """SHA-256 of a JSON value in canonical form, as 64 hexadecimal digits."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def seal(content: dict[str, Any]) -> dict[str, Any]:
-    """A JSON object with its digest as the last of its keys, ``seal``."""
+    """The JSON object with its digest added under the key ``seal``."""
     return content | {"seal": of(content)}
 
 
 def unseal(content: dict[str, Any]) -> bool | None:
-    """Take the seal out of an object; whether it fits, or None where there is none."""
+    """Remove the seal from an object; return whether it matches, or None without a seal."""
     if "seal" not in content:
         return None
-    found = content.pop("seal")
+    seal = content.pop("seal")
     try:
-        return bool(found == of(content))
-    except ValueError:  # NaN, which JSON does not have and Python reads
+        return bool(seal == of(content))
+    except ValueError:  # NaN, which Python reads although it is not JSON
         return False
 
 
@@ -43,7 +43,7 @@ def of_file(path: Path, algorithm: str = "sha256") -> str:
 
 
 def of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, types, shapes and contents, whatever order or file the arrays lay in."""
+    """SHA-256 of names, types, shapes and contents, independent of the order of the arrays."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         digest.update(canonical([name, str(array.dtype), list(array.shape)]))

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written apart, flushed to disk, and renamed into place."""
+"""Atomic files: written under a temporary name, flushed to disk, and renamed into place."""
 
 import fcntl
 import json
@@ -15,61 +15,61 @@ from safetensors import SafetensorError
 
 from rdp.errors import UserError
 
-# The user's permissions for a new file: what safetensors writes, nobody else could read.
+# The user's permissions for a new file. safetensors writes files that only their owner can read.
 _MODE = 0o666 & ~(_umask := os.umask(0))
 os.umask(_umask)
-HALVES = (".*.part", ".tmp*")  # what killed processes leave of files, by patterns; the second is safetensors' own
+PARTIAL_PATTERNS = (".*.part", ".tmp*")  # names of partial files, left by killed processes; .tmp* by safetensors
 
 
-def halves_of(name: str) -> str:
-    """The pattern of what killed processes leave of a file of this name."""
+def partial_pattern(name: str) -> str:
+    """The pattern of the names of partial files of one name."""
     return f".{name}.*.part"
 
 
-def _half(path: Path) -> Path:
-    """What a file or folder is called until it is whole."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")  # two hosts may have processes of one number
+def _partial_path(path: Path) -> Path:
+    """A temporary name for a file or folder, unique across hosts."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends, and vanishes if it fails.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``; rename it to ``path`` if the block succeeds.
 
     Raises:
-        UserError: the file cannot be written: a full disk, a folder that is a file. What ``path`` held stays.
+        UserError: the file cannot be written, for example because the disk is full. The previous file stays.
     """
-    part = _half(path)
+    part = _partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.chmod(_MODE)
-        flush(part)
+        fsync(part)
         part.replace(path)
     except OSError as error:
         name = path if error.filename in (None, str(part)) else error.filename
         raise UserError(f"{name}: cannot be written ({error.strerror or error})") from None
-    except SafetensorError as error:  # safetensors tells so of a full disk
+    except SafetensorError as error:  # safetensors raises it on a full disk
         raise UserError(f"{path}: cannot be written ({error})") from None
     finally:
-        with suppress(OSError):  # the folder itself may be what could not be made
+        with suppress(OSError):  # the folder may not exist
             part.unlink()
-    flush_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place when the block ends, and vanishes if it fails.
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; replace ``path`` by it if the block succeeds.
 
     Raises:
-        UserError: the folder cannot be written. What ``path`` held stays.
+        UserError: the folder cannot be written. The previous folder stays.
     """
-    part = _half(path)
+    part = _partial_path(path)
     try:
         part.mkdir(parents=True)
         yield part
         for file in part.rglob("*"):
             if file.is_file():
-                flush(file)
+                fsync(file)
         if path.exists():
             path.rename(part.with_suffix(".old"))
         part.rename(path)
@@ -78,20 +78,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(part.with_suffix(".old"), ignore_errors=True)
-    flush_folder(path.parent)
+    fsync_folder(path.parent)
 
 
 @contextmanager
-def tended(folder: Path, *leftovers: str) -> Iterator[None]:
-    """Write in a folder while the block lasts, after removing what killed processes left half written there.
+def write_session(folder: Path, *patterns: str) -> Iterator[None]:
+    """Remove partial files that killed processes left in a folder, and protect new ones while the block lasts.
 
-    Every process in such a block holds a shared lock on the folder's file ``.lock``, and only one that could have
-    it alone removes anything: what another one writes, on whatever node, stays. Where locks are not supported,
-    so does everything.
+    Each process in such a block holds a shared lock on the file ``.lock`` of the folder. Only a process that can hold
+    it exclusively removes files, so files being written by others stay, on any host. Where locks are not supported,
+    nothing is removed.
 
     Args:
-        folder: made where it is absent.
-        leftovers: patterns of the names of halves of files.
+        folder: created if it does not exist.
+        patterns: patterns of the names of partial files.
 
     Raises:
         UserError: the folder cannot be written.
@@ -103,16 +103,16 @@ def tended(folder: Path, *leftovers: str) -> Iterator[None]:
         raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from None
     with file:
         with suppress(OSError):
-            with suppress(BlockingIOError):  # others write
+            with suppress(BlockingIOError):  # others are writing
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for path in [path for pattern in leftovers for path in folder.glob(pattern)]:
+                for path in [path for pattern in patterns for path in folder.glob(pattern)]:
                     path.unlink()
-            fcntl.flock(file, fcntl.LOCK_SH)  # waits no longer than another one takes to remove leftovers
+            fcntl.flock(file, fcntl.LOCK_SH)  # waits only while another process removes files
         yield
 
 
-def flush(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
+def fsync(path: Path) -> None:
+    """Wait until a file's content is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -120,34 +120,38 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def flush_folder(path: Path) -> None:
-    """Wait until the names in a folder are on the disk, so that a power cut undoes no renaming."""
-    with suppress(OSError):  # not every file system can, and what is written is whole without it
-        flush(path)
+def fsync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on disk, so that a power failure does not undo a renaming."""
+    with suppress(OSError):  # some file systems do not support it, and files are atomic without it
+        fsync(path)
 
 
-def bring_to_present(paths: Iterable[Path]) -> None:
-    """Date files from the future now, in their order; those that a clock set back since left so.
+def redate_future(paths: Iterable[Path]) -> None:
+    """Set modification times in the future, which a clock set back since leaves, to now, in their order.
 
-    Snakemake takes what is made from them for older than they are, and its job for failed.
+    Snakemake would take their products for outdated, and the job for failed.
     """
-    dated = {}
+    times = {}
     for path in paths:
         with suppress(OSError):
-            dated[path] = path.stat().st_mtime
-    for path in sorted((path for path, date in dated.items() if date > time.time()), key=dated.__getitem__):
+            times[path] = path.stat().st_mtime
+    for path in sorted((path for path, modified in times.items() if modified > time.time()), key=times.__getitem__):
         with suppress(OSError):
             os.utime(path)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON value, whole or not at all. NaN and infinity are refused: they are not JSON."""
-    with whole(path) as part:
+    """Write a JSON value atomically. NaN and infinity raise `ValueError`: they are not JSON."""
+    with atomic_write(path) as part:
         part.write_text(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; raises `UserError` for one that is absent, truncated or not JSON."""
+    """Read a JSON file.
+
+    Raises:
+        UserError: it is missing, truncated or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

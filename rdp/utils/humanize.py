@@ -1,6 +1,6 @@
-"""Amounts in words."""
+"""Numbers, sizes and durations as text."""
 
-PERCENT = 100.0  # of a share
+PERCENT = 100.0  # factor from a share to percent
 
 
 def count(number: int, noun: str) -> str:
@@ -9,7 +9,7 @@ def count(number: int, noun: str) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes, to two figures or more: ``12 B``, ``3.4 kB``, ``56 MB``, ``170 MB``."""
+    """A number of bytes with two or three digits: ``12 B``, ``3.4 kB``, ``56 MB``, ``170 MB``."""
     units = ["B", "kB", "MB", "GB", "TB"]
     while number >= 999.5 and len(units) > 1:
         number, units = number / 1000, units[1:]
@@ -18,7 +18,7 @@ def size(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time, to two figures or so: ``40 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
+    """A duration with about two digits: ``40 s``, ``12 min``, ``3 h 20 min``, ``5 days``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

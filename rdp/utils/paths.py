@@ -1,4 +1,4 @@
-"""Where things are: the study files and templates of the project, the results and data of the user."""
+"""Paths of the project's files (studies, templates) and of the user's results and data."""
 
 import os
 import re
@@ -7,44 +7,48 @@ from pathlib import Path
 from rdp.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# The checkout, or what a wheel holds of it (pyproject.toml: force-include).
-ROOT = found if (found := _PACKAGE / "project").is_dir() else _PACKAGE.parent
-_ROOM = Path("-" * 100, "-" * 100)  # as long as any name below a directory of ours
+_BUNDLED = _PACKAGE / "project"  # the project's files in a wheel (pyproject.toml: force-include)
+ROOT = _BUNDLED if _BUNDLED.is_dir() else _PACKAGE.parent
+_LONGEST = Path("-" * 100, "-" * 100)  # as long as any path within a results directory
 
 
-def results(stated: str | None = None) -> Path:
-    """The results directory: as ``stated``, or ``RDP_RESULTS``, by default ``results/`` in the working directory."""
-    return _directory(stated or os.environ.get("RDP_RESULTS") or "results")
+def results(argument: str | None = None) -> Path:
+    """The results directory: the argument, ``RDP_RESULTS`` or ``results/`` in the working directory."""
+    return _directory(argument or os.environ.get("RDP_RESULTS") or "results")
 
 
 def datasets() -> Path:
-    """The directory of downloaded datasets: ``RDP_DATA``, by default ``data/`` in the working directory."""
+    """The directory of downloaded datasets: ``RDP_DATA`` or ``data/`` in the working directory."""
     return _directory(os.environ.get("RDP_DATA") or "data")
 
 
-def named(name: str) -> Path:
-    """A path that came from outside; `UserError` for one with signs that no name of a file should hold."""
+def parse(name: str) -> Path:
+    """The path of a name given by the user.
+
+    Raises:
+        UserError: it contains control characters.
+    """
     if re.search(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]", name):
-        raise UserError(f"{name}: a path without control characters is needed")
+        raise UserError(f"{name}: a path must not contain control characters")
     return Path(name)
 
 
 def _directory(name: str) -> Path:
-    path = named(name)
+    path = parse(name)
     try:
-        (path / _ROOM).exists()
-    except OSError as error:  # too long, or of somebody else
+        (path / _LONGEST).exists()
+    except OSError as error:  # too long, or no permission
         raise UserError(f"{path}: cannot be used ({error.strerror})") from None
     return path
 
 
 def studies() -> dict[str, Path]:
-    """Study files by name: the project's own, and those in the working directory, which come first."""
+    """Study files by name. A file in the working directory replaces the project's file of the same name."""
     return _configured("studies")
 
 
 def declarations() -> dict[str, Path]:
-    """Files that declare datasets, by name: the project's own, and those in the working directory, which come first."""
+    """Files that declare datasets, by name; those in the working directory replace the project's."""
     return _configured("datasets")
 
 
@@ -60,10 +64,10 @@ def archives() -> dict[str, Path]:
 
 
 def claims() -> Path:
-    """The file of claims: the working directory's own, or the project's."""
+    """The claims file of the working directory, or else of the project."""
     own = Path("config") / "claims.yaml"
     if os.path.lexists(own) and not own.is_file():
-        raise UserError(f"{own}: no file; what lies there would take the place of the project's claims")
+        raise UserError(f"{own}: not a file, but it would replace the project's claims; remove it")
     return own if own.is_file() else ROOT / "config" / "claims.yaml"
 
 

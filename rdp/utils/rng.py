@@ -1,9 +1,8 @@
 """Every random draw is a pure function of (seed, stream, step).
 
-A stream is what a draw is for: ``weights/<parameter>``, ``order``, ``augment``, ``mask``. Nothing carries
-generator state from one step to the next, so a run that is stopped and resumed, or that reads only step
-1,000, draws what an undisturbed run draws; and two methods with the same seed see the same initial weights,
-the same order of data and the same augmentations, which is what makes their comparison paired.
+A stream names the purpose of a draw: ``weights/<parameter>``, ``order``, ``augment``, ``mask``. No generator state
+is carried from one step to the next. So a resumed run draws the same as an uninterrupted one. Two methods with the
+same seed have the same initial weights, data order and augmentations, so that they can be compared in pairs.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ def generator(seed: int, stream: str, step: int = 0) -> np.random.Generator:
     """A generator for one draw.
 
     Philox is counter-based: its key is a hash of seed and stream, and the step is the high word of its
-    counter, which leaves 2**192 blocks to each step before two steps could meet.
+    counter, so that each step has 2**192 blocks of its own.
     """
     if step < 0:
         raise ValueError(f"step must not be negative, got {step}")

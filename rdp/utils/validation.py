@@ -1,4 +1,4 @@
-"""Reading and checking what people write: YAML files, and one line for the first thing that is wrong in them."""
+"""Reads and validates YAML files, with a one-line message for the first error."""
 
 import re
 import reprlib
@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rdp.errors import UserError, choices
 
-_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and the ends of lines
-_brief = reprlib.Repr()  # of a value that may be of any size
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and newlines
+_brief = reprlib.Repr()  # shortens values of any size
 _brief.maxstring = _brief.maxother = _brief.maxlong = 200
 
 
@@ -21,15 +21,16 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A model that refuses keys it does not know and never changes once made."""
+    """An immutable model that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
-    """YAML's safe types alone, and no key twice: the last one would win in silence.
+    """Loads YAML's safe types only.
 
-    Nor control characters, which a terminal obeys in place of showing them, nor integers of more than 64 bits.
+    It rejects duplicate keys, of which the last would win silently, control characters, which a terminal would obey,
+    and integers of more than 64 bits.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -39,7 +40,7 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
             raise yaml.constructor.ConstructorError(None, None, f"not a value ({error})", node.start_mark) from None
         if isinstance(value, int) and abs(value) >= 2**63:
             raise yaml.constructor.ConstructorError(None, None, "a number too large", node.start_mark)
-        if isinstance(value, str) and _UNSEEN.search(value):
+        if isinstance(value, str) and _CONTROL.search(value):
             raise yaml.constructor.ConstructorError(None, None, "a text with control characters", node.start_mark)
         return value
 
@@ -48,16 +49,16 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
         for i, key in enumerate(keys):
             if key in keys[:i]:
                 line = node.value[i][0].start_mark.line + 1
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice, in line {line}")
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}' in line {line}")
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def read_mapping(file: Path, what: str) -> dict[str, Any]:
-    """The content of a YAML file, which is to be a mapping; ``what`` it holds, for the message of one that is not.
+    """The mapping in a YAML file. ``what`` describes it in the error message, such as "a mapping".
 
     Raises:
-        UserError: one line with the file and what is wrong with it.
+        UserError: the file cannot be read or does not hold a mapping; one line with its path.
     """
     try:
         content = file.read_bytes()
@@ -80,23 +81,23 @@ def parse_mapping(file: Path, text: bytes, what: str) -> dict[str, Any]:
 
 
 def check_names(where: str, names: list[str], valid: Collection[str]) -> None:
-    """Raise `ValueError` for the first of ``names`` that is not ``valid``, with what may have been meant."""
+    """Raise `ValueError` for the first name that is not ``valid``, with the nearest valid one."""
     for name in names:
         if name not in valid:
             raise ValueError(f"{where}: unknown name '{name}'; {choices(name, valid)}")
 
 
 def validate(model: type[M], content: dict[str, Any], where: str, *, beside: Collection[str] = ()) -> M:
-    """Make ``model`` of ``content``; the first error becomes ``key: what is wrong; what would be valid``.
+    """The model of the content. The message of the first error is ``key: error; valid values``.
 
     Args:
-        model: what the content must be.
-        content: keys and values as they were read.
-        where: the place of the content in its file; empty for the whole of it.
-        beside: keys that may stand beside the model's own, for the list of those that would be valid.
+        model: the class of the result.
+        content: its keys and values.
+        where: position of the content in its file, such as ``grids[0]``; empty for all of it.
+        beside: other valid keys, for the message.
 
     Raises:
-        ValueError: one line.
+        ValueError: the content is invalid; one line.
     """
     if not all(isinstance(key, str) for key in content):
         raise ValueError(f"{where or 'study'}: every key must be text")
@@ -108,19 +109,19 @@ def validate(model: type[M], content: dict[str, Any], where: str, *, beside: Col
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str, beside: Collection[str]) -> str:
     errors = error.errors()
-    # A misspelt key makes the right one missing too: name the cause.
+    # A misspelt key also makes the right one missing: report the cause.
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     place = where
     for part in first["loc"]:
         if isinstance(part, int):
             place += f"[{part}]"
-        elif re.fullmatch(r"[\w-]+", part):  # pydantic adds the names of union members, which no file holds
+        elif re.fullmatch(r"[\w-]+", part):  # pydantic adds the names of union members
             place += f".{part}" if place else part
     if first["type"] == "extra_forbidden":
         owner = _owner(model, first["loc"][:-1])
         known = set(owner.model_fields) | (set(beside) if owner is model else set())
         return f"{place}: unknown key; {choices(first['loc'][-1], known)}"
-    if first["type"] == "value_error":  # our own words, which name the place themselves
+    if first["type"] == "value_error":  # our own message, with its position
         message = str(first["ctx"]["error"])
         return message if not first["loc"] else f"{place}: {message}"
     shown = "" if first["type"] == "missing" else f", found {_brief.repr(first['input'])}"
@@ -128,7 +129,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: str, beside:
 
 
 def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model within ``model`` that a place in it belongs to."""
+    """The model, nested in ``model``, that has the field at this position."""
     for part in loc:
         if part in model.model_fields:
             model = _models_in(model.model_fields[part].annotation) or model
@@ -138,4 +139,4 @@ def _owner(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel
 def _models_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for inner in typing.get_args(annotation) if (found := _models_in(inner))), None)
+    return next((model for inner in typing.get_args(annotation) if (model := _models_in(inner))), None)

@@ -225,9 +225,9 @@ class TestAsRecorded:
         assert "12 runs, and 24 of sweeps" in text
         assert "12 runs on a machine" in text
         assert packed.seal[:12] in text
-        assert text.endswith("The training code of this checkout is the one that made them.")
+        assert text.endswith("The training code of this checkout is the code that trained them.")
         other = table.assign(code_digest=["f" * 64, *table["code_digest"][1:]])
-        assert "is not the one that made 1 of the 12 runs" in facts.recording(planted, other, rebuilt)[-1]
+        assert "differs from the code that trained 1 of the 12 runs" in facts.recording(planted, other, rebuilt)[-1]
         assert facts.recording(planted, table, planted.file.parent) == []
 
     def test_records_of_other_code_are_read_only_among_recorded_results(self, planted: Plan, own: Path) -> None:

@@ -46,7 +46,7 @@ def test_an_audit_changes_nothing_but_itself(case: Case) -> None:
     before = content()
     assert case.rdp("audit", str(case.plan.file)) == 0
     assert content() == before
-    assert "<h1>Nothing found</h1>" in (case.products / "audit" / "index.html").read_text()
+    assert "<h1>No findings</h1>" in (case.products / "audit" / "index.html").read_text()
 
 
 def elsewhere(case: Case, points: float = 0.0) -> None:

@@ -118,11 +118,11 @@ def test_tables_and_verdicts_that_are_sealed_and_no_such_thing(case: Case) -> No
         collect.save("audited", case.results, table, *tables[1:])
         assert str(path) in case.findings(until="tables")["tables"][0]
     sealed.write(path, b"no table " + sealed.BLANK.encode(), "audited")
-    assert f"{path}: damaged (its seal fits, and it is no table)" in case.findings(until="tables")["tables"][0]
+    assert f"{path}: damaged (sealed, but not a table)" in case.findings(until="tables")["tables"][0]
     claims = case.products / "claims.json"
     for content in (b"\xff " + sealed.BLANK.encode(), b'["' + sealed.BLANK.encode() + b'"]'):
         sealed.write(claims, content, "audited")
-        assert f"{claims}: damaged (its seal fits" in case.findings(until="claims")["claims"][0]
+        assert f"{claims}: damaged (sealed, but not" in case.findings(until="claims")["claims"][0]
     for value in ({}, {"claims": ["a"]}):
         verdict_json.save("audited", case.results, value)
         assert str(claims) in case.findings(until="claims")["claims"][0]

@@ -148,7 +148,7 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     def older(record: dict[str, Any]) -> None:
         record["telemetry"]["versions"]["torch"] = "2.0.1"
 
-    pinned = checkout.locked(Path(checkout._ROOT) / checkout.LOCK)["torch"]
+    pinned = checkout.pinned_versions(Path(checkout._ROOT) / checkout.LOCK)["torch"]
     case.forge(case.runs[0], older)
     assert case.findings(until="lock")["lock"] == [
         f"torch: 1 run made with 2.0.1; envs/requirements.lock pins {' or '.join(pinned)}"

@@ -1,4 +1,4 @@
-"""A finished study without training: planted records and figures, and claims that are decided by them."""
+"""A study with planted records and figures, and verdicts decided from them."""
 
 from pathlib import Path
 from typing import Any

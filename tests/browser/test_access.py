@@ -1,4 +1,4 @@
-"""Who reads the page how: by keyboard and screen reader, in the dark, on a phone, on paper, without scripts."""
+"""Accessibility of the page: keyboard, screen reader, dark mode, phone, print, no scripts."""
 
 from io import BytesIO
 from typing import Any
@@ -69,7 +69,7 @@ def test_the_first_screen_holds_claims_with_both_kinds_of_verdict(visit, built: 
             assert box["y"] + box["height"] < 900
 
 
-def test_a_claim_and_a_column_can_be_used_by_keyboard_alone(visit, built: Built) -> None:
+def test_a_claim_and_a_column_can_be_used_by_keyboard(visit, built: Built) -> None:
     page = visit(built.path)
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="To the claims")).to_be_focused()

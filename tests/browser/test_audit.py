@@ -1,4 +1,4 @@
-"""The audit's page: readable by all, on a phone too, and what it quotes from outside stays text."""
+"""The audit's page is accessible, fits a phone, and escapes external text."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_axe_finds_no_serious_fault(scheme: str, visit, written: Path) -> None:
     assert {rule["id"]: rule["nodes"][0]["html"] for rule in found} == {}
 
 
-def test_what_was_found_is_told_as_text(visit, written: Path) -> None:
+def test_findings_are_shown_as_text(visit, written: Path) -> None:
     shown = visit(written)
     assert shown.locator("h1").inner_text() == "1 finding"
     assert OUTSIDE in shown.locator("#findings").inner_text()

@@ -1,4 +1,4 @@
-"""The paper checklist in a browser: who reads it how."""
+"""Accessibility of the paper checklist."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The first screen: the claims with their verdicts, and what each opens to, are those of claims.json."""
+"""The claims on the page, with verdicts and evidence, are those of claims.json."""
 
 from itertools import chain
 
@@ -11,11 +11,11 @@ from tests.browser.conftest import Built
 HEADINGS = {
     "ResidualDroppath arXiv 2411.09475": "2411.09475",
     "Plain Neural Net Hypothesis arXiv 2402.08645": "2402.08645",
-    "This project's own, of neither paper": None,
+    "Claims of this project": None,
 }
 
 
-def told(place: Locator) -> str:
+def text_of(place: Locator) -> str:
     return " ".join(place.inner_text().split())
 
 
@@ -24,32 +24,32 @@ def tables(page: Page, claim: str) -> list[list[Locator]]:
     return [table.locator("tbody tr").all() for table in page.locator(f"#claim-{claim} table").all()]
 
 
-def test_each_claim_stands_with_both_verdicts_and_the_evidence_of_the_stronger(visit, built: Built) -> None:
+def test_each_claim_shows_both_verdicts_and_the_stronger_evidence(visit, built: Built) -> None:
     page = visit(built.path)
     assert len(built.claims["claims"]) == 12
     for claim in built.claims["claims"]:
         summary = page.locator(f"#claim-{claim['name']} > summary")
         verdicts = {kind: claim["verdicts"][kind] for kind in KINDS}
-        assert told(summary.locator(".title")) == claim["title"]
-        badges = [told(badge).replace(" :", ":") for badge in summary.locator(".badge").all()]
+        assert text_of(summary.locator(".title")) == claim["title"]
+        badges = [text_of(badge).replace(" :", ":") for badge in summary.locator(".badge").all()]
         assert badges == [f"{kind}: {verdict['verdict']}" for kind, verdict in verdicts.items()]
         kind = KINDS[0] if verdicts[KINDS[0]]["verdict"] != "not tested" else KINDS[1]
-        assert told(summary.locator(".line")) == f"{kind.capitalize()}: {verdicts[kind]['line']}"
+        assert text_of(summary.locator(".line")) == f"{kind.capitalize()}: {verdicts[kind]['line']}"
     shown = {claim["verdicts"][kind]["verdict"] for claim in built.claims["claims"] for kind in KINDS}
     assert {"supported", "not tested"} < shown  # so that the two are told apart above
 
 
-def test_a_claim_stands_under_its_own_paper_and_ours_under_neither(visit, built: Built) -> None:
+def test_claims_are_grouped_by_paper_and_ours_are_separate(visit, built: Built) -> None:
     page = visit(built.path)
     papers = {claim["name"]: claim["source"]["paper"] for claim in built.claims["claims"]}
     found = {}
     for place in page.locator("#claims > h3, #claims > .claim").all():
         if place.evaluate("place => place.tagName") == "H3":
-            paper = HEADINGS[told(place)]
+            paper = HEADINGS[text_of(place)]
         else:
             name = place.get_attribute("id").removeprefix("claim-")
             found[name] = paper
-            assert place.locator("summary .mark", has_text="ours, of neither paper").count() == (paper is None)
+            assert place.locator("summary .mark", has_text="ours").count() == (paper is None)
     assert found == papers
     assert list(found)[:4] == ["RDP-1", "RDP-2", "RDP-3", "RDP-4"]
     assert None in papers.values()
@@ -92,11 +92,9 @@ def test_runs_that_began_before_the_claim_was_worded_are_counted(visit, built: B
     late = {claim["name"]: claim["runs_before_it"] for claim in built.claims["claims"]}
     assert late["PNNH-5"] == 2 * 2 * 8 - 1 - 1  # on digits: two networks, two methods, eight seeds; one has no pair
     assert late["PNNH-1"] == 0
-    expect(page.locator("#claim-PNNH-5 summary .late")).to_have_text(f"{late['PNNH-5']} runs begun before this wording")
+    expect(page.locator("#claim-PNNH-5 summary .late")).to_have_text(f"{late['PNNH-5']} runs began before this wording")
     page.locator("#claim-PNNH-5 > summary").click()
-    expect(page.locator("#claim-PNNH-5 .about .late")).to_contain_text(
-        f"{late['PNNH-5']} runs that speak to it were begun"
-    )
+    expect(page.locator("#claim-PNNH-5 .about .late")).to_contain_text(f"{late['PNNH-5']} runs of this claim began")
     expect(page.locator("#claim-PNNH-1 .late")).to_have_count(0)
 
 

@@ -1,4 +1,4 @@
-"""What the explorer is made from, and how claims are put for the page; no browser is needed for either."""
+"""The data of the explorer and of the claims on the page, without a browser."""
 
 import json
 from itertools import pairwise

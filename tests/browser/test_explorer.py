@@ -1,4 +1,4 @@
-"""The runs explorer: filters, order, one run's panel and its address."""
+"""The runs explorer: filters, sorting, the panel of a run and its address."""
 
 from pathlib import Path
 
@@ -105,10 +105,10 @@ def test_a_run_opens_by_keyboard_and_closes_to_where_it_was(visit, built: Built)
 
 def test_a_run_without_numbers_says_so(visit, built: Built, table: pd.DataFrame) -> None:
     page = visit(built.path, f"run={table['run'][1]}")
-    expect(page.locator("#run")).to_contain_text("This run left no curve.")
+    expect(page.locator("#run")).to_contain_text("This run has no curves.")
     expect(page.locator("#run dd").nth(1)).to_have_text(OUTSIDE)
     page.goto(built.path.as_uri() + "#run=nothing/seed-0000")
-    expect(page.locator("#run")).to_contain_text("no run called nothing/seed-0000")
+    expect(page.locator("#run")).to_contain_text("no run nothing/seed-0000")
 
 
 def test_what_comes_from_outside_stays_text(visit, built: Built) -> None:

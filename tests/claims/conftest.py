@@ -1,4 +1,4 @@
-"""Worlds in which every claim is right, wrong, or not to be decided."""
+"""Planted results that support, refute, or leave open every claim."""
 
 from dataclasses import replace
 

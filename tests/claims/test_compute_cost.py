@@ -1,4 +1,4 @@
-"""What it took to know: the runs behind each claim with their sweeps, each once, and what they tell of themselves."""
+"""Compute cost per claim: each run and sweep behind a claim is counted once."""
 
 from dataclasses import replace
 
@@ -9,7 +9,6 @@ from rdp import study
 from rdp.claims import model, verdict_json
 from rdp.claims.evidence import Records
 from rdp.claims.verdicts import decide
-from rdp.errors import UserError
 from rdp.report import compute_cost
 from rdp.report.formatting import DASH, rounded
 from rdp.tables import Tables, load
@@ -102,7 +101,7 @@ def test_hours_are_of_cores_on_cpus_and_of_gpus_on_gpus(tables):
     assert cost["gpu_hours"] == half * 0.5 * 2
 
 
-def test_energy_is_the_sum_of_what_is_told_with_how_many_tell_it(tables):
+def test_energy_is_summed_over_the_runs_that_report_it(tables):
     tables.records["cpu_package_joules"] = 3600.0
     tables.sweep["cpu_package_joules"] = None
     content = decided(tables)
@@ -129,13 +128,8 @@ def test_numbers_have_three_figures(value, words):
     assert rounded(value) == words
 
 
-def test_hours_of_either_kind_are_told_and_energy_in_its_unit():
+def test_hours_and_energy_have_their_units():
     assert compute_cost.hours({"core_hours": 0.5, "gpu_hours": 0.0}) == "0.5 core-hours"
     assert compute_cost.hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
     assert compute_cost.hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
     assert compute_cost.joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"
-
-
-def test_verdicts_of_an_earlier_version_are_named():
-    with pytest.raises(UserError, match=r"without costs; run: rdp claims quick"):
-        compute_cost.rows({"study": "quick", "claims": []})

@@ -1,4 +1,4 @@
-"""The file of claims is checked to the last key, and its schema and digests follow from it."""
+"""Validation, schema and digests of the claims file."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def part(content: dict) -> dict:
         (lambda c: c["claims"]["PNNH-5"].update(minimum_seeds=1), "minimum_seeds"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_with_its_place(change, message, tmp_path):
+def test_an_error_is_one_line_that_names_its_place(change, message, tmp_path):
     file = write(tmp_path, change)
     with pytest.raises(UserError) as error:
         model.load(file)
@@ -56,7 +56,7 @@ def test_what_is_wrong_is_said_in_one_line_with_its_place(change, message, tmp_p
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- a list", "a mapping of keys, found list"), ("a: [", "not readable as YAML"), ("a: 1\na: 2", "stands twice")],
+    [("- a list", "a mapping of keys, found list"), ("a: [", "not readable as YAML"), ("a: 1\na: 2", "duplicate key")],
 )
 def test_a_file_that_is_no_mapping_is_named(text, message, tmp_path):
     (tmp_path / "claims.yaml").write_text(text)
@@ -77,7 +77,7 @@ def more(folder: Path, **content) -> Path:
     return path
 
 
-def test_files_of_further_claims_stand_beside_and_change_no_other(tmp_path, monkeypatch):
+def test_the_users_claims_are_added_and_change_no_other(tmp_path, monkeypatch):
     before, mine = model.load(), CONTENT["claims"]["PNNH-5"]
     more(tmp_path, claims={"MINE-1": mine})
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_files_of_further_claims_stand_beside_and_change_no_other(tmp_path, monk
         ({"claims": {}}, "claims: "),
     ],
 )
-def test_what_is_wrong_in_a_file_of_further_claims_is_said_with_its_place(content, message, tmp_path, monkeypatch):
+def test_an_error_in_the_users_claims_names_its_place(content, message, tmp_path, monkeypatch):
     mine = more(tmp_path, **content)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(extensions, "folders", extensions.folders.__wrapped__)
@@ -116,13 +116,13 @@ def changed(folder: Path, change) -> set[str]:
     return {name for name in before.claims if before.digest(name) != after.digest(name)}
 
 
-def test_a_digest_is_of_what_a_claim_says(tmp_path):
+def test_the_digest_depends_on_the_claim(tmp_path):
     assert changed(tmp_path, lambda c: part(c).update(margin=2.0)) == {"PNNH-5"}
     assert changed(tmp_path, lambda c: c["claims"]["PNNH-5"].update(minimum_seeds=4)) == {"PNNH-5"}
     assert changed(tmp_path, lambda c: c["claims"]["PNNH-5"].update(minimum_seeds=model.MINIMUM_SEEDS)) == set()
 
 
-def test_a_digest_is_of_what_may_confirm_a_claim_too(tmp_path):
+def test_the_digest_depends_on_the_confirmatory_datasets(tmp_path):
     assert changed(tmp_path, lambda c: c["confirmatory"].append("digits")) == set(model.load().claims)
 
 

@@ -1,4 +1,4 @@
-"""What a study's seeds could decide is said before anything is trained."""
+"""Power of a study's seeds before training."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Closed forms of one untrained layer, against Monte Carlo and integration."""
+"""Closed forms of one untrained layer, compared with Monte Carlo and integration."""
 
 import math
 from collections.abc import Callable

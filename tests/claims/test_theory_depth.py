@@ -1,4 +1,4 @@
-"""Closed forms of stacks of untrained layers, against networks and against the limit of infinite width."""
+"""Closed forms of stacks of untrained layers, compared with networks and the limit of infinite width."""
 
 import math
 from collections.abc import Callable

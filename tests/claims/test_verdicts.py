@@ -1,4 +1,4 @@
-"""Planted records give each verdict of each claim, and none by accident."""
+"""Planted records lead to every verdict of every claim."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def claim_of(content: dict, name: str) -> dict:
     return next(claim for claim in content["claims"] if claim["name"] == name)
 
 
-def test_nothing_to_go_by_is_not_tested_and_says_why(tmp_path):
+def test_a_claim_without_data_is_not_tested_and_has_a_reason(tmp_path):
     digits = [{"datasets": ["digits"], "architectures": ["resnet56"]}]
     plan = load(tmp_path, **SHORT | {"methods": {"vanilla": None, "plain": None}, "grids": digits})
     content = verdict_json.write(plant(plan, tmp_path, AS_CLAIMED))
@@ -53,7 +53,7 @@ def test_too_few_seeds_leave_a_claim_open_however_clear_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("plain", [0.95, 0.2])
-def test_where_a_condition_is_not_met_a_setting_speaks_neither_for_nor_against(plain, tmp_path):
+def test_an_unmet_condition_leaves_the_setting_undecided(plain, tmp_path):
     world = replace(AS_CLAIMED, loss={"vanilla": 0.65, "plain": plain})
     content = verdict_json.write(plant(load(tmp_path), tmp_path, world))
     verdict = claim_of(content, "PNNH-2")["verdicts"]["exploratory"]
@@ -128,7 +128,7 @@ def test_every_number_has_the_runs_behind_it(decided):
                         assert all(run.endswith(f"seed-{seed:04d}") for run in runs)
 
 
-def test_what_stands_beside_has_no_say(decided):
+def test_comparisons_shown_beside_do_not_affect_the_verdict(decided):
     claim = claim_of(decided["supported"], "RDP-3")
     beside = claim["verdicts"]["exploratory"]["beside"]
     assert {c["budget"] for c in beside} == {"flops", "updates"}

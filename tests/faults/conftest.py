@@ -1,4 +1,4 @@
-"""Attempts at training that are disturbed in every way, and what they leave behind."""
+"""Jobs that are killed, stopped or fail, and the files that they leave."""
 
 import json
 import os
@@ -44,33 +44,33 @@ grids:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt at a job came to.
+    """Result of one attempt at a job.
 
     Attributes:
         code: its exit code; negative: the signal that ended it.
-        told: what it told of itself: stages, and changes of the file system.
-        log: all that it and those before it in the same folder said.
+        events: the stages and changes of the file system that it reported.
+        log: output of this attempt and those before it in the same folder.
     """
 
     code: int
-    told: list[list[Any]]
+    events: list[list[Any]]
     log: str
 
     @cached_property
     def stages(self) -> list[str]:
-        """The stages it came to, in order."""
-        return [row[1] for row in self.told if row[0] == "stage" and row[1] != "step"]
+        """The stages it reached, in order."""
+        return [row[1] for row in self.events if row[0] == "stage" and row[1] != "step"]
 
     @cached_property
     def changes(self) -> list[str]:
-        """The changes of the file system that it began, in order, without the names of attempts and processes."""
-        names = [f"{row[1]} {row[2]}" for row in self.told if row[0] == "operation"]
+        """The changes of the file system that it started, in order, without names of attempts and processes."""
+        names = [f"{row[1]} {row[2]}" for row in self.events if row[0] == "operation"]
         names = [re.sub(r"attempts/seed-0000-[^/]*?(-replaced)?(?=/|$)", r"attempts/ATTEMPT\1", n) for n in names]
         return [re.sub(r"\.[0-9a-f]{8}\.part$", ".part", re.sub(r"store/[^/]+", "CELL", n)) for n in names]
 
     def seconds(self, stage: str) -> float:
-        """How long it was in a stage, from its first coming there."""
-        rows = [row for row in self.told if row[0] == "stage" and row[1] != "step"]
+        """Duration of a stage, from the first time it is reached."""
+        rows = [row for row in self.events if row[0] == "stage" and row[1] != "step"]
         times = [row[-1] for row in rows]
         first = [row[1] for row in rows].index(stage)
         last = [row[1] for row in rows].index("evaluate") if stage == "train" else first + 1
@@ -100,14 +100,14 @@ class Job:
         half: bool = False,
         **more: Any,
     ) -> Attempt:
-        """Start the job, or go on with it, and wait for its end.
+        """Start or resume the job, and wait for its end.
 
         Args:
-            stage: where to send it a signal: at a stage, as often as that was come to.
-            after: so many seconds later.
-            signal: which; by default SIGKILL.
-            kill_at: have it kill itself before its change of the file system of this number.
-            half: and with the file that it was to sync cut to half its length.
+            stage: the stage, and how often it is reached, at which to send a signal.
+            after: delay of the signal, in seconds.
+            signal: its number; by default SIGKILL.
+            kill_at: index of the change of the file system before which it kills itself.
+            half: also truncate the file that it was about to sync to half its length.
             more: ``fill_at``, ``free_at`` (with ``ballast``) and ``fail_at``, as `stage`; ``checkpoint_seconds``.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,17 +116,17 @@ class Job:
         order |= {"signal_at": stage, "after": after, "signal": signal, "kill_at": kill_at, "half": half}
         order |= {"fill_at": None, "free_at": None, "fail_at": None, "checkpoint_seconds": 0}
         answer = self.server.ask(order | more)
-        return Attempt(answer["code"], answer["told"], log.read_text())
+        return Attempt(answer["code"], answer["events"], log.read_text())
 
     @property
     def records(self) -> dict[str, Any]:
         """The record of each run that has a receipt, by name; each verified by the digest in its receipt."""
-        found = {}
+        records = {}
         for path in sorted((self.results / "store").glob("*/seed-*.json")):
             receipt, record = (json.loads(p.read_text()) for p in (path, path.with_suffix("") / "record.json"))
             assert receipt["digest"] == record["digest"]
-            found[receipt["run"]] = record
-        return found
+            records[receipt["run"]] = record
+        return records
 
     @property
     def digests(self) -> dict[str, str]:
@@ -135,7 +135,7 @@ class Job:
 
     @property
     def left_behind(self) -> list[str]:
-        """What lies in the store beside receipts, records and their files."""
+        """Paths in the store other than receipts, records and their files."""
         whole = r"[^/]+/seed-\d{4}(\.json|/record\.json|/predictions\.safetensors|/weights\.safetensors)"
         store = self.results / "store"
         files = [str(path.relative_to(store)) for path in store.rglob("*") if not path.is_dir()]
@@ -144,18 +144,18 @@ class Job:
 
     @property
     def checkpoints(self) -> dict[int, Path]:
-        """A checkpoint of each step that there is one of, in order."""
-        found = {int(path.stem.rpartition("-")[2]): path for path in self.results.glob("store/**/checkpoint-*")}
-        return dict(sorted(found.items()))
+        """Checkpoints by step, in order."""
+        checkpoints = {int(path.stem.rpartition("-")[2]): path for path in self.results.glob("store/**/checkpoint-*")}
+        return dict(sorted(checkpoints.items()))
 
     @property
     def furthest(self) -> int:
-        """The furthest step that there is a checkpoint of; -1 before the first."""
+        """The step of the last checkpoint; -1 before the first."""
         return max(self.checkpoints, default=-1)
 
 
 class Forks:
-    """The process that forks attempts: see `tests.faults.forks`."""
+    """The process that forks attempts, see `tests.faults.forks`."""
 
     def __init__(self) -> None:
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -189,7 +189,7 @@ def forks() -> Iterator[Forks]:
 
 @pytest.fixture
 def make_job(forks: Forks, tmp_path: Path) -> Any:
-    """A job in a folder of its own, by the folder's name, a study's text and a method's name."""
+    """Make a job in a folder of its own: folder name, text of the study, name of the method."""
 
     def make(name: str, study: str = TINY, method: str = "residual_droppath") -> Job:
         file = tmp_path / f"study{abs(hash(study))}.yaml"

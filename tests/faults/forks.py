@@ -1,7 +1,7 @@
-"""A process that has torch imported, and forks a child for each attempt at a job: what is killed starts in no time.
+"""A process that has imported torch and forks a child for each attempt at a job, so that attempts start at once.
 
-It reads orders on standard input, one JSON object a line, and answers each with a line when the child has ended.
-A child tells through a pipe what it does: each stage it comes to, and each change of the file system.
+It reads orders on standard input, one JSON object per line, and answers each with a line when the child has ended.
+A child reports through a pipe each stage that it reaches and each change of the file system.
 """
 
 import json
@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import sklearn.datasets  # noqa: F401 (what data are read with: children find it imported)
+import sklearn.datasets  # noqa: F401 (reads datasets; imported here, it is imported in children)
 import torch
 
 from rdp import study
@@ -31,26 +31,26 @@ from tests.faults.operations import Operations
 
 @cache
 def specs(file: str) -> dict[str, list[RunSpec]]:
-    """The runs of a study by method. The operations of their networks are counted here, once for all children."""
-    found = {cell.label: list(cell.specs) for cell in study.load(file).cells}
+    """The runs of a study by method. Operations of their networks are counted here, once for all children."""
+    by_method = {cell.label: list(cell.specs) for cell in study.load(file).cells}
     with tempfile.TemporaryDirectory() as folder:
-        for spec, *_ in found.values():
+        for spec, *_ in by_method.values():
             cost = trainer.Trainer(spec, prepared.load(spec.dataset, Path(folder)), torch.device("cpu")).iteration_cost
-            assert len(cost.units.forward) == len(cost.rest_frozen)  # counted here, and not in each fork
-    return found
+            assert len(cost.units.forward) == len(cost.rest_frozen)  # counted here, not in each fork
+    return by_method
 
 
 def attempt(order: dict[str, Any]) -> dict[str, Any]:
-    """Fork, and send the child a signal so many seconds after it came to a stage, if the order says so."""
+    """Fork, and send the child the signal of the order after it reaches the stage of the order."""
     planned = specs(order["study"])[order["method"]]
-    # A fork has one thread, whatever its parent had: none must have been started for it to miss.
+    # A fork has only one thread: its parent must not have started others.
     assert len(list(Path("/proc/self/task").iterdir())) == 1
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         _child(planned, order, writer)
     os.close(writer)
-    told: list[Any] = []
+    events: list[Any] = []
     waited_for, due, pending = order["signal_at"], None, b""
     with os.fdopen(reader, "rb", buffering=0) as pipe:
         while True:
@@ -58,24 +58,24 @@ def attempt(order: dict[str, Any]) -> dict[str, Any]:
             if not select.select([pipe], [], [], left)[0]:
                 os.kill(pid, order["signal"])
                 due = None
-            elif found := pipe.read(65536):
-                *lines, pending = (pending + found).split(b"\n")
-                told += map(json.loads, lines)
-                if waited_for and _times(told, waited_for[0]) >= waited_for[1]:
+            elif chunk := pipe.read(65536):
+                *lines, pending = (pending + chunk).split(b"\n")
+                events += map(json.loads, lines)
+                if waited_for and _times(events, waited_for[0]) >= waited_for[1]:
                     due, waited_for = time.monotonic() + order["after"], None
             else:
                 break
     status = os.waitpid(pid, 0)[1]
-    return {"code": os.waitstatus_to_exitcode(status), "told": told}
+    return {"code": os.waitstatus_to_exitcode(status), "events": events}
 
 
-def _times(told: list[Any], stage: str) -> int:
-    """How often a stage was come to."""
-    return sum(row[:2] == ["stage", stage] for row in told)
+def _times(events: list[Any], stage: str) -> int:
+    """How often a stage was reached."""
+    return sum(row[:2] == ["stage", stage] for row in events)
 
 
 def _child(planned: list[RunSpec], order: dict[str, Any], pipe: int) -> None:
-    """Do the job, as `rdp train` does it, and end the process."""
+    """Do the job as `rdp train` does, and end the process."""
     code = 1
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -84,9 +84,9 @@ def _child(planned: list[RunSpec], order: dict[str, Any], pipe: int) -> None:
         stages = _Stages(pipe, order)
         stages.announce()
         root = Path(order["results"])
-        with Operations(root, stages.tell, order["kill_at"], order["half"]):
+        with Operations(root, stages.report, order["kill_at"], order["half"]):
             runner.run_job(planned, root, "cpu", checkpoint_seconds=order["checkpoint_seconds"])
-        stages.come("end")
+        stages.reach("end")
         code = 0
     except UserError as error:
         print(f"rdp: {error}", file=sys.stderr)
@@ -101,30 +101,30 @@ def _child(planned: list[RunSpec], order: dict[str, Any], pipe: int) -> None:
 
 
 class _Stages:
-    """The stages of a job, told as it comes to them, and what an order wants to happen there."""
+    """Reports the stages of a job, and does what the order asks for at them."""
 
     def __init__(self, pipe: int, order: dict[str, Any]) -> None:
         self.pipe, self.order = pipe, order
         self.count: dict[str, int] = {}
 
-    def tell(self, *what: Any) -> None:
-        os.write(self.pipe, json.dumps([*what, time.monotonic()]).encode() + b"\n")
+    def report(self, *event: Any) -> None:
+        os.write(self.pipe, json.dumps([*event, time.monotonic()]).encode() + b"\n")
 
-    def come(self, stage: str) -> None:
-        """Tell that the job is there, for the n-th time; fill or free the disk, or fail, if that is the order."""
+    def reach(self, stage: str) -> None:
+        """Report that a stage is reached; fill or free the disk, or fail, if the order asks for it."""
         self.count[stage] = self.count.get(stage, 0) + 1
-        self.tell("stage", stage)
-        here = [stage, self.count[stage]]
-        if here == self.order["fill_at"]:
+        self.report("stage", stage)
+        moment = [stage, self.count[stage]]
+        if moment == self.order["fill_at"]:
             _fill(Path(self.order["ballast"]))
-        if here == self.order["free_at"]:
+        if moment == self.order["free_at"]:
             Path(self.order["ballast"]).unlink()
-        if here == self.order["fail_at"]:
+        if moment == self.order["fail_at"]:
             raise RuntimeError("the GPU fell off the bus")
 
     def announce(self) -> None:
-        """Have this process come to its stages, by what it calls."""
-        self.come("load")
+        """Wrap the functions that start the stages."""
+        self.reach("load")
         self._before(trainer.Trainer, "__init__", "build")
         self._before(trainer.Trainer, "train", "train")
         self._before(trainer.Trainer, "train_step", "step")
@@ -136,14 +136,14 @@ class _Stages:
     def _before(self, owner: Any, name: str, stage: str, then: str | None = None) -> None:
         call = getattr(owner, name)
 
-        def told(*arguments: Any, **options: Any) -> Any:
-            self.come(stage)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            self.reach(stage)
             result = call(*arguments, **options)
             if then:
-                self.come(then)
+                self.reach(then)
             return result
 
-        setattr(owner, name, told)
+        setattr(owner, name, wrapper)
 
 
 def _fill(ballast: Path) -> None:

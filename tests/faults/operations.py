@@ -1,4 +1,4 @@
-"""Every change that a process makes under a folder, counted, and one of them chosen to be killed at."""
+"""Counts every change that a process makes in a folder, and kills the process at one of them."""
 
 import os
 import signal
@@ -15,21 +15,21 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class Operations:
-    """While the block lasts, tells each change of the file system just before it is made.
+    """Reports each change of the file system just before it is made, while the block lasts.
 
-    Files opened for writing, written (by safetensors), synced, renamed and removed; folders made, synced and
-    removed. Python's own audit events see all but two of them, which are wrapped.
+    Changes are files opened for writing, written (by safetensors), synced, renamed and removed, and folders created,
+    synced and removed. Python's audit events report all but two of them, which are wrapped.
 
     Args:
-        root: changes elsewhere do not count.
-        tell: called with ``operation``, the change's name and its path within the root.
-        at: SIGKILL before the change of this number, counted from 0; None never.
-        half: where that is the syncing of a file, cut the file to half its length first, as if the kill had come
-            in the middle of writing it; where it is the writing by safetensors, leave half of its temporary file.
+        root: other changes do not count.
+        report: called with ``operation``, the change's name and its path within the root.
+        at: index of the change before which to send SIGKILL; None for never.
+        half: if that change syncs a file, first truncate the file to half its length, as if it were killed while
+            writing it; if safetensors writes, leave half of its temporary file.
     """
 
-    def __init__(self, root: Path, tell: Callable[..., None], at: int | None, half: bool) -> None:
-        self.root, self.tell, self.at, self.half = root, tell, at, half
+    def __init__(self, root: Path, report: Callable[..., None], at: int | None, half: bool) -> None:
+        self.root, self.report, self.at, self.half = root, report, at, half
         self.count = 0
         self.on = False
 
@@ -54,7 +54,7 @@ class Operations:
 
         def serialize_file(tensors: Any, filename: Any, *arguments: Any, **options: Any) -> Any:
             if self.half and self.count == self.at:
-                part = Path(filename).with_name(".tmpAb3dEf")  # as safetensors names what it renames when it is whole
+                part = Path(filename).with_name(".tmpAb3dEf")  # safetensors' temporary name
                 write(tensors, part, *arguments, **options)
                 os.truncate(part, part.stat().st_size // 2)
             self._change("write", Path(filename))
@@ -70,15 +70,15 @@ class Operations:
         elif event == "os.rename":
             self._change("rename", Path(arguments[1]))
         elif event in {"os.mkdir", "os.remove", "os.rmdir"}:
-            folder = arguments[-1]  # shutil.rmtree names what it removes by a descriptor of the folder
+            folder = arguments[-1]  # shutil.rmtree passes a descriptor of the folder
             before = Path() if folder == -1 else _path(folder)
             self._change(event.removeprefix("os."), before / arguments[0])
 
     def _change(self, name: str, path: Path) -> None:
         if not self.on or not path.is_relative_to(self.root):
             return
-        self.on = False  # not what is done here
-        self.tell("operation", name, str(path.relative_to(self.root)))
+        self.on = False  # do not report the changes made here
+        self.report("operation", name, str(path.relative_to(self.root)))
         if self.count == self.at:
             if self.half and name == "sync" and path.is_file():
                 os.truncate(path, path.stat().st_size // 2)

@@ -1,4 +1,4 @@
-"""Clocks that jump by days change no number, keep no checkpoint waiting, and lose nothing."""
+"""Clock jumps of days change no number, delay no checkpoint and lose nothing."""
 
 import os
 import re
@@ -22,7 +22,7 @@ DAY = 86400
 
 
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime (Debian: faketime) is not installed")
-def test_jumps_while_a_job_trains(make_job: Callable[..., Job]) -> None:
+def test_clock_jumps_while_a_job_trains(make_job: Callable[..., Job]) -> None:
     longer = STUDY.replace("epochs: 2", "epochs: 45").replace("train_size: 64", "validate_every: 9")
     undisturbed, job = (make_job(name, longer, "residual_droppath") for name in ("undisturbed", "jumping"))
     assert undisturbed.attempt(checkpoint_seconds=60).code == 0
@@ -63,7 +63,7 @@ def test_jumps_while_a_job_trains(make_job: Callable[..., Job]) -> None:
 
 
 @pytest.mark.parametrize("days", [-3, 3], ids=["of the past", "of the future"])
-def test_a_jump_between_two_snakemakes(days: int, project: Project) -> None:
+def test_a_clock_jump_between_two_snakemakes(days: int, project: Project) -> None:
     """After it, all that was made until then has dates of the past or of the future."""
     before = project.digests()
     receipts = sorted(project.root.glob("results/store/*/seed-*.json"))
@@ -79,14 +79,14 @@ def test_a_jump_between_two_snakemakes(days: int, project: Project) -> None:
     assert project.planned() == {}
 
 
-def test_files_of_the_future_are_dated_now_in_their_order(tmp_path: Path) -> None:
+def test_future_modification_times_are_set_to_now_in_order(tmp_path: Path) -> None:
     now = time.time()
     ages = {"past": -DAY, "later": 2 * DAY, "latest": 3 * DAY, "soon": DAY}
     paths = [tmp_path / name for name in ages]
     for path in paths:
         path.touch()
         os.utime(path, (now, now + ages[path.name]))
-    files.bring_to_present([*paths, tmp_path / "absent"])
+    files.redate_future([*paths, tmp_path / "absent"])
     dates = {path.name: path.stat().st_mtime for path in paths}
     assert dates["past"] == pytest.approx(now - DAY)
     assert now - 1 < dates["soon"] <= dates["later"] <= dates["latest"] <= time.time() + 1

@@ -1,4 +1,4 @@
-"""A disk that fills up ends no training, loses no record that was made, and says so in a line."""
+"""A full disk ends no training, loses no record, and is reported in one line."""
 
 import os
 import re
@@ -52,7 +52,7 @@ def complaints(log: str) -> list[str]:
     return [line for line in log.splitlines() if FULL in line]
 
 
-def test_training_goes_on_without_a_checkpoint_and_tries_again(job: Job, disk: Path, digests: dict[str, str]) -> None:
+def test_training_goes_on_without_a_checkpoint(job: Job, disk: Path, digests: dict[str, str]) -> None:
     ballast = disk / "ballast"
     whole = job.attempt(fill_at=("checkpoint", 2), free_at=("step", 3), ballast=str(ballast))
     assert whole.code == 0, whole.log
@@ -65,7 +65,7 @@ def test_training_goes_on_without_a_checkpoint_and_tries_again(job: Job, disk: P
 
 
 @pytest.mark.parametrize("stage", ["checkpoint", "weights", "commit"])
-def test_a_record_that_cannot_be_written_is_an_error_and_loses_nothing(
+def test_a_record_that_cannot_be_written_is_an_error_and_the_run_resumes(
     stage: str, job: Job, disk: Path, digests: dict[str, str]
 ) -> None:
     ballast = disk / "ballast"
@@ -84,7 +84,7 @@ def test_a_record_that_cannot_be_written_is_an_error_and_loses_nothing(
     assert job.left_behind == []
 
 
-def test_a_receipt_that_cannot_be_written_leaves_the_record(job: Job, disk: Path, digests: dict[str, str]) -> None:
+def test_a_receipt_that_cannot_be_written_keeps_the_record(job: Job, disk: Path, digests: dict[str, str]) -> None:
     ballast = disk / "ballast"
     stopped = job.attempt(fill_at=("receipt", 1), ballast=str(ballast))
     assert stopped.code == 2
@@ -109,7 +109,7 @@ def test_a_log_on_the_full_disk_ends_no_training(disk: Path, make_job: Callable[
     assert job.left_behind == []
 
 
-def test_progress_that_cannot_be_told_ends_no_training(job: Job, disk: Path, digests: dict[str, str]) -> None:
+def test_a_progress_file_that_cannot_be_written_ends_no_training(job: Job, disk: Path, digests: dict[str, str]) -> None:
     order = {"fill_at": ("step", 1), "free_at": ("step", 3), "ballast": str(disk / "ballast")}
     whole = job.attempt(**order, checkpoint_seconds=1000)
     assert whole.code == 0, whole.log
@@ -129,7 +129,7 @@ def fill(ballast: Path) -> None:
                 continue
 
 
-def test_a_dataset_that_cannot_be_kept_is_an_error_and_the_next_attempt_keeps_it(disk: Path, tmp_path: Path) -> None:
+def test_a_dataset_that_cannot_be_stored_is_an_error_and_the_next_attempt_stores_it(disk: Path, tmp_path: Path) -> None:
     environment = os.environ | {"RDP_RESULTS": str(disk)}
     command = [sys.executable, "-m", "rdp.cli", "data", "prepare", "digits"]
 

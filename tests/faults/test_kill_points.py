@@ -1,4 +1,4 @@
-"""Killed before each single change of a file: every one there is, of checkpoints, a record, its place, its receipt."""
+"""Killed before every single change of a file: checkpoints, record, renaming, receipt."""
 
 import itertools
 import re
@@ -61,7 +61,7 @@ def goes_on_well(job: Job, killed: Attempt, digests: dict[str, str], before: int
 
 
 @pytest.mark.slow
-def test_of_a_run_from_its_data_to_its_receipt(make_job: Callable[..., Job]) -> None:
+def test_killed_at_every_change_of_a_run(make_job: Callable[..., Job]) -> None:
     killed_before = kill_at_every_change(make_job, lambda job: None)
     for change in (
         "rename data/spiral/data.safetensors",
@@ -103,13 +103,13 @@ def between_two_names(job: Job) -> None:
 
 
 @pytest.mark.slow
-def test_of_a_run_that_takes_the_place_of_a_failed_one(make_job: Callable[..., Job]) -> None:
+def test_killed_at_every_change_of_a_run_that_replaces_a_failed_one(make_job: Callable[..., Job]) -> None:
     killed_before = kill_at_every_change(make_job, fail)
     assert "rename CELL/attempts/ATTEMPT-replaced" in killed_before
     assert "remove CELL/attempts/ATTEMPT-replaced/record.json" in killed_before
 
 
 @pytest.mark.slow
-def test_of_a_run_that_was_killed_there_before(make_job: Callable[..., Job]) -> None:
+def test_killed_at_every_change_of_a_run_that_was_killed_while_replacing(make_job: Callable[..., Job]) -> None:
     killed_before = kill_at_every_change(make_job, between_two_names)
     assert "rename CELL/seed-0000" in killed_before

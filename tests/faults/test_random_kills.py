@@ -1,4 +1,4 @@
-"""A hundred times killed, at random moments of its whole life, training ends in the numbers of an undisturbed one."""
+"""Killed a hundred times at random moments, training ends in the numbers of an uninterrupted run."""
 
 import itertools
 import random
@@ -55,7 +55,7 @@ def test_a_hundred_kills_change_no_bit(make_job: Callable[..., Job]) -> None:
 
 
 @pytest.mark.slow
-def test_a_fork_has_the_numbers_of_a_process_of_its_own(make_job: Callable[..., Job]) -> None:
+def test_a_fork_computes_the_numbers_of_a_separate_process(make_job: Callable[..., Job]) -> None:
     """What holds of forks would be worth little if they were not what `rdp train` is."""
     forked, alone = make_job("forked", STUDY, "residual_droppath"), make_job("alone", STUDY, "residual_droppath")
     assert forked.attempt().code == 0

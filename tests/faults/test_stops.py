@@ -1,4 +1,4 @@
-"""Stopped in an orderly way, failed, or with a damaged checkpoint: training goes on to the same numbers."""
+"""Stopped, failed, or with a damaged checkpoint, training resumes to the same numbers."""
 
 import signal
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def test_sigterm_ends_well_at_every_stage(stage: str, make_job: Callable[..., Jo
     assert job.left_behind == []
 
 
-def test_sigterm_in_a_last_evaluation_keeps_the_record_and_begins_no_other_run(make_job: Callable[..., Job]) -> None:
+def test_sigterm_in_the_last_evaluation_writes_the_record_and_starts_no_other_run(make_job: Callable[..., Job]) -> None:
     job = make_job("stopped", TINY.replace("seeds: 1", "seeds: 2"))
     stopped = job.attempt(stage=("evaluate", 1), signal=signal.SIGTERM)
     assert stopped.code == 143
@@ -55,7 +55,7 @@ def test_sigterm_in_a_last_evaluation_keeps_the_record_and_begins_no_other_run(m
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty"])
 @pytest.mark.parametrize("method", ["pnnh", "adamw"])
-def test_a_damaged_checkpoint_is_named_and_training_goes_back_to_the_one_before(
+def test_a_damaged_checkpoint_is_named_and_training_resumes_from_the_one_before(
     method: str, damage: str, make_job: Callable[..., Job], digests: Callable
 ) -> None:
     job = make_job("damaged", STUDY, method)
@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_named_and_training_goes_back_to_the_one_before(
     assert job.digests == digests(STUDY, method)
 
 
-def test_with_all_checkpoints_damaged_training_begins_anew(make_job: Callable[..., Job], digests: Callable) -> None:
+def test_with_all_checkpoints_damaged_training_starts_again(make_job: Callable[..., Job], digests: Callable) -> None:
     job = make_job("damaged")
     assert job.attempt(stage=("checkpoint", 3)).code == -signal.SIGKILL
     for path in job.checkpoints.values():

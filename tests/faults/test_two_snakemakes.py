@@ -1,4 +1,4 @@
-"""Two Snakemakes at one study: in one checkout the second is told so, in two the second waits for the first."""
+"""Two Snakemakes on one study: the second fails in the same checkout, and waits in another one."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def start(project: Project, results: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=project.root, env=environment, stdout=log, stderr=log)
 
 
-def test_in_one_checkout_the_second_says_that_the_folder_is_locked(tmp_path: Path, undisturbed: dict[str, str]) -> None:
+def test_in_one_checkout_the_second_reports_a_locked_directory(tmp_path: Path, undisturbed: dict[str, str]) -> None:
     project = checkout(tmp_path / "one")
     first = start(project, Path("results"))
     while not list(project.root.glob(".snakemake/locks/*")):
@@ -71,7 +71,7 @@ def test_in_one_checkout_the_second_says_that_the_folder_is_locked(tmp_path: Pat
     assert project.digests() == undisturbed
 
 
-def test_in_two_checkouts_each_run_is_trained_once_and_both_end_well(
+def test_in_two_checkouts_each_run_is_trained_once_and_both_succeed(
     tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     projects = [checkout(tmp_path / name) for name in ("one", "two")]

@@ -178,7 +178,7 @@ def _plant_dataset(name: str, results: Path) -> None:
     """A prepared dataset of test labels alone."""
     info, arrays = data.info(name), {"test_y": _labels()}
     folder = results / "data" / name
-    with files.whole(folder / "data.safetensors") as part:
+    with files.atomic_write(folder / "data.safetensors") as part:
         save_file(arrays, part)
     manifest = {"format": 2, "name": name, "origin": info.origin, "licence": info.licence, "sizes": info.sizes}
     manifest |= {"mean": [0.0], "std": [1.0], "digest": digest.of_arrays(arrays)}

@@ -1,4 +1,4 @@
-"""The machine's counters of energy: read right where there are any, and honestly absent elsewhere."""
+"""Energy counters: read correctly, and unknown where there are none."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def zones(tmp_path) -> Zones:
     return found
 
 
-def test_packages_are_summed_and_nothing_is_counted_twice(zones):
+def test_packages_are_summed_and_zones_within_them_left_out(zones):
     meter = zones.meter()
     for zone, count in (("intel-rapl:0", 8_500_000), ("intel-rapl:1", 7_250_000)):
         zones.count(zone, count)
@@ -60,7 +60,7 @@ def test_packages_are_summed_and_nothing_is_counted_twice(zones):
     assert meter.joules()["cpu_package_joules"] == 3.75  # nothing went on since
 
 
-def test_a_counter_that_began_again_is_followed(zones):
+def test_a_counter_that_wraps_is_followed(zones):
     zones.count("intel-rapl:0", RANGE - 2_000_000)
     meter = zones.meter()
     for count in (1_000_000, 4_000_000, RANGE - 1_000_000, 500_000):
@@ -70,7 +70,7 @@ def test_a_counter_that_began_again_is_followed(zones):
     assert meter.joules()["cpu_package_joules"] == pytest.approx(RANGE / 1e6 + 2.5)
 
 
-def test_looks_are_often_enough_to_see_it_and_no_oftener(monkeypatch):
+def test_counters_are_read_every_thirty_seconds(monkeypatch):
     clock, reads = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     meter = energy.Meter({"cpu_package_joules": [energy.Counter(lambda: reads.append(clock[0]) or 0.0)]})
@@ -80,7 +80,7 @@ def test_looks_are_often_enough_to_see_it_and_no_oftener(monkeypatch):
     assert reads == pytest.approx([0, 30, 60, 90])
 
 
-def test_attempts_add_up_and_what_one_did_not_tell_stays_unknown(zones):
+def test_attempts_add_up_and_unknown_energy_stays_unknown(zones):
     meter = zones.meter({"cpu_package_joules": 10.0, "gpu_joules": None})
     zones.count("intel-rapl:0", 6_000_000)
     assert meter.joules() == {"cpu_package_joules": 11.0, "gpu_joules": None}
@@ -88,7 +88,7 @@ def test_attempts_add_up_and_what_one_did_not_tell_stays_unknown(zones):
 
 
 @pytest.mark.parametrize("spoil", ["absent", "not a number", "back"])
-def test_a_counter_that_fails_on_the_way_tells_nothing_from_then_on(zones, spoil):
+def test_after_a_failed_reading_the_energy_is_unknown(zones, spoil):
     meter = zones.meter()
     file = zones.folder / "intel-rapl:1" / "energy_uj"
     if spoil == "absent":
@@ -103,7 +103,7 @@ def test_a_counter_that_fails_on_the_way_tells_nothing_from_then_on(zones, spoil
     assert meter.joules()["cpu_package_joules"] is None
 
 
-def test_of_packages_of_which_one_cannot_be_read_none_is_told(zones):
+def test_if_one_package_cannot_be_read_the_energy_is_unknown(zones):
     (zones.folder / "intel-rapl:1" / "energy_uj").unlink()
     (zones.folder / "intel-rapl:1" / "energy_uj").mkdir()  # unreadable, for root too
     assert zones.meter().joules()["cpu_package_joules"] is None
@@ -115,7 +115,7 @@ def test_no_counter_is_no_error(tmp_path):
     assert energy.make_meter(gpus=[99]).joules()["gpu_joules"] is None  # no machine has so many
 
 
-def test_a_gpu_counts_in_millijoules_and_by_the_number_that_torch_gives_it(monkeypatch):
+def test_a_gpu_counts_millijoules_and_is_identified_by_its_torch_index(monkeypatch):
     """In place of NVIDIA's library, which no machine without a GPU has: one of two GPUs, of which torch sees the other
     way round. What the real one counts is seen on a GPU alone."""
     counts = {"GPU-aa": 1_000_000, "GPU-bb": 5_000_000}
@@ -131,7 +131,7 @@ def test_a_gpu_counts_in_millijoules_and_by_the_number_that_torch_gives_it(monke
     assert alone.joules()["gpu_joules"] is None
 
 
-def test_a_run_keeps_what_the_machine_tells_and_goes_on_from_it(tmp_path, monkeypatch, zones, make_spec):
+def test_a_resumed_run_adds_up_its_energy(tmp_path, monkeypatch, zones, make_spec):
     """Each of twenty steps takes a joule; after the fifth the job is told to stop, which it does after the sixth."""
     spec, steps, used = make_spec(), [], [5_000_000]
 
@@ -153,7 +153,7 @@ def test_a_run_keeps_what_the_machine_tells_and_goes_on_from_it(tmp_path, monkey
     assert Store(tmp_path).read(spec.run).telemetry == record.telemetry
 
 
-def test_where_the_machine_tells_nothing_a_run_says_so(tmp_path, monkeypatch, make_spec):
+def test_without_counters_a_run_records_unknown_energy(tmp_path, monkeypatch, make_spec):
     monkeypatch.setattr(energy, "POWERCAP", tmp_path / "nothing")
     (record,) = run_job([make_spec()], tmp_path, "cpu", bar=False)
     assert record.telemetry.energy == dict.fromkeys(energy.KINDS)

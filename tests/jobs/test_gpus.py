@@ -1,4 +1,4 @@
-"""GPUs leased by locks: none to two jobs at once, and none lost with a holder that crashes."""
+"""Leases of GPUs: exclusive, and free again after a crash."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def held(process: subprocess.Popen[str]) -> list[str]:
     raise AssertionError(process.stderr.read())
 
 
-def test_jobs_side_by_side_hold_different_devices(hold):
+def test_parallel_jobs_hold_different_devices(hold):
     assert sorted(name for process in [hold(), hold(), hold()] for name in held(process)) == ["a", "b", "c"]
 
 
@@ -64,20 +64,20 @@ def test_a_device_is_free_again_when_its_holder_dies(number, hold):
     assert held(second) == ["a", "b"]
 
 
-def test_two_that_each_want_more_than_half_never_wait_for_each_other(hold):
+def test_jobs_that_each_need_more_than_half_never_deadlock(hold):
     processes = [hold(2) for _ in range(4)]
     for process in processes:
         process.stdin.close()  # each ends as soon as it has held its two
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0, 0]
 
 
-def test_more_than_there_are_is_an_error(hold):
+def test_more_gpus_than_the_machine_has_is_an_error(hold):
     process = hold(4)
     assert process.wait() == 1
     assert "UserError: 4 GPUs requested, but this machine has 3: a, b, c" in process.stderr.read()
 
 
-def test_slurms_choice_is_left_alone(hold):
+def test_slurms_choice_is_not_changed(hold):
     processes = [hold(1, SLURM_JOB_ID="7") for _ in range(2)]
     assert [held(process) for process in processes] == [[], []]
 
@@ -89,23 +89,23 @@ class TestVisibility:
         monkeypatch.delenv("SLURM_JOB_ID", raising=False)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1, GPU-2,")
 
-    def test_cuda_sees_what_is_held_and_later_all_again(self):
+    def test_cuda_sees_the_held_devices_and_afterwards_all(self):
         with gpus.lease(1) as held:
             assert held == ["GPU-1"]
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1"
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-1, GPU-2,"
 
-    def test_nothing_is_held_where_none_is_asked_for(self):
+    def test_zero_gpus_hold_nothing(self):
         with gpus.lease(0) as none:
             assert none == []
 
     @pytest.mark.parametrize("visible", ["", "-1"])
-    def test_a_machine_whose_gpus_are_hidden_has_none(self, visible, monkeypatch):
+    def test_hidden_gpus_are_not_used(self, visible, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         with gpus.lease(1) as none:
             assert none == []
 
-    def test_anothers_folder_of_locks_is_refused(self, tmp_path):
+    def test_a_lock_folder_of_another_user_is_refused(self, tmp_path):
         folder = tmp_path / f"rdp-gpus-{os.getuid()}"
         folder.symlink_to(Path("/tmp"))
         with pytest.raises(UserError, match="another user"), gpus.lease(1):

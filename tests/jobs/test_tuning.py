@@ -1,4 +1,4 @@
-"""Learning rates chosen by a sweep: the rule of choice, and runs that train with what it chose."""
+"""Learning rates chosen by a sweep: the rule, and runs that train with the choice."""
 
 import json
 import math
@@ -65,7 +65,7 @@ class TestChoice:
         accuracies = (0.9, 0.6), (0.8, 0.8), (0.75, 0.76)
         assert self.chosen(spec, *(record(a) for pair in accuracies for a in pair)) == 0.2
 
-    def test_what_a_rate_comes_to_is_said(self, make_tuned):
+    def test_the_result_of_each_rate_is_returned(self, make_tuned):
         found = tuning.rates(make_tuned(0.1, 0.2), [record(0.9, 0.2), record(0.6, 0.4), record(0.8, 0.5), record(0.7)])
         assert [rate.learning_rate for rate in found] == [0.1, 0.2]
         assert [rate.accuracy for rate in found] == pytest.approx([0.75, 0.75])
@@ -73,23 +73,23 @@ class TestChoice:
         assert [rate.diverged for rate in found] == [0, 0]
 
     @pytest.mark.parametrize(("losses", "best"), [((0.5, 0.3, 0.4), 0.2), ((0.2, 0.3, 0.4), 0.1), ((1, 1, 1), 0.1)])
-    def test_of_equals_it_is_that_of_the_lowest_loss_and_then_the_first(self, losses, best, make_tuned):
+    def test_ties_are_broken_by_the_lowest_loss_and_then_the_order(self, losses, best, make_tuned):
         assert self.chosen(make_tuned(0.1, 0.2, 0.3), *(record(0.75, loss) for loss in losses for _ in "ab")) == best
 
-    def test_a_diverged_run_counts_at_chance_and_with_an_infinite_loss(self, make_tuned):
+    def test_a_diverged_run_counts_as_chance_with_infinite_loss(self, make_tuned):
         spec, diverged = make_tuned(0.1, 0.2), record(None, status="diverged")
         first, second = tuning.rates(spec, [record(0.95), diverged, record(0.7), record(0.7)])
         assert (first.accuracy, first.loss, first.diverged) == (pytest.approx((0.95 + CHANCE) / 2), math.inf, 1)
         assert (second.accuracy, second.diverged) == (pytest.approx(0.7), 0)
 
-    def test_a_rate_at_which_fewer_runs_diverged_comes_first_whatever_was_reached(self, make_tuned):
+    def test_a_rate_with_fewer_diverged_runs_comes_first(self, make_tuned):
         spec, diverged = make_tuned(0.1, 0.2), record(None, status="diverged")
         assert self.chosen(spec, record(0.95), diverged, record(0.7), record(0.7)) == 0.2
         assert self.chosen(spec, record(0.95), diverged, diverged, diverged) == 0.1
         # Below chance, and yet it trained.
         assert self.chosen(spec, diverged, diverged, record(CHANCE - 0.1), record(CHANCE - 0.1)) == 0.2
 
-    def test_so_does_one_that_diverged_after_its_last_validation(self, make_tuned):
+    def test_a_run_that_diverged_after_its_last_validation_counts_as_diverged(self, make_tuned):
         late = record(0.99, 0.01, status="diverged")
         assert self.chosen(make_tuned(0.1, 0.2), late, late, record(0.6), record(0.6)) == 0.2
 
@@ -99,11 +99,11 @@ class TestChoice:
         unbounded = record(0.8, None)  # a loss that is not finite is recorded as none
         assert self.chosen(make_tuned(0.1, 0.2), unbounded, unbounded, record(0.8, 9.0), record(0.8, 9.0)) == 0.2
 
-    def test_where_all_diverged_it_is_the_first(self, make_tuned):
+    def test_if_all_runs_diverged_it_is_the_first_rate(self, make_tuned):
         diverged = record(None, status="diverged")
         assert self.chosen(make_tuned(0.1, 0.2), *[diverged] * 4) == 0.1
 
-    def test_after_a_failure_nothing_is_chosen_and_the_run_is_named(self, make_tuned):
+    def test_a_failed_run_is_named_and_no_rate_chosen(self, make_tuned):
         spec = make_tuned(0.1, 0.2)
         with pytest.raises(UserError) as error:
             self.chosen(spec, record(0.9), record(0.9), record(0.9), record(None, status="failed"))
@@ -183,14 +183,14 @@ class TestRuns:
         run_job([second], results, "cpu")
         assert Store(results).read_finished(lost).digest == digest
 
-    def test_a_run_that_is_there_asks_for_no_sweep(self, spec, results):
+    def test_a_run_with_a_record_needs_no_sweep(self, spec, results):
         for candidate in spec.candidates():
             shutil.rmtree(results / "store" / candidate.cell, ignore_errors=True)
         before = snapshot(results)
         run_job([spec], results, "cpu")
         assert snapshot(results) == before
 
-    def test_its_numbers_are_those_of_a_recipe_that_gives_the_rate_outright(self, spec, results):
+    def test_its_numbers_equal_those_of_a_recipe_with_that_rate(self, spec, results):
         content = spec.model_dump() | {"tuning": None}
         content["recipe"]["learning_rate"] = GOOD
         (outright,) = run_job([RunSpec(**content)], results, "cpu")
@@ -199,7 +199,7 @@ class TestRuns:
         assert tuned.files == outright.files
         assert tuned.digest != outright.digest  # they are different runs all the same
 
-    def test_a_failed_candidate_stops_the_choice_and_is_named(self, spec, tmp_path):
+    def test_a_failed_candidate_is_named_and_no_rate_chosen(self, spec, tmp_path):
         content = spec.model_dump()
         content["tuning"]["recipe"]["batch_size"] = 501  # of 500 examples
         failing = RunSpec(**content)
@@ -209,7 +209,7 @@ class TestRuns:
         assert "batch_size 501" in str(error.value)
         assert Store(tmp_path).read_finished(failing.run) is None
 
-    def test_cells_of_one_job_each_have_their_own_choice(self, make_tuned, tmp_path):
+    def test_each_cell_of_a_job_has_its_own_choice(self, make_tuned, tmp_path):
         specs = [make_tuned(SMALL), make_tuned(GOOD), make_tuned(GOOD, seed=1)]
         found = run_job(specs, tmp_path, "cpu")
         assert [record.numbers.learning_rate for record in found] == [SMALL, GOOD, GOOD]
@@ -220,7 +220,7 @@ class TestTunedJson:
     def path(self, spec, results) -> Path:
         return tuning.write(spec, run_job(spec.candidates(), results, "cpu"), results)
 
-    def test_it_says_what_was_chosen_and_from_what(self, path, spec, results):
+    def test_it_holds_the_choice_and_its_records(self, path, spec, results):
         assert path == results / "store" / spec.cell / "tuned.json"
         content, store = json.loads(path.read_text()), Store(results)
         assert content["learning_rate"] == GOOD
@@ -234,7 +234,7 @@ class TestTunedJson:
             assert rate["loss"] == pytest.approx(sum(row["validation_loss"] for row in last) / 2)
             assert rate["diverged"] == 0
 
-    def test_a_run_reads_it_not(self, path, trained, spec, results):
+    def test_runs_do_not_read_it(self, path, trained, spec, results):
         content = json.loads(path.read_text()) | {"learning_rate": SMALL}
         path.write_text(json.dumps(content))
         (found,) = run_job([trained[0].cells[0].specs[1]], results, "cpu")
@@ -253,7 +253,7 @@ class TestResume:
             Trainer(spec, dataset("spiral"), torch.device("cpu"))
 
     @pytest.mark.parametrize("step", [1, 7, 10, 19])
-    def test_a_tuned_run_stopped_at_any_step_ends_as_the_undisturbed_one(self, step, spec, dataset, results, tmp_path):
+    def test_a_tuned_run_resumed_at_any_step_equals_the_uninterrupted_one(self, step, spec, dataset, results, tmp_path):
         class Stop(Exception):
             pass
 
@@ -275,7 +275,7 @@ class TestResume:
 
 
 class TestTables:
-    def test_the_sweeps_table_says_what_the_choice_went_by(self, trained, spec, results):
+    def test_the_table_of_sweeps_holds_the_criteria_of_the_choice(self, trained, spec, results):
         table = collect.collect_sweep(trained[0], results, collect.collect(trained[0], results)[0])
         assert table["sweep_run"].tolist() == [c.run for c in spec.candidates()]
         assert set(table["run"]) == {spec.run}
@@ -288,7 +288,7 @@ class TestTables:
         assert table["accuracy"].tolist() == expected
         assert table["accuracy"].tolist()[2:4] == [CHANCE] * 2
 
-    def test_before_the_first_run_nothing_is_chosen_and_what_is_not_there_says_why(self, trained, spec, results):
+    def test_before_the_first_run_nothing_is_chosen_and_missing_values_have_a_reason(self, trained, spec, results):
         shutil.rmtree(results / "store" / spec.run)
         Store(results).remove_receipt(spec.run)
         Store(results).remove_receipt(spec.candidates()[0].run)
@@ -298,7 +298,7 @@ class TestTables:
         assert math.isnan(table.loc[0, "accuracy"])
         assert (table["status"] != "missing").sum() == 5
 
-    def test_records_say_which_rate_each_run_trained_with_and_what_it_cost(self, trained, spec, results):
+    def test_records_hold_the_rate_and_cost_of_each_run(self, trained, spec, results):
         collect.write(trained[0], results)
         table, history, sweep = collect.read("sweep", results)
         numbers = Store(results).read_finished(spec.run).numbers
@@ -308,7 +308,7 @@ class TestTables:
         assert set(history["run"]) == {spec.run}
         assert len(sweep) == 6
 
-    def test_a_study_without_a_sweep_has_an_empty_one(self, study_content, write_study, tmp_path):
+    def test_a_study_without_sweeps_has_an_empty_table(self, study_content, write_study, tmp_path):
         plan = load(write_study(study_content))
         collect.write(plan, tmp_path / "results")
         _, _, sweep = collect.read(plan.name, tmp_path / "results")
@@ -316,7 +316,7 @@ class TestTables:
         assert {"learning_rate", "accuracy", "chosen"} <= set(sweep.columns)
 
     @pytest.mark.parametrize("name", collect.TABLES)
-    def test_a_table_that_is_not_there_or_damaged_is_named(self, name, trained, results):
+    def test_a_missing_or_damaged_table_is_named(self, name, trained, results):
         collect.write(trained[0], results)
         path = results / "sweep" / f"{name}.parquet"
         path.write_bytes(path.read_bytes()[:-9])

@@ -169,7 +169,7 @@ def test_recorded_results_carry_the_archive_they_came_from(
     assert files_of(packed / "recorded") == {"planted.tar": archive.path.read_bytes()}
     found = entities(packed)
     assert found["#value-records"]["value"] == "recorded"
-    assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
+    assert "nothing was trained or measured for it." in found["#run"]["description"]
     # Another archive in its place is not the one that these results came from.
     mark = origin.read(rebuilt)
     origin.write(rebuilt, mark | {"archive_seal": "0" * 64}, complete=True)

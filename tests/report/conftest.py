@@ -1,4 +1,4 @@
-"""Tables of records without training: every number is planted, so that a test knows what must be shown."""
+"""Tables of planted records, whose numbers a test knows."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""The figure of `rdp bench`: what was measured here and what is recorded, verified before it is drawn."""
+"""The figure of `rdp bench` shows verified results of this machine and recorded ones."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The comparisons at equal steps, operations and updates: which cells belong together, and their numbers."""
+"""Comparisons at equal steps, operations and updates."""
 
 import math
 from collections.abc import Callable
@@ -155,8 +155,8 @@ class TestPage:
         assert written["learning_rate"].tolist()[:3] == ["0.05 0.1", "0.1", "0.1"]
 
     def test_cost_shows_steps_operations_and_updates(self, tuned: Plan, tmp_path: Path, build: Callable) -> None:
-        rows = table_with(build(tuned, tmp_path, make_tables(tuned, tmp_path)), "FLOP a step", "steps", "updates")
-        names = ("steps", "FLOP a step", "FLOP a run", "updates", "ratio")
+        rows = table_with(build(tuned, tmp_path, make_tables(tuned, tmp_path)), "FLOP per step", "steps", "updates")
+        names = ("steps", "FLOP per step", "FLOP per run", "updates", "ratio")
         shown = {row["method"]: [row[name] for name in names] for row in rows if row["dataset"] == "digits"}
         assert shown == {
             "vanilla": ["100", "1.00", "1.00", "1.00", "1.00"],
@@ -181,9 +181,9 @@ class TestPage:
             1.0,
             1.0,
         ]
-        rows = table_with(build(tuned, tmp_path, made), "FLOP a step", "steps", "updates")
+        rows = table_with(build(tuned, tmp_path, made), "FLOP per step", "steps", "updates")
         (mine,) = (row for row in rows if row["method"] == "rdp" and row["dataset"] == "digits")
-        assert [mine[name] for name in ("steps", "FLOP a step", "FLOP a run", "updates")] == [
+        assert [mine[name] for name in ("steps", "FLOP per step", "FLOP per run", "updates")] == [
             "100",
             "0.70",
             "0.70",
@@ -201,14 +201,14 @@ class TestPage:
         for row in table_with(text, "at equal steps"):
             assert row["cells"][3:] == ["none", "\u2013"] * 3
         assert {row["learning rate"] for row in table_with(text, "accuracy", "learning rate")} == {"\u2013"}
-        for row in table_with(text, "FLOP a step"):
+        for row in table_with(text, "FLOP per step"):
             assert set(row["cells"][3:]) == {"\u2013"}
 
     def test_the_recipes_say_that_a_rate_was_tuned(self, tuned: Plan, tmp_path: Path, build: Callable) -> None:
         text = build(tuned, tmp_path, make_tables(tuned, tmp_path))
         assert "learning rate tuned" in text
         assert "learning rate 0.02, 10 epochs" in text
-        assert "Where the study sweeps learning rates" in text
+        assert "Swept learning rates were chosen" in text
         plan = make_plan(tmp_path)
         assert "sweeps learning rates" not in build(plan, tmp_path, make_tables(plan, tmp_path))
 

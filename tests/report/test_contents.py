@@ -1,4 +1,4 @@
-"""A study's report has the figures that its file asks for, and each of them a caption."""
+"""A study's report has the figures of its file, each with a caption."""
 
 import string
 import subprocess

@@ -1,4 +1,4 @@
-"""Parameter efficiency, by hand."""
+"""Parameter efficiency, compared with values computed by hand."""
 
 import math
 from pathlib import Path
@@ -53,7 +53,7 @@ LEVELS = {("vanilla", "resnet20w8"): 0.5, ("vanilla", "resnet20"): 0.7, ("vanill
 LEVELS |= {("pnnh", "resnet20w8"): 0.6, ("pnnh", "resnet20"): 0.85, ("pnnh", "resnet20w24"): 0.3}
 
 
-def test_each_network_stands_beside_the_baselines_of_its_depth(tmp_path):
+def test_each_network_is_compared_with_the_baselines_of_its_depth(tmp_path):
     found = {e.architecture: e for e in efficiencies(*plant(tmp_path, LEVELS, 0.01))}
     assert set(found) == {"resnet20w8", "resnet20", "resnet20w24"}  # resnet56 has one width
     # The seeds move together, so resampling them moves nothing.
@@ -74,7 +74,7 @@ def test_seeds_that_differ_widen_the_interval(tmp_path):
     assert found.low < found.ratio < found.high
 
 
-def test_a_seed_that_one_network_lacks_is_left_out_for_that_network_alone(tmp_path):
+def test_a_missing_seed_is_excluded_for_its_network_only(tmp_path):
     plan, table = plant(tmp_path, LEVELS, 0.0)
     mine = (table["method"] == "pnnh") & (table["architecture"] == "resnet20w8")
     table.loc[mine, "accuracy"] = [0.6, 0.6, 0.7, np.nan]

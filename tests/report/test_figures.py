@@ -1,4 +1,4 @@
-"""Each figure holds what its table says, and nothing is lost on the way."""
+"""Each figure shows all the numbers of its table."""
 
 from pathlib import Path
 from typing import ClassVar

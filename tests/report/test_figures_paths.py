@@ -1,4 +1,4 @@
-"""Figures of plain nets and PNNH: what is drawn is what was planted."""
+"""Figures of plain networks and PNNH show the planted numbers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +57,7 @@ def load(plan: Plan, folder: Path, change: Callable[[Planted], None] = lambda pl
     return tables.load(plan, folder)
 
 
-def test_a_form_stands_among_the_methods_of_the_architecture_that_it_is_of(plan: Plan, tmp_path: Path) -> None:
+def test_a_form_is_listed_with_the_methods_of_its_architecture(plan: Plan, tmp_path: Path) -> None:
     narrow = [cell for cell in plan.cells if cell.label == "narrow"]
     assert [(cell.architecture, cell.specs[0].architecture) for cell in narrow] == [("resnet56", "resnet56_same_flops")]
     assert {(s.architecture, s.reason) for s in plan.skipped} == {
@@ -176,7 +176,7 @@ def survivors(cell: Cell, seed: int, stage: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_survival_stands_beside_its_bound_and_its_closed_form(
+def test_survival_is_drawn_with_its_bound_and_closed_form(
     plan: Plan, tmp_path: Path, make_probe_rows: MakeRows
 ) -> None:
     loaded = load(plan, tmp_path)

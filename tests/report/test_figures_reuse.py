@@ -1,4 +1,4 @@
-"""The figures of the probes of feature reuse hold what their tables say."""
+"""Figures of feature reuse show the numbers of the probe's tables."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +21,7 @@ from tests.report.conftest import make_tables, save, save_probe
 OFFSET = {"vanilla": 0.0, "rdp": 0.1, "rdp_flops": 0.2, "rdp_updates": 0.3, "plain": 0.4}
 UNITS = 4
 MakeRows = Callable[[Plan, Callable[..., list[dict[str, Any]]]], list[dict[str, Any]]]
+PROBED = [name for name, figure in plots.available().items() if figure.probe and name != contents.MAPS]
 
 
 def row(quantity: str, layer: int, other: int, value: float) -> dict[str, Any]:
@@ -227,7 +228,7 @@ class TestActivationMaps:
         assert found.data.empty
 
 
-@pytest.mark.parametrize("name", contents.OF_PROBE["feature_reuse"])
+@pytest.mark.parametrize("name", [name for name in PROBED if plots.available()[name].probe == "feature_reuse"])
 def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> None:
     figures.write(loaded, name, loaded.results)
     folder = loaded.results / loaded.plan.name / "figures"
@@ -238,13 +239,10 @@ def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> Non
     assert written.to_numpy().tolist() == [pytest.approx(row) for row in drawn.to_numpy().tolist()]
 
 
-PROBED = [name for name, figure in plots.available().items() if figure.probe and name != contents.MAPS]
-
-
 @pytest.mark.parametrize(
     "name", [PROBED[0], "activation_maps_rdp", *(pytest.param(name, marks=pytest.mark.slow) for name in PROBED[1:])]
 )
-def test_a_probe_that_found_nothing_to_measure_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
+def test_a_probe_without_measurements_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
     tuned.study.probes.extend(set(contents.OF_PROBE) - set(tuned.study.probes))
     save(tuned, tmp_path, make_tables(tuned, tmp_path))
     probe = contents.figures(tuned)[name]

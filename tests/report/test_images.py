@@ -1,6 +1,6 @@
-"""Figures of a fixed small record set look as they did, by picture: one run diverged in it, one failed, one is missing.
+"""Figures of a small record set match their reference images. One run diverged, one failed, one is missing.
 
-After a change that is meant, look at the new pictures and keep them:
+After an intended change, inspect the new images and store them:
 RDP_RENEW_IMAGES=1 pytest tests/report/test_images.py
 """
 

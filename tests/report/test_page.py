@@ -1,4 +1,4 @@
-"""The page says what the records say. What a browser makes of it, tests/browser says."""
+"""The page shows the numbers of the records. tests/browser covers its behaviour in a browser."""
 
 import base64
 import hashlib
@@ -57,10 +57,10 @@ def test_numbers_come_from_the_records_and_move_with_them(planted: Plan, tmp_pat
     assert written["mean"].round(6).tolist()[0] == 91.0
 
 
-def test_what_it_took_to_know_moves_with_the_records(planted: Plan, tmp_path: Path, build: Build) -> None:
+def test_the_compute_cost_follows_the_records(planted: Plan, tmp_path: Path, build: Build) -> None:
     made = make_tables(planted, tmp_path)
     text = build(planted, tmp_path, made)
-    assert "Of energy the machines told nothing." in text
+    assert "The machines reported no energy." in text
     # 18 runs of 2 s, on a core each
     assert '<th scope="row">the study, each run once</th><td class="n">18</td><td class="n">0</td>' in text
     assert '<td class="n">0.01</td><td class="n">0</td></tr>' in text
@@ -76,7 +76,7 @@ def test_what_it_took_to_know_moves_with_the_records(planted: Plan, tmp_path: Pa
     assert written["cpu_package_joules"].isna().all()
 
 
-def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
+def test_incomplete_runs_are_listed_and_counted(planted: Plan, tmp_path: Path, build: Build) -> None:
     made = make_tables(planted, tmp_path)
     table = made.records
     table.loc[0, ["status", "accuracy", "reason"]] = ["failed", float("nan"), "RuntimeError: out of <memory>"]
@@ -85,7 +85,7 @@ def test_what_went_wrong_is_named_and_counted(planted: Plan, tmp_path: Path, bui
     assert "and adopted" not in build(planted, tmp_path, made)
     table.loc[[2, 5], "adopted"] = True
     text = build(planted, tmp_path, made)
-    assert "2 runs of 18 were made by other training code than this checkout&#39;s, and adopted" in text
+    assert "2 runs of 18 were trained by other code than this checkout&#39;s and adopted" in text
     assert "RuntimeError: out of &lt;memory&gt;" in text
     assert "not trained yet" in text
     assert "the loss was not finite at step 7" in text
@@ -99,7 +99,7 @@ def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tm
     table.loc[(table["method"] == "droppath") & (table["seed"] == 0), "accuracy"] = 0.5
     (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
     assert "no difference to vanilla shown: droppath (" in first
-    assert "came out below vanilla: plain (" in first
+    assert "below vanilla: plain (" in first
 
 
 def test_methods_too_many_to_be_read_in_a_sentence_are_named_by_their_ends(planted: Plan, tmp_path: Path) -> None:
@@ -108,23 +108,23 @@ def test_methods_too_many_to_be_read_in_a_sentence_are_named_by_their_ends(plant
     many = [replace(cell, method=f"{cell.method}_{i}") for cell in cells for i in range(4)]
     (told,) = summary.sentences(many, "vanilla")
     assert "resnet20 on digits: 12 methods, from droppath_0 97.0 % [94.5, 99.5] down to plain_3 31.0 %" in told
-    assert "came out above vanilla: droppath_0 (" in told
+    assert "above vanilla: droppath_0 (" in told
 
 
 def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[table["seed"] > 0, "accuracy"] = float("nan")
     (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
-    assert "one pair of runs, so no interval and nothing to tell: droppath (+1.0 points), plain" in first
+    assert "one pair of runs, so no interval: droppath (+1.0 points), plain" in first
     assert "[" not in first
 
 
-def test_a_single_pair_is_not_told_with_those_that_have_an_interval(planted: Plan, tmp_path: Path) -> None:
+def test_a_single_pair_is_listed_apart_from_those_with_an_interval(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     plain = table["method"] == "plain"
     table.loc[plain & (table["seed"] > 0), ["status", "accuracy"]] = ["missing", float("nan")]
     (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
-    assert "came out above vanilla: droppath (+1.0 points [+1.0, +1.0]); one pair of runs" in first
+    assert "above vanilla: droppath (+1.0 points [+1.0, +1.0]); one pair of runs" in first
     assert "plain 30.0 % (1 seed)" in first
     assert "missing, left out: 2 of 3 runs of plain" in first
 

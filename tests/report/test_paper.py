@@ -1,4 +1,4 @@
-"""The paper says what the records and the claims say."""
+"""The paper shows the numbers of the records and the claims."""
 
 import json
 import re
@@ -94,11 +94,11 @@ def test_a_number_moves_with_its_record(tmp_path: Path, build: Build) -> None:
     assert text.count("96.0 % [93.5, 98.5]") == 2  # of the other architecture, in the text and in the appendix
 
 
-def test_what_it_took_to_know_is_there(tmp_path: Path, build: Build) -> None:
+def test_the_compute_cost_is_shown(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     made = make_tables(plan, tmp_path)
     text = text_of(build(plan, made))
-    assert "Of energy the machines told nothing." in text
+    assert "The machines reported no energy." in text
     assert "the study, each run once 30 0 21 0.0167 0" in text  # 30 runs of 2 s
     made.records["cpu_package_joules"] = 360.0
     text = text_of(build(plan, made))
@@ -106,19 +106,19 @@ def test_what_it_took_to_know_is_there(tmp_path: Path, build: Build) -> None:
     assert "the study, each run once 30 0 21 0.0167 0 3 Wh" in text
 
 
-def test_every_claim_is_there_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
+def test_every_claim_is_shown_and_ours_is_marked(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     text = text_of(build(plan, make_tables(plan, tmp_path)))
     for claim in verdict_json.read(plan.name, tmp_path)["claims"]:
         assert f"{claim['name']} {claim['title']}" in text
         assert claim["digest"] in text.replace(" ", "")
-    assert "Training by ResidualDroppath costs no more than vanilla ours" in text
-    assert "Source: ours, of no paper." in text
+    assert "ResidualDroppath costs no more than vanilla training ours" in text
+    assert "Source: this project." in text
     assert "Source: arXiv 2411.09475, abstract." in text
-    assert "training flops, residual_droppath against vanilla; said to be below 0 %" in text
+    assert "training flops, residual_droppath relative to vanilla; claimed below 0 %" in text
 
 
-def test_kinds_of_data_are_kept_apart(tmp_path: Path, build: Build) -> None:
+def test_each_kind_of_data_has_its_own_verdicts(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path, text=COMPARED.replace("[digits]", "[digits, fashion_mnist_14]"))
     text = text_of(build(plan, make_tables(plan, tmp_path)))
     content = verdict_json.read(plan.name, tmp_path)
@@ -129,7 +129,7 @@ def test_kinds_of_data_are_kept_apart(tmp_path: Path, build: Build) -> None:
     assert "RDP-5, exploratory data" in text
 
 
-def test_what_went_wrong_is_named_and_counted(tmp_path: Path, build: Build) -> None:
+def test_incomplete_runs_are_listed_and_counted(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     made = make_tables(plan, tmp_path)
     columns = ["status", "accuracy", "reason"]
@@ -138,9 +138,9 @@ def test_what_went_wrong_is_named_and_counted(tmp_path: Path, build: Build) -> N
     made.records.loc[8, columns] = ["diverged", 0.1, "the loss was not finite at step 7"]
     made.records.loc[2, "adopted"] = True
     text = text_of(build(plan, made))
-    assert "1 run of 30 was made by other training code" in text
+    assert "1 run of 30 was trained by other code" in text
     assert "27 completed, 1 diverged, 1 failed and 1 is missing" in text
-    assert "1 run diverged and counts at chance accuracy. 1 run failed and 1 is missing" in text
+    assert "1 run diverged and counts as chance accuracy. 1 run failed and 1 is missing" in text
     assert "resnet20/digits/vanilla failed 1 0 RuntimeError: #panic() of [memory]" in text.replace("\u200b", "")
     assert "missing 1 1 not trained yet" in text
     assert "the loss was not finite at step 7" in text
@@ -150,20 +150,20 @@ def test_nothing_finished_still_builds(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     text = text_of(build(plan, nothing_finished(make_tables(plan, tmp_path))))
     assert "0 completed, 0 diverged, 0 failed and 30 are missing" in text
-    assert "No claim could be tested" in text
-    assert "No claim was decided either way." in text
-    assert "No run has left a record yet." in text
+    assert "records test no claim" in text
+    assert "No claim is supported or refuted." in text
+    assert "No run has a record yet." in text
     assert not re.search(r"\b(nan|None)\b", text)
 
 
 def test_without_a_baseline_nothing_is_compared_with_one(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path, text=COMPARED.replace("  vanilla:\n", ""))
     text = text_of(build(plan, make_tables(plan, tmp_path)))
-    assert "The study trains no baseline" in text
+    assert "The study has no baseline" in text
     assert "paired by seed, the" not in text
 
 
-def test_budgets_sweeps_and_probes_are_told(tuned: Plan, tmp_path: Path, build: Build, make_probe_rows: Any) -> None:
+def test_budgets_sweeps_and_probes_are_shown(tuned: Plan, tmp_path: Path, build: Build, make_probe_rows: Any) -> None:
     def reuse(cell: Any, seed: int, stage: str) -> list[dict[str, Any]]:
         quantities = {"redundancy": 0.5, "redundancy_independent": 0.3, "lesion": 0.9, "lesion_last": 0.95}
         return [{"quantity": q, "layer": 0, "other": 0, "value": v + 0.01 * seed} for q, v in quantities.items()]
@@ -173,7 +173,7 @@ def test_budgets_sweeps_and_probes_are_told(tuned: Plan, tmp_path: Path, build: 
     assert "equal steps FLOP equal FLOP FLOP equal updates FLOP" in text
     assert "swept over 0.02, 0.05 and 0.1" in text
     assert "with seeds 1000 to 1001" in text
-    assert "redundancy beyond chance, vanilla; said to be above 0 CKA" in text
+    assert "redundancy beyond chance, vanilla; claimed above 0 CKA" in text
     assert re.search(r"See Figure \d+\.", text)  # redundancy, beside its claim
 
 
@@ -188,7 +188,7 @@ def test_a_long_table_breaks_under_its_head(tmp_path: Path, build: Build) -> Non
     pages = [page.extract_text() for page in pypdf.PdfReader(path).pages]
     with_rows = [text for text in pages if text.count("on nowhere") > 2]  # the abstract names two settings
     assert len(with_rows) > 1
-    assert all("p against" in text and "said to be below" in text for text in with_rows)
+    assert all("p against" in text and "claimed below" in text for text in with_rows)
     assert sum(text.count(" on nowhere") for text in with_rows) >= 60
 
 
@@ -208,7 +208,7 @@ def test_a_value_that_is_missing_stops_the_build_by_name(tmp_path: Path, build: 
     assert not (tmp_path / plan.name / "report" / "paper.pdf").exists()
 
 
-def test_margins_and_p_values_are_told_in_their_own_terms() -> None:
+def test_margins_and_p_values_are_formatted() -> None:
     row = {"metric": "parameters", "relative": True, "unit": "", "direction": "below", "margin": -0.4, "n": 3}
     row |= {"reason": None, "p_holm": 0.0}
     assert formatting.bound(row) == "below \u221240 %"
@@ -228,9 +228,9 @@ def test_no_number_is_typed_by_hand(name: str) -> None:
     assert set(re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?!\w|\.\d)", prose)) <= {"0"}  # lengths have their unit behind them
 
 
-def test_a_number_without_a_form_is_refused() -> None:
+def test_a_number_without_a_format_is_refused() -> None:
     for value in (0.1, None):
-        with pytest.raises(TypeError, match="no filter gave a form"):
+        with pytest.raises(TypeError, match="without a format filter"):
             paper._shown(value)
 
 
@@ -252,7 +252,7 @@ def test_a_figure_that_cannot_be_set_leaves_no_paper(tmp_path: Path, build: Buil
     for file in report.iterdir():
         file.unlink()
     contents.save_drawing(plan, "differences", figure.parent, "<svg")
-    with pytest.raises(UserError, match=r"paper\.pdf: Typst cannot set it"):
+    with pytest.raises(UserError, match=r"paper\.pdf: Typst cannot compile it"):
         paper.write(plan, tmp_path)
     assert list(report.iterdir()) == []
     figure.unlink()

@@ -1,4 +1,4 @@
-"""The throughput of a study's methods: what is compared with what. How fast anything is, no test says."""
+"""The comparisons of a study's throughput. No test depends on the speed of the machine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""LaTeX tables hold what their tables hold, and nothing in them is taken for LaTeX."""
+"""LaTeX tables show the numbers of their tables, and escape all text."""
 
 import re
 

@@ -53,7 +53,7 @@ def test_a_gpu_that_torch_cannot_use_gives_one_line(failed: Workflow) -> None:
     (job,) = failed.jobs()
     assert job["state"] == "FAILED"
     (log,) = failed.project.root.glob("results/logs/train_cell/*.log")
-    assert log.read_text() == "rdp: device: cuda is asked for, and this machine has no GPU that torch can use\n"
+    assert log.read_text() == "rdp: device: cuda requested, but torch can use no GPU on this machine\n"
 
 
 def test_jobs_with_a_gpu_run_one_per_node_with_its_device_set(cluster: Cluster, tmp_path: Path) -> None:

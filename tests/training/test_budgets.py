@@ -1,4 +1,4 @@
-"""What a recipe's epochs stand for: steps, floating-point operations, or updates of a parameter."""
+"""Budgets of a recipe: epochs as steps, floating-point operations or parameter updates."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def spent(run, steps: int) -> int:
 
 @pytest.mark.parametrize("budget", ["steps", "flops", "updates"])
 @pytest.mark.parametrize(("method", "options"), [("vanilla", None), *((name, {"rate": 0}) for name in METHODS)])
-def test_full_iterations_alone_are_as_many_as_the_epochs_say(method, options, budget, make):
+def test_full_iterations_take_the_steps_of_the_epochs(method, options, budget, make):
     assert make(method, options, budget=budget).steps == 20
 
 
@@ -40,29 +40,29 @@ class TestUpdates:
     @pytest.mark.parametrize("method", HALVES)
     @pytest.mark.parametrize("architecture", ["mlp8", "mlp32"])
     @pytest.mark.parametrize("epochs", [1, 2, 7])
-    def test_half_the_units_a_step_make_exactly_twice_the_steps(self, method, rate, architecture, epochs, make):
+    def test_training_half_the_units_per_step_doubles_the_steps(self, method, rate, architecture, epochs, make):
         options = {"rate": rate}
         run = make(method, options, architecture=architecture, budget="updates", epochs=epochs)
         assert run.steps == 2 * 10 * epochs
 
     @pytest.mark.parametrize("seed", range(6))
-    def test_they_do_where_masks_may_drop_everything(self, rate, seed, make):
+    def test_masks_that_may_drop_everything_double_the_steps_too(self, rate, seed, make):
         options = {"rate": rate, "schedule": "uniform"}
         assert make("residual_droppath", options, budget="updates", seed=seed).steps == 40
 
-    def test_each_unit_is_updated_as_often_as_vanilla_updates_it(self, rate, make):
+    def test_each_unit_gets_as_many_updates_as_in_vanilla(self, rate, make):
         run = make("residual_droppath", {"rate": rate}, budget="updates")
         trained = np.stack([run.iteration(step).trained for step in range(run.steps)])
         assert trained.sum(0).tolist() == [20] * 8
 
-    def test_droppath_updates_all_in_every_step(self, rate, make):
+    def test_droppath_updates_all_units_in_every_step(self, rate, make):
         assert make("droppath", {"rate": rate}, budget="updates").steps == 20
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_budget_of_flops_gives_the_most_steps_that_vanilla_pays_for(method, rate, seed, make):
+def test_a_budget_of_flops_gives_the_most_steps_within_the_flops_of_vanilla(method, rate, seed, make):
     run = make(method, {"rate": rate}, budget="flops", seed=seed)
     available = 20 * make("vanilla").iteration_cost(FULL)
     assert spent(run, run.steps) <= available < spent(run, run.steps + 1)
@@ -73,7 +73,7 @@ def test_a_budget_of_flops_gives_the_most_steps_that_vanilla_pays_for(method, ra
 
 
 @pytest.mark.parametrize(("method", "budget"), [("vanilla", "steps"), *((name, "flops") for name in METHODS)])
-def test_a_record_says_what_was_spent(method, budget, make):
+def test_a_record_holds_the_costs(method, budget, make):
     run = make(method, {"rate": 0.5} if method != "vanilla" else None, budget=budget)
     run.train(lambda run: None)
     numbers, _, _ = run.finish()

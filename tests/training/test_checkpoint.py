@@ -1,4 +1,4 @@
-"""Checkpoints: what was saved comes back bit for bit, and a damaged one is passed over and named."""
+"""Checkpoints are read bit for bit, and a damaged one is named and skipped."""
 
 import resource
 
@@ -34,14 +34,14 @@ def names(folder) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_was_saved_comes_back_bit_for_bit(tmp_path):
+def test_a_saved_checkpoint_is_read_bit_for_bit(tmp_path):
     checkpoint.save(tmp_path, make(7))
     found, damaged = checkpoint.latest([tmp_path], IDENTITY)
     assert same(found, make(7))
     assert damaged == []
 
 
-def test_tensors_that_are_not_contiguous_come_back_as_they_are(tmp_path):
+def test_noncontiguous_tensors_are_read_unchanged(tmp_path):
     kernel = torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last)
     checkpoint.save(tmp_path, Checkpoint(1, IDENTITY, {"kernel": kernel, "view": kernel[:, 1]}, {}))
     found, _ = checkpoint.latest([tmp_path], IDENTITY)
@@ -49,19 +49,19 @@ def test_tensors_that_are_not_contiguous_come_back_as_they_are(tmp_path):
     assert torch.equal(found.tensors["view"], kernel[:, 1])
 
 
-def test_no_checkpoint_is_none(tmp_path):
+def test_without_a_checkpoint_the_result_is_none(tmp_path):
     assert checkpoint.latest([tmp_path, tmp_path / "absent"], IDENTITY) == (None, [])
     assert checkpoint.latest([], IDENTITY) == (None, [])
 
 
-def test_the_newest_two_are_kept(tmp_path):
+def test_the_newest_two_stay(tmp_path):
     steps = (5, 10, 100, 101)
     for number, step in enumerate(steps):
         checkpoint.save(tmp_path, make(step))
         assert names(tmp_path) == [f"checkpoint-{s:09d}.safetensors" for s in steps[max(number - 1, 0) : number + 1]]
 
 
-def test_with_the_newest_damaged_the_other_is_taken(tmp_path, flip_byte):
+def test_if_the_newest_is_damaged_the_other_is_used(tmp_path, flip_byte):
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, make(step))
     flip_byte(tmp_path / "checkpoint-000000003.safetensors", -1)
@@ -70,7 +70,7 @@ def test_with_the_newest_damaged_the_other_is_taken(tmp_path, flip_byte):
     assert "checkpoint-000000003" in damaged[0]
 
 
-def test_the_furthest_of_several_attempts_is_taken(tmp_path):
+def test_the_furthest_of_several_attempts_is_used(tmp_path):
     folders = [tmp_path / name for name in "abc"]
     for folder, step in zip(folders, (20, 300, 4), strict=True):
         folder.mkdir()
@@ -79,7 +79,7 @@ def test_the_furthest_of_several_attempts_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize("part", list(IDENTITY))
-def test_a_checkpoint_of_another_identity_is_passed_over_in_silence(part, tmp_path):
+def test_a_checkpoint_of_another_identity_is_skipped_without_a_message(part, tmp_path):
     for name, step, identity in (("a", 9, IDENTITY | {part: "e" * 64}), ("b", 4, IDENTITY)):
         (tmp_path / name).mkdir()
         checkpoint.save(tmp_path / name, make(step, identity))
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_identity_is_passed_over_in_silence(part, tmp_pa
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "not a checkpoint"])
-def test_a_damaged_one_is_named_and_the_one_before_it_taken(damage, tmp_path, flip_byte):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, tmp_path, flip_byte):
     for name, step in (("a", 9), ("b", 4)):
         (tmp_path / name).mkdir()
         checkpoint.save(tmp_path / name, make(step))
@@ -149,14 +149,14 @@ class TestTheOneBefore:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         self.check(saved)
 
-    def test_when_a_killed_job_left_half_of_the_next(self, saved):
+    def test_when_a_killed_job_left_a_partial_file(self, saved):
         whole = (saved / "checkpoint-000000001.safetensors").read_bytes()
         (saved / ".checkpoint-000000002.safetensors.1.part").write_bytes(whole[: len(whole) // 2])
         found, damaged = checkpoint.latest([saved], IDENTITY)
         assert (found.step, damaged) == (1, [])
 
 
-def test_others_may_read_a_checkpoint_as_they_may_any_file(tmp_path):
+def test_a_checkpoint_has_the_users_permissions(tmp_path):
     (tmp_path / "any").touch()
     checkpoint.save(tmp_path, make(1))
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}

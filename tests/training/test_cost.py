@@ -1,4 +1,4 @@
-"""Counted operations: against formulas written by hand, and against what a real step does."""
+"""Counted operations equal formulas and the operations of a real step."""
 
 import copy
 
@@ -78,14 +78,14 @@ class TestAgainstARealStep:
             for name in REAL
         ],
     )
-    def test_every_kind_of_iteration_costs_what_it_is_counted_to(self, name, make):
+    def test_counted_cost_equals_measured_cost_for_every_kind_of_iteration(self, name, make):
         network, shape = make(name)
         cost, measured = IterationCost(network, shape), Real(network, shape)
         for kind, iteration in iterations(len(cost.weights)).items():
             assert cost(iteration) == measured(iteration), kind
 
     @pytest.mark.parametrize("name", ["vit", "swin"])
-    def test_with_blocks_as_units_too(self, name, make):
+    def test_counted_cost_equals_measured_cost_with_blocks_as_units(self, name, make):
         network, shape = make(name)
         cost, measured = IterationCost(network, shape, "block"), Real(network, shape, "block")
         assert 2 * len(cost.weights) == len(TINY[name].units)
@@ -93,14 +93,14 @@ class TestAgainstARealStep:
             assert cost(iteration) == measured(iteration), kind
 
     @pytest.mark.parametrize("name", ["resnet20", "vit", "convnext"])
-    def test_the_forward_pass_alone_is_that_of_the_whole_network(self, name, make):
+    def test_the_counted_forward_pass_is_that_of_the_network(self, name, make):
         network, shape = make(name)
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
             network(torch.randn(2, *shape))
         assert IterationCost(network, shape).forward_full == counter.get_total_flops() // 2
 
     @pytest.mark.parametrize("name", ["resnet", "vit"])
-    def test_the_count_leaves_the_network_alone(self, name, make):
+    def test_counting_does_not_change_the_network(self, name, make):
         network, shape = make(name)
         network.eval()
         next(network.parameters()).requires_grad_(False)
@@ -112,7 +112,7 @@ class TestAgainstARealStep:
         assert trained == [p.requires_grad for p in network.parameters()]
         assert kinds == [type(m) for m in network.modules()]
 
-    def test_a_network_in_a_schedule_keeps_its_gates_and_costs_the_same(self, make):
+    def test_a_network_in_a_schedule_keeps_its_gates_and_cost(self, make):
         network, shape = make("vit")
         expected = IterationCost(network, shape)
         units = Units(network)
@@ -122,7 +122,7 @@ class TestAgainstARealStep:
         assert [[(gate.active, gate.factor) for gate in gates] for gates in units.gates] == before
 
     @pytest.mark.parametrize("name", ["plain", "pnnh"])
-    def test_a_network_without_units_has_full_steps_alone(self, name, make_network):
+    def test_a_network_without_units_has_only_full_steps(self, name, make_network):
         network = make_network("resnet20", name)
         cost = IterationCost(network, (1, 8, 8))
         assert len(cost.weights) == 0
@@ -193,7 +193,7 @@ class TestByHand:
             * 3
         )
 
-    def test_down_sampling_in_a_shortcut_is_the_rests(self, make):
+    def test_downsampling_in_a_shortcut_belongs_to_the_rest(self, make):
         network, shape = make("resnet")  # a stem of 64 channels on 16 x 16, pooled to 8 x 8; widths 8, 8, 16, 16
         cost, stem, head = IterationCost(network, shape), 2 * 49 * 3 * 64 * 256, 2 * 16 * 5
         # Of 1 x 1, by unit; the third unit changes neither width nor resolution.
@@ -227,12 +227,12 @@ class TestClosedForms:
         assert drop + recover == pytest.approx((5 - 2 * p) / 6 * 2 * cost(FULL))
 
     @pytest.mark.parametrize("first", range(8))
-    def test_nothing_is_spent_backward_below_the_earliest_trained_unit(self, first):
+    def test_the_backward_pass_ends_at_the_earliest_trained_unit(self, first):
         mask = np.arange(self.N) >= first
         recover = self.cost(lowest=1)(Iteration("recover", trained=mask, rest_trained=False))
         assert recover == self.N + 1 + 2 * (self.N - first - 1)
 
-    def test_updates_are_the_share_of_the_units_parameters_that_is_trained(self):
+    def test_updates_are_the_trained_share_of_the_units_parameters(self):
         mask = np.isin(np.arange(self.N), [0, 3])
         cost = self.cost()
         assert cost.updates(FULL) == 1
@@ -273,7 +273,7 @@ class TestKernels:
             F.cross_entropy(network(x), y).backward()
         return owners, seen
 
-    def test_a_dropped_branch_calls_none(self, name):
+    def test_a_dropped_branch_calls_no_kernel(self, name):
         units = TINY[name].units
         for i, dropped in enumerate(units):
             kept = np.arange(len(units)) != i
@@ -283,7 +283,9 @@ class TestKernels:
             assert set(seen.forward) == set(seen.backward) == expected
             assert len(seen.forward) == len(expected)
 
-    def test_a_frozen_one_computes_no_weight_gradient_and_nothing_goes_below_the_earliest_trained(self, name):
+    def test_a_frozen_branch_computes_no_weight_gradient_and_the_backward_pass_ends_at_the_earliest_trained_one(
+        self, name
+    ):
         units = TINY[name].units
         for i, trained in enumerate(units):
             mask = np.arange(len(units)) == i

@@ -1,4 +1,4 @@
-"""The average of a network's weights is timm's, takes the network's place in evaluation, and comes back from a file."""
+"""The moving average equals timm's, is used for evaluation, and is restored from a checkpoint."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
 
 
-def test_it_is_timms(network):
+def test_it_equals_timms(network):
     from timm.utils import ModelEmaV3
 
     ours, timms = ExponentialMovingAverage(network, 0.9), ModelEmaV3(network, decay=0.9, foreach=False)
@@ -38,7 +38,7 @@ def test_it_is_timms(network):
     assert ours.state["1.num_batches_tracked"] == 5
 
 
-def test_it_takes_the_place_of_the_weights_and_gives_it_back(network):
+def test_it_replaces_the_weights_and_restores_them(network):
     average = ExponentialMovingAverage(network, 0.5)
     step(network)
     average.update()
@@ -52,7 +52,7 @@ def test_it_takes_the_place_of_the_weights_and_gives_it_back(network):
     assert all(a is b for a, b in zip(parameters, network.parameters(), strict=True))  # the optimizer's still
 
 
-def test_a_run_evaluates_and_keeps_the_average(make_spec, make_run):
+def test_a_run_evaluates_and_stores_the_average(make_spec, make_run):
     plain, averaged = (make_run(make_spec(**changes)) for changes in ({}, {"ema": 0.9}))
     for run in (plain, averaged):
         run.train(lambda run: None)
@@ -65,7 +65,7 @@ def test_a_run_evaluates_and_keeps_the_average(make_spec, make_run):
     assert any(not torch.equal(weights[name], own[name]) for name in own)
 
 
-def test_a_run_with_an_average_goes_on_to_the_same_bits(make_spec, make_run, tmp_path):
+def test_a_resumed_run_with_an_average_is_bitwise_equal(make_spec, make_run, tmp_path):
     spec = make_spec("residual_droppath", {"rate": 0.5}, ema=0.9)
     whole, begun = make_run(spec), make_run(spec)
     whole.train(lambda run: None)

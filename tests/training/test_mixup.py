@@ -1,4 +1,4 @@
-"""Mixup and CutMix are timm's, with draws that are a pure function of seed and step."""
+"""Mixup and CutMix equal timm's, with draws that depend on seed and step."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def mix(step: int, seed: int = 0, part: slice = slice(None), **recipe) -> tuple[
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_and_labels_are_mixed_by_one_share(kind):
+def test_images_and_labels_are_mixed_by_the_same_coefficient(kind):
     x, y = batch()
     for step in range(6):
         mixed, labels = mix(step, **KINDS[kind])
@@ -38,12 +38,12 @@ def test_images_and_labels_are_mixed_by_one_share(kind):
             torch.testing.assert_close(mixed, blend)
 
 
-def test_label_smoothing_is_timms():
+def test_label_smoothing_equals_timms():
     _, labels = mix(0, mixup=0.4, label_smoothing=0.1)
     torch.testing.assert_close(labels.min(), torch.tensor(0.1 / 5))
 
 
-def test_draws_depend_on_seed_step_and_part_and_on_nothing_else():
+def test_draws_depend_only_on_seed_step_and_part():
     same = [mix(3, mixup=0.4, cutmix=1.0)[0] for _ in range(2)]
     assert torch.equal(*same)
     others = [mix(4, mixup=0.4), mix(3, seed=1, mixup=0.4), mix(3, part=slice(8, 16), mixup=0.4)]
@@ -51,7 +51,7 @@ def test_draws_depend_on_seed_step_and_part_and_on_nothing_else():
     assert all(not torch.equal(first, other[1]) for other in others)
 
 
-def test_numpys_global_generator_is_left_as_it_was():
+def test_numpys_global_generator_is_restored():
     np.random.seed(5)  # noqa: NPY002 (the state under test)
     mix(0, mixup=0.4)
     after = np.random.random()  # noqa: NPY002 (the state under test)
@@ -59,7 +59,7 @@ def test_numpys_global_generator_is_left_as_it_was():
     assert after == np.random.random()  # noqa: NPY002 (the state under test)
 
 
-def test_a_run_with_it_learns_and_its_code_digest_says_so(make_spec, make_run):
+def test_a_run_with_mixup_learns_and_has_its_own_code_digest(make_spec, make_run):
     from rdp.store.fingerprint import code_of
 
     spec = make_spec(dataset="digits", architecture="resnet20", mixup=0.2, cutmix=1.0, epochs=4, batch_size=32)

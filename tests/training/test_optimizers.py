@@ -1,4 +1,4 @@
-"""This project's optimizers beside torch's: the same bits, whatever is trained when; their rates and their groups."""
+"""Optimizers are bitwise equal to torch's; learning rates and parameter groups."""
 
 import math
 from itertools import pairwise
@@ -44,7 +44,7 @@ def ours(net: nn.Module, how: SGD | AdamW) -> Optimizer:
 @pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("how", [SGD(0.9), SGD(0.0), AdamW()], ids=repr)
-def test_it_is_torchs_to_the_last_bit(how, dtype, halves):
+def test_it_is_bitwise_equal_to_torchs(how, dtype, halves):
     mine, theirs = network(dtype), network(dtype)
     optimizer = ours(mine, how)
     kernels, rest = split(theirs)
@@ -69,7 +69,7 @@ def test_it_is_torchs_to_the_last_bit(how, dtype, halves):
 
 @pytest.mark.parametrize("how", [SGD, AdamW])
 @pytest.mark.parametrize("halves", [False, True])
-def test_a_state_that_was_kept_goes_on_to_the_same_bits(how, halves):
+def test_a_restored_state_continues_bitwise_equal(how, halves):
     make = (lambda: SGD(0.9)) if how is SGD else AdamW
     straight, first, second = network(), network(), network()
     one, two, three = ours(straight, make()), ours(first, make()), ours(second, make())
@@ -88,7 +88,7 @@ def test_a_state_that_was_kept_goes_on_to_the_same_bits(how, halves):
 
 
 @pytest.mark.parametrize("how", [SGD(0.9), AdamW()], ids=repr)
-def test_what_has_no_gradient_stays_and_has_no_state(how):
+def test_a_parameter_without_gradient_is_unchanged_and_has_no_state(how):
     net = network()
     head = list(net.parameters())[4:]
     before = [parameter.detach().clone() for parameter in head]
@@ -106,7 +106,7 @@ def rates(steps: int = 100, **recipe) -> list[float]:
 
 class TestLearningRate:
     @pytest.mark.parametrize("schedule", SCHEDULES)
-    def test_it_rises_linearly_over_the_warmup_to_the_stated_rate(self, schedule):
+    def test_it_rises_linearly_over_the_warmup(self, schedule):
         found = rates(schedule=schedule, warmup=0.1)
         assert found[:10] == pytest.approx([0.4 * (step + 1) / 10 for step in range(10)])
         assert found[10] == 0.4
@@ -129,20 +129,18 @@ class TestLearningRate:
     @pytest.mark.parametrize("schedule", SCHEDULES)
     @pytest.mark.parametrize("warmup", [0, 0.004, 0.99, 0.999])
     @pytest.mark.parametrize("steps", [1, 2, 7, 100])
-    def test_it_is_positive_and_bounded_at_every_step_however_short_the_run(self, schedule, warmup, steps):
+    def test_it_is_positive_and_bounded_at_every_step_of_short_runs(self, schedule, warmup, steps):
         assert all(0 < rate <= 0.4 for rate in rates(steps, schedule=schedule, warmup=warmup))
 
     @pytest.mark.parametrize("schedule", SCHEDULES)
-    def test_it_starts_at_the_stated_rate_without_a_warmup(self, schedule):
+    def test_without_warmup_it_starts_at_the_peak(self, schedule):
         assert rates(schedule=schedule, warmup=0)[0] == 0.4
 
 
 class TestOptimizer:
     @pytest.mark.parametrize("kind", ["sgd", "adamw"])
     @pytest.mark.parametrize("path", ["residual", "pnnh"])
-    def test_weight_decay_is_on_matrices_and_kernels_alone_and_every_parameter_in_one_group(
-        self, kind, path, make_network
-    ):
+    def test_only_matrices_and_kernels_decay_and_every_parameter_is_in_one_group(self, kind, path, make_network):
         network = make_network("resnet20", path)
         optimizer = make_optimizer(network, Recipe(optimizer=kind, weight_decay=0.01))
         decay = {id(p): group.weight_decay for group in optimizer.groups for p in group.parameters}
@@ -152,7 +150,7 @@ class TestOptimizer:
             kernel = name.endswith("weight") and parameter.dim() > 1
             assert decay[id(parameter)] == (0.01 if kernel else 0), name
 
-    def test_a_coder_learns_at_the_rate_over_the_number_of_its_uses(self, make_network):
+    def test_a_coders_rate_is_divided_by_its_uses(self, make_network):
         network = make_network("resnet20", "pnnh")
         optimizer = make_optimizer(network, Recipe())
         factors = {id(p): group.learning_rate_factor for group in optimizer.groups for p in group.parameters}
@@ -160,7 +158,7 @@ class TestOptimizer:
         assert [factors.pop(id(skew)) for skew in coders] == [1 / 6, 1 / 5, 1 / 5]
         assert set(factors.values()) == {1.0}
 
-    def test_every_group_steps_at_the_schedules_rate_times_its_factor(self, make_spec, make_run):
+    def test_each_groups_rate_is_the_schedules_times_its_factor(self, make_spec, make_run):
         spec = make_spec("pnnh", epochs=1)
         run = make_run(spec)
         update, rates = run.optimizer.update, []

@@ -1,4 +1,4 @@
-"""The training loop: resume to the same bits, the numbers it leaves, and runs that diverge."""
+"""The trainer: bitwise resume, determinism, numbers and divergence."""
 
 import json
 import math
@@ -48,7 +48,7 @@ RESUMED = [
 
 class TestResume:
     @pytest.mark.parametrize(("method", "optimizer", "recipe"), RESUMED)
-    def test_a_run_stopped_at_any_step_ends_as_the_undisturbed_one(
+    def test_a_run_resumed_at_any_step_equals_the_uninterrupted_one(
         self, method, optimizer, recipe, make_spec, make_run, tmp_path
     ):
         spec = make_spec(method, optimizer=optimizer, batch_size=100, **recipe)
@@ -72,7 +72,7 @@ class TestResume:
             run.restore(saved)
         assert train(run) == undisturbed
 
-    def test_a_run_stopped_after_every_step_does_too(self, make_spec, make_run, tmp_path):
+    def test_a_run_resumed_after_every_step_does_too(self, make_spec, make_run, tmp_path):
         spec = make_spec("residual_droppath", {"rate": 0.5}, batch_size=100)
         self.check(spec, range(1, 11), train(make_run(spec)), make_run, tmp_path / "every")
 
@@ -90,7 +90,7 @@ class TestResume:
         for steps in ([1], [3], [4, 6]):
             self.check(spec, steps, undisturbed, make_run, tmp_path / str(steps))
 
-    def test_the_state_is_json_and_tensors(self, make_spec, make_run):
+    def test_the_state_is_tensors_and_json(self, make_spec, make_run):
         run = make_run(make_spec("residual_droppath", epochs=1))
         run.train(lambda run: None)
         tensors, state = run.state()
@@ -100,27 +100,27 @@ class TestResume:
 
 class TestDeterminism:
     @pytest.mark.parametrize("method", METHODS)
-    def test_the_same_run_twice_gives_the_same_bits(self, method, make_spec, make_run):
+    def test_the_same_run_is_bitwise_reproducible(self, method, make_spec, make_run):
         spec = make_spec(method)
         first = train(make_run(spec))
         torch.manual_seed(1)
         assert train(make_run(spec)) == first
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_another_seed_gives_other_weights(self, method, make_spec, make_run):
+    def test_another_seed_gives_different_weights(self, method, make_spec, make_run):
         first, other = (train(make_run(make_spec(method, seed=seed)))["weights"] for seed in (0, 1))
         assert first.keys() == other.keys()
         assert all(first[name] != other[name] for name in first if name.endswith("linear.weight"))
 
     @pytest.mark.parametrize("method", ["droppath", "droppath_batch", "random_freeze", "residual_droppath"])
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-    def test_at_rate_0_whatever_drops_or_freezes_is_vanilla_bit_for_bit(self, method, optimizer, make_spec, make_run):
+    def test_at_rate_0_dropping_and_freezing_methods_are_bitwise_vanilla(self, method, optimizer, make_spec, make_run):
         vanilla = train(make_run(make_spec("vanilla", optimizer=optimizer)))
         assert train(make_run(make_spec(method, {"rate": 0}, optimizer=optimizer))) == vanilla
         assert train(make_run(make_spec(method, {"rate": 0.2}, optimizer=optimizer)))["weights"] != vanilla["weights"]
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_how_often_it_is_validated_changes_no_weight(self, method, make_spec, make_run):
+    def test_the_validation_interval_changes_no_weight(self, method, make_spec, make_run):
         often = train(make_run(make_spec(method, epochs=3)))
         seldom = train(make_run(make_spec(method, epochs=3, validate_every=2)))
         assert often["weights"] == seldom["weights"]
@@ -136,7 +136,7 @@ class TestNumbers:
             assert numbers["test_accuracy"] > 0.6, method
             assert numbers["history"][-1]["train_loss"] < numbers["history"][0]["train_loss"], method
 
-    def test_they_agree_with_the_predictions_and_weights_left_beside_them(self, make_spec, make_run, dataset):
+    def test_they_agree_with_the_stored_predictions_and_weights(self, make_spec, make_run, dataset):
         run = make_run(make_spec())
         run.train(lambda run: None)
         numbers, predictions, weights = run.finish()
@@ -148,7 +148,7 @@ class TestNumbers:
         assert (numbers["units"], numbers["steps"], numbers["examples"]) == (8, 20, 1000)
         assert json.loads(json.dumps(numbers, allow_nan=False)) == numbers
 
-    def test_evaluation_is_over_the_whole_split_and_without_dropping(self, make_spec, make_run, dataset):
+    def test_evaluation_uses_the_whole_split_and_drops_nothing(self, make_spec, make_run, dataset):
         run = make_run(make_spec("residual_droppath", {"rate": 0.9}))
         run.train(lambda run: None)
         evaluation = run.evaluate("test")
@@ -162,7 +162,7 @@ class TestNumbers:
         assert evaluation.loss == pytest.approx(loss.item(), rel=1e-4)
         assert (evaluation.predictions == logits.argmax(1).numpy()).mean() > 0.999
 
-    def test_the_history_has_a_row_an_epoch_with_the_mean_loss_of_its_steps(self, make_spec, make_run):
+    def test_the_history_has_one_row_per_epoch_with_the_mean_loss_of_its_steps(self, make_spec, make_run):
         losses = []
         run = make_run(make_spec(epochs=3))
         run.train(lambda run: losses.append(run.state()[0]["losses"][(run.step - 1) % 10].item()))
@@ -174,7 +174,7 @@ class TestNumbers:
 
 class TestDivergence:
     @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-    def test_it_is_recorded_with_its_first_step_and_never_raised(self, optimizer, make_spec, make_run):
+    def test_it_is_recorded_with_its_first_step_and_not_raised(self, optimizer, make_spec, make_run):
         # A head with weights of 1e30 and more: the loss is infinite within an epoch.
         spec = make_spec("plain", learning_rate=1e30, warmup=0, epochs=3, optimizer=optimizer)
         losses = []
@@ -238,7 +238,7 @@ class TestOptions:
         ],
         ids=["channels_last", "bfloat16", "both"],
     )
-    def test_layout_and_precision_change_the_first_loss_by_rounding_alone(
+    def test_layout_and_precision_change_the_first_loss_only_by_rounding(
         self, method, options, tolerance, digits_numbers
     ):
         # Later ones part: training a deep plain network magnifies any rounding.
@@ -255,7 +255,7 @@ class TestOptions:
         run.train(lambda run: None)
         assert {p.dtype for p in run.network.parameters()} == {torch.float32}
 
-    def test_crops_and_flips_change_what_is_learned(self, digits_numbers):
+    def test_crops_and_flips_change_the_weights(self, digits_numbers):
         usual = digits_numbers("vanilla")["weights"]
         for options in ({"crop_padding": 1}, {"flip": True}, {"norm_gain": 0.2}, {"weight_decay": 0.1}):
             assert digits_numbers("vanilla", **options)["weights"] != usual, options

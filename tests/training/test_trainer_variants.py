@@ -1,4 +1,4 @@
-"""Runs that end within an epoch, take a mini-batch twice, or train a transformer: the loop keeps its promises."""
+"""Runs that end within an epoch, reuse a mini-batch, or train a transformer."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ class TestEndWithinAnEpoch:
         assert run.steps % PER_EPOCH
         return lambda: make_run(spec)
 
-    def test_the_last_row_of_its_history_is_of_the_steps_that_there_were(self, make):
+    def test_the_last_row_of_the_history_covers_the_steps_done(self, make):
         run, losses = make(), []
         run.train(lambda run: losses.append(run.state()[0]["losses"][(run.step - 1) % PER_EPOCH].item()))
         assert len(losses) == run.steps
@@ -63,7 +63,7 @@ class TestEndWithinAnEpoch:
             first = (row["epoch"] - 1) * PER_EPOCH
             assert row["train_loss"] == pytest.approx(np.mean(losses[first : row["step"]]), rel=1e-6), row["epoch"]
 
-    def test_its_accuracy_is_over_the_examples_of_those_steps_alone(self, make):
+    def test_its_accuracy_covers_only_the_examples_of_those_steps(self, make):
         run = make()
         run.train(lambda run: None)
         counted = run.history[-1].train_accuracy * (run.steps % PER_EPOCH) * 50
@@ -76,14 +76,14 @@ class TestEndWithinAnEpoch:
         validated = [row["epoch"] for row in run.history if row["validation_accuracy"] is not None]
         assert validated == sorted({2, *range(2, len(run.history) + 1, 2), len(run.history)})
 
-    def test_stopped_at_any_step_it_ends_as_the_undisturbed_one(self, make, tmp_path):
+    def test_resumed_at_any_step_it_equals_the_uninterrupted_run(self, make, tmp_path):
         undisturbed = train(make())
         steps = undisturbed["steps"]
         full = steps - steps % PER_EPOCH
         for step in (5, full - 1, full, full + 1, steps - 1, steps):
             assert stop_and_go_on(make, step, tmp_path / str(step)) == undisturbed, step
 
-    def test_its_learning_rate_falls_to_its_own_end(self, make):
+    def test_its_learning_rate_decays_until_its_last_step(self, make):
         run, rates = make(), []
         step = run.optimizer.step
         run.optimizer.step = lambda rate: (rates.append(rate), step(rate))
@@ -93,7 +93,7 @@ class TestEndWithinAnEpoch:
         assert rates[rise:] == sorted(rates[rise:], reverse=True)
         assert 0 < rates[-1] < 0.02 * run.recipe.learning_rate
 
-    def test_one_that_diverges_in_its_last_part_says_at_which_step(self, make):
+    def test_a_divergence_in_the_last_partial_epoch_has_its_step(self, make):
         run = make()
         last = run.steps - 1
 
@@ -140,13 +140,13 @@ class TestReusedBatch:
             assert torch.equal(seen[2 * pair + 1], batch)
         assert not torch.equal(seen[1], seen[2])
 
-    def test_by_default_each_takes_its_own(self, make_spec, make_run):
+    def test_by_default_each_reads_its_own(self, make_spec, make_run):
         run = make_run(make_spec("residual_droppath", {"rate": 0.5}))
         seen = batches_read(run)
         assert all(torch.equal(x, run.batches.batch(step)[0]) for step, x in enumerate(seen))
         assert len({x.numpy().tobytes() for x in seen}) == run.steps
 
-    def test_a_pair_that_drops_nothing_takes_it_twice_as_well(self, make_spec, make_run):
+    def test_a_pair_that_drops_nothing_reads_the_same_examples_too(self, make_spec, make_run):
         options = {"rate": 0.01, "redraw": False, "reuse_batch": True}
         run = make_run(make_spec("residual_droppath", options))
         kinds = {run.iteration(step).kind for step in range(run.steps)}
@@ -154,7 +154,7 @@ class TestReusedBatch:
         seen = batches_read(run)
         assert all(torch.equal(*seen[2 * pair : 2 * pair + 2]) for pair in range(run.steps // 2))
 
-    def test_stopped_within_a_pair_it_ends_as_the_undisturbed_one(self, make_spec, make_run, tmp_path):
+    def test_resumed_within_a_pair_it_equals_the_uninterrupted_run(self, make_spec, make_run, tmp_path):
         spec = make_spec("residual_droppath", {"rate": 0.5, "reuse_batch": True})
         undisturbed = train(make_run(spec))
         for step in (3, 11):
@@ -180,20 +180,20 @@ class TestTransformer:
             ("residual_droppath", {"rate": 0.5, "granularity": "block"}),
         ],
     )
-    def test_the_same_run_twice_gives_the_same_bits(self, method, options, spec_of, make_run):
+    def test_the_same_run_is_bitwise_reproducible(self, method, options, spec_of, make_run):
         first = train(make_run(spec_of(method, options)))
         torch.manual_seed(1)
         assert train(make_run(spec_of(method, options))) == first
         assert first["diverged_step"] is None
         assert first["units"] == (6 if options and "granularity" in options else 12)
 
-    def test_stopped_it_ends_as_the_undisturbed_one(self, spec_of, make_run, tmp_path):
+    def test_resumed_it_equals_the_uninterrupted_run(self, spec_of, make_run, tmp_path):
         spec = spec_of(options={"rate": 0.5})
         undisturbed = train(make_run(spec))
         for step in (1, 4, 7):
             assert stop_and_go_on(lambda: make_run(spec), step, tmp_path / str(step)) == undisturbed
 
-    def test_its_record_loads_into_a_network_that_predicts_the_same(self, spec_of, make_run, tmp_path):
+    def test_its_stored_weights_predict_the_same(self, spec_of, make_run, tmp_path):
         spec = spec_of()
         (record,) = run_job([spec], tmp_path, "cpu")
         store = Store(tmp_path)
@@ -214,7 +214,7 @@ class TestTransformer:
         numbers = train(make_run(spec_of("vanilla", train_size=512, epochs=10)))
         assert numbers["test_accuracy"] > 0.5  # chance is 0.1
 
-    def test_positions_are_not_decayed(self, spec_of, make_run):
+    def test_position_embeddings_do_not_decay(self, spec_of, make_run):
         run = make_run(spec_of("vanilla", weight_decay=0.1))
         decay = {id(p): group.weight_decay for group in run.optimizer.groups for p in group.parameters}
         undecayed = {name for name, p in run.network.named_parameters() if not decay[id(p)]}

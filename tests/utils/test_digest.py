@@ -1,4 +1,4 @@
-"""Digests: one name for one content."""
+"""Digests depend on content only."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from rdp.utils import digest
 
 
-def test_digests_of_arrays_see_names_types_shapes_and_contents_and_not_the_order():
+def test_digests_of_arrays_depend_on_names_types_shapes_and_contents_but_not_on_order():
     arrays = {"a": np.arange(4, dtype=np.int16), "b": np.zeros((2, 3), np.float32)}
     first = digest.of_arrays(arrays)
     assert digest.of_arrays(dict(reversed(arrays.items()))) == first
@@ -23,6 +23,6 @@ def test_digests_of_arrays_see_names_types_shapes_and_contents_and_not_the_order
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {"a": [float("-inf")]}])
-def test_digests_of_numbers_that_are_not_finite_are_refused(value):
+def test_digests_of_nonfinite_numbers_are_refused(value):
     with pytest.raises(ValueError, match="JSON"):
         digest.of(value)

@@ -1,4 +1,4 @@
-"""What killed processes leave half written is removed by the next one, and never while another one writes."""
+"""Partial files of killed processes are removed; files in use stay."""
 
 import fcntl
 import signal
@@ -22,7 +22,7 @@ from pathlib import Path
 from rdp.utils import files
 
 folder = Path(sys.argv[1])
-with files.tended(folder, ".*.part"), files.whole(folder / "table") as part:
+with files.write_session(folder, ".*.part"), files.atomic_write(folder / "table") as part:
     part.write_text("half")
     print(part.name, flush=True)
     sys.stdin.read()
@@ -81,51 +81,51 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".lock"}
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(begin, tmp_path):
+def test_partial_files_of_a_killed_process_are_removed_by_the_next(begin, tmp_path):
     killed = begin(WRITER, tmp_path)
     killed.kill()
     assert names(tmp_path) == {killed.wrote}
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == set()
 
 
-def test_what_a_live_process_writes_stays_and_becomes_whole(begin, tmp_path):
+def test_a_partial_file_of_a_live_process_stays_and_is_completed(begin, tmp_path):
     dead = begin(WRITER, tmp_path)
     alive = begin(WRITER, tmp_path)
     dead.kill()
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == {dead.wrote, alive.wrote}
     alive.end()
     assert names(tmp_path) == {dead.wrote, "table"}
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == {"table"}
 
 
-def test_nothing_but_what_was_meant_is_removed(tmp_path):
+def test_only_files_with_the_given_patterns_are_removed(tmp_path):
     for name in ("table", ".table.part.old", "other.part", ".hidden"):
         (tmp_path / name).write_text("whole")
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         pass
     assert names(tmp_path) == {"table", ".table.part.old", "other.part", ".hidden"}
 
 
-def test_a_file_system_without_locks_keeps_everything(tmp_path, monkeypatch):
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
     def refuse(*arguments: object) -> None:
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     (tmp_path / ".table.0.part").write_text("half")
-    with files.tended(tmp_path, PATTERN):
+    with files.write_session(tmp_path, PATTERN):
         assert names(tmp_path) == {".table.0.part"}
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "taken").write_text("a file")
-    with pytest.raises(UserError, match=r"taken: cannot be written"), files.tended(tmp_path / "taken"):
+    with pytest.raises(UserError, match=r"taken: cannot be written"), files.write_session(tmp_path / "taken"):
         pass
 
 
-def test_what_a_killed_preparation_left_is_gone_after_the_next(begin, tmp_path):
+def test_partial_files_of_a_killed_preparation_are_removed_by_the_next(begin, tmp_path):
     folder = prepared.folder("spiral", tmp_path)
     killed = begin(PREPARER, tmp_path)
     killed.kill()
@@ -134,7 +134,7 @@ def test_what_a_killed_preparation_left_is_gone_after_the_next(begin, tmp_path):
     assert names(folder) == {"data.safetensors", "manifest.json"}
 
 
-def test_two_preparations_side_by_side_leave_each_other_alone(begin, tmp_path):
+def test_parallel_preparations_do_not_disturb_each_other(begin, tmp_path):
     other = begin(PREPARER, tmp_path)
     prepared.prepare("spiral", tmp_path)
     assert Path(other.wrote).exists()

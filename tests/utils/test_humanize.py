@@ -1,4 +1,4 @@
-"""Amounts in words: short, and never off by more than their last figure."""
+"""Sizes and durations as text."""
 
 import pytest
 

@@ -38,7 +38,7 @@ def test_the_order_of_draws_is_irrelevant():
     np.testing.assert_array_equal(apart, [woven[step] for step in range(6)])
 
 
-def test_numpys_global_state_is_neither_read_nor_moved():
+def test_numpys_global_state_is_neither_read_nor_changed():
     np.random.seed(0)  # noqa: NPY002 (the state under test)
     before = np.random.get_state()[1].copy()  # noqa: NPY002 (the state under test)
     first = raw(0, "mask")
@@ -60,7 +60,7 @@ def test_neighbours_are_uncorrelated_at_every_lag(one, other):
         assert abs(np.mean(a * np.roll(b, lag))) < 4 / np.sqrt(size)
 
 
-def test_a_long_draw_does_not_run_into_the_next_step():
+def test_a_long_draw_does_not_overlap_the_next_step():
     # A counter that grew by one a step would show the next step's first block as this one's second.
     assert not set(raw(0, "order", 0, 4096)) & set(raw(0, "order", 1, 4096))
 

@@ -13,7 +13,7 @@ def test_the_audit_passes_and_fails(project: Project) -> None:
     assert well.returncode == 0, well.stdout + well.stderr
     assert "results/mini/audit/index.html: nothing found" in well.stdout + well.stderr
     page = project.root / "results" / "mini" / "audit" / "index.html"
-    assert "<h1>Nothing found</h1>" in page.read_text()
+    assert "<h1>No findings</h1>" in page.read_text()
     edited = project.root / "results" / "mini" / "figures" / "accuracy.csv"
     text = edited.read_text()
     edited.write_text(text.replace("vanilla", "vanille", 1))

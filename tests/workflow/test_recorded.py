@@ -62,10 +62,10 @@ def test_the_rebuilt_report_says_that_its_results_are_recorded(fresh: Project, f
     for path in same:
         assert (ours / path.relative_to(theirs)).read_bytes() == path.read_bytes(), path
     page = (ours / "report/index.html").read_text()
-    assert "Recorded, not trained here." in page
-    assert "The training code of this checkout is the one that made them." in page
-    assert "Recorded, not trained here." in (ours / "report/paper.typ").read_text()
-    assert "Recorded, not trained here." not in (theirs / "report/index.html").read_text()
+    assert "Recorded results." in page
+    assert "The training code of this checkout is the code that trained them." in page
+    assert "Recorded results." in (ours / "report/paper.typ").read_text()
+    assert "Recorded results." not in (theirs / "report/index.html").read_text()
     assert {path: path.read_bytes() for path in fresh.root.glob("results/recorded/**/*") if path.is_file()} == archive
     assert sorted(path.name for path in (fresh.root / "results").iterdir()) == ["rebuilt", "recorded"]
     again = fresh.run("snakemake", "--cores", "2", *RECORDED)
@@ -78,7 +78,7 @@ def test_the_rebuilt_report_says_that_its_results_are_recorded(fresh: Project, f
     by_hand = fresh.run("rdp", "report", "results/rebuilt/mini/mini.yaml", RDP_RESULTS="results/rebuilt/mini")
     assert by_hand.returncode == 0, by_hand.stderr
     page = (ours / "report/index.html").read_text()
-    assert "is not the one that made 2 of the 14 runs" in page
+    assert "differs from the code that trained 2 of the 14 runs" in page
     assert (ours / "claims.json").read_bytes() == (theirs / "claims.json").read_bytes()
     refused = fresh.run("rdp", "train", "results/rebuilt/mini/mini.yaml", RDP_RESULTS="results/rebuilt/mini")
     assert refused.returncode == 2

@@ -165,4 +165,4 @@ onstart:
     except Terminated:
         raise WorkflowError("stopped while waiting") from None
     # If the clock was set back, some files have times in the future.
-    files.bring_to_present({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})
+    files.redate_future({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})

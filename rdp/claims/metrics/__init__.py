@@ -51,7 +51,7 @@ class Metric:
     spread: float | None = None
     figures: tuple[str, ...] = ()
 
-    def definition(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """The fields that define the metric, for the digest of a claim."""
         names = ("unit", "description", "probe", "relative", "exact", "spread")
         return {name: getattr(self, name) for name in names}

@@ -65,47 +65,20 @@ def closed_form(cell: "Cell") -> dict[int, float]:
     return {layer.layer: layer.survival for layer in layers}
 
 
+_INPUT = ("dissipation_untrained", "dissipation_trained")
+_REUSE = ("redundancy", "reuse_matrices")
+_DELETED = "accuracy that deleting one unit changes, mean over units"
+_RECOVERED = "R² of the input from the last layer, at least 0"
+_APART = "redundancy minus that between two independently trained networks"
+_SHARE = "share of pre-activations above 0, mean over layers"
+_ERROR = "largest distance of survival from its closed form"
+_PROBE = "surviving_neurons"  # and the figure that shows it
+
 METRICS = {
-    "lesion": Metric(
-        "points",
-        "accuracy that deleting one unit changes, mean over units",
-        _lesion,
-        "feature_reuse",
-        figures=("lesions",),
-    ),
-    "reconstruction": Metric(
-        "R²",
-        "R² of the input from the last layer, at least 0",
-        _reconstruction,
-        "dissipating_inputs",
-        figures=("dissipation_untrained", "dissipation_trained"),
-    ),
-    "redundancy": Metric(
-        "CKA",
-        "redundancy of branches",
-        _redundancy,
-        "feature_reuse",
-        figures=("redundancy", "reuse_matrices"),
-    ),
-    "redundancy_beyond_chance": Metric(
-        "CKA",
-        "redundancy minus that between two independently trained networks",
-        _beyond_chance,
-        "feature_reuse",
-        figures=("redundancy", "reuse_matrices"),
-    ),
-    "survival": Metric(
-        "",
-        "share of pre-activations above 0, mean over layers",
-        _survival,
-        "surviving_neurons",
-        figures=("surviving_neurons",),
-    ),
-    "survival_error": Metric(
-        "",
-        "largest distance of survival from its closed form",
-        _survival_error,
-        "surviving_neurons",
-        figures=("surviving_neurons",),
-    ),
+    "lesion": Metric("points", _DELETED, _lesion, "feature_reuse", figures=("lesions",)),
+    "reconstruction": Metric("R²", _RECOVERED, _reconstruction, "dissipating_inputs", figures=_INPUT),
+    "redundancy": Metric("CKA", "redundancy of branches", _redundancy, "feature_reuse", figures=_REUSE),
+    "redundancy_beyond_chance": Metric("CKA", _APART, _beyond_chance, "feature_reuse", figures=_REUSE),
+    "survival": Metric("", _SHARE, _survival, _PROBE, figures=(_PROBE,)),
+    "survival_error": Metric("", _ERROR, _survival_error, _PROBE, figures=(_PROBE,)),
 }

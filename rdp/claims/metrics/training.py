@@ -37,25 +37,14 @@ def _final_loss(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Ser
     return losses.where(rows.set_index("seed")["status"] != "diverged", 1.0)
 
 
+_BY_ACCURACY = ("differences", "accuracy_by_depth", "accuracy")
+_FINAL = "training loss of the last epoch, over that of guessing"
+_SWEPT = "training loss at the sweep's best rate, over that of guessing"
+
 METRICS = {
-    "accuracy": Metric(
-        "points",
-        "test accuracy after the last epoch",
-        _accuracy,
-        spread=1.0,
-        figures=("differences", "accuracy_by_depth", "accuracy"),
-    ),
-    "final_loss": Metric(
-        "of guessing",
-        "training loss of the last epoch, over that of guessing",
-        _final_loss,
-        figures=("training_curves", "convergence"),
-    ),
-    "loss_at_best_rate": Metric(
-        "of guessing",
-        "training loss at the sweep's best rate, over that of guessing",
-        figures=("convergence", "learning_rates"),
-    ),
+    "accuracy": Metric("points", "test accuracy after the last epoch", _accuracy, spread=1.0, figures=_BY_ACCURACY),
+    "final_loss": Metric("of guessing", _FINAL, _final_loss, figures=("training_curves", "convergence")),
+    "loss_at_best_rate": Metric("of guessing", _SWEPT, figures=("convergence", "learning_rates")),
     "parameters": Metric("", "parameters", _column("parameters"), relative=True, exact=True, figures=("frontier",)),
     "throughput": Metric("", "training throughput", relative=True, figures=("throughput",)),
     "training_flops": Metric(

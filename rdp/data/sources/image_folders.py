@@ -62,7 +62,7 @@ class Declaration(Strict):
     @property
     def root(self) -> Path:
         """The folder of the images."""
-        return paths.datasets() / paths.named(self.folder)
+        return paths.datasets() / paths.parse(self.folder)
 
     @property
     def info(self) -> DatasetInfo:

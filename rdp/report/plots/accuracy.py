@@ -1,4 +1,6 @@
-"""Accuracy: by method, against the baseline, by depth, and over training."""
+"""Figures of accuracy: by method, relative to the baseline, by depth, and over training."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,11 +22,11 @@ FIGURES: dict[str, dict[str, str]] = {
     "training_curves": {},
     "accuracy_by_depth": {},
 }
-_NEAR = 5.0  # points to the baseline that an axis shows in any case
+_NEAR = 5.0  # smallest range of an axis of differences, in points
 
 
 def accuracy(tables: Tables) -> common.Drawing:
-    """Test accuracy of every seed, its mean and interval."""
+    """Test accuracy of every seed, with mean and interval."""
     panels = tables.panels(tables.records)
     figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
@@ -53,7 +55,7 @@ def accuracy(tables: Tables) -> common.Drawing:
 
 
 def differences(tables: Tables) -> common.Drawing:
-    """Each method's difference to the baseline, paired by seed, with its interval."""
+    """Difference of each method to the baseline, paired by seed, with interval."""
     panels = tables.panels(tables.records)
     figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
@@ -69,24 +71,21 @@ def differences(tables: Tables) -> common.Drawing:
             heights = common.spread(place, len(pairs))
             axis.scatter(list(pairs.values()), heights, s=14, marker=look.marker, color=look.colour, alpha=0.35)
             common.interval(axis, place, estimate, look)
-            key = setting.key | {"method": label}
+            key: dict[str, Any] = setting.key | {"method": label}
             interval = {"mean": estimate.mean, "low": estimate.low, "high": estimate.high}
             rows += [key | {"seed": seed, "points": points} | interval for seed, points in pairs.items()]
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
         axis.set_title(setting.title)
         axis.xaxis.set_major_locator(MaxNLocator(6))
-        axis.set_xlabel(f"test accuracy against {tables.baseline} (points)")
-    style.note(figure, f"Paired by seed. What lies beyond an axis is in the data file. {tables.absent()}")
+        axis.set_xlabel(f"test accuracy minus {tables.baseline}'s (points)")
+    style.note(figure, f"Paired by seed. Points outside the axis are in the data file. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
 def _name_those_far_off(axis: Axes, means: list[float]) -> None:
-    """Limit the axis to the bulk of the methods, where one that failed altogether would squeeze the others.
-
-    Such a method's mean is written at the edge of its row.
-    """
+    """Limit the axis to the bulk of the methods, and write the means of outliers at the edge of their rows."""
     sizes = np.abs(means)
     reach = max(_NEAR, 3 * float(np.nanmedian(sizes))) if np.isfinite(sizes).any() else _NEAR
     far = [place for place, size in enumerate(sizes) if size > 1.5 * reach]
@@ -97,12 +96,13 @@ def _name_those_far_off(axis: Axes, means: list[float]) -> None:
     axis.set_xlim(low, high)
     for place in far:
         left = means[place] < 0
-        told, where = f"◂ {means[place]:+.0f}" if left else f"{means[place]:+.0f} ▸", low if left else high
-        axis.text(where, place, told.replace("-", "\u2212"), va="center", ha="left" if left else "right")
+        text = f"◂ {means[place]:+.0f}" if left else f"{means[place]:+.0f} ▸"
+        text = text.replace("-", "\u2212")
+        axis.text(low if left else high, place, text, va="center", ha="left" if left else "right")
 
 
 def training_curves(tables: Tables) -> common.Drawing:
-    """Training loss and validation accuracy by epoch, the mean over seeds and their range."""
+    """Training loss and validation accuracy by epoch, mean and range over seeds."""
     panels = tables.panels(tables.history)
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []
@@ -124,15 +124,15 @@ def training_curves(tables: Tables) -> common.Drawing:
         pair[1].set_xlabel("epoch")
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
     stopped = int((tables.records["status"] == "diverged").sum())
-    ended = f"{stopped} diverged runs end where their loss did. " if stopped else ""
+    ended = f"Diverged runs end early ({stopped}). " if stopped else ""
     style.note(figure, f"Lines: mean over seeds. Bands: lowest to highest seed. {ended}{tables.absent()}")
     return common.Drawing(figure, pd.concat(rows, ignore_index=True))
 
 
 def accuracy_by_depth(tables: Tables) -> common.Drawing:
-    """Test accuracy against depth, one line a method."""
+    """Test accuracy against depth, one line per method."""
     drawn = tables.records[(tables.records["depth"] > 0) & tables.records["accuracy"].notna()]
-    # A line joins depths of one family under one recipe: layers of an MLP and of a ResNet are not the same.
+    # A line joins depths of one family and recipe, since families count layers differently.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(drawn):
         family = models.architecture(setting.architecture).family
@@ -140,15 +140,15 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(len(groups))
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family, recipe), parts) in zip(axes, groups.items(), strict=True):
-        here = pd.concat(parts)
-        depths = sorted(here["depth"].unique())
+        table = pd.concat(parts)
+        depths = sorted(table["depth"].unique())
         for place, label in enumerate(tables.labels):
-            mine = here[here["method"] == label]
+            mine = table[table["method"] == label]
             points = [(d, mean_interval(mine.loc[mine["depth"] == d, "accuracy"].to_numpy())) for d in depths]
             points = [(d, estimate) for d, estimate in points if estimate.n]
             if not points:
                 continue
-            # A little to the side of each other, so that intervals do not hide one another.
+            # Shifted sideways so that intervals do not overlap.
             x = np.array([d for d, _ in points]) * (1 + 0.012 * (place - (len(tables.labels) - 1) / 2))
             common.errorbars(axis, x, [estimate for _, estimate in points], looks[label], label)
             key = {"dataset": dataset, "family": family, "recipe": recipe, "method": label}

@@ -1,4 +1,4 @@
-"""The benchmarks of this software: what `rdp bench` measured, by machine, with the bars that ratios are held to."""
+"""Figure of the benchmarks of this software by machine, with the required range of each ratio."""
 
 import textwrap
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ _COLUMNS = (
     *("benchmark", "subject", "unit", "machine", "median", "low", "high", "least", "most"),
     *("rounds", "measured", "commit"),
 )
-_LINE = 40  # signs of an axis' title
+_LINE = 40  # characters of an axis label
 
 
 def benchmarks(tables: Tables) -> common.Drawing:
-    """A panel a benchmark, a row what is measured, a mark a machine."""
+    """One panel per benchmark, one row per measured subject, one mark per machine."""
     table = _table(tables)
     machines = list(table["machine"].unique())
     panels = list(table.groupby(["benchmark", "title"], sort=False))
@@ -35,9 +35,8 @@ def benchmarks(tables: Tables) -> common.Drawing:
         axis.set_xlabel(textwrap.fill(title, _LINE))
         axis.xaxis.set_major_locator(MaxNLocator(6))
     common.legend(figure, axes, machines)
-    told = "Lines: medians; bars: 95 % intervals of the bootstrap over rounds. Grey: where a ratio is held to lie. "
-    told += "Seconds: of each command once, and of the median start of a job."
-    style.note(figure, told)
+    marks = "Lines: medians; bars: 95 % bootstrap intervals over rounds. Grey: required range of a ratio. "
+    style.note(figure, f"{marks}Seconds: one execution of each command, and the median start of a job.")
     return common.Drawing(figure, table[list(_COLUMNS)])
 
 
@@ -48,8 +47,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, looks: dict[str, style.Look]) -> None
     if ratios:
         axis.axvline(1, color="0.3", linewidth=1)
     for row in rows.itertuples():
-        look, place = looks[row.machine], subjects.index(row.subject)
-        place += (machines.index(row.machine) + 0.5) / len(machines) - 0.5
+        look = looks[row.machine]
+        place = subjects.index(row.subject) + (machines.index(row.machine) + 0.5) / len(machines) - 0.5
         half = 0.36 / len(machines)
         axis.plot([row.low, row.high], [place, place], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
         axis.plot([row.median] * 2, [place - half, place + half], color=look.colour, lw=2, label=row.machine)
@@ -57,7 +56,7 @@ def _panel(axis: Axes, rows: pd.DataFrame, looks: dict[str, style.Look]) -> None
     low, high = axis.get_xlim()
     low, high = (min(low, 0.9), max(high, 1.1)) if ratios else (0, high)
     for row in rows.itertuples():
-        if row.least == row.least or row.most == row.most:  # not NaN: there is a bar
+        if row.least == row.least or row.most == row.most:  # not NaN: a range is required
             ends = (row.least if row.least == row.least else 0, row.most if row.most == row.most else 1e3)
             place = subjects.index(row.subject)
             axis.fill_betweenx([place - 0.45, place + 0.45], *ends, color="0.5", alpha=0.12, linewidth=0)
@@ -67,36 +66,37 @@ def _panel(axis: Axes, rows: pd.DataFrame, looks: dict[str, style.Look]) -> None
 def _table(tables: Tables) -> pd.DataFrame:
     rows = []
     for path in bench.measured(tables.results):
-        found = bench.read(path)
-        key = {"benchmark": path.stem, "title": found["title"], "machine": _machine(found)}
-        key |= {"rounds": found["setting"]["rounds"], "measured": found["measured"], "commit": found["commit"]}
-        rows += [key | row for row in _measured(path.stem, found)]
+        result = bench.read(path)
+        key = {"benchmark": path.stem, "title": result["title"], "machine": _machine(result)}
+        key |= {"rounds": result["setting"]["rounds"], "measured": result["measured"], "commit": result["commit"]}
+        rows += [key | row for row in _measured(path.stem, result)]
     table = pd.DataFrame(rows, columns=["title", *_COLUMNS]).astype({"least": "float64", "most": "float64"})
     order = {name: place for place, name in enumerate(bench.SUITE)}
     return table.sort_values("benchmark", key=lambda names: names.map(order), kind="stable")
 
 
-def _measured(name: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What one benchmark is read by: its ratios, or its seconds."""
-    for row in found["comparisons"]:
+def _measured(name: str, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The ratios or seconds of one benchmark."""
+    for row in result["comparisons"]:
         yield row["ratio"] | {name: row[name] for name in ("subject", "least", "most")} | {"unit": "ratio"}
     if name == "start":
-        for row in found["rows"]:
+        for row in result["rows"]:
             yield _once(row["architecture"], sum(row["seconds"].values()))
     if name == "workflow":
-        most = max(found["rows"], key=lambda row: row["runs"])
-        title = f"Of a study of {most['runs']:,} runs, in seconds"
-        for command, told in bench.COMMANDS.items():
-            yield _once(told, most[command]) | {"title": title}
+        most = max(result["rows"], key=lambda row: row["runs"])
+        title = f"Seconds, for a study of {most['runs']:,} runs"
+        for command, label in bench.COMMANDS.items():
+            yield _once(label, most[command]) | {"title": title}
 
 
 def _once(subject: str, seconds: float) -> dict[str, Any]:
     return {"subject": subject, "unit": "seconds", "median": seconds, "low": seconds, "high": seconds}
 
 
-def _machine(found: dict[str, Any]) -> str:
-    """Which machine, in the words of a legend: own and recorded results on one machine are one."""
-    of, how = found["machine"], found["setting"]
-    device = of["stack"]["device"].partition(", cpu family")[0]
-    cores = f"{of['cores']} cores, {count(how['threads'], 'thread')}"
-    return f"{device}, {cores}, torch {found['versions']['torch']}, {how['precision']}, batch {how['batch_size']}"
+def _machine(result: dict[str, Any]) -> str:
+    """The legend entry of a result's machine and setting."""
+    machine, setting = result["machine"], result["setting"]
+    device = machine["stack"]["device"].partition(", cpu family")[0]
+    cores = f"{machine['cores']} cores, {count(setting['threads'], 'thread')}"
+    versions = f"torch {result['versions']['torch']}, {setting['precision']}"
+    return f"{device}, {cores}, {versions}, batch {setting['batch_size']}"

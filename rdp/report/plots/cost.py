@@ -1,4 +1,4 @@
-"""Cost: what a step takes, counted and measured, and the sweeps of learning rates."""
+"""Figures of the cost of a training step and of the sweeps of learning rates."""
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,8 @@ FIGURES = {"cost": {"needs": "baseline"}, "learning_rates": {"needs": "sweep"}}
 
 
 def cost(tables: Tables) -> common.Drawing:
-    """What a training step of each method costs of one of the baseline's: counted operations, and measured time."""
-    done = tables.records["status"] == "completed"  # arithmetic on NaN has a speed of its own
+    """Counted operations and measured time of a training step of each method, relative to the baseline."""
+    done = tables.records["status"] == "completed"  # arithmetic on NaN has another speed
     panels = tables.panels(tables.records[done & tables.records["examples_per_second"].notna()])
     figure, axes = common.grid(len(panels), lines=len(tables.labels))
     looks, rows = style.looks(tables.labels), []
@@ -36,16 +36,16 @@ def cost(tables: Tables) -> common.Drawing:
         common.rows_of_methods(axis, tables.labels)
         axis.set_xlim(left=0)
         axis.set_title(setting.title)
-        axis.set_xlabel(f"cost of a step, of {tables.baseline}'s")
+        axis.set_xlabel(f"cost of a step, relative to {tables.baseline}")
     devices = "; ".join(sorted(tables.records.loc[done, "device"].dropna().unique()))
-    told = f"Diamonds: counted. Points: measured, a run each; bars: their median. On {devices or 'no machine yet'}."
-    style.note(figure, f"{told} {tables.absent()}")
+    marks = f"Diamonds: counted. Points: measured, one per run; bars: median. On {devices or 'no machine yet'}."
+    style.note(figure, f"{marks} {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "counted", "measured_median", "measured"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
 def learning_rates(tables: Tables) -> common.Drawing:
-    """The sweeps: validation accuracy by learning rate and method, and which rate was chosen."""
+    """Validation accuracy of the sweeps by learning rate and method, and the chosen rates."""
     panels = [(setting, runs) for setting, runs in tables.panels(tables.sweep) if len(runs) or tables.sweep.empty]
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
@@ -57,7 +57,7 @@ def learning_rates(tables: Tables) -> common.Drawing:
             by = mine.groupby("learning_rate")["accuracy"].agg(["mean", "min", "max", "count"])
             common.line(axis, by, looks[label], label, PERCENT)
             by["chosen"] = mine.groupby("learning_rate")["chosen"].first()
-            chosen = by.loc[by["chosen"].eq(True), "mean"] * PERCENT  # it is missing before a cell's first run
+            chosen = by.loc[by["chosen"].eq(True), "mean"] * PERCENT  # missing before a cell's first run
             axis.scatter(chosen.index, chosen, s=90, facecolor="none", edgecolor=looks[label].colour, zorder=3)
             rows.append(by.reset_index().assign(**setting.key, method=label))
         rates = sorted(runs["learning_rate"].unique())

@@ -1,4 +1,4 @@
-"""Plain nets and the Plain Neural Net Hypothesis: what is left of the input, convergence, coders, efficiency, speed."""
+"""Figures of plain networks and PNNH: dissipating inputs, convergence, coders, efficiency, throughput."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ _QUANTITIES = {
 
 
 def _dissipation(tables: Tables, stage: str) -> common.Drawing:
-    """What is left of the input by depth: four quantities, a row a setting, a line a method, faint for noise."""
+    """Four measures of the input's survival by depth, one row per setting and one line per method."""
     table = tables.probe("dissipating_inputs")
     panels = tables.panels(table[table["stage"] == stage])
     figure, grid = plt.subplots(len(panels), 4, figsize=(15, 2.5 * len(panels) + 0.6), squeeze=False)
@@ -42,10 +42,10 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
         for axis, quantity in zip(line, _QUANTITIES, strict=True):
             for label in tables.labels:
                 mine = values[(values["method"] == label) & (values["quantity"] == quantity)]
-                for source, here in mine.groupby("source", sort=False):
-                    by = here.groupby("layer")["value"].agg(["mean", "min", "max", "count"])
+                for source, of_source in mine.groupby("source", sort=False):
+                    by = of_source.groupby("layer")["value"].agg(["mean", "min", "max", "count"])
                     rows.append(by.reset_index().assign(**setting.key, method=label, quantity=quantity, source=source))
-                    by.index = by.index / max(by.index.max(), 1)  # paths count layers differently
+                    by.index = by.index / max(by.index.max(), 1)  # paths differ in their number of layers
                     if source == "data":
                         common.line(axis, by, looks[label], label)
                     else:
@@ -60,7 +60,7 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
     for axis in grid[-1]:
         axis.set_xlabel("layer, as a share of the depth")
     common.legend(figure, list(grid.flat), tables.labels)
-    style.note(figure, "Dotted: the same networks fed with noise of equal moments. Lines: mean of seeds. Bands: range.")
+    style.note(figure, "Dotted: the same networks on noise of equal moments. Lines: mean over seeds. Bands: range.")
     columns = ["dataset", "architecture", "recipe", "method", "quantity", "source", "layer", "mean", "min", "max"]
     return common.drawing(figure, rows, [*columns, "count"])
 
@@ -70,7 +70,7 @@ dissipation_trained = partial(_dissipation, stage="trained")
 
 
 def coders(tables: Tables) -> common.Drawing:
-    """How far each trained coder is from the identity, and its largest singular value."""
+    """Distance of each trained coder from the identity, and its largest singular value."""
     table = tables.probe("coders")
     panels = [(s, rows) for s, rows in tables.panels(table[table["stage"] == "trained"]) if len(rows)]
     figure, axes = common.pairs(max(len(panels), 1), lines=len(tables.labels))
@@ -89,15 +89,15 @@ def coders(tables: Tables) -> common.Drawing:
             axis.set_xlabel(words)
         rows.append(values[["run", "dataset", "architecture", "method", "seed", "name", "layers", "rows", *_OF_CODERS]])
         pair[0].set_title(setting.title)
-    style.note(figure, "Each mark: one coder of one run, trained. Upright: their median.")
+    style.note(figure, "Each mark: one coder of one trained run. Vertical line: median.")
     return common.drawing(figure, rows, ["run", "dataset", "architecture", "method", "seed", "name", *_OF_CODERS])
 
 
 def convergence(tables: Tables) -> common.Drawing:
-    """Training loss at the end of the sweep's runs by depth: the best learning rate, and the range over all."""
+    """Final training loss of the sweep's runs by depth, for the best learning rate, with the range over rates."""
     sweep = tables.sweep[tables.sweep["depth"] > 0]
-    # A rate at which one run diverged is not told by those that did not.
-    whole = sweep.groupby(["run", "learning_rate"])["status"].transform(lambda found: (found == "completed").all())
+    # Leave out a rate if one of its runs diverged.
+    whole = sweep.groupby(["run", "learning_rate"])["status"].transform(lambda status: (status == "completed").all())
     sweep = sweep[whole.astype(bool)]
     groups: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(sweep):
@@ -106,38 +106,38 @@ def convergence(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(max(len(groups), 1))
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family), parts) in zip(axes, groups.items(), strict=False):
-        here = pd.concat(parts).groupby(["method", "depth", "learning_rate"])["train_loss"].mean()
+        losses = pd.concat(parts).groupby(["method", "depth", "learning_rate"])["train_loss"].mean()
         for label in tables.labels:
-            if label not in here.index.get_level_values(0):
+            if label not in losses.index.get_level_values(0):
                 continue
-            by = here[label].groupby("depth").agg(["min", "max"]).assign(mean=lambda found: found["min"])
+            by = losses[label].groupby("depth").agg(["min", "max"]).assign(mean=lambda table: table["min"])
             common.line(axis, by, looks[label], label)
-        rows.append(here.reset_index(name="train_loss").assign(dataset=dataset, family=family))
+        rows.append(losses.reset_index(name="train_loss").assign(dataset=dataset, family=family))
         axis.axhline(np.log(datasets.info(dataset).classes), color="0.5", linewidth=1, linestyle=":")
-        axis.set_xticks(sorted(set(here.index.get_level_values("depth"))))
+        axis.set_xticks(sorted(set(losses.index.get_level_values("depth"))))
         axis.set_title(f"{family} on {dataset}")
         axis.set_xlabel("depth")
         axis.set_ylabel("training loss, last epoch")
     common.legend(figure, axes, tables.labels)
     diverged = int((tables.sweep["status"] == "diverged").sum())
-    ended = f" Left out: learning rates of {count(diverged, 'run')} of the sweep that diverged." if diverged else ""
+    ended = f" Left out: learning rates of {count(diverged, 'diverged run')}." if diverged else ""
     style.note(figure, f"Lines: the best learning rate. Bands: up to the worst. Dotted: chance.{ended}")
     return common.drawing(figure, rows, ["dataset", "family", "method", "depth", "learning_rate", "train_loss"])
 
 
 def frontier(tables: Tables) -> common.Drawing:
-    """Accuracy against parameters: a line through the widths of one depth, for each method."""
+    """Accuracy against parameters, one line per method through the widths of one depth."""
     groups: dict[tuple[str, str, int, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.panels(tables.records[tables.records["accuracy"].notna()]):
-        found = models.architecture(setting.architecture)
-        groups.setdefault((setting.dataset, found.family, found.depth, setting.recipe), []).append(runs)
+        network = models.architecture(setting.architecture)
+        groups.setdefault((setting.dataset, network.family, network.depth, setting.recipe), []).append(runs)
     groups = {key: parts for key, parts in groups.items() if len(parts) > 1}
     figure, axes = common.grid(max(len(groups), 1), height=4.2)
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family, depth, recipe), parts) in zip(axes, groups.items(), strict=False):
-        here = pd.concat(parts)
+        table = pd.concat(parts)
         for label in tables.labels:
-            points = [(size, mean_interval(runs["accuracy"].to_numpy())) for size, runs in _by_size(here, label)]
+            points = [(size, mean_interval(runs["accuracy"].to_numpy())) for size, runs in _by_size(table, label)]
             if not points:
                 continue
             sizes, estimates = zip(*points, strict=True)
@@ -167,7 +167,7 @@ def _by_size(runs: pd.DataFrame, label: str) -> list[tuple[float, pd.DataFrame]]
 
 
 def throughput(tables: Tables) -> common.Drawing:
-    """Training throughput of each method beside the baseline's, measured side by side."""
+    """Training throughput of each method relative to the baseline, timed in alternation."""
     table = tables.speed()
     panels = [(setting, rows) for setting, rows in tables.panels(table) if len(rows)]
     figure, axes = common.grid(max(len(panels), 1), lines=len(tables.labels))
@@ -182,8 +182,8 @@ def throughput(tables: Tables) -> common.Drawing:
         rows.append(values.drop(columns=["run"]).assign(recipe=setting.recipe))
         common.rows_of_methods(axis, labels)
         axis.set_title(setting.title)
-        axis.set_xlabel(f"training throughput, of {tables.baseline}'s")
+        axis.set_xlabel(f"training throughput, relative to {tables.baseline}")
     devices = ", ".join(sorted(set(table["device"]))) or "no machine yet"
-    style.note(figure, f"Medians over rounds in alternation, bars: their 95 % bootstrap intervals. On {devices}.")
+    style.note(figure, f"Lines: medians over alternating rounds. Bars: 95 % bootstrap intervals. On {devices}.")
     columns = ["dataset", "architecture", "recipe", "method", "median", "low", "high", "rounds", "seconds", "device"]
     return common.drawing(figure, rows, columns)

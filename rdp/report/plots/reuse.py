@@ -1,10 +1,13 @@
-"""Feature reuse: repetition (CKA between branches), reliance (lesions, branch to stream), activation maps."""
+"""Figures of feature reuse: CKA between branches, lesions, branch norms, activation maps."""
+
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from rdp.report import style
 from rdp.report.plots import common
@@ -19,46 +22,51 @@ FIGURES = {
     "branch_to_stream": {"probe": "feature_reuse"},
     "activation_maps": {"probe": "activation_maps"},  # one figure for each method
 }
-_BULK = 0.8  # the share of a map's magnitudes that its colours tell apart
+_BULK = 0.8  # quantile of a map's magnitudes at the end of its colour scale
 
 
 def redundancy(tables: Tables) -> common.Drawing:
-    """The redundancy index of each method, beside its references."""
+    """The redundancy index of each method and its references."""
     table = tables.probe("feature_reuse")
     table = table[table["quantity"].isin(["redundancy", "redundancy_independent"]) & table["value"].notna()]
     panels = tables.panels(table)
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
     shown = (
-        ("redundancy", "trained", "trained", {"facecolor": None, "s": 46}),
-        ("redundancy", "initial", "untrained", {"facecolor": "white", "s": 46}),
-        ("redundancy_independent", "trained", "two trained apart", {"facecolor": None, "s": 40, "marker": "x"}),
+        ("redundancy", "trained", "trained"),
+        ("redundancy", "initial", "untrained"),
+        ("redundancy_independent", "trained", "independent"),
     )
     for axis, (setting, values) in zip(axes, panels, strict=True):
         for place, label in enumerate(tables.labels):
-            for quantity, stage, name, look in shown:
-                here = (values["quantity"] == quantity) & (values["stage"] == stage) & (values["method"] == label)
-                mine = values.loc[here, "value"]
+            for quantity, stage, name in shown:
+                rows_of = (values["quantity"] == quantity) & (values["stage"] == stage) & (values["method"] == label)
+                mine = values.loc[rows_of, "value"]
                 if mine.empty:
                     continue
-                colour, mark = looks[label].colour, look.get("marker", looks[label].marker)
-                fill = {} if mark == "x" else {"facecolor": look["facecolor"] or colour, "edgecolor": colour}
-                own = fill or {"color": colour}
+                colour = looks[label].colour
                 axis.plot([mine.min(), mine.max()], [place, place], color=colour, lw=1.2, alpha=0.6)
-                axis.scatter([mine.mean()], [place], s=look["s"], marker=mark, zorder=3, **own)
+                if name == "independent":
+                    axis.scatter([mine.mean()], [place], s=40, marker="x", color=colour, zorder=3)
+                else:
+                    fill = "white" if name == "untrained" else colour
+                    marker = looks[label].marker
+                    axis.scatter(
+                        [mine.mean()], [place], s=46, marker=marker, facecolor=fill, edgecolor=colour, zorder=3
+                    )
                 key = setting.key | {"method": label, "reference": name, "seeds": len(mine)}
                 rows.append(key | {"mean": mine.mean(), "min": mine.min(), "max": mine.max()})
         common.rows_of_methods(axis, tables.labels)
         axis.set_title(setting.title)
         axis.set_xlabel("redundancy index (mean CKA at distance ≥ 2)")
-    told = "Filled: trained. Hollow: untrained. Crosses: between two networks of different seeds, trained apart."
-    style.note(figure, f"{told} Means over seeds; lines: lowest to highest seed.")
+    marks = "Filled: trained. Hollow: untrained. Crosses: between two independently trained networks."
+    style.note(figure, f"{marks} Means over seeds; lines: lowest to highest seed.")
     columns = ["dataset", "architecture", "recipe", "method", "reference", "seeds", "mean", "min", "max"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
 
 
 def reuse_matrices(tables: Tables) -> common.Drawing:
-    """CKA between the branch outputs of every two units, trained, the mean over seeds."""
+    """CKA between the branch outputs of every pair of units of trained networks, mean over seeds."""
     table = tables.probe("feature_reuse")
     table = table[(table["quantity"] == "cka") & (table["stage"] == "trained")]
     panels, labels = tables.panels(table), tables.labels
@@ -88,8 +96,8 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
     return common.drawing(figure, rows, columns)
 
 
-def _square(pairs: pd.Series) -> np.ndarray:
-    """Values by (layer, other), layer < other, as a symmetric matrix with ones on its diagonal."""
+def _square(pairs: "pd.Series[float]") -> NDArray[np.float64]:
+    """Values by (layer, other), layer < other, as a symmetric matrix with a unit diagonal."""
     size = int(pairs.index.get_level_values("other").max())
     matrix = np.eye(size)
     for (layer, other), value in pairs.items():
@@ -98,21 +106,21 @@ def _square(pairs: pd.Series) -> np.ndarray:
 
 
 def lesions(tables: Tables) -> common.Drawing:
-    """Accuracy after deleting one unit, and after deleting the last k."""
+    """Accuracy after deleting one unit, and after deleting the last k units."""
     table = tables.probe("feature_reuse")
     table = table[(table["stage"] == "trained") & table["quantity"].isin(["lesion", "lesion_last"])]
     return _by_layer(
         tables,
         table,
-        (("lesion", "deleted unit"), ("lesion_last", "units deleted from the last on")),
-        "accuracy left (%)",
-        "Of the examples that the probe reads. Lines: mean over seeds. Bands: lowest to highest seed.",
+        (("lesion", "deleted unit"), ("lesion_last", "units deleted from the end")),
+        "remaining accuracy (%)",
+        "On the probe's examples. Lines: mean over seeds. Bands: lowest to highest seed.",
         PERCENT,
     )
 
 
 def branch_to_stream(tables: Tables) -> common.Drawing:
-    """The norm of what a branch adds, as a share of the stream that it is added to."""
+    """The norm of each branch's output over that of the stream it is added to."""
     table = tables.probe("feature_reuse")
     table = table[table["quantity"] == "branch_to_stream"].assign(quantity=lambda rows: rows["stage"])
     return _by_layer(
@@ -127,12 +135,12 @@ def branch_to_stream(tables: Tables) -> common.Drawing:
 def _by_layer(
     tables: Tables,
     table: pd.DataFrame,
-    shown: tuple[tuple[str, str], tuple[str, str]],
+    shown: Sequence[tuple[str, str]],
     ylabel: str,
     note: str,
     factor: float = 1.0,
 ) -> common.Drawing:
-    """Two quantities by layer, one above the other, a line a method."""
+    """Two quantities by layer, one above the other, one line per method."""
     panels: list[tuple[Setting, pd.DataFrame]] = tables.panels(table)
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []
@@ -156,22 +164,22 @@ def _by_layer(
 
 
 def activation_maps(tables: Tables, label: str) -> common.Drawing:
-    """Every unit of every layer over the plane, untrained and trained, of one method."""
+    """Every unit of every layer of one method's network over the input plane, untrained and trained."""
     table = tables.probe("activation_maps")
     mine = table[table["method"] == label] if len(table) else table
     panels = [(setting, rows) for setting, rows in tables.panels(mine) if len(rows)][:1]
     figure, axes = plt.subplots(1, 2, figsize=(15, 8.2))
-    note = "no network of this method has been trained on points of the plane yet"
+    note = "No network of this method has been trained on two-dimensional inputs yet."
     for axis, (stage, words) in zip(axes, common.STAGES, strict=True):
         axis.grid(False)
         for setting, rows in panels:
-            here = rows[rows["stage"] == stage]
-            here = here[here["seed"] == here["seed"].min()]
-            _mosaic(axis, here)
+            maps = rows[rows["stage"] == stage]
+            maps = maps[maps["seed"] == maps["seed"].min()]
+            _mosaic(axis, maps)
             axis.set_title(f"{label}, {setting.title}, {words}")
-            high, seed = here["high"].iloc[0], here["seed"].iloc[0]
-            disc = f"the disc of radius {high:g} that holds the points"
-            note = f"Seed {seed}. Each tile: one unit over {disc}, about its median, by its own spread."
+            high, seed = maps["high"].iloc[0], maps["seed"].iloc[0]
+            disc = f"the disc of radius {high:g} that contains the data"
+            note = f"Seed {seed}. Each tile: one unit over {disc}, minus its median, scaled by its own spread."
     style.note(figure, note)
     columns = ["run", "stage", "layer", "neuron", "low", "high", "map"]
     data = mine.reindex(columns=columns)
@@ -179,9 +187,9 @@ def activation_maps(tables: Tables, label: str) -> common.Drawing:
 
 
 def _mosaic(axis: Axes, rows: pd.DataFrame) -> None:
-    """Layers from the top down, units from left to right, each over the disc within its square.
+    """Draw layers from top to bottom and units from left to right, each over the disc within its square.
 
-    The corners hold no points, and what a trained network does there, far from all it saw, would outshine the rest.
+    The corners contain no data. A trained network extrapolates there to values that would dominate the colours.
     """
     side = int(np.sqrt(len(rows["map"].iloc[0])))
     centres = (2 * np.arange(side) + 1 - side) / side
@@ -192,7 +200,7 @@ def _mosaic(axis: Axes, rows: pd.DataFrame) -> None:
         maps = np.stack(of_layer["map"].to_list()).reshape(-1, side, side)
         for neuron, values in zip(of_layer["neuron"], maps, strict=True):
             top, left = (layer - 1) * (side + 1), (neuron - 1) * (side + 1)
-            # Shapes are compared, not levels or sizes: a trained stream is large, and largest at the rim.
+            # Normalised to compare shapes: a trained stream is large, and largest at the rim.
             about = values - np.median(values[inside])
             size = np.quantile(np.abs(about[inside]), _BULK) or 1.0
             canvas[top : top + side, left : left + side] = np.where(inside, about / size, np.nan)
@@ -202,4 +210,4 @@ def _mosaic(axis: Axes, rows: pd.DataFrame) -> None:
     axis.set_xticks([i * step + middle for i in ticks if i < neurons], [str(i + 1) for i in ticks if i < neurons])
     axis.set_yticks([i * step + middle for i in ticks if i < layers], [str(i + 1) for i in ticks if i < layers])
     axis.set_xlabel("unit of the layer")
-    axis.set_ylabel("layer, from the input on")
+    axis.set_ylabel("layer, from the input")

@@ -1,4 +1,4 @@
-"""Surviving neurons by depth, beside their lower bound and, where there is one, the closed form."""
+"""Figure of surviving neurons by depth, with their lower bound and closed form."""
 
 from itertools import product
 
@@ -17,7 +17,7 @@ FIGURES = {"surviving_neurons": {"probe": "surviving_neurons"}}
 
 
 def surviving_neurons(tables: Tables) -> common.Drawing:
-    """Share of pre-activations above 0, by depth, at initialisation and trained, above Cantelli's bound."""
+    """Share of pre-activations above 0 by depth, at initialisation and trained, with Cantelli's bound."""
     measured = tables.probe("surviving_neurons")
     measured = measured[measured["source"] == "data"]
     panels = tables.panels(measured)
@@ -25,11 +25,11 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
     looks, rows = style.looks(tables.labels), []
     for pair, (setting, layers) in zip(axes, panels, strict=True):
         for axis, (stage, words) in zip(pair, common.STAGES, strict=True):
-            here = layers[layers["stage"] == stage]
-            # The rectifier inside a branch and the one that closes its block are two stories: a line each.
-            inside = here["name"].astype(str).str.contains("branch")
+            of_stage = layers[layers["stage"] == stage]
+            # Rectifiers inside a branch and at the end of its block differ, so each gets a line.
+            inside = of_stage["name"].astype(str).str.contains("branch")
             for label, where in product(tables.labels, (True, False)):
-                mine, look = here[(here["method"] == label) & (inside == where)], looks[label]
+                mine, look = of_stage[(of_stage["method"] == label) & (inside == where)], looks[label]
                 if mine.empty:
                     continue
                 by = mine.groupby("layer")
@@ -43,16 +43,16 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
             axis.set_title(f"{setting.title}, {words}")
             axis.set_ylabel("pre-activations above 0 (%)")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        pair[1].set_xlabel("rectifier, from the input on")
+        pair[1].set_xlabel("rectifier, from the input")
     common.legend(figure, [axis for pair in axes for axis in pair], tables.labels)
     closed = " Black crosses: closed form." if any("closed_form" in part for part in rows) else ""
-    told = f"First {measurements.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
-    style.note(figure, f"{told} Dotted: Cantelli's bound from the mean and variance of all pre-activations.{closed}")
+    sample = f"First {measurements.EXAMPLES} test examples. Lines: mean over seeds. Bands: lowest to highest seed."
+    style.note(figure, f"{sample} Dotted: Cantelli's bound from the mean and variance of all pre-activations.{closed}")
     return common.Drawing(figure, pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=["layer"]))
 
 
 def _closed_forms(axis: Axes, tables: Tables, setting: Setting) -> list[pd.DataFrame]:
-    """Survival in closed form, where there is one."""
+    """Draw the closed form of survival for the cells that have one, and return its data."""
     rows = []
     for cell in tables.plan.cells:
         closed = closed_form(cell)

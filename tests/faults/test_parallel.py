@@ -1,4 +1,4 @@
-"""Runs side by side in processes of their own: the same numbers, and an orderly end whoever is killed."""
+"""Parallel runs: the same numbers, and an orderly end whichever process is killed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ grids:
 """
 LONG = STUDY.replace("epochs: 3", "epochs: 4000")
 RDP = [sys.executable, "-m", "rdp.cli", "train", "small.yaml", "mlp8/spiral/vanilla"]
-SECONDS = 120  # in which a thing has long happened
+SECONDS = 120  # timeout
 
 
 def start(folder: Path, cores: int, content: str = STUDY) -> subprocess.Popen:
@@ -34,8 +34,8 @@ def start(folder: Path, cores: int, content: str = STUDY) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
-    said = process.communicate(timeout=SECONDS)[0]
-    return process.returncode, said
+    output = process.communicate(timeout=SECONDS)[0]
+    return process.returncode, output
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -51,7 +51,7 @@ def left_behind(folder: Path) -> list[Path]:
 def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < end, "it did not come to it"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
@@ -85,11 +85,11 @@ def in_training(tmp_path) -> Iterator[subprocess.Popen]:
 
 
 @pytest.mark.slow
-def test_how_many_train_at_once_changes_no_number(tmp_path: Path) -> None:
-    code, said = finish(start(tmp_path / "one", 1))
-    assert code == 0, said
-    code, said = finish(start(tmp_path / "three", 3))
-    assert code == 0, said
+def test_the_number_of_processes_changes_no_number(tmp_path: Path) -> None:
+    code, output = finish(start(tmp_path / "one", 1))
+    assert code == 0, output
+    code, output = finish(start(tmp_path / "three", 3))
+    assert code == 0, output
     assert len(digests(tmp_path / "one")) == 4 + 4  # seeds, and the sweep's two rates with two
     assert digests(tmp_path / "three") == digests(tmp_path / "one")
     assert not left_behind(tmp_path / "three")
@@ -100,9 +100,9 @@ def test_how_many_train_at_once_changes_no_number(tmp_path: Path) -> None:
 def test_sigterm_ends_all_of_them_with_a_checkpoint(tmp_path: Path, in_training: subprocess.Popen) -> None:
     children = trained_on(tmp_path)
     in_training.send_signal(signal.SIGTERM)
-    code, said = finish(in_training)
-    assert code == 143, said
-    assert "Traceback" not in said
+    code, output = finish(in_training)
+    assert code == 143, output
+    assert "Traceback" not in output
     assert not any(map(alive, children))
     assert len(list(tmp_path.glob("results/store/*/attempts/*/checkpoint-*"))) >= 2
     assert not list(tmp_path.glob("results/store/*/seed-000?.json"))
@@ -112,15 +112,15 @@ def test_sigterm_ends_all_of_them_with_a_checkpoint(tmp_path: Path, in_training:
 def test_ctrl_c_ends_all_of_them_with_a_checkpoint(tmp_path: Path, in_training: subprocess.Popen) -> None:
     children = trained_on(tmp_path)
     os.killpg(in_training.pid, signal.SIGINT)  # as a terminal does
-    code, said = finish(in_training)
-    assert code == 130, said
-    assert "Traceback" not in said
+    code, output = finish(in_training)
+    assert code == 130, output
+    assert "Traceback" not in output
     assert not any(map(alive, children))
     assert len(list(tmp_path.glob("results/store/*/attempts/*/checkpoint-*"))) >= 2
 
 
 @pytest.mark.slow
-def test_they_end_when_the_job_is_killed(tmp_path: Path, in_training: subprocess.Popen) -> None:
+def test_processes_end_when_the_job_is_killed(tmp_path: Path, in_training: subprocess.Popen) -> None:
     children = trained_on(tmp_path)
     in_training.kill()
     until(lambda: not any(map(alive, children)))
@@ -128,18 +128,18 @@ def test_they_end_when_the_job_is_killed(tmp_path: Path, in_training: subprocess
 
 
 @pytest.mark.slow
-def test_one_that_is_killed_is_told_and_the_others_train_on(tmp_path: Path) -> None:
+def test_a_killed_process_is_reported_and_the_others_train_on(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     content = STUDY.replace("epochs: 3", "epochs: 150")
     assert finish(start(reference, 1, content))[0] == 0
     process = start(tmp_path / "killed", 2, content)
     until(lambda: len(trained_on(tmp_path / "killed")) == 2)
     os.kill(min(trained_on(tmp_path / "killed")), signal.SIGKILL)
-    code, said = finish(process)
-    assert code == 2, said
-    assert said.strip().splitlines()[-1] == "rdp: 1 of 2 processes ended early (status -9), see above"
+    code, output = finish(process)
+    assert code == 2, output
+    assert output.strip().splitlines()[-1] == "rdp: 1 of 2 processes ended early (status -9), see above"
     assert len(digests(tmp_path / "killed")) == 4 + 3
-    code, said = finish(start(tmp_path / "killed", 2, content))
-    assert code == 0, said
+    code, output = finish(start(tmp_path / "killed", 2, content))
+    assert code == 0, output
     assert digests(tmp_path / "killed") == digests(reference)
     assert not left_behind(tmp_path / "killed")

@@ -1,4 +1,4 @@
-"""Several processes train a run together: the losses of one process, whoever of them is killed."""
+"""Distributed training has the losses of one process, whichever process is killed."""
 
 import json
 import os
@@ -31,7 +31,7 @@ grids:
 STREAMED = STUDY.replace("train_size: 512", "resized_crop: 0.3, randaugment: rand-m9-mstd0.5").replace(
     "datasets: [digits]", "datasets: [small]"
 )
-SECONDS = 180  # in which a thing has long happened
+SECONDS = 180  # timeout
 pytestmark = pytest.mark.slow
 
 
@@ -50,8 +50,8 @@ def start(
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
-    said = process.communicate(timeout=SECONDS)[0]
-    return process.returncode, said
+    output = process.communicate(timeout=SECONDS)[0]
+    return process.returncode, output
 
 
 def records(folder: Path) -> dict[str, dict]:
@@ -77,7 +77,7 @@ def workers(process: subprocess.Popen) -> list[int]:
 def until(condition: Callable[[], object]) -> None:
     end = time.monotonic() + SECONDS
     while not condition():
-        assert time.monotonic() < end, "it did not come to it"
+        assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
 
 
@@ -89,14 +89,14 @@ def in_training(folder: Path) -> bool:
 def undisturbed(tmp_path_factory) -> dict[str, dict]:
     """What two processes make of each method."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    code, said = finish(start(folder, 2))
-    assert code == 0, said
+    code, output = finish(start(folder, 2))
+    assert code == 0, output
     return records(folder)
 
 
-def test_two_processes_train_as_one_does_in_two_parts(undisturbed, tmp_path):
-    code, said = finish(start(tmp_path, 1, parts=2))
-    assert code == 0, said
+def test_two_processes_train_like_one_with_two_microbatches(undisturbed, tmp_path):
+    code, output = finish(start(tmp_path, 1, parts=2))
+    assert code == 0, output
     alone = records(tmp_path)
     assert alone.keys() == undisturbed.keys()
     for method, record in undisturbed.items():
@@ -108,32 +108,32 @@ def test_two_processes_train_as_one_does_in_two_parts(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_they_go_on_when_one_of_them_is_killed(rank, undisturbed, tmp_path):
+def test_training_continues_when_a_process_is_killed(rank, undisturbed, tmp_path):
     process = start(tmp_path, 2, cells="vit_micro/digits/residual_droppath")
     until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
     os.kill(workers(process)[rank], signal.SIGKILL)
-    code, said = finish(process)
-    assert code == 0, said
+    code, output = finish(process)
+    assert code == 0, output
     record = records(tmp_path)["residual_droppath"]
-    assert record["telemetry"]["resumed_at"], said
+    assert record["telemetry"]["resumed_at"], output
     assert record["digest"] == undisturbed["residual_droppath"]["digest"]
 
 
-def test_a_job_that_is_stopped_leaves_a_checkpoint_and_nobody_behind(undisturbed, tmp_path):
+def test_a_stopped_job_leaves_a_checkpoint_and_no_process(undisturbed, tmp_path):
     process = start(tmp_path, 2, cells="vit_micro/digits/residual_droppath")
     until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
     found = workers(process)
     process.terminate()
-    code, said = finish(process)
-    assert code == 143, said
+    code, output = finish(process)
+    assert code == 143, output
     assert not any(Path(f"/proc/{pid}").exists() for pid in found)
     assert in_training(tmp_path)
-    code, said = finish(start(tmp_path, 2, cells="vit_micro/digits/residual_droppath"))
-    assert (code, "resuming from step" in said) == (0, True), said
+    code, output = finish(start(tmp_path, 2, cells="vit_micro/digits/residual_droppath"))
+    assert (code, "resuming from step" in output) == (0, True), output
     assert records(tmp_path)["residual_droppath"]["digest"] == undisturbed["residual_droppath"]["digest"]
 
 
-def test_a_job_that_is_killed_takes_its_processes_with_it(tmp_path):
+def test_the_processes_of_a_killed_job_end(tmp_path):
     process = start(tmp_path, 2, epochs=2000, cells="vit_micro/digits/vanilla")
     until(lambda: in_training(tmp_path) and len(workers(process)) == 2)
     found = workers(process)
@@ -142,20 +142,20 @@ def test_a_job_that_is_killed_takes_its_processes_with_it(tmp_path):
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in found))
 
 
-def test_images_that_are_streamed_are_shared_among_them_and_found_again_when_one_is_killed(tmp_path):
+def test_streamed_images_are_divided_among_processes_and_read_again_after_a_kill(tmp_path):
     method = "residual_droppath"
     found = {}
     for name, how in {"two": {"processes": 2}, "one": {"processes": 1, "parts": 2}}.items():
-        code, said = finish(start(tmp_path / name, **how, study=STREAMED, cells=f"vit_micro/small/{method}"))
-        assert code == 0, said
+        code, output = finish(start(tmp_path / name, **how, study=STREAMED, cells=f"vit_micro/small/{method}"))
+        assert code == 0, output
         found[name] = records(tmp_path / name)[method]
     pairs = zip(found["two"]["numbers"]["history"], found["one"]["numbers"]["history"], strict=True)
     assert all(a == pytest.approx(b, abs=1e-6) for a, b in pairs)
     process = start(tmp_path / "killed", 2, study=STREAMED, cells=f"vit_micro/small/{method}")
     until(lambda: in_training(tmp_path / "killed") and len(workers(process)) == 2)
     os.kill(workers(process)[1], signal.SIGKILL)
-    code, said = finish(process)
-    assert code == 0, said
+    code, output = finish(process)
+    assert code == 0, output
     killed = records(tmp_path / "killed")[method]
-    assert killed["telemetry"]["resumed_at"], said
+    assert killed["telemetry"]["resumed_at"], output
     assert killed["digest"] == found["two"]["digest"]

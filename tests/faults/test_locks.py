@@ -23,7 +23,7 @@ import logging, signal, sys
 from pathlib import Path
 from rdp.errors import Terminated
 from rdp.jobs import locks
-logging.basicConfig(stream=sys.stdout, format="waits")
+logging.basicConfig(stream=sys.stdout, format="%(levelname)s waits")
 signal.signal(signal.SIGTERM, lambda number, frame: print("ignored", flush=True))  # as Snakemake does
 try:
     locks.hold_names(sys.argv[2:], Path(sys.argv[1]))
@@ -48,7 +48,7 @@ def test_processes_with_a_common_name_take_turns_and_others_run_at_once(tmp_path
     assert next_line(first) == "holds"
     second, other = hold(tmp_path / "lock", "shared", "another"), hold(tmp_path / "lock", "a third")
     assert next_line(other) == "holds"
-    assert next_line(second) == "waits"
+    assert next_line(second) == "WARNING waits"
     first.kill()
     assert next_line(second) == "holds"
     for process in (first, second, other):
@@ -60,7 +60,7 @@ def test_a_waiting_process_can_be_stopped(number: signal.Signals, tmp_path: Path
     first = hold(tmp_path / "lock", "study")
     assert next_line(first) == "holds"
     second = hold(tmp_path / "lock", "study")
-    assert next_line(second) == "waits"
+    assert next_line(second) == "WARNING waits"
     second.send_signal(number)
     assert second.communicate(timeout=30) == ("", None)
     assert second.returncode == 1
