@@ -24,6 +24,12 @@
   const status = named("status");
   const reason = named("reason");
   const thousands = (value) => (value === null ? dash : value.toLocaleString("en-GB"));
+  /** A number of a record; undefined, which leaves its line out, for null. */
+  const shown = (value, notation) => {
+    if (value === null) return undefined;
+    if (notation === "scientific") return value.toExponential(3);
+    return Number.isInteger(value) ? thousands(value) : plain(value);
+  };
   const plain = (value) => (value === null ? dash : minus(String(value)));
   const percent = (value) => (value === null ? dash : `${(100 * value).toFixed(2)} %`);
 
@@ -212,15 +218,7 @@
       ["status", status(run)],
       ["reason", reason(run) ?? undefined],
       ["test accuracy", percent(runs.accuracy[run]) + (status(run) === "diverged" ? " (chance: it diverged)" : "")],
-      ["test loss", plain(runs.test_loss[run])],
-      ["learning rate", plain(runs.learning_rate[run])],
-      ["optimizer steps", thousands(runs.steps[run])],
-      ["examples seen", thousands(runs.examples[run])],
-      ["diverged at step", runs.diverged_step[run] === null ? undefined : thousands(runs.diverged_step[run])],
-      ["parameters", thousands(runs.parameters[run])],
-      ["training FLOP", runs.training_flops[run] === null ? dash : runs.training_flops[run].toExponential(3)],
-      ["seconds", plain(runs.seconds[run])],
-      ["examples a second", plain(runs.examples_per_second[run])],
+      ...data.fields.map(([name, title, notation]) => [title, shown(runs[name][run], notation)]),
       ["begun", runs.started[run] ?? dash],
       ["device", named("device")(run) ?? dash],
       ["commit", named("commit")(run) ?? dash],

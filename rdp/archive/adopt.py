@@ -97,7 +97,7 @@ def adopt(
         return groups
     pairs = [pair for group in groups for pair in group.sample]
     say(f"to train again: {len(pairs)}")
-    with scratch.place(Store(results), scratch.AGAIN) as there:
+    with scratch.temporary_folder(Store(results), scratch.RETRAINED) as there:
         again = train_again(pairs, results, there, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, again, strict=True)}
     # Sweeps before the runs that they chose rates for.
@@ -110,9 +110,9 @@ def adopt(
 def _stale(plan: Plan, results: Path) -> list[Group]:
     store, found = Store(results), {}
     for spec, state in states(plan, results):
-        if state.status != "stale" or (record := store.received(spec.run)) is None:
+        if state.status != "stale" or (record := store.read_finished(spec.run)) is None:
             continue
-        key = record.identity["code"], fingerprint.code_of(spec), record.identity["stack"]
+        key = record.identity.code, fingerprint.code_of(spec), record.identity.stack
         found.setdefault(key, Group(*key)).runs.append((spec, record))
     return list(found.values())
 
@@ -127,12 +127,12 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
     """
     if record.status == "failed":
         return "it failed, and left no numbers"
-    if record.identity["stack"] != digest.of(stack):
-        theirs = record.telemetry.get("stack") or {}
+    if record.identity.stack != digest.of(stack):
+        theirs = record.telemetry.stack
         other = [f"{n} {theirs.get(n)}, here {stack.get(n)}" for n in theirs | stack if theirs.get(n) != stack.get(n)]
         return f"it was trained on another stack ({'; '.join(other)})"
-    if record.identity["data"] != data_digest:
-        return f"it was trained on other data (digest {record.identity['data'][:12]}, here {data_digest[:12]})"
+    if record.identity.data != data_digest:
+        return f"it was trained on other data (digest {record.identity.data[:12]}, here {data_digest[:12]})"
     return None
 
 
@@ -141,13 +141,13 @@ def _chosen_otherwise(spec: RunSpec, record: RunRecord, results: Path) -> str | 
     would, or where no sweep chooses it."""
     store, found = Store(results), []
     for candidate in spec.candidates():
-        who = record.identity | {"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+        who = record.identity.model_copy(update={"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)})
         if (swept := store.find(candidate.run, who)) is None:
             return f"its learning rate follows from {candidate.run}, which may not stand for this checkout's"
         found.append(swept)
     chosen = tuning.choose(spec, found).learning_rate if found else None
-    if chosen != record.numbers["learning_rate"] and found:
-        return f"trained at learning rate {record.numbers['learning_rate']}, and its sweep now gives {chosen}"
+    if chosen != record.numbers.learning_rate and found:
+        return f"trained at learning rate {record.numbers.learning_rate}, and its sweep now gives {chosen}"
     return None
 
 
@@ -208,7 +208,7 @@ def _judge(group: Group, again: dict[str, RunRecord], plan: Plan, results: Path,
         {"run": spec.run, "digest": record.digest, "again": again[spec.run].digest, "bits": record.bits}
         for spec, record in group.sample
     ]
-    made_at = sorted({str(record.telemetry.get("commit")) for _, record in group.runs})
+    made_at = sorted({str(record.telemetry.commit) for _, record in group.runs})
     content = {"old": group.old, "new": group.new, "stack": stack, "runs": runs, "of": len(group.runs)}
     content |= {"study": plan.name, "made_at": made_at, "commit": machine.commit(), "versions": machine.versions()}
     group.adoption = adoptions.write(Store(results).root, content | {"when": timestamp(time.time())})

@@ -76,7 +76,7 @@ def found(
         for path in sorted((store.root / cell.name).glob("seed-*.lock")):
             yield Removal((path,), "a lock", size(path), f"{cell.name}/{path.stem}")
     yield from _halves(debris.of_cell(store.root / adoptions.FOLDER))
-    for room in (scratch.AGAIN, scratch.ARRIVALS):
+    for room in (scratch.RETRAINED, scratch.IMPORTED):
         for path in sorted((store.root / room).glob("*")):
             if not _in_use(path):
                 yield Removal((path,), "left by a process that was killed", size(path))

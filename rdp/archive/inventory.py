@@ -14,7 +14,7 @@ from rdp.study.states import stale
 from rdp.utils import paths
 
 # Folders of the store that are no cells.
-ROOMS = frozenset({adoptions.FOLDER, scratch.AGAIN, scratch.ARRIVALS})
+ROOMS = frozenset({adoptions.FOLDER, scratch.RETRAINED, scratch.IMPORTED})
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def strangers(results: Path, known: Iterable[Plan]) -> list[Path]:
     """Folders of products of studies whose file is none of those that are known."""
     names = {plan.name for plan in known}
     found = sorted(path.parent for path in results.glob("*/records.parquet"))
-    return [path for path in found if path.name not in names | study.TAKEN]
+    return [path for path in found if path.name not in names | study.RESERVED_NAMES]
 
 
 def cells(results: Path, known: dict[str, Plan]) -> Iterator[KeptCell]:
@@ -159,7 +159,7 @@ def _kept(store: Store, run: str, spec: RunSpec | None) -> Kept:
 
 def _standing(store: Store, run: str, spec: RunSpec | None) -> tuple[str, str]:
     try:
-        receipt = store.glance(run)
+        receipt = store.read_receipt(run)
     except UserError as error:
         return "damaged", str(error)
     if receipt is None:
@@ -169,7 +169,7 @@ def _standing(store: Store, run: str, spec: RunSpec | None) -> tuple[str, str]:
     if spec is None:
         return "damaged", f"{store.folder(run)}: no record that can be read"
     try:
-        why = stale(store, spec, receipt["code"], receipt["stack"])
+        why = stale(store, spec, receipt.code, receipt.stack)
     except (UserError, AttributeError, KeyError) as error:  # of an architecture or a method that is no more
         why = f"made by code that this checkout does not have ({error})"
-    return ("stale", why) if why is not None else (receipt["status"], receipt["reason"] or "")
+    return ("stale", why) if why is not None else (receipt.status, receipt.reason or "")

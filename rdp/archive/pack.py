@@ -19,7 +19,7 @@ from rdp.jobs import tuning
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, origin
 from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
-from rdp.store.record import WEIGHTS, accuracy_fits
+from rdp.store.record import WEIGHTS, Telemetry, accuracy_fits
 from rdp.study import Plan
 from rdp.study.states import states
 from rdp.tables import measurements
@@ -55,7 +55,7 @@ def pack(plan: Plan, results: Path, path: Path, *, weights: bool = False) -> Arc
         CLAIMS: _json(preregistration.first_seen_times(results)),
     }
     contents[RECORDS], contents[PREDICTIONS] = _records(records, labels, store)
-    if adoptions := store.adoptions.behind_any(record for _, record in records.values()):
+    if adoptions := store.adoptions.of_records(record for _, record in records.values()):
         contents[ADOPTIONS] = _json(adoptions)
     for name, values in labels.items():
         contents[f"labels/{name}.safetensors.xz"] = save({"test": values.astype(np.int16)})
@@ -94,7 +94,7 @@ def _labels(dataset: str, records: Records, results: Path) -> np.ndarray:
     """The labels of the test split of the dataset that the runs were trained on."""
     data = prepared.load(dataset, results)
     for spec, record in records.values():
-        if spec.dataset == dataset and record.identity["data"] != data.digest:
+        if spec.dataset == dataset and record.identity.data != data.digest:
             where = prepared.folder(dataset, results)
             raise UserError(f"{spec.run}: was trained on other data than {where}, digest {data.digest[:12]}")
     return data.labels("test")
@@ -106,7 +106,7 @@ def _check_sweeps(plan: Plan, records: Records) -> None:
         candidates = [records[candidate.run][1] for candidate in spec.candidates() if candidate.run in records]
         if spec.tuning is None or spec.run not in records or len(candidates) < len(spec.candidates()):
             continue
-        trained = records[spec.run][1].numbers["learning_rate"]
+        trained = records[spec.run][1].numbers.learning_rate
         if (rate := tuning.choose(spec, candidates).learning_rate) != trained:
             remedy = f"run: snakemake --cores all --config study={plan.name}"
             raise UserError(f"{spec.run}: trained at learning rate {trained}, its sweep chooses {rate}; {remedy}")
@@ -172,18 +172,18 @@ def _manifest(plan: Plan, records: Records, missing: list[RunSpec], weights: boo
         | {"sweep": len(records) - statuses.total(), "missing": len(missing)},
         cells=recorded.cells(spec for spec, _ in records.values()),
         missing=recorded.cells(missing),
-        started=min((t["started"] for t in telemetry if t.get("started")), default=None),
-        ended=max((t["ended"] for t in telemetry if t.get("ended")), default=None),
-        commits=sorted({t["commit"] for t in telemetry if t.get("commit")}),
+        started=min((t.started for t in telemetry if t.started), default=None),
+        ended=max((t.ended for t in telemetry if t.ended), default=None),
+        commits=sorted({t.commit for t in telemetry if t.commit}),
         machines=_machines(telemetry),
         packed_on={"system": machine.system(), **machine.size()}
         | {"versions": machine.versions(), "commit": machine.commit()},
     )
 
 
-def _machines(telemetry: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _machines(telemetry: list[Telemetry]) -> list[dict[str, Any]]:
     """The kinds of machines that trained the runs, each with its versions and its number of runs."""
-    kinds = Counter(digest.canonical({n: t.get(n) for n in ("system", "stack", "versions")}) for t in telemetry)
+    kinds = Counter(digest.canonical(t.model_dump(include={"system", "stack", "versions"})) for t in telemetry)
     return [json.loads(kind) | {"runs": n} for kind, n in sorted(kinds.items())]
 
 

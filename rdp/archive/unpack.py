@@ -60,7 +60,7 @@ def into_store(archive: Archive, results: Path) -> Outcome:
     origin.refuse(results)
     archive.verify()
     plan, store, outcome = recorded.plan(archive, results / archive.manifest.study), Store(results), Outcome()
-    with scratch.place(store, scratch.ARRIVALS) as folder:
+    with scratch.temporary_folder(store, scratch.IMPORTED) as folder:
         staged = Store(folder)
         records = _stage(archive, plan, staged, _labels(archive, plan), weights=archive.manifest.weights)
         claims, adopted = _claims(archive), _adoptions(archive)
@@ -101,16 +101,18 @@ def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
             f"{archive.path}: holds no {absent[0]}, which the report needs: measure it where the runs were trained, "
             "and pack again"
         )
-    if not origin.holds(results) and _holds_others(results):
+    if not origin.is_recorded(results) and _holds_others(results):
         raise UserError(f"{results}: holds results that are not recorded; name another directory with --to")
     content = archive.manifest.model_dump(mode="json") | {"archive_seal": archive.seal}
-    origin.mark(results, content, whole=False)  # first, so that a killed job leaves a directory that can be replaced
+    origin.write(
+        results, content, complete=False
+    )  # first, so that a killed job leaves a directory that can be replaced
     for name in _REPLACED:
         shutil.rmtree(results / name, ignore_errors=True)
     labels = _labels(archive, plan)
     for name, arrays in labels.items():
         _write(prepared.folder(name, results) / "manifest.json", archive.read(f"datasets/{name}.json"))
-        _write(origin.labels_file(name, results), archive.read(f"labels/{name}.safetensors.xz"))
+        _write(origin.labels_path(name, results), archive.read(f"labels/{name}.safetensors.xz"))
         content.setdefault("labels", {})[name] = digest.of_arrays(arrays)
     store = Store(results)
     records = _stage(archive, plan, store, labels)
@@ -121,7 +123,7 @@ def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
     preregistration.restore(_claims(archive), results)
     _add_tables(archive, plan, results, replace=True)
     _write(results / f"{plan.name}.yaml", archive.read(STUDY))
-    return origin.mark(results, content, whole=True)
+    return origin.write(results, content, complete=True)
 
 
 def _stage(
@@ -173,7 +175,7 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             outcome.rejected.append(f"{run}: not added: another process trains it")
             return
         try:
-            done = store.glance(run) is not None
+            done = store.read_receipt(run) is not None
             present = store.read(run) if store.folder(run).exists() else None
             if present is not None:
                 store.check_files(run, present)
@@ -208,7 +210,9 @@ def _take_weights(source: Path, target: Path) -> None:
 
 
 def _difference(present: RunRecord, record: RunRecord) -> str:
-    differing = [name for name in ("data", "code", "stack") if present.identity[name] != record.identity[name]]
+    differing = [
+        name for name in ("data", "code", "stack") if getattr(present.identity, name) != getattr(record.identity, name)
+    ]
     why = f"of other {' and '.join(differing)}" if differing else "of the same identity"
     return (
         f"the store holds another record ({present.digest[:12]} {present.status}; in the archive {record.digest[:12]} "

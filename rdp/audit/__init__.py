@@ -55,7 +55,7 @@ def audit(
         "study": plan.name,
         "title": plan.study.title,
         "audited": timestamp(now),
-        "recorded": origin.holds(results),
+        "recorded": origin.is_recorded(results),
         "retrain": retrain,
         "sample": sample if retrain else None,
         "checkout": machine.commit(),
@@ -70,7 +70,7 @@ def _refuse_nothing(plan: Plan, results: Path) -> None:
     if (results / plan.name).exists() or any(store.folder(spec.run).exists() for spec in specs):
         return
     first = f"snakemake --cores all --config study={plan.name}"
-    if plan.name in paths.archives() and not origin.holds(results):
+    if plan.name in paths.archives() and not origin.is_recorded(results):
         first += (
             f", or for its recorded results: snakemake --cores all audit --config study={plan.name} records=recorded"
         )

@@ -29,16 +29,16 @@ def check_code(read: Read, store: Store) -> Check:
         if record is None:
             continue
         check.looked_at += 1
-        commits[str(record.telemetry.get("commit"))] += 1
-        if adopted(store, spec, str(record.identity.get("code")), str(record.identity.get("stack"))):
+        commits[str(record.telemetry.commit)] += 1
+        if adopted(store, spec, record.identity.code, record.identity.stack):
             accepted += 1
-        elif record.identity.get("code") != fingerprint.code_of(spec):
+        elif record.identity.code != fingerprint.code_of(spec):
             other.setdefault(spec.cell, []).append(run)
-        if digest.of(record.telemetry.get("stack")) != record.identity.get("stack"):
+        if digest.of(record.telemetry.stack) != record.identity.stack:
             check.find(run, "the stack that its telemetry describes is not the one of its identity")
     for runs in other.values():
         check.find(runs[0], f"made by other code than this checkout's ({count(len(runs), 'run')} of its cell)")
-    for adoption in store.adoptions.behind_any(record for _, record, _ in read.values() if record is not None):
+    for adoption in store.adoptions.of_records(record for _, record, _ in read.values() if record is not None):
         for line in _doubts(adoption, store):
             check.find(store.root / adoptions.FOLDER / adoptions.name(adoption), line)
     for line in store.adoptions.damaged:
@@ -61,12 +61,12 @@ def _doubts(adoption: dict[str, Any], store: Store) -> list[str]:
         if not isinstance(told, dict) or not {"run", "digest", "again", "bits"} <= told.keys():
             return ["names no runs that were trained again"]
         try:
-            record = store.received(str(told["run"]))
+            record = store.read_finished(str(told["run"]))
         except UserError:  # which the check of records finds
             continue
         if record is None or record.digest != told["digest"]:  # cleaned away since, or trained again
             continue
-        if record.identity.get("code") != adoption["old"] or record.bits != told["bits"]:
+        if record.identity.code != adoption["old"] or record.bits != told["bits"]:
             found.append(f"says of {told['run']} what its record does not")
     return found
 
@@ -86,7 +86,7 @@ def check_lock(read: Read) -> Check:
         (name, str(found))
         for _, record, _ in read.values()
         if record is not None
-        for name, found in record.telemetry.get("versions", {}).items()
+        for name, found in record.telemetry.versions.items()
     )
     for (name, found), runs in sorted(said.items()):
         check.looked_at += 1

@@ -26,7 +26,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
     check = Check("data", "Every dataset is, to the last byte, the one that its manifest names.", "dataset")
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         check.looked_at += 1
-        if origin.holds(results):
+        if origin.is_recorded(results):
             kept_labels = check.attempt(lambda name=name: origin.labels(name, results))
             if kept_labels is not None:
                 labels[name] = kept_labels
@@ -44,7 +44,7 @@ def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]
         for line in found.changed() if found is not None else ():
             check.find_line(line)
         _check_source(name, check)
-    if origin.holds(results):
+    if origin.is_recorded(results):
         _check_archive(results, check)
     return check, labels
 
@@ -68,13 +68,13 @@ def _check_source(name: str, check: Check) -> None:
 def _check_archive(results: Path, check: Check) -> None:
     """Hold recorded results against the archive that they were unpacked from, where this checkout has it."""
     try:
-        told = origin.origin(results)
+        told = origin.read(results)
         found = recorded.find(told["study"])
     except UserError as error:
         check.find_line(error)
         return
     if found.seal != told["archive_seal"]:
-        check.find(results / origin.MARK, f"unpacked from another archive than {found.path}")
+        check.find(results / origin.FILE, f"unpacked from another archive than {found.path}")
     else:
         check.notes.append(f"unpacked from the archive {found.path}, whole as well")
 
@@ -93,7 +93,7 @@ def check_measurements(plan: Plan, results: Path) -> Check:
             check.find(where, f"has no {', '.join(absent)}")
         elif others := sorted(map(str, set(table["run"]) - known)):
             check.find(where, f"of {count(len(others), 'run')} not of the study, first {others[0]}")
-        elif gone := sorted(measurements.wanted(plan, name, results) - set(table["run"])):
+        elif gone := sorted(measurements.expected_runs(plan, name, results) - set(table["run"])):
             check.find(
                 where, f"has no row of {count(len(gone), 'run')}, first {gone[0]}; run: rdp probe {plan.name} {name}"
             )

@@ -16,7 +16,7 @@ from rdp.store import fingerprint, origin
 from rdp.study import Plan
 from rdp.tables import collect
 
-_LENT = ("store", "data", "bench", origin.MARK)  # what products are made from, beside probes and speed
+_LENT = ("store", "data", "bench", origin.FILE)  # what products are made from, beside probes and speed
 _DRAWN = (".svg", ".pdf", ".png")
 _DRAWN_BY = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
 

@@ -16,6 +16,7 @@ from rdp.errors import UserError
 from rdp.jobs import retrain, runner
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, fingerprint, origin
+from rdp.store.record import columns
 from rdp.study import Cell, Plan
 from rdp.tables import measurements
 from rdp.utils import compare, digest
@@ -23,8 +24,7 @@ from rdp.utils.humanize import count
 
 LEVEL = 0.99  # of the interval that a run on another stack is expected in
 _ENOUGH = 5  # seeds of a cell, for its own standard deviation
-# Counted, and not computed: on whatever stack they are the same.
-_COUNTED = ("parameters", "forward_flops", "iteration_flops", "training_flops", "unit_updates", "units", "steps")
+_COUNTED = tuple(name for name, column, _ in columns() if column.exact)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def accuracy(record: RunRecord) -> float:
     """Test accuracy of a completed run, validation accuracy of a sweep's, after the last epoch; 0 of one diverged."""
     if record.status != "completed":
         return 0.0
-    found = record.numbers["test_accuracy"]
-    return float(record.numbers["history"][-1]["validation_accuracy"] if found is None else found)
+    value = record.numbers.test_accuracy
+    return float((record.numbers.history[-1].validation_accuracy if value is None else value) or 0.0)
 
 
 def draw(read: Read, wanted: int, sample: str) -> list[str]:
@@ -83,7 +83,7 @@ def check(plan: Plan, results: Path, scratch: Path, chosen: list[str], read: Rea
     device = runner.choose_device(plan.device)
     stack = fingerprint.stack(device)
     pairs = [(spec, record) for spec, record, _ in map(read.__getitem__, chosen) if record is not None]
-    alike = {spec.run: record.identity["stack"] == digest.of(stack) for spec, record in pairs}
+    alike = {spec.run: record.identity.stack == digest.of(stack) for spec, record in pairs}
     asks = "Runs trained again from their first step give the weights, the history and the metrics of their records."
     trained = Check("training again", asks, "run")
     again = trained.attempt(lambda: retrain.again(pairs, results, scratch, device, cores))
@@ -117,8 +117,9 @@ def _check_bits(check: Check, spec: RunSpec, record: RunRecord, new: RunRecord) 
 def _check_within(check: Check, spec: RunSpec, record: RunRecord, new: RunRecord, read: Read) -> None:
     """Hold a run that was trained again on another stack to a tolerance, and what is counted to equality."""
     for name in _COUNTED:
-        if record.numbers.get(name) != new.numbers.get(name):
-            check.find(spec.run, f"{name}: {record.numbers.get(name)}; trained again, {new.numbers.get(name)}")
+        recorded, again = getattr(record.numbers, name), getattr(new.numbers, name)
+        if recorded != again:
+            check.find(spec.run, f"{name}: {recorded}; trained again, {again}")
     if record.status != new.status:
         check.find(spec.run, f"{record.status}; trained again, on another stack, {new.status}")
         return
@@ -146,7 +147,7 @@ def _seeds(spec: RunSpec, read: Read) -> list[list[float]]:
 def _measured_again(plan: Plan, results: Path, chosen: list[RunSpec]) -> Check:
     """Measure the probes of the chosen runs' networks again, as far as they are measured and their weights are here."""
     check = Check("measuring again", "Probes of the sampled runs' networks give the rows of their tables.", "network")
-    if origin.holds(results):
+    if origin.is_recorded(results):
         check.notes.append("recorded results hold no weights: nothing can be measured on them again")
         return check
     runs = {spec.run for spec in chosen}
@@ -161,7 +162,7 @@ def _measure_cell(check: Check, plan: Plan, results: Path, name: str, cell: Cell
     where = results / plan.name / "probes" / f"{name}.parquet"
     try:
         table = measurements.read(plan.name, name, results)
-        rows = measurements.again(plan, cell, name, results, frozenset(runs))
+        rows = measurements.measure_again(plan, cell, name, results, frozenset(runs))
     except UserError as error:
         check.find_line(error)
         return

@@ -8,40 +8,38 @@ import numpy as np
 from rdp.audit.findings import Check
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, receipts
-from rdp.store.record import PREDICTIONS, WEIGHTS, WEIGHTS_OMITTED, accuracy_fits
+from rdp.store.record import PREDICTIONS, WEIGHTS, WEIGHTS_OMITTED, Numbers, accuracy_fits
 from rdp.utils import digest
-
-_NEEDED = ("learning_rate", "test_accuracy", "history", "weights")  # numbers that others are held against
 
 
 def check_numbers(check: Check, path: Path, spec: RunSpec, record: RunRecord) -> bool:
     """Whether a record has the numbers and names the files that a run of its status leaves."""
     numbers = record.numbers
     if record.status == "failed":
-        if numbers:
+        if numbers != Numbers():
             check.find(path, "says failed, and has numbers, which a run that failed leaves none of")
         return True
-    if (record.status == "diverged") != (numbers.get("diverged_step") is not None):
-        check.find(path, f"says {record.status}, and that it diverged at step {numbers.get('diverged_step')}")
-    absent = [name for name in _NEEDED if name not in numbers]
+    if (record.status == "diverged") != (numbers.diverged_step is not None):
+        check.find(path, f"says {record.status}, and that it diverged at step {numbers.diverged_step}")
+    needed = ["learning_rate"]
+    if record.status == "completed":
+        needed += ["history", "weights"] if spec.sweep else ["test_accuracy", "history", "weights"]
+    absent = [name for name in needed if getattr(numbers, name) in (None, [])]
     if record.status == "completed" and not spec.sweep:
         absent += [name for name in (PREDICTIONS, WEIGHTS) if name not in record.files]
-        absent += [name for name in ("test_accuracy", "weights") if numbers.get(name) is None]
-    if record.status == "completed" and not numbers.get("history"):
-        absent.append("history")
     if absent:
-        check.find(path, f"says {record.status}, and nothing of {', '.join(dict.fromkeys(absent))}")
+        check.find(path, f"says {record.status}, and nothing of {', '.join(absent)}")
     return not absent
 
 
 def check_receipt(check: Check, store: Store, run: str, record: RunRecord) -> None:
     """Hold a receipt, which plans and `rdp status` believe, against the record that it is of."""
-    told, path = store.glance(run) or {}, store.receipt(run)
-    for name, value in receipts.content(run, record, "").items():
-        if name in {"schema", "record"} or (name == "stack" and told.get(name) is None):  # earlier ones named no stack
-            continue
-        if told.get(name) != value:
-            check.find(path, f"{name}: {told.get(name)}; the record gives {value}")
+    receipt, path = store.read_receipt(run), store.receipt(run)
+    if receipt is None:
+        return
+    for name, value in receipts.of_record(run, record, receipt.record):
+        if getattr(receipt, name) != value:
+            check.find(path, f"{name}: {getattr(receipt, name)}; the record gives {value}")
 
 
 def check_files(
@@ -69,11 +67,11 @@ def check_files(
         elif name == PREDICTIONS and labels is not None:
             found = check.attempt(lambda: store.arrays(run, record, "predictions")["test"], path)
             if found is not None and not accuracy_fits(record, found, labels):
-                stated = record.numbers["test_accuracy"]
+                stated = record.numbers.test_accuracy
                 check.find(folder / "record.json", f"its predictions do not give its accuracy, {stated}")
         elif name == WEIGHTS:
             arrays = check.attempt(lambda: store.arrays(run, record, "weights"), path)
-            if arrays is not None and _checksums(arrays) != record.numbers["weights"]:
+            if arrays is not None and _checksums(arrays) != record.numbers.weights:
                 check.find(path, "its tensors are not those whose checksums the record holds")
 
 

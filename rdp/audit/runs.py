@@ -24,7 +24,7 @@ def read(plan: Plan, results: Path) -> Read:
     store, found = Store(results), {}
     for spec in (*plan.sweep.values(), *plan.specs):
         try:
-            record, problem = store.received(spec.run), None
+            record, problem = store.read_finished(spec.run), None
         except UserError as error:
             record, problem = None, str(error)
         found[spec.run] = (spec, record, problem)
@@ -49,14 +49,14 @@ def check_records(plan: Plan, results: Path, read: Read, labels: dict[str, np.nd
             continue
         path = store.folder(run) / "record.json"
         of = _specification(record)
-        if of is None or {of.spec_digest, record.identity.get("spec")} != {spec.spec_digest}:
+        if of is None or {of.spec_digest, record.identity.spec} != {spec.spec_digest}:
             check.find(path, f"is the record of another run{f', {of.run}' if of else ''}, in the place of {run}")
             continue
-        if digests.get(spec.dataset) not in (None, record.identity.get("data")):
+        if digests.get(spec.dataset) not in (None, record.identity.data):
             check.find(path, f"was trained on other data than those prepared, {digests[spec.dataset][:12]}")
         check_receipt(check, store, run, record)
         if check_numbers(check, path, spec, record):
-            check_files(check, store, run, record, labels.get(spec.dataset), whole=not origin.holds(results))
+            check_files(check, store, run, record, labels.get(spec.dataset), whole=not origin.is_recorded(results))
         else:
             read[run] = (spec, None, "it lacks what a run leaves")  # so that nothing is held against it
     for status, told in (("not trained", None), ("failed", "failed")):
@@ -87,7 +87,7 @@ def check_sweeps(plan: Plan, results: Path, read: Read, scratch: Path) -> Check:
             continue
         swept = [candidate for candidate in candidates if candidate is not None]
         choice = check.attempt(lambda spec=spec, swept=swept: tuning.choose(spec, swept), path)
-        stated = record.numbers["learning_rate"]
+        stated = record.numbers.learning_rate
         if choice is not None and choice.learning_rate != stated:
             check.find(path, f"trained with the learning rate {stated}; its sweep gives {choice.learning_rate}")
         there = path.parents[1] / "tuned.json"

@@ -19,7 +19,8 @@ from rdp.bench import COMMANDS
 from rdp.bench.measuring import Benchmark, Setting, table
 from rdp.data import prepared
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, fingerprint
+from rdp.store import Identity, RunRecord, Store, fingerprint
+from rdp.store.record import Numbers, Telemetry
 from rdp.utils import distribution, files, paths
 
 SIZES = (100, 1_000, 10_000)  # runs
@@ -91,16 +92,21 @@ def _study(root: Path, runs: int) -> study.Plan:
 
 def _record(store: Store, spec: RunSpec) -> None:
     """A record as large as a real one."""
-    epoch = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
+    epoch: dict[str, Any] = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
     history = [{"epoch": i + 1, **epoch, "validation_accuracy": 1 / (i + 2)} for i in range(_EPOCHS)]
     weights = {f"stages.{i // 10}.{i % 10}.branch.weight": f"{i:016x}" for i in range(_TENSORS)}
-    numbers = {"test_accuracy": 0.5, "test_loss": 2 / 3, "steps": 3000, "learning_rate": 0.1}
+    numbers: dict[str, Any] = {"test_accuracy": 0.5, "test_loss": 2 / 3, "steps": 3000, "learning_rate": 0.1}
     numbers |= {"history": history, "weights": weights}
-    identity = {"spec": spec.spec_digest, "data": "0" * 64, "code": fingerprint.code_of(spec), "stack": "0" * 64}
-    telemetry: dict[str, Any] = {"epoch_seconds": [1.0] * _EPOCHS, "seconds": 60.0, "device": "cpu", "stack": {}}
-    telemetry |= {"process_peak_bytes": 1e9, "started": "2000-01-01T00:00:00Z"}
+    telemetry: dict[str, Any] = {"epoch_seconds": [1.0] * _EPOCHS, "seconds": 60.0, "device": "cpu"}
+    telemetry |= {"process_peak_bytes": 10**9, "started": "2000-01-01T00:00:00Z"}
     attempt = store.new_attempt(spec.run)
-    record = RunRecord(spec.model_dump(mode="json"), identity, "completed", None, numbers, telemetry)
+    record = RunRecord(
+        spec=spec.model_dump(mode="json"),
+        identity=Identity(spec=spec.spec_digest, data="0" * 64, code=fingerprint.code_of(spec), stack="0" * 64),
+        status="completed",
+        numbers=Numbers(**numbers),
+        telemetry=Telemetry(**telemetry),
+    )
     store.write_receipt(spec.run, store.commit(spec.run, attempt, record))
 
 

@@ -18,7 +18,7 @@ from rdp.stats import Effect, Measured, of_predictions
 from rdp.store import Store, origin
 from rdp.study import Cell, is_baseline
 from rdp.tables import Tables
-from rdp.tables.collect import readable
+from rdp.tables.collect import usable_record
 from rdp.utils.humanize import PERCENT
 
 Array = NDArray[Any]
@@ -189,7 +189,7 @@ class Records:
             if cell.dataset not in self._labels:
                 self._labels[cell.dataset] = _labels(cell.dataset, self.tables.results)
             labels = self._labels[cell.dataset]
-            record, problem = readable(self.store, spec)
+            record, problem = usable_record(self.store, spec)
             if record is None:
                 raise UserError(f"{spec.run}: {problem}; run: rdp collect {self.tables.plan.name}")
             if record.status == "diverged":
@@ -219,7 +219,7 @@ class Records:
 
 def _labels(dataset: str, results: Path) -> Array:
     """The labels of a dataset's test split, shape (m,), all that recorded results hold of a dataset."""
-    if origin.holds(results):
+    if origin.is_recorded(results):
         return origin.labels(dataset, results)
     return prepared.load(dataset, results).labels("test")
 

@@ -5,27 +5,28 @@ from pathlib import Path
 from rich.table import Table
 
 from rdp.spec import RunSpec
+from rdp.store.record import STATUSES
 from rdp.study import Plan, workload
-from rdp.study.resources import Needs
-from rdp.study.states import DONE, states
+from rdp.study.resources import ResourceEstimator
+from rdp.study.states import states
 from rdp.utils.humanize import count, duration, size
 
 
 def plan_tables(plan: Plan, results: Path) -> list[Table]:
     """Return the table of a study's cells, and the tables of skipped combinations and of claims unless empty."""
-    done = {spec.run for spec, state in states(plan, results) if state.status in DONE}
+    done = {spec.run for spec, state in states(plan, results) if state.status in STATUSES}
     return [_cells(plan, results, done), *_skipped(plan), *_claims(plan)]
 
 
 def _cells(plan: Plan, results: Path, done: set[str]) -> Table:
-    needs = Needs(results, plan.device)
+    needs = ResourceEstimator(results, plan.device)
     columns = ("cell", "seeds", "done", "sweep", "epochs", "of", "examples a run", "a run", "memory", "job")
     table = Table(*columns, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     for cell in plan.cells:
         spec = cell.specs[0]
         sweep = spec.candidates()
         finished, swept = (str(sum(run.run in done for run in runs)) for runs in (cell.specs, sweep))
-        need = needs.of(cell.specs[:1])
+        need = needs.estimate(cell.specs[:1])
         table.add_row(
             cell.title,
             str(len(cell.specs)),
@@ -34,7 +35,7 @@ def _cells(plan: Plan, results: Path, done: set[str]) -> Table:
             str(spec.recipe.epochs),
             spec.recipe.budget,
             f"{_examples(spec):,}",
-            f"{'' if need.near else '~'}{duration(need.seconds)}",
+            f"{'' if need.measured else '~'}{duration(need.seconds)}",
             size(need.bytes),
             cell.id,
         )
@@ -51,14 +52,14 @@ def _cells(plan: Plan, results: Path, done: set[str]) -> Table:
     return table
 
 
-def _remaining(plan: Plan, specs: list[RunSpec], needs: Needs) -> str:
+def _remaining(plan: Plan, specs: list[RunSpec], needs: ResourceEstimator) -> str:
     """Return two lines on runs that are still to train: their time on one core or GPU, and their disk space."""
-    need = needs.of(specs)
-    estimated = "" if need.near else " (~: estimated from network size, since no similar run was measured)"
+    need = needs.estimate(specs)
+    estimated = "" if need.measured else " (~: estimated from network size, since no similar run was measured)"
     width, unit = (specs[0].processes, "GPU") if plan.device == "cuda" else (specs[0].cores, "core")
     hours = f"{need.seconds * width / 3600:.3g} {unit}-hours"
     datasets = {cell.dataset for cell in plan.cells}
-    stored = sum(map(workload.kept_bytes, specs)) + sum(map(workload.data_bytes, datasets))
+    stored = sum(map(workload.run_bytes, specs)) + sum(map(workload.data_bytes, datasets))
     checkpoint = max(map(workload.checkpoint_bytes, specs))
     return (
         f"about {duration(need.seconds)} of training left, one run after another: {hours}{estimated}\n"

@@ -120,7 +120,7 @@ def report(name: StudyArgument, from_tables: FromTables = False) -> None:
         from rdp.report import figures
 
         collect.write(planned, results)
-        if not origin.holds(results):  # recorded results come with their measurements
+        if not origin.is_recorded(results):  # recorded results come with their measurements
             for measured in planned.study.probes:
                 measurements.write(planned, measured, results)
             if planned.study.speed_rounds:

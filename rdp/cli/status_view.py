@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rdp.spec import RunSpec
+from rdp.store.record import STATUSES
 from rdp.study import Plan
-from rdp.study.resources import Needs
-from rdp.study.states import DONE, WORDS, State, states
+from rdp.study.resources import ResourceEstimator
+from rdp.study.states import RUN_STATES, State, states
 from rdp.utils.humanize import duration
 
 _TAIL_BYTES, _TAIL_LINES = 4096, 4
@@ -38,7 +39,7 @@ class Snapshot:
     @property
     def remaining(self) -> list[RunSpec]:
         """The runs that are not done."""
-        return [spec for spec, state in self.states if state.status not in DONE]
+        return [spec for spec, state in self.states if state.status not in STATUSES]
 
 
 def read(plan: Plan, results: Path) -> Snapshot:
@@ -72,21 +73,21 @@ def tables(snapshot: Snapshot, *, unfinished: bool = False) -> Iterator[Table]:
 
 def _cells(snapshot: Snapshot, unfinished: bool) -> Table:
     plan, by_run = snapshot.plan, {spec.run: state for spec, state in snapshot.states}
-    table = Table("cell", *WORDS, title=f"{plan.name}: {plan.study.title}", title_justify="left")
+    table = Table("cell", *RUN_STATES, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     groups = {"sweeps of learning rates": list(plan.sweep)} if plan.sweep else {}
     groups |= {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
     total: Counter[str] = Counter()
     for title, runs in groups.items():
         counts = Counter(by_run[run].status for run in runs)
         total += counts
-        if unfinished and (table.row_count >= _MAX_ROWS or counts.keys() <= DONE):
+        if unfinished and (table.row_count >= _MAX_ROWS or counts.keys() <= set(STATUSES)):
             continue
-        table.add_row(title, *(str(counts[status] or "") for status in WORDS))
+        table.add_row(title, *(str(counts[status] or "") for status in RUN_STATES))
     table.add_section()
-    table.add_row("all", *(str(total[status] or "") for status in WORDS))
+    table.add_row("all", *(str(total[status] or "") for status in RUN_STATES))
     if remaining := snapshot.remaining:
-        need = Needs(snapshot.results, plan.device).of(remaining)
-        basis = "" if need.near else "; no such network was measured yet"
+        need = ResourceEstimator(snapshot.results, plan.device).estimate(remaining)
+        basis = "" if need.measured else "; no such network was measured yet"
         table.caption = f"about {duration(need.seconds)} of training left in all, one run after another{basis}"
     return table
 
@@ -97,8 +98,8 @@ def _running(snapshot: Snapshot) -> Table:
         if (progress := state.progress) is not None:
             share = f"{100 * progress.step // max(progress.steps, 1)} %"
             steps = f"{progress.step}/{progress.steps}"
-            ends = "" if progress.ends is None else _clock(progress.ends)
-            table.add_row(spec.run, progress.where, _clock(progress.started), steps, share, ends)
+            ends = "" if progress.expected_end is None else _clock(progress.expected_end)
+            table.add_row(spec.run, progress.location, _clock(progress.started), steps, share, ends)
     return table
 
 
@@ -109,7 +110,7 @@ def _trouble(snapshot: Snapshot) -> Table:
     for spec, state in runs[:_MAX_ROWS]:
         text = Text(state.reason)
         if (progress := state.progress) is not None:
-            text.append(f"; step {progress.step}/{progress.steps} on {progress.where}")
+            text.append(f"; step {progress.step}/{progress.steps} on {progress.location}")
         log = next((path for path in logs.get(spec.run, []) if path.is_file()), None)
         if log and (lines := tail(log)):
             text.append(f"\n{log}\n" + "\n".join(lines), style="dim")

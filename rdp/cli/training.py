@@ -133,5 +133,5 @@ def retry(name: StudyArgument) -> None:
     store = Store(results)
     failed = [spec for spec, state in states(planned, results, verify=True) if state.status in {"failed", "damaged"}]
     for spec in failed:
-        store.forget(spec.run)
+        store.remove_receipt(spec.run)
     print(f"{count(len(failed), 'run')} forgotten")

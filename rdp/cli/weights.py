@@ -29,8 +29,8 @@ def weights(
     specs = select(planned, [run])
     if len(specs) != 1:
         raise UserError(f"{planned.file}: '{run}' is {len(specs)} runs; name one: {run}/seed-{specs[0].seed:04d}")
-    if origin.holds(paths.results()):
-        raise UserError(f"{paths.results()}: holds recorded results ({origin.MARK}), which have no weights")
+    if origin.is_recorded(paths.results()):
+        raise UserError(f"{paths.results()}: holds recorded results ({origin.FILE}), which have no weights")
     from rdp.store import export
 
     for line in export.export(specs[0], paths.results(), path).lines:

@@ -13,8 +13,8 @@ from rdp.jobs import energy
 from rdp.jobs.progress import RunProgress
 from rdp.jobs.signals import termination
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, timestamp
-from rdp.store.record import PREDICTIONS, WEIGHTS
+from rdp.store import Identity, RunRecord, Store, timestamp
+from rdp.store.record import PREDICTIONS, WEIGHTS, Energy, Numbers, Status, Telemetry
 from rdp.training import checkpoint
 from rdp.utils import files, machine
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from rdp.data.dataset import Prepared
-    from rdp.store.record import Status
     from rdp.training.process_group import ProcessGroup
     from rdp.training.trainer import Trainer
 
@@ -63,7 +62,7 @@ class RunAttempt:
     """
 
     def __init__(
-        self, job: JobContext, spec: RunSpec, data: "Prepared", identity: dict[str, Any], learning_rate: float | None
+        self, job: JobContext, spec: RunSpec, data: "Prepared", identity: Identity, learning_rate: float | None
     ) -> None:
         self.job, self.spec, self.data, self.identity, self.learning_rate = job, spec, data, identity, learning_rate
         self.store, self.group = job.store, job.group
@@ -93,7 +92,7 @@ class RunAttempt:
             detail = "".join(traceback.format_exception(error))
             log.error("%s: failed\n%s", run, detail)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            record = self._record("failed", reason, {}, {"traceback": detail})
+            record = self._record("failed", reason, Numbers(), {"traceback": detail})
         finally:
             progress.close()
         record = self.group.on_main(lambda: self.store.commit(run, self.folder, record))
@@ -119,11 +118,12 @@ class RunAttempt:
 
         try:
             trainer.train(after_step)
-            numbers, predictions, weights = trainer.finish()
+            values, predictions, weights = trainer.finish()
         finally:
             trainer.batches.close()
-        if numbers["diverged_step"] is not None:
-            reason = f"the loss was not finite at step {numbers['diverged_step']}"
+        numbers = Numbers(**values)
+        if numbers.diverged_step is not None:
+            reason = f"the loss was not finite at step {numbers.diverged_step}"
             return self._record("diverged", reason, numbers, _timings(trainer))
         if weights and self.group.is_main:
             self._write_arrays(predictions, weights)
@@ -131,7 +131,7 @@ class RunAttempt:
 
     def _resume(self, trainer: "Trainer") -> None:
         """Continue from the latest checkpoint of this identity, if there is one."""
-        latest, warnings = self.group.on_main(lambda: checkpoint.latest(self.earlier, self.identity))
+        latest, warnings = self.group.on_main(lambda: checkpoint.latest(self.earlier, self.identity.model_dump()))
         for line in warnings:
             log.warning(line)
         if latest is None:
@@ -147,7 +147,8 @@ class RunAttempt:
         tensors, state = trainer.state()
         state |= {"resumed_at": self.resumed_at, "seconds": self._seconds(), "energy": self.meter.joules()}
         try:
-            checkpoint.save(self.folder, checkpoint.Checkpoint(trainer.step, self.identity, tensors, state))
+            identity = self.identity.model_dump()
+            checkpoint.save(self.folder, checkpoint.Checkpoint(trainer.step, identity, tensors, state))
         except UserError as error:
             log.warning(
                 "%s: no checkpoint at step %d, keeping the previous one: %s", self.spec.run, trainer.step, error
@@ -166,31 +167,37 @@ class RunAttempt:
         """Duration so far, with the attempts that this one resumes."""
         return self.seconds_before + time.perf_counter() - self.clock
 
-    def _record(
-        self, status: "Status", reason: str | None, numbers: dict[str, Any], timings: dict[str, Any]
-    ) -> RunRecord:
-        telemetry = timings | {
-            "started": timestamp(self.started),
-            "ended": timestamp(time.time()),
-            "seconds": self._seconds(),
-            "energy": self.meter.joules(),
-            "resumed_at": self.resumed_at,
-            "process_peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "host": socket.gethostname(),
-            "device": self.job.device.type,
-            "stack": self.job.stack,
-            "system": machine.system(),
-            "versions": machine.versions(),
-            "commit": machine.commit(),
-        }
-        spec = self.spec.model_dump(mode="json")
-        return RunRecord(spec, self.identity, status, reason, numbers, telemetry)
+    def _record(self, status: Status, reason: str | None, numbers: Numbers, timings: dict[str, Any]) -> RunRecord:
+        telemetry = Telemetry(
+            started=timestamp(self.started),
+            ended=timestamp(time.time()),
+            seconds=self._seconds(),
+            energy=Energy(**self.meter.joules()),
+            resumed_at=self.resumed_at,
+            process_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            host=socket.gethostname(),
+            device="cuda" if self.job.device.type == "cuda" else "cpu",
+            stack=self.job.stack,
+            system=machine.system(),
+            versions=machine.versions(),
+            commit=machine.commit(),
+            **timings,
+        )
+        return RunRecord(
+            spec=self.spec.model_dump(mode="json"),
+            identity=self.identity,
+            status=status,
+            reason=reason,
+            numbers=numbers,
+            telemetry=telemetry,
+        )
 
 
-def _describe_accuracy(numbers: dict[str, Any]) -> str:
+def _describe_accuracy(numbers: Numbers) -> str:
     """``test accuracy 0.9123``; for a run of a sweep its validation accuracy."""
-    split = "validation" if numbers["test_accuracy"] is None else "test"
-    value = numbers["test_accuracy"] if split == "test" else numbers["history"][-1]["validation_accuracy"]
+    split, value = "test", numbers.test_accuracy
+    if value is None:
+        split, value = "validation", numbers.history[-1].validation_accuracy
     return f"{split} accuracy {value:.4f}"
 
 

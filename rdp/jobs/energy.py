@@ -12,8 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rdp.store.record import Energy
+
 POWERCAP = Path("/sys/class/powercap")
-KINDS = ("gpu_joules", "cpu_package_joules")
+KINDS = tuple(Energy.model_fields)
 _POLL_SECONDS = 30.0  # a package's counter may wrap after three minutes at full power
 
 

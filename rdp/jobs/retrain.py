@@ -29,7 +29,8 @@ def again(
     """
     for name in sorted({spec.dataset for spec, _ in pairs}):
         _lend(name, results, scratch)
-    rates = {spec.cell: record.numbers["learning_rate"] for spec, record in pairs if spec.tuning}
+    chosen = {spec.cell: record.numbers.learning_rate for spec, record in pairs if spec.tuning}
+    rates = {cell: rate for cell, rate in chosen.items() if rate is not None}
     found: dict[str, RunRecord] = {}
     groups: dict[tuple[int, int], list[RunSpec]] = {}  # a job's runs have one number of threads and of processes
     for spec, _ in pairs:
@@ -43,7 +44,7 @@ def again(
 def _lend(dataset: str, results: Path, scratch: Path) -> None:
     """Let the scratch directory have a prepared dataset. Of recorded results only labels are there: prepare it anew."""
     there = prepared.folder(dataset, results)
-    if origin.holds(results) or not (there / "manifest.json").exists():
+    if origin.is_recorded(results) or not (there / "manifest.json").exists():
         return
     target = prepared.folder(dataset, scratch)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ def differences(first: RunRecord, second: RunRecord) -> list[str]:
     if first.status != second.status:
         found.append(f"status: {first.status} and {second.status}")
     tensors, epoch = [], None
-    for at, one, other in compare.differing(first.numbers, second.numbers):
+    for at, one, other in compare.differing(first.numbers.model_dump(), second.numbers.model_dump()):
         match at:
             case ("weights", name):
                 tensors.append(name)
@@ -72,10 +73,9 @@ def differences(first: RunRecord, second: RunRecord) -> list[str]:
                 at = ("history", f"epoch {place}", name)
         found.append(f"{compare.named(at)}: {compare.shown(one)} and {compare.shown(other)}")
     if tensors:  # one line for all: a first tensor that differs makes the others differ
-        every = {*first.numbers["weights"], *second.numbers["weights"]}
+        every = {*(first.numbers.weights or ()), *(second.numbers.weights or ())}
         found.append(f"weights: {len(tensors)} of {len(every)} tensors, first {tensors[0]}")
     names = sorted({*first.files, *second.files})
     other = [name for name in names if first.files.get(name) != second.files.get(name)]
     found += [f"{name}: other bytes" for name in other]
-    # Of the same numbers, one may be written as 132 and the other as 132.0.
-    return found if found or first.bits == second.bits else ["other digests, of equal numbers"]
+    return found

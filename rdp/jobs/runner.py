@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rdp.data import prepared
 from rdp.errors import UserError
@@ -14,7 +14,7 @@ from rdp.jobs.locks import lock_run
 from rdp.jobs.progress import progress_bar
 from rdp.jobs.signals import termination
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, fingerprint
+from rdp.store import Identity, RunRecord, Store, fingerprint
 from rdp.utils import digest
 
 if TYPE_CHECKING:
@@ -43,14 +43,9 @@ def choose_device(name: str) -> str:
     return name
 
 
-def run_identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> dict[str, Any]:
+def run_identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> Identity:
     """The four digests of a run. Equal digests mean bitwise equal numbers."""
-    return {
-        "spec": spec.spec_digest,
-        "data": data_digest,
-        "code": fingerprint.code_of(spec),
-        "stack": digest.of(stack),
-    }
+    return Identity(spec=spec.spec_digest, data=data_digest, code=fingerprint.code_of(spec), stack=digest.of(stack))
 
 
 def run_job(
@@ -128,7 +123,7 @@ class _Job:
             if record is None:
                 record = RunAttempt(self.context, spec, data, identity, rate).run()
             elif is_main:
-                self.store.tidy(spec.run)
+                self.store.remove_leftovers(spec.run)
                 log.info("%s: already %s, skipped", spec.run, record.status)
             if is_main:
                 self.store.write_receipt(spec.run, record)
@@ -141,7 +136,7 @@ class _Job:
             self._datasets[name] = prepared.load(name, self.results)
         return self._datasets[name]
 
-    def _stored(self, spec: RunSpec, identity: dict[str, Any]) -> RunRecord | None:
+    def _stored(self, spec: RunSpec, identity: Identity) -> RunRecord | None:
         return self.group.on_main(lambda: self.store.find(spec.run, identity))
 
     def _tuned_rate(self, spec: RunSpec) -> float:

@@ -59,7 +59,7 @@ def _config(plan: Plan, results: Path) -> dict[str, str]:
     return {
         "study": plan.name,
         "device": plan.device,
-        "records": "recorded" if origin.holds(results) else "trained",
+        "records": "recorded" if origin.is_recorded(results) else "trained",
         "results": results.name if results.is_absolute() else results.as_posix(),
     }
 
@@ -108,7 +108,7 @@ def _copy(source: Path, target: Path, remedy: str) -> None:
 def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
     """The usable records of a study's runs, those of sweeps first."""
     store = Store(results)
-    records = {spec.run: collect.readable(store, spec)[0] for spec in recorded.runs(plan)}
+    records = {spec.run: collect.usable_record(store, spec)[0] for spec in recorded.runs(plan)}
     return {run: record for run, record in records.items() if record is not None}
 
 
@@ -122,10 +122,10 @@ def _write_weights(path: Path, records: dict[str, RunRecord]) -> None:
 
 def _write_archive(path: Path, plan: Plan, results: Path) -> int:
     """Write the study's archive, or copy the one its recorded results are from; return the number of missing runs."""
-    if not origin.holds(results):
+    if not origin.is_recorded(results):
         return pack(plan, results, path).manifest.runs["missing"]
     archive = recorded.find(plan.name)
-    if archive.seal != origin.origin(results)["archive_seal"]:
+    if archive.seal != origin.read(results)["archive_seal"]:
         raise UserError(
             f"{archive.path}: is not the archive that {results} was unpacked from; "
             f"run: rdp unpack {plan.name} --recorded"

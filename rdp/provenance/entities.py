@@ -80,7 +80,7 @@ def name_of(author: dict[str, str]) -> str:
 
 def software(crate: ROCrate, runs: Iterable[RunRecord]) -> list[Entity]:
     """What records name with its version, each version once."""
-    seen = {(name, version) for run in runs for name, version in run.telemetry.get("versions", {}).items()}
+    seen = {(name, version) for run in runs for name, version in run.telemetry.versions.items()}
     return [
         context(
             crate,

@@ -154,8 +154,8 @@ def _happened(found: Evidence) -> str:
 
 def _times(runs: list[RunRecord]) -> tuple[str, str]:
     """When the first run began and the last one ended, in ISO 8601 with the offset that the profile asks for."""
-    begun = [run.telemetry["started"] for run in runs if run.telemetry.get("started")]
-    ended = [run.telemetry["ended"] for run in runs if run.telemetry.get("ended")] or begun
+    begun = [run.telemetry.started for run in runs if run.telemetry.started]
+    ended = [run.telemetry.ended for run in runs if run.telemetry.ended] or begun
     if not begun:
         raise UserError("no record tells when its run began: a research object must be dated")
     return re.sub("Z$", "+00:00", min(begun)), re.sub("Z$", "+00:00", max(ended))

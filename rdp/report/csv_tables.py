@@ -11,6 +11,7 @@ from rdp.claims import verdict_json
 from rdp.claims.model import KINDS
 from rdp.jobs import energy
 from rdp.report import compute_cost, efficiency, summary, tex
+from rdp.tables.collect import ROW_STATUSES
 from rdp.utils import files
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
@@ -49,7 +50,7 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
         row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
         row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
         row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
-        row |= {status: cell.counts.get(status, 0) for status in ("completed", "diverged", "failed", "missing")}
+        row |= {status: cell.counts.get(status, 0) for status in ROW_STATUSES}
         if cell.difference is not None:
             row |= {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high")}
         rows.append(row)

@@ -9,22 +9,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from rdp.store.record import columns
 from rdp.study import Cell, Plan
 
 CURVES = {"train_loss": "training loss", "validation_accuracy": "validation accuracy"}
-_NUMBERS = (
-    "seed",
-    "accuracy",
-    "test_loss",
-    "learning_rate",
-    "steps",
-    "examples",
-    "parameters",
-    "training_flops",
-    "diverged_step",
-    "seconds",
-    "examples_per_second",
-)
+_FIELDS = {name: column for name, column, _ in columns() if column.title}
 _NAMES = ("cell", "status", "reason", "commit", "device", "data_digest", "code_digest", "stack_digest")
 _DIGITS = 6
 _CURVE_DIGITS = 4
@@ -40,7 +29,7 @@ def content(plan: Plan, table: pd.DataFrame, history: pd.DataFrame) -> dict[str,
     null. A curve is a list of numbers, and its epochs are one of ``epochs``.
     """
     names: dict[str, list[str]] = {}
-    runs: dict[str, list[Any]] = {name: numbers(table[name], _DIGITS) for name in _NUMBERS}
+    runs: dict[str, list[Any]] = {name: numbers(table[name], _DIGITS) for name in ("seed", "accuracy", *_FIELDS)}
     for name in _NAMES:
         values = table[name].str[:_PREFIX] if name.endswith("_digest") else table[name]
         runs[name], names[name] = _encoded(_text(values))
@@ -57,6 +46,7 @@ def content(plan: Plan, table: pd.DataFrame, history: pd.DataFrame) -> dict[str,
         "epochs": epochs,
         "curves": curves,
         "measures": CURVES,
+        "fields": [[name, column.title, column.notation] for name, column in _FIELDS.items()],
     }
 
 

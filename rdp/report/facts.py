@@ -28,9 +28,9 @@ def machines(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     """In sentences, where results came from that were recorded and not trained here; none for those that were."""
-    if not origin.holds(results):
+    if not origin.is_recorded(results):
         return []
-    told = origin.origin(results)
+    told = origin.read(results)
     devices = "; ".join(
         f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
     )

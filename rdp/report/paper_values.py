@@ -16,9 +16,9 @@ from rdp.methods import method_class
 from rdp.report import claims_view, compute_cost, contents, efficiency, facts, summary
 from rdp.report.formatting import DASH, listed
 from rdp.study import Plan, comparisons
+from rdp.tables.collect import ROW_STATUSES
 from rdp.utils import distribution
 
-_STATUSES = ("completed", "diverged", "failed", "missing")
 _NARROW = 345.0  # points of a figure that can be read at half the column
 _HEAD = 2000  # characters of an SVG file, its size among them
 
@@ -40,7 +40,7 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "commits": sorted(table["commit"].dropna().unique()),
         "begun": sorted(table["started"].dropna()) if "started" in table else [],
         "runs": len(table),
-        "counts": {status: int(counts.get(status, 0)) for status in _STATUSES},
+        "counts": {status: int(counts.get(status, 0)) for status in ROW_STATUSES},
         "seeds": plan.study.seed_list(),
         "baseline": comparisons.baseline(plan),
         "sentences": list(summary.sentences(cells, comparisons.baseline(plan))),

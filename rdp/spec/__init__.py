@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from rdp.methods import Method, method_class
 from rdp.utils import digest
 from rdp.utils.validation import Strict
 
-SCHEMA = 1
+SCHEMA: Final = 1
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -56,13 +56,6 @@ class Recipe(Strict):
     def mixes(self) -> bool:
         """Whether examples are mixed with one another."""
         return self.mixup > 0 or self.cutmix > 0
-
-
-# Fields that came after runs were recorded. At their defaults they are no part of a digest, so that the runs that were
-# there before them keep their names.
-_LATER = frozenset(
-    ("accumulate", "ema", "label_smoothing", "mixup", "cutmix", "resized_crop", "randaugment", "processes")
-)
 
 
 class Tuning(Strict):
@@ -124,8 +117,7 @@ class RunSpec(Strict):
     @cached_property
     def cell(self) -> str:
         """The cell's name in the store: readable, and unique by the digest of all but the seed."""
-        content = _digestible(self)
-        del content["seed"]
+        content = self.model_dump(mode="json", exclude={"seed"})
         return f"{self.architecture}-{self.dataset}-{self.method}-{digest.of(content)[:12]}"
 
     @property
@@ -136,16 +128,4 @@ class RunSpec(Strict):
     @cached_property
     def spec_digest(self) -> str:
         """The first of the four digests of a run's identity."""
-        return digest.of(_digestible(self))
-
-
-def _digestible(model: BaseModel) -> dict[str, Any]:
-    """A model's content as JSON, without what came later and is as it always was."""
-    content = model.model_dump(mode="json")
-    for name, field in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            content[name] = _digestible(value)
-        elif name in _LATER and value == field.default:
-            del content[name]
-    return content
+        return digest.of(self.model_dump(mode="json"))

@@ -1,11 +1,11 @@
-"""Adoptions: which code may stand for which, since runs that it trained again came to the same bits.
+"""Adoptions: statements that runs made by one version of the code can be used with another.
 
 ::
 
     results/store/adopted/<old>-<new>-<stack>.json    the first digits of three digests
 
-An adoption says: what this code made on this stack, that code would make too. It names the runs that showed it.
-Nothing else is edited: a record says by which code it was made, for ever. What accepts records asks `Adoptions.lead`.
+An adoption says that two versions of the code give the same bits on a stack, and lists the runs that were retrained to
+show it. Records are not changed: each keeps the digest of the code that made it.
 """
 
 from collections.abc import Iterable
@@ -15,64 +15,73 @@ from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError
 from rdp.utils import digest, files
-from rdp.utils.schemas import ADOPTION
 
 if TYPE_CHECKING:
     from rdp.store.record import RunRecord
 
+Adoption = dict[str, Any]
+
 FOLDER = "adopted"
-_NEEDED = frozenset({"old", "new", "stack", "runs", "commit", "when"})
+FORMAT = 2
+_KEYS = frozenset({"old", "new", "stack", "runs", "commit", "when"})
 _DIGITS = 64
 
 
-def name(content: dict[str, Any]) -> str:
+def name(adoption: Adoption) -> str:
     """The name of an adoption's file."""
-    return "-".join(part[:12] for part in _key(content)) + ".json"
+    return "-".join(part[:12] for part in _digests(adoption)) + ".json"
 
 
-def write(root: Path, content: dict[str, Any]) -> Path:
-    """Keep an adoption in the store at ``root``.
+def write(root: Path, adoption: Adoption) -> Path:
+    """Write an adoption to the store at ``root`` and return its path.
 
     Args:
         root: of the store.
-        content: ``old`` and ``new``, digests of code; ``stack``, what computed, as records tell it; ``runs``, those
-            that were trained again, with the digests of both records and of all but the code, which both share;
-            ``commit`` and ``when``.
+        adoption: ``old`` and ``new``, digests of code; ``stack``, as in a record's telemetry; ``runs``, the retrained
+            runs with the digests of both records and the `RunRecord.bits` that they share; ``commit`` and ``when``.
     """
-    path = root / FOLDER / name(content)
-    files.write_json(path, digest.seal({"schema": ADOPTION.schema} | content))
+    path = root / FOLDER / name(adoption)
+    files.write_json(path, digest.seal({"format": FORMAT} | adoption))
     return path
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Adoption:
     """An adoption, verified.
 
     Raises:
-        UserError: one line with the file and what is wrong.
+        UserError: it is absent, damaged, or of another format.
     """
-    content = files.read_json(path)
-    return check(path, content)
+    return check(path, files.read_json(path))
 
 
-def check(path: Path, content: Any) -> dict[str, Any]:
-    """The same of a content that was read from a file of this name, wherever that lies."""
+def check(path: Path, content: Any) -> Adoption:
+    """Verify the content of an adoption's file and return it without its seal.
+
+    Args:
+        path: the file, whose name the content must match.
+        content: what it holds.
+
+    Raises:
+        UserError: the content is damaged or of another format.
+    """
+    files.check_format(path, content, "adoption", FORMAT, "Adopt the runs again: rdp adopt.")
+    adoption: Adoption = content
     try:
-        ADOPTION.check(path, content)
-        whole = digest.unseal(content) is True and content.keys() >= _NEEDED and path.name == name(content)
-        whole = whole and bool(content["runs"]) and all(len(part) == _DIGITS for part in _key(content))
+        valid = digest.unseal(adoption) is True and adoption.keys() >= _KEYS and path.name == name(adoption)
+        valid = valid and bool(adoption["runs"]) and all(len(part) == _DIGITS for part in _digests(adoption))
     except (AttributeError, KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise UserError(f"{path}: damaged: not the adoption that its name says")
-    return ADOPTION.present(path, content)
+        valid = False
+    if not valid:
+        raise UserError(f"{path}: damaged: not the adoption that its name states")
+    return adoption
 
 
-def _key(content: dict[str, Any]) -> tuple[str, str, str]:
-    return content["old"], content["new"], digest.of(content["stack"])
+def _digests(adoption: Adoption) -> tuple[str, str, str]:
+    return adoption["old"], adoption["new"], digest.of(adoption["stack"])
 
 
 class Adoptions:
-    """The adoptions of a store, read when first asked for. What is damaged is named, and not believed.
+    """The adoptions of a store, read on first use. Damaged ones are listed and ignored.
 
     Args:
         root: of the store.
@@ -82,56 +91,57 @@ class Adoptions:
         self._root = root
 
     @property
-    def all(self) -> list[dict[str, Any]]:
-        """Every whole adoption."""
-        return self._found[0]
+    def all(self) -> list[Adoption]:
+        """Every undamaged adoption."""
+        return self._read[0]
 
     @property
     def damaged(self) -> list[str]:
-        """A line about each that is not."""
-        return self._found[1]
+        """A message about each damaged one."""
+        return self._read[1]
 
     @cached_property
-    def _found(self) -> tuple[list[dict[str, Any]], list[str]]:
-        found, damaged = [], []
+    def _read(self) -> tuple[list[Adoption], list[str]]:
+        adoptions, damaged = [], []
         for path in sorted((self._root / FOLDER).glob("*.json")):
             try:
-                found.append(read(path))
+                adoptions.append(read(path))
             except UserError as error:
                 damaged.append(str(error))
-        return found, damaged
+        return adoptions, damaged
 
-    def lead(self, made: str, wanted: str, stack: str) -> bool:
-        """Whether what one code made on a stack may stand for what another would make, by one adoption or several.
+    def lead(self, old: str, new: str, stack: str) -> bool:
+        """Whether one code equals another, or a chain of adoptions leads from one to the other.
 
         Args:
-            made, wanted: digests of code.
-            stack: digest of the stack.
+            old: digest of the code that made a record.
+            new: digest of the code that would use it.
+            stack: digest of the stack that the record was made on.
         """
-        return made == wanted or any(wanted == found["new"] for found in self.behind(made, stack))
+        return old == new or any(new == adoption["new"] for adoption in self.chain(old, stack))
 
-    def behind(self, made: str, stack: str) -> list[dict[str, Any]]:
-        """The adoptions of what a code made on a stack, and of what that was adopted by, and so on."""
-        edges: dict[str, list[dict[str, Any]]] = self._of_stack.get(stack, {})
-        pending, seen, found = [made], {made}, []
+    def chain(self, code: str, stack: str) -> list[Adoption]:
+        """All adoptions that can be reached from a code on a stack."""
+        by_code: dict[str, list[Adoption]] = self._by_stack.get(stack, {})
+        pending, seen, reached = [code], {code}, []
         while pending:
-            for adoption in edges.get(pending.pop(), ()):
-                found.append(adoption)
+            for adoption in by_code.get(pending.pop(), ()):
+                reached.append(adoption)
                 if adoption["new"] not in seen:
                     seen.add(adoption["new"])
                     pending.append(adoption["new"])
-        return found
+        return reached
 
-    def behind_any(self, records: Iterable["RunRecord"]) -> list[dict[str, Any]]:
-        """Those of the code that made any of some records, each once."""
-        made = {(str(record.identity.get("code")), str(record.identity.get("stack"))) for record in records}
-        found = {name(adoption): adoption for key in made for adoption in self.behind(*key)}
-        return [found[key] for key in sorted(found)]
+    def of_records(self, records: Iterable["RunRecord"]) -> list[Adoption]:
+        """All adoptions that can be reached from the code of any of some records, sorted by name."""
+        codes = {(record.identity.code, record.identity.stack) for record in records}
+        adoptions = {name(adoption): adoption for code in codes for adoption in self.chain(*code)}
+        return [adoptions[key] for key in sorted(adoptions)]
 
     @cached_property
-    def _of_stack(self) -> dict[str, dict[str, list[dict[str, Any]]]]:
-        found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    def _by_stack(self) -> dict[str, dict[str, list[Adoption]]]:
+        by_stack: dict[str, dict[str, list[Adoption]]] = {}
         for adoption in self.all:
-            edges = found.setdefault(digest.of(adoption["stack"]), {})
-            edges.setdefault(adoption["old"], []).append(adoption)
-        return found
+            by_code = by_stack.setdefault(digest.of(adoption["stack"]), {})
+            by_code.setdefault(adoption["old"], []).append(adoption)
+        return by_stack

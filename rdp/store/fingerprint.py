@@ -45,7 +45,6 @@ NEUTRAL = NEUTRAL_PACKAGES | {
     "rdp.utils.files",
     "rdp.utils.humanize",
     "rdp.utils.paths",
-    "rdp.utils.schemas",
     "rdp.utils.validation",
 }
 # Libraries whose version can change a number and is not part of the stack, with the names of their distributions.
@@ -153,7 +152,7 @@ def _imports(module: str) -> frozenset[str]:
 @cache
 def _third_parties(module: str) -> frozenset[str]:
     """The top-level packages outside this one that a module imports."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -208,7 +207,7 @@ def stack(device: str) -> dict[str, str]:
     if device == "cuda":
         content["device"] = torch.cuda.get_device_name()
         content["cuda"] = str(torch.version.cuda)
-        content["cudnn"] = str(torch.backends.cudnn.version())
+        content["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     else:
         # Kernels choose their blocking, and so the order of sums, by the processor's model and caches.
         content["device"] = _processor()

@@ -1,7 +1,7 @@
-"""Recorded results: those of an archive, unpacked into a results directory of their own, beside a mark that says so.
+"""The origin of recorded results: results unpacked from an archive into a results directory of their own.
 
-What is made from records is made from these by the same code. They have no weights, and of the datasets the labels of
-the test split alone; nothing is trained or measured on them.
+Recorded results have no weights, and of each dataset only the labels of the test split. Tables, figures and reports are
+made from them as from others, but nothing is trained or measured on them.
 """
 
 from pathlib import Path
@@ -12,58 +12,69 @@ import numpy as np
 from rdp.errors import UserError
 from rdp.utils import digest, sealed
 
-MARK = "recorded.json"
-_OF = "recorded"
-_TOLD = {"study": str, "archive_seal": str, "labels": dict}
+FILE = "recorded.json"
+_SEALED_AS = "recorded"
+_TYPES = {"study": str, "archive_seal": str, "labels": dict}
 
 
-def holds(results: Path) -> bool:
+def is_recorded(results: Path) -> bool:
     """Whether a results directory holds recorded results."""
-    return (results / MARK).exists()
+    return (results / FILE).exists()
 
 
-def mark(results: Path, told: dict[str, Any], *, whole: bool) -> Path:
-    """Say of a results directory that what it holds is recorded, where it came from, and whether all of it is there."""
-    sealed.write_json(results / MARK, told | {"whole": whole}, _OF)
-    return results / MARK
+def write(results: Path, content: dict[str, Any], *, complete: bool) -> Path:
+    """Write the origin of the results in a directory and return the file's path.
+
+    Args:
+        results: the results directory.
+        content: the archive's manifest, with ``study``, ``archive_seal``, and ``labels``, digests by dataset.
+        complete: whether the whole archive is unpacked.
+    """
+    sealed.write_json(results / FILE, content | {"whole": complete}, _SEALED_AS)
+    return results / FILE
 
 
-def origin(results: Path) -> dict[str, Any]:
-    """Where recorded results came from: the manifest of their archive, and digests of the labels (see `mark`).
+def read(results: Path) -> dict[str, Any]:
+    """The origin of recorded results, as given to `write`.
 
     Raises:
-        UserError: a mark that is damaged, or of an unpacking that was cut short.
+        UserError: the file is absent or damaged, or the archive is not completely unpacked.
     """
     remedy = "unpack the archive again: rdp unpack STUDY --recorded"
-    told = sealed.read_json(results / MARK, _OF, remedy)
-    if not told.pop("whole", None):
-        raise UserError(f"{results / MARK}: not all of the archive was unpacked; {remedy}")
-    if any(not isinstance(told.get(name), kind) for name, kind in _TOLD.items()):
-        raise UserError(f"{results / MARK}: damaged: it does not say what was unpacked; {remedy}")
-    return told
+    content = sealed.read_json(results / FILE, _SEALED_AS, remedy)
+    if not content.pop("whole", None):
+        raise UserError(f"{results / FILE}: the archive is not completely unpacked; {remedy}")
+    if any(not isinstance(content.get(name), kind) for name, kind in _TYPES.items()):
+        raise UserError(f"{results / FILE}: damaged: it does not state what was unpacked; {remedy}")
+    return content
 
 
-def labels_file(dataset: str, results: Path) -> Path:
-    """Where the labels of a dataset's test split are kept beside recorded results."""
+def labels_path(dataset: str, results: Path) -> Path:
+    """Path of the labels of a dataset's test split in recorded results."""
     return results / "data" / dataset / "labels.safetensors"
 
 
 def labels(dataset: str, results: Path) -> np.ndarray:
-    """The int64 labels of a dataset's test split, shape (m,), verified."""
+    """The int64 labels of a dataset's test split, shape (m,), verified.
+
+    Raises:
+        UserError: they are absent or damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    path, told = labels_file(dataset, results), origin(results)
+    path, content = labels_path(dataset, results), read(results)
+    remedy = f"run: rdp unpack {content['study']} --recorded"
     try:
         arrays = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: damaged: unreadable ({error}); run: rdp unpack {told['study']} --recorded") from None
-    if digest.of_arrays(arrays) != told["labels"].get(dataset):
-        raise UserError(f"{path}: damaged: not the labels of the archive; run: rdp unpack {told['study']} --recorded")
+        raise UserError(f"{path}: damaged: unreadable ({error}); {remedy}") from None
+    if digest.of_arrays(arrays) != content["labels"].get(dataset):
+        raise UserError(f"{path}: damaged: not the labels of the archive; {remedy}")
     return arrays["test"].astype(np.int64)
 
 
 def refuse(results: Path) -> None:
-    """Raise `UserError` where results are recorded, for what would train or measure there."""
-    if holds(results):
-        raise UserError(f"{results}: holds recorded results ({MARK}): nothing is trained or measured among them")
+    """Raise `UserError` if a directory holds recorded results; called before training and measuring."""
+    if is_recorded(results):
+        raise UserError(f"{results}: holds recorded results ({FILE}); train and measure in another directory")

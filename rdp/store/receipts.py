@@ -1,70 +1,85 @@
-"""Receipts: what Snakemake waits for, and what plans read in place of records, which are a hundred times as large."""
+"""Receipts: small files that say which runs are done, for Snakemake and for plans."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Final, Literal
 
 from rdp.errors import UserError
+from rdp.store.record import Part, RunRecord, Status
 from rdp.utils import digest, files
-from rdp.utils.schemas import RECEIPT, USED
+from rdp.utils.validation import validate
 
-if TYPE_CHECKING:
-    from rdp.store.record import RunRecord
-
-STATUSES = frozenset({"completed", "diverged", "failed"})
+FORMAT: Final = 3
 
 
-def content(run: str, record: "RunRecord", checksum: str) -> dict[str, Any]:
-    """What a receipt says of a run.
+class Used(Part):
+    """What a run used, from its record's telemetry."""
 
-    Args:
+    seconds: float | None
+    process_peak_bytes: int | None
+    device: str | None
+    host: str | None
+    ended: str | None
+
+
+class Receipt(Part):
+    """What plans and status views need of a finished run, without its record, which is a hundred times as large.
+
+    Attributes:
         run: the run's name in the store.
-        record: its record.
-        checksum: SHA-256 of the record's file.
+        digest: of its record.
+        record: SHA-256 of the record's file.
+        code, stack: digests of the run's identity.
     """
-    return {
-        "schema": RECEIPT.schema,
-        "run": run,
-        "status": record.status,
-        "reason": record.reason,
-        "digest": record.digest,
-        "record": checksum,
-        "code": record.identity.get("code"),
-        "stack": record.identity.get("stack"),
-        "used": {name: record.telemetry.get(name) for name in USED},
-    }
+
+    format: Literal[3] = FORMAT
+    run: str
+    status: Status
+    reason: str | None
+    digest: str
+    record: str
+    code: str
+    stack: str
+    used: Used
 
 
-def write(path: Path, run: str, record: "RunRecord", checksum: str) -> None:
-    """Say that a run is done, and which record is meant (see `content`)."""
-    files.write_json(path, digest.seal(content(run, record, checksum)))
+def of_record(run: str, record: RunRecord, checksum: str) -> Receipt:
+    """The receipt of a run, from its record and the checksum of the record's file."""
+    return Receipt(
+        run=run,
+        status=record.status,
+        reason=record.reason,
+        digest=record.digest,
+        record=checksum,
+        code=record.identity.code,
+        stack=record.identity.stack,
+        used=Used(**{name: getattr(record.telemetry, name) for name in Used.model_fields}),
+    )
 
 
-def read(path: Path, run: str, record: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """A run's receipt, verified, in its present form; None where the run is not done.
+def write(path: Path, receipt: Receipt) -> None:
+    """Write a receipt."""
+    files.write_json(path, digest.seal(receipt.model_dump(mode="json")))
 
-    Args:
-        path: of the receipt.
-        run: the run's name in the store.
-        record: reads the run's record, of which the first receipts told nothing.
+
+def read(path: Path, run: str) -> Receipt | None:
+    """The receipt of a run, verified; None where the run is not done.
 
     Raises:
-        UserError: it is damaged, a folder, of another run, or of a later version.
+        UserError: it is damaged, a folder, of another run, or of another format.
     """
     try:
         path.lstat()
     except FileNotFoundError:
         return None
-    except OSError as error:  # of somebody else, or below a file
+    except OSError as error:  # no permission, or below a file
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    found = files.read_json(path)
+    content = files.read_json(path)
+    files.check_format(path, content, "receipt", FORMAT, "Train the run again.")
+    sealed = digest.unseal(content)
     try:
-        schema = RECEIPT.check(path, found)
-        fits = digest.unseal(found)
-        whole = fits or (fits is None and schema == 0)
-        whole &= found["run"] == run and found["status"] in STATUSES
-    except (AttributeError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        receipt = validate(Receipt, content, "receipt")
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+    if not sealed or receipt.run != run:
         raise UserError(f"{path}: damaged: not the receipt of {run}")
-    return RECEIPT.present(path, found, record)
+    return receipt

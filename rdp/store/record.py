@@ -1,104 +1,221 @@
-"""What a run leaves, as it is read back: verified in the form in which it was written, read in the present one."""
+"""The record of a run: its fields, where each of them is shown, and how a record is read back and verified.
 
-from dataclasses import dataclass, field
+A new number is one field here, and a value in `rdp.training.trainer` or `rdp.jobs.runner`. The JSON schema, the columns
+of a study's tables with their types, the fields of the runs explorer and the validation of stored records follow from
+the fields.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from rdp.errors import UserError
-from rdp.store import record_schema
-from rdp.utils import digest, files, schemas
+from rdp.utils import digest, files
+from rdp.utils.validation import validate
 
 if TYPE_CHECKING:
     import numpy as np
 
-SCHEMA = 1
+FORMAT: Final = 2
 Status = Literal["completed", "diverged", "failed"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 PREDICTIONS, WEIGHTS = "predictions.safetensors", "weights.safetensors"  # the files beside a record
 WEIGHTS_OMITTED = "weights.omitted"  # beside a record that was unpacked without its weights
-_UNDER = ("spec", "identity", "status", "numbers", "files", "schema")  # the digest of a record
+DIGESTED = {"format", "spec", "identity", "status", "numbers", "files"}  # the fields under a record's digest
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class Column:
+    """Marks a field as a column of the table of a study's runs.
+
+    Attributes:
+        exact: counted and not computed in floating point, so equal on every stack.
+        sweep: a column of the table of sweep runs too.
+        title: label in the runs explorer; None where the explorer leaves the field out.
+        notation: how the explorer prints the number; None for thousands separators in integers, and six digits else.
+        dtype: pandas type; None for the one of the field's annotation.
+    """
+
+    exact: bool = False
+    sweep: bool = False
+    title: str | None = None
+    notation: Literal["scientific"] | None = None
+    dtype: str | None = None
+
+
+class Part(BaseModel):
+    """A part of a stored JSON file: every key and type is checked, and nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Identity(Part):
+    """The four digests of a run. Equal identities give bitwise equal numbers."""
+
+    spec: str
+    data: str
+    code: str
+    stack: str
+
+
+class Epoch(Part):
+    """Means over an epoch's mini-batches, and the validation after it where there was one."""
+
+    epoch: int
+    step: int
+    train_loss: float | None = None
+    train_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+class Numbers(Part):
+    """What a run's identity determines to the last bit. A field is None where it does not apply; all are, if it failed.
+
+    Floating-point operations are of one example, except ``training_flops``, which sums them over the run.
+    """
+
+    test_accuracy: Annotated[float | None, Column()] = None
+    test_loss: Annotated[float | None, Column(title="test loss")] = None
+    learning_rate: Annotated[float | None, Column(title="learning rate")] = None
+    steps: Annotated[int | None, Column(exact=True, title="optimizer steps")] = None
+    examples: Annotated[int | None, Column(exact=True, title="examples seen")] = None
+    diverged_step: Annotated[int | None, Column(title="diverged at step")] = None
+    parameters: Annotated[int | None, Column(exact=True, title="parameters")] = None
+    units: Annotated[int | None, Column(exact=True)] = None
+    unit_updates: Annotated[float | None, Column(exact=True)] = None
+    forward_flops: Annotated[int | None, Column(exact=True)] = None
+    iteration_flops: Annotated[int | None, Column(exact=True)] = None
+    training_flops: Annotated[
+        int | None, Column(exact=True, title="training FLOP", notation="scientific", dtype="float64")
+    ] = None  # may exceed 64 bits
+    history: list[Epoch] = []
+    weights: dict[str, str] | None = Field(None, description="checksum of each tensor, by name")
+
+
+class Energy(Part):
+    """Energy in joules by device, as its counters report it; None where they do not."""
+
+    gpu_joules: Annotated[float | None, Column(sweep=True)] = None
+    cpu_package_joules: Annotated[float | None, Column(sweep=True)] = None
+
+
+class Telemetry(Part):
+    """Time, memory and machine of a run: what its identity does not determine. Times of day are in UTC."""
+
+    started: Annotated[str | None, Column(sweep=True)] = None
+    ended: str | None = None
+    seconds: Annotated[float | None, Column(sweep=True, title="seconds")] = None
+    train_seconds: Annotated[float | None, Column()] = None
+    evaluate_seconds: float | None = None
+    epoch_seconds: list[float] = []
+    examples_per_second: Annotated[float | None, Column(title="examples a second")] = None
+    process_peak_bytes: Annotated[int | None, Column()] = None
+    energy: Energy = Energy()
+    resumed_at: list[int] = Field([], description="steps at which it continued from a checkpoint")
+    host: Annotated[str | None, Column()] = None
+    device: Literal["cpu", "cuda"] | None = None
+    system: Annotated[str | None, Column()] = None
+    commit: Annotated[str | None, Column()] = None
+    stack: dict[str, str] = Field({}, description="content of the stack digest")
+    versions: dict[str, str] = Field({}, description="of other libraries")
+    traceback: str | None = None
+
+
+class RunRecord(Part):
     """What a run leaves.
 
     Attributes:
         spec: the run's specification, as JSON.
-        identity: the four digests, and the stack's contents.
-        status: ``completed``; ``diverged`` (a loss that is not finite); ``failed`` (anything else).
-        reason: why it did not complete, or None.
-        numbers: what the identity determines to the last bit.
-        telemetry: timings, memory, host: what it does not.
+        status: ``completed``, ``diverged`` (a loss that is not finite) or ``failed`` (any other error).
+        reason: why it did not complete.
         files: SHA-256 of the record's other files, by name.
     """
 
+    format: Literal[2] = FORMAT
     spec: dict[str, Any]
-    identity: dict[str, Any]
+    identity: Identity
     status: Status
-    reason: str | None
-    numbers: dict[str, Any]
-    telemetry: dict[str, Any]
-    files: dict[str, str] = field(default_factory=dict)
-    schema: int = SCHEMA
+    reason: str | None = None
+    numbers: Numbers = Numbers()
+    telemetry: Telemetry = Telemetry()
+    files: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
-        """Digest of all but telemetry: equal for two runs of one identity."""
-        return digest.of({name: getattr(self, name) for name in _UNDER})
+        """Digest of all fields but telemetry and reason: equal for two runs of one identity."""
+        return digest.of(self._dump(DIGESTED))
 
     @property
     def bits(self) -> str:
-        """Digest of all but telemetry and which code made it: equal where that makes no difference.
+        """Digest that ignores the code too: equal where a change of code makes no difference."""
+        content = self._dump(DIGESTED)
+        del content["identity"]["code"]
+        return digest.of(content)
 
-        For the specification stands its digest, which knows of no option that came later.
-        """
-        content = {name: getattr(self, name) for name in _UNDER if name != "spec"}
-        return digest.of(content | {"identity": self.identity | {"code": None}})
+    def content(self) -> dict[str, Any]:
+        """The record as the JSON object of its file, with its digest and a seal over all fields."""
+        return digest.seal(self._dump() | {"digest": self.digest})
+
+    def _dump(self, fields: set[str] | None = None) -> dict[str, Any]:
+        # Fields that are None are absent, so a new field leaves records and digests of earlier runs valid.
+        return self.model_dump(mode="json", include=fields, exclude_none=True)
 
 
-@dataclass(frozen=True)
-class EarlierRecord(RunRecord):
-    """A record that was written in an earlier schema, read as one of this. Its digest stays the one that it states,
-    which receipts, choices of learning rates and bundles know it by."""
+def columns(part: type[Part] = RunRecord) -> Iterator[tuple[str, Column, str]]:
+    """Name, marker and pandas type of every column that a record or a part of one has, in the order of its fields."""
+    for name, field in part.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Part):
+            yield from columns(field.annotation)
+        elif column := _column(part, name):
+            dtypes = {int: "int64", float: "float64", str: "object"}
+            yield name, column, column.dtype or dtypes[get_args(field.annotation)[0]]
 
-    stated: str = ""
 
-    @property
-    def digest(self) -> str:
-        """Digest of all but telemetry, in the schema in which it was written."""
-        return self.stated
+def column_values(part: Part) -> Iterator[tuple[str, Any]]:
+    """Name and value of every column of a record or a part of one."""
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if isinstance(value, Part):
+            yield from column_values(value)
+        elif _column(type(part), name):
+            yield name, value
+
+
+@cache
+def _column(part: type[Part], name: str) -> Column | None:
+    return next((marker for marker in part.model_fields[name].metadata if isinstance(marker, Column)), None)
 
 
 def read(path: Path) -> RunRecord:
-    """A record from its file, checked against its own digest.
+    """A record from its file, checked against its digest and its seal.
 
     Raises:
-        UserError: no such record, a damaged one, or one of a later version.
+        UserError: no such record, a damaged one, or one of another format.
     """
     content = files.read_json(path)
+    files.check_format(path, content, "record", FORMAT, "Train the run again.")
+    stated, sealed = content.get("digest"), digest.unseal(content)
+    content.pop("digest", None)
     try:
-        schema = schemas.RECORD.check(path, content)
-        # The seal is over telemetry too, which the digest leaves out. The first records had none.
-        whole = digest.unseal(content) is not False
-        stated = content.pop("digest")
-        found = digest.of({name: content[name] for name in _UNDER})
-        present = schemas.RECORD.present(path, content)
-        record = RunRecord(**present) if schema == SCHEMA else EarlierRecord(**present, stated=stated)
-        wrong = record_schema.wrong(present)
-    except (KeyError, TypeError, AttributeError, ValueError):
-        raise UserError(f"{path}: damaged: not a record of schema {SCHEMA}") from None
-    if found != stated:
-        raise UserError(f"{path}: damaged: its digest is {found[:12]}, it says {str(stated)[:12]}")
-    if not whole:
-        raise UserError(f"{path}: damaged: its seal does not fit")
-    if wrong:
-        raise UserError(f"{path}: damaged: {wrong}")
+        record = validate(RunRecord, content, "record")
+        actual = record.digest
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+    if actual != stated:
+        raise UserError(f"{path}: damaged: its digest is {actual[:12]}, but it states {str(stated)[:12]}")
+    if not sealed:
+        raise UserError(f"{path}: damaged: its seal does not match its content")
     return record
 
 
 def accuracy_fits(record: RunRecord, predictions: "np.ndarray", labels: "np.ndarray") -> bool:
-    """Whether predictions and labels, shapes (m,), give the accuracy that a record states, to the example."""
-    if predictions.shape != labels.shape:
+    """Whether predictions and labels, shapes (m,), give the record's test accuracy, to the example."""
+    if record.numbers.test_accuracy is None or predictions.shape != labels.shape:
         return False
-    right = float((predictions == labels).mean())
-    return abs(right - record.numbers["test_accuracy"]) * len(labels) < 0.51  # accuracies may be rounded
+    accuracy = float((predictions == labels).mean())
+    return abs(accuracy - record.numbers.test_accuracy) * len(labels) < 0.51  # accuracies may be rounded

@@ -1,4 +1,4 @@
-"""Places in the store for what is not there yet: on its file system, each of one process, gone when that is done."""
+"""Temporary folders in the store, on the same file system as the runs."""
 
 import fcntl
 import shutil
@@ -10,30 +10,30 @@ from pathlib import Path
 from rdp.errors import UserError
 from rdp.store import Store
 
-AGAIN = "again"  # for runs that are trained again
-ARRIVALS = "importing"  # for archives that are being verified
-LOCK = "lock"  # a file in each place, locked as long as it is in use; of those left behind `rdp store clean` knows
+RETRAINED = "again"  # parent of the folders of retrained runs
+IMPORTED = "importing"  # parent of the folders of archives that are being verified
+LOCK = "lock"  # a file in each folder, locked while the folder is in use, so that `rdp store clean` skips it
 
 
 @contextmanager
-def place(store: Store, room: str) -> Iterator[Path]:
-    """An empty folder in a room of the store, which vanishes when the block ends.
+def temporary_folder(store: Store, parent: str) -> Iterator[Path]:
+    """An empty folder under ``parent`` in the store, deleted when the block ends.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be created.
     """
-    folder = store.root / room / uuid.uuid4().hex[:12]
+    folder = store.root / parent / uuid.uuid4().hex[:12]
     try:
         folder.mkdir(parents=True)
         file = (folder / LOCK).open("w")
     except OSError as error:
         raise UserError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
     with file:
-        with suppress(OSError):  # where locks are not supported, its age tells
+        with suppress(OSError):  # without locks, cleaning goes by the folder's age
             fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # there are others
+            with suppress(OSError):  # not empty
                 folder.parent.rmdir()

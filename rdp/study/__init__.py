@@ -1,6 +1,6 @@
-"""Studies: the cells and runs that a YAML file asks for.
+"""Read a study from its YAML file and list its cells and runs.
 
-Nothing here imports torch, so that planning, and every evaluation of the Snakefile, stays fast.
+This package does not import torch, to keep planning and every evaluation of the Snakefile fast.
 """
 
 import os
@@ -18,17 +18,19 @@ from rdp.utils import paths
 from rdp.utils.validation import parse_mapping, read_mapping, validate
 
 _WHAT = "a study is a mapping"
-VANILLA = "vanilla"  # the baseline of a study that names no other
-# What else has a folder of its own under the results.
-TAKEN = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "reports", "store"})
+VANILLA = "vanilla"  # the default baseline
+RESERVED_NAMES = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "reports", "store"})
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Architecture x dataset x method: one job, or several where the study splits its seeds.
+    """Architecture x dataset x method with one recipe: one job, or several if the study splits its seeds.
 
-    ``label`` is the study's name for the method with its options, and what figures and tables show. The architecture
-    is the grid's, of which the runs may train a form.
+    Attributes:
+        dataset: name of the dataset.
+        architecture: its name in the grid. Runs of a method with a form train another one, see `RunSpec.architecture`.
+        label: the study's name for the method with its options, which figures and tables show.
+        specs: one run per seed.
     """
 
     dataset: str
@@ -38,7 +40,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """The cell as commands and tables name it: architecture/dataset/method."""
+        """The cell's name in commands and tables: architecture/dataset/method."""
         return f"{self.architecture}/{self.dataset}/{self.label}"
 
     @property
@@ -49,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A cell that makes no sense, and why."""
+    """A cell that cannot be trained, and the reason."""
 
     dataset: str
     architecture: str
@@ -74,7 +76,7 @@ class Plan:
 
     @property
     def device(self) -> str:
-        """Where it trains, ``auto``, ``cpu`` or ``cuda``: ``RDP_DEVICE``, or what the study says."""
+        """``auto``, ``cpu`` or ``cuda``: the value of ``RDP_DEVICE``, or of the study."""
         device = os.environ.get("RDP_DEVICE") or self.study.device
         if device not in get_args(Device):
             raise UserError(f"device: {choices(device, get_args(Device))}; found '{device}'")
@@ -82,11 +84,11 @@ class Plan:
 
     @property
     def sweep(self) -> dict[str, RunSpec]:
-        """Every run of the sweeps that choose learning rates, by its name in the store."""
+        """Every run of the sweeps that choose learning rates, by name in the store."""
         return {spec.run: spec for cell in self.cells for spec in cell.specs[0].candidates()}
 
     def seed_batches(self) -> list[list[int]]:
-        """The seeds that each of a cell's jobs trains."""
+        """The seeds of each job of a cell."""
         seeds = self.study.seed_list()
         size = self.study.seeds_per_job or len(seeds)
         return [seeds[i : i + size] for i in range(0, len(seeds), size)]
@@ -96,7 +98,7 @@ def load(name: str) -> Plan:
     """Read the study called ``name`` (``config/studies/NAME.yaml``, or a path to a YAML file).
 
     Raises:
-        UserError: one line with the file, the key and what would be valid.
+        UserError: the file is absent or invalid; the message names the key and the valid values.
     """
     file = _find(name)
     return _plan(file, read_mapping(file, _WHAT))
@@ -128,15 +130,15 @@ def _plan(file: Path, content: dict[str, Any]) -> Plan:
     except ValueError as error:
         raise UserError(f"{file}: {error}") from None
     if study.speed_rounds and not any(is_baseline(study, cell) for cell in cells.values()):
-        raise UserError(f"{file}: speed_rounds: no cell is the baseline to measure beside; name one with 'baseline'")
+        raise UserError(f"{file}: speed_rounds: no cell is the baseline of the measurement; set 'baseline'")
     if not cells:
         reasons = "; ".join(sorted({skip.reason for skip in skipped}))
-        raise UserError(f"{file}: grids: no cell is left to train ({reasons})")
+        raise UserError(f"{file}: grids: no cell can be trained ({reasons})")
     return Plan(file.stem, file, study, tuple(cells.values()), tuple(skipped))
 
 
 def is_baseline(study: Study, cell: Cell) -> bool:
-    """Whether a cell is what others are compared with: what the study names, or else any that is vanilla."""
+    """Whether other cells are compared with this one: it has the study's baseline method, or by default vanilla."""
     return cell.label == study.baseline if study.baseline else cell.specs[0].method == VANILLA
 
 
@@ -144,25 +146,25 @@ def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         file = paths.parse(name)
         try:
-            is_file = file.is_file()
-        except OSError as error:  # a name too long for any file
+            exists = file.is_file()
+        except OSError as error:  # the name is too long
             raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        if not is_file:
+        if not exists:
             raise UserError(f"{file}: no such study file")
     else:
-        found = paths.studies()
-        if name not in found:
-            raise UserError(f"config/studies: no study '{name}'; {choices(name, found)}")
-        file = found[name]
+        studies = paths.studies()
+        if name not in studies:
+            raise UserError(f"config/studies: no study '{name}'; {choices(name, studies)}")
+        file = studies[name]
     _check_name(file)
     return file
 
 
 def _check_name(file: Path) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]{0,63}", file.stem):
-        raise UserError(f"{file}: a study's file name is made of a-z, 0-9 and _, found '{file.stem}'")
-    if file.stem in TAKEN:
-        raise UserError(f"{file}: a study cannot be called {file.stem}: results/{file.stem} is not a study's")
+        raise UserError(f"{file}: a study's file name may hold a-z, 0-9 and _, found '{file.stem}'")
+    if file.stem in RESERVED_NAMES:
+        raise UserError(f"{file}: the name {file.stem} is reserved: results/{file.stem} holds something else")
 
 
 def _cells(study: Study) -> Iterator[Cell | Skipped]:
@@ -210,22 +212,22 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
 
 
 def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> None:
-    """Raise `ValueError` where a recipe cannot be followed on a dataset."""
+    """Raise `ValueError` unless a dataset can be trained on with a recipe."""
     info = data.info(dataset)
     size, parts = info.sizes["train"], study.processes * recipe.accumulate
     if (recipe.train_size or 0) > size:
-        reason = f"train_size {recipe.train_size} is more than {dataset} holds to train on, {size}"
+        reason = f"train_size {recipe.train_size} exceeds the {size} training examples of {dataset}"
     elif recipe.batch_size > (recipe.train_size or size):
-        reason = f"batch_size {recipe.batch_size} is more than the training set of {dataset} holds"
+        reason = f"batch_size {recipe.batch_size} exceeds the training set of {dataset}"
     elif recipe.batch_size % parts:
-        reason = f"batch_size {recipe.batch_size} cannot be cut into {parts} equal parts (processes x accumulate)"
+        reason = f"batch_size {recipe.batch_size} cannot be split into {parts} equal parts (processes x accumulate)"
     elif not data.streamed(dataset) and (recipe.resized_crop is not None or recipe.randaugment is not None):
         key = "randaugment" if recipe.resized_crop is None else "resized_crop"
-        reason = f"{key} is for images that are streamed, and those of {dataset} are not"
+        reason = f"{key} needs streamed images, and {dataset} is held in memory"
     elif recipe.mixes and info.kind != "image":
-        reason = f"mixup and cutmix are of images, and {dataset} holds {info.kind}s"
+        reason = f"mixup and cutmix need images, and {dataset} holds {info.kind}s"
     elif recipe.mixes and recipe.batch_size // parts % 2:
-        reason = f"mixup and cutmix pair examples, and parts of {recipe.batch_size // parts} are odd"
+        reason = f"mixup and cutmix need an even number of examples in each part, found {recipe.batch_size // parts}"
     else:
         return
     raise ValueError(f"{where}: {reason}")

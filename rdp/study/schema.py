@@ -1,4 +1,4 @@
-"""What a study's YAML file may hold, checked to the last key."""
+"""The schema of a study's YAML file."""
 
 from typing import Annotated, Any, Literal
 
@@ -9,46 +9,48 @@ from rdp.methods import Method, available, method_class
 from rdp.spec import Recipe, Seed
 from rdp.utils.validation import Strict, check_names, validate
 
-_MOST = 100_000  # runs of a study, each of which is planned one by one
+_MAX_RUNS = 100_000  # planning takes time for each
 
 Device = Literal["auto", "cpu", "cuda"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$", max_length=64)]
 
 
 class MethodEntry(BaseModel):
-    """A method as a study names it: its options, and what it changes of the recipe."""
+    """A method of a study: its options, and its changes to the recipe."""
 
-    # The options' own keys are checked by the method's class, which this entry names.
+    # Other keys are options, which the method's class checks.
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    method: str | None = Field(None, description="the method's name, where the entry's own name is another")
+    method: str | None = Field(None, description="name of the method; null if the entry has the same name")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for this method")
     form: Name | None = Field(
-        None, description="a form of the architecture in its place: resnet56_same_flops for resnet56 and same_flops"
+        None, description="suffix of the architecture to train instead: same_flops for resnet56_same_flops"
     )
 
 
 class Tune(Strict):
-    """The study's sweep of learning rates, the same for every method."""
+    """The sweep that chooses learning rates, the same for every method."""
 
     learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
-        default_factory=list, description="to choose from by mean validation accuracy; a grid may name others"
+        default_factory=list, description="candidates, chosen by mean validation accuracy; a grid may have its own"
     )
     seeds: list[Seed] = Field(
-        default_factory=lambda: [1000, 1001], min_length=1, description="of the sweep; none of the study's own"
+        default_factory=lambda: [1000, 1001],
+        min_length=1,
+        description="seeds of the sweep; none of the study's own",
     )
-    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for the sweep's runs")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for runs of the sweep")
 
 
 class Grid(Strict):
-    """A block of cells: every dataset with every architecture and every method."""
+    """A block of cells: all combinations of datasets, architectures and methods."""
 
     datasets: list[str] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
-    methods: list[str] | None = Field(None, min_length=1, description="some of the study's methods; null for all")
+    methods: list[str] | None = Field(None, min_length=1, description="a subset of the study's methods; null for all")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the study's recipe")
     learning_rates: list[Annotated[float, Field(gt=0)]] | None = Field(
-        None, description="to choose from in this grid, in place of those of `tune`; [] for none"
+        None, description="candidates of this grid instead of those of `tune`; [] for no sweep"
     )
 
 
@@ -58,34 +60,32 @@ class Study(Strict):
     title: str = Field(min_length=1)
     description: str = ""
     seeds: Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)] = Field(
-        description="how many seeds, counted from 0, or which"
+        description="number of seeds, counted from 0, or a list of them"
     )
-    recipe: dict[str, Any] = Field(default_factory=dict, description="what all grids share; see Recipe")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="recipe of all grids; see Recipe")
     methods: dict[Name, MethodEntry] = Field(min_length=1)
     grids: list[Grid] = Field(min_length=1)
     tune: Tune | None = Field(None, description="choose learning rates by a sweep on the validation split")
     baseline: Name | None = Field(
-        None, description="the method that others are compared with; null for the first that is vanilla"
+        None, description="method that others are compared with; null for the first vanilla one"
     )
     probes: list[str] = Field(default_factory=list)
-    probe_seeds: int | None = Field(None, ge=1, description="probe the runs of the first so many seeds; null for all")
+    probe_seeds: int | None = Field(None, ge=1, description="number of seeds whose runs are probed; null for all")
     speed_rounds: int | None = Field(
-        None, ge=10, description="measure the methods' training throughput side by side, in so many rounds"
+        None, ge=10, description="rounds of the measurement of training throughput; null for none"
     )
-    threads: int = Field(1, ge=1, le=1024, description="CPU threads of a run's process")
-    processes: int = Field(
-        1, ge=1, le=1024, description="that train a run together, each mini-batch shared among them; one a GPU"
-    )
-    seeds_per_job: int | None = Field(None, ge=1, description="split a cell's seeds over jobs of so many")
-    device: Device = Field("auto", description="auto: a GPU where there is one")
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads per process")
+    processes: int = Field(1, ge=1, le=1024, description="processes that share each mini-batch of a run; one per GPU")
+    seeds_per_job: int | None = Field(None, ge=1, description="seeds of a cell per job; null for all")
+    device: Device = Field("auto", description="auto for a GPU if there is one, else the CPU")
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_or_list(cls, seeds: Any) -> Any:
-        """Say what is wrong in one sentence, where pydantic would tell what each half of the union wants."""
+        """Report an error in one sentence, where pydantic would report one per member of the union."""
         if isinstance(seeds, list):
             if not seeds:
-                raise ValueError("a list of seeds must hold at least 1")
+                raise ValueError("a list of seeds must not be empty")
             bad = [seed for seed in seeds if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0]
             if bad:
                 raise ValueError(f"a seed is an integer greater than or equal to 0, found {bad[0]!r}")
@@ -98,7 +98,7 @@ class Study(Strict):
     @field_validator("methods", mode="before")
     @classmethod
     def _bare_methods(cls, methods: Any) -> Any:
-        """``vanilla:`` alone reads as null: the method with its defaults."""
+        """Read null, as in ``vanilla:``, as the method with its defaults."""
         if isinstance(methods, dict):
             return {name: {} if entry is None else entry for name, entry in methods.items()}
         return methods
@@ -107,22 +107,23 @@ class Study(Strict):
     def _names_exist(self) -> "Study":
         cells = sum(len(g.datasets) * len(g.architectures) * len(g.methods or self.methods) for g in self.grids)
         seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
-        if cells * seeds > _MOST:
-            raise ValueError(f"seeds: {seeds:,} of {cells:,} cells are too many runs; a study has at most {_MOST:,}")
+        if cells * seeds > _MAX_RUNS:
+            raise ValueError(f"seeds: {seeds:,} of {cells:,} cells are too many runs; the maximum is {_MAX_RUNS:,}")
         for i, grid in enumerate(self.grids):
             check_names(f"grids[{i}].datasets", grid.datasets, data.available())
             check_names(f"grids[{i}].architectures", grid.architectures, models.architectures())
             check_names(f"grids[{i}].methods", grid.methods or [], self.methods)
             validate(Recipe, self.recipe | grid.recipe, f"grids[{i}].recipe" if grid.recipe else "recipe")
             if grid.learning_rates and self.tune is None:
-                raise ValueError(f"grids[{i}].learning_rates: a sweep is meant, so the study needs a key 'tune'")
+                raise ValueError(f"grids[{i}].learning_rates: the study has no 'tune'")
         check_names("probes", self.probes, probes.available())
         check_names("baseline", [self.baseline] if self.baseline else [], self.methods)
-        sweeps = [self.tune.learning_rates, self.tune.seeds] if self.tune else []
-        if any(len(set(values)) < len(values) for values in [*sweeps, *(g.learning_rates or [] for g in self.grids)]):
-            raise ValueError("tune: a learning rate or a seed of the sweep is listed twice")
+        lists: list[list[float]] = [grid.learning_rates or [] for grid in self.grids]
+        lists += [self.tune.learning_rates, [*self.tune.seeds]] if self.tune else []
+        if any(len(set(values)) < len(values) for values in lists):
+            raise ValueError("tune: a learning rate or a seed is listed twice")
         if self.tune is not None and (shared := set(self.tune.seeds) & set(self.seed_list())):
-            raise ValueError(f"tune.seeds: {min(shared)} is a seed of the study too; a choice is made on other seeds")
+            raise ValueError(f"tune.seeds: {min(shared)} is also a seed of the study; the sweep needs other seeds")
         for label, entry in self.methods.items():
             self.instance(label)
             validate(Recipe, self.recipe | entry.recipe, f"methods.{label}.recipe")
@@ -131,7 +132,7 @@ class Study(Strict):
         return self
 
     def seed_list(self) -> list[int]:
-        """The seeds, one by one."""
+        """The seeds as a list."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
     def instance(self, label: str) -> Method:
@@ -148,12 +149,12 @@ def json_schema() -> dict[str, Any]:
     """The JSON schema of a study file, for editors."""
     schema = Study.model_json_schema()
     recipe = Recipe.model_json_schema()
-    # Recipes are merged before they are checked, so the models hold them as plain mappings.
+    # The models hold recipes as plain mappings, since they are merged before they are checked.
     schema["$defs"]["Recipe"] = recipe
     for owner in (schema, *(schema["$defs"][name] for name in ("Grid", "MethodEntry", "Tune"))):
         description = owner["properties"]["recipe"].get("description", "")
         owner["properties"]["recipe"] = {"$ref": "#/$defs/Recipe", "description": description}
-    # `vanilla:` alone is null, and means the method with its defaults.
+    # Null, as in `vanilla:`, is the method with its defaults.
     methods = schema["properties"]["methods"]
     for key in ("additionalProperties", "patternProperties"):
         if key in methods:

@@ -1,168 +1,173 @@
-"""Where each run of a study stands, from small files alone: receipts, and the progress that attempts tell of."""
+"""The state of each run of a study, from small files: receipts, and the progress files of attempts."""
 
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import Store, fingerprint, origin
+from rdp.store.record import Status
 from rdp.study import Plan
 
-DONE = frozenset({"completed", "diverged", "failed"})
-WORDS = ("completed", "diverged", "failed", "running", "stopped", "stale", "damaged", "waiting")
+RunState = Literal[Status, "running", "stopped", "stale", "damaged", "waiting"]
+RUN_STATES: tuple[RunState, ...] = get_args(RunState)
 _FRESH_SECONDS = 60.0  # an attempt writes its progress every few seconds
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What an attempt last told of itself.
+    """The last progress report of an attempt.
 
     Attributes:
         step, steps: optimizer steps done and in all.
         started: when the attempt began, in seconds since the epoch.
-        told: when it told this.
-        seconds_left: until its end, by its own estimate; None before it has one.
-        where: the host, and Slurm's number of the job and the GPU where there are.
-        over: whether the attempt ended in an orderly way before its run did.
+        updated: when it wrote this report, in seconds since the epoch.
+        seconds_left: its own estimate of the time until its end, if it has one.
+        location: the host, with the Slurm job and the GPU if there are any.
+        shut_down: whether the attempt was asked to stop, and did.
     """
 
     step: int
     steps: int
     started: float
-    told: float
+    updated: float
     seconds_left: float | None
-    where: str
-    over: bool = False
+    location: str
+    shut_down: bool = False
 
     @property
     def age(self) -> float:
-        """Seconds between now and when it was told, which lies ahead where a clock was set back."""
-        return abs(time.time() - self.told)
+        """Seconds since the report. A clock that was set back may date it in the future."""
+        return abs(time.time() - self.updated)
 
     @property
-    def ends(self) -> float | None:
+    def expected_end(self) -> float | None:
         """When the attempt expects to end, in seconds since the epoch."""
-        return None if self.seconds_left is None else self.told + self.seconds_left
+        return None if self.seconds_left is None else self.updated + self.seconds_left
 
 
 @dataclass(frozen=True)
 class State:
-    """Where one run stands.
+    """The state of one run.
 
     Attributes:
-        status: ``completed``, ``diverged``, ``failed``, ``running``, ``stopped`` (an attempt that shows no
-            progress), ``stale`` (made by other code), ``damaged`` or ``waiting``.
-        reason: why, where that is not plain.
+        status: ``completed``, ``diverged``, ``failed``, ``running``, ``stopped`` (its attempt shows no progress),
+            ``stale`` (made by other code), ``damaged`` or ``waiting``.
+        reason: an explanation, if the status needs one.
         progress: of a run that is running or stopped.
     """
 
-    status: str
+    status: RunState
     reason: str = ""
     progress: Progress | None = None
 
 
 def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple[RunSpec, State]]:
-    """Every run of the study, those of its sweeps first, and where it stands.
+    """Every run of the study with its state, runs of sweeps first.
 
     Args:
         plan: the study.
         results: the results directory.
-        verify: read every record and its files too, to tell those that are damaged; else receipts are believed.
+        verify: whether to read every record and its files too, which finds damage that receipts do not show.
     """
     store = Store(results)
     attempts: dict[str, dict[str, list[Path]]] = {}
     for spec in (*plan.sweep.values(), *plan.specs):
-        if (state := _done(store, spec, verify)) is None:
+        if (state := _finished(store, spec, verify)) is None:
             if spec.cell not in attempts:
                 attempts[spec.cell] = _attempts(store, spec.cell)
-            state = _under_way(attempts[spec.cell].get(f"seed-{spec.seed:04d}", []))
+            state = _unfinished(attempts[spec.cell].get(f"seed-{spec.seed:04d}", []))
         yield spec, state
 
 
-def _done(store: Store, spec: RunSpec, verify: bool) -> State | None:
+def _finished(store: Store, spec: RunSpec, verify: bool) -> State | None:
     try:
-        receipt = store.glance(spec.run)
-        if verify and (record := store.received(spec.run)) is not None:
+        receipt = store.read_receipt(spec.run)
+        if verify and (record := store.read_finished(spec.run)) is not None:
             store.check_files(spec.run, record)
-        why = None if receipt is None else stale(store, spec, receipt["code"], receipt["stack"])
+        reason = None if receipt is None else stale(store, spec, receipt.code, receipt.stack)
     except UserError as error:
         return State("damaged", str(error))
     if receipt is None:
         return None
-    if why is not None:
-        return State("stale", why)
-    return State(receipt["status"], receipt["reason"] or "")
+    if reason is not None:
+        return State("stale", reason)
+    return State(receipt.status, receipt.reason or "")
 
 
-def stale(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> str | None:
-    """Why what a code made may not stand for a run; None where it may.
+def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
+    """The reason why a record cannot be used for a run because of its code, or None if it can.
 
-    It may where it is the code of this checkout, or an adoption leads from it there, or results are recorded: those
-    were made by the code of some commit, and the report says whether that is this checkout's.
+    It can if its code is this checkout's, or an adoption leads from it to this checkout's. Recorded results can always
+    be used: their code is that of another commit, and the report says so.
 
     Args:
-        store, spec: which run.
-        code: digest of the code that made its record.
-        stack: digest of the stack it was made on; None for that of the record.
+        store: where the record is.
+        spec: the run.
+        code: digest of the code that made the record.
+        stack: digest of the stack it was made on.
     """
-    if code == fingerprint.code_of(spec) or origin.holds(store.root.parent):
+    if code == fingerprint.code_of(spec) or origin.is_recorded(store.root.parent):
         return None
     if adopted(store, spec, code, stack):
         return None
-    doubts = "".join(f" ({line}, so not believed)" for line in store.adoptions.damaged)
-    return f"made by other code than this checkout's{doubts}"
+    ignored = "".join(f" (adoption ignored: {line})" for line in store.adoptions.damaged)
+    return f"made by other code than this checkout's{ignored}"
 
 
-def adopted(store: Store, spec: RunSpec, code: str, stack: str | None = None) -> bool:
-    """Whether other code made a run, and an adoption leads from it to this checkout's (see `stale`)."""
-    wanted = fingerprint.code_of(spec)
-    if code == wanted or not store.adoptions.all:
-        return False
-    return store.adoptions.lead(code, wanted, stack or str(store.read(spec.run).identity.get("stack")))
+def adopted(store: Store, spec: RunSpec, code: str, stack: str) -> bool:
+    """Whether other code made a record, and an adoption leads from that code to this checkout's (see `stale`)."""
+    current = fingerprint.code_of(spec)
+    return code != current and bool(store.adoptions.all) and store.adoptions.lead(code, current, stack)
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:
-    """The attempts under way at a cell's runs, by seed."""
-    found: dict[str, list[Path]] = {}
+    """The directories of attempts at a cell's runs, by seed."""
+    attempts: dict[str, list[Path]] = {}
     for path in (store.root / cell / "attempts").glob("seed-*"):
-        found.setdefault("-".join(path.name.split("-")[:2]), []).append(path)
-    return found
+        attempts.setdefault("-".join(path.name.split("-")[:2]), []).append(path)
+    return attempts
 
 
-def _under_way(attempts: list[Path]) -> State:
-    told = [progress for path in attempts if (progress := _progress(path / "progress.json"))]
-    if not told:
+def _unfinished(attempts: list[Path]) -> State:
+    reports = [progress for path in attempts if (progress := _progress(path / "progress.json"))]
+    if not reports:
         return State("waiting")
-    latest = max(told, key=lambda progress: progress.told)
-    if latest.over:
-        return State("stopped", "was stopped in an orderly way", latest)
+    latest = max(reports, key=lambda progress: progress.updated)
+    if latest.shut_down:
+        return State("stopped", "shut down on request", latest)
     if latest.age > _FRESH_SECONDS:
-        return State("stopped", f"no sign for {latest.age:.0f} s", latest)
+        return State("stopped", f"no progress for {latest.age:.0f} s", latest)
     return State("running", "", latest)
 
 
 def _progress(path: Path) -> Progress | None:
-    """What an attempt told; None where it has not yet, or the file is gone or damaged."""
+    """The progress report in a file, or None if it is absent or damaged."""
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        where = str(row["host"])
-        where += f", job {row['slurm_job']}" if row.get("slurm_job") else ""
-        where += f", GPU {row['gpu']}" if row.get("gpu") else ""
-        told = path.stat().st_mtime
-        left = None if row.get("seconds_left") is None else _seconds(row["seconds_left"])
-        over = row.get("stopped") is True
-        return Progress(int(row["step"]), int(row["steps"]), _seconds(row["started"]), told, left, where, over)
+        location = str(row["host"])
+        location += f", job {row['slurm_job']}" if row.get("slurm_job") else ""
+        location += f", GPU {row['gpu']}" if row.get("gpu") else ""
+        return Progress(
+            step=int(row["step"]),
+            steps=int(row["steps"]),
+            started=_seconds(row["started"]),
+            updated=path.stat().st_mtime,
+            seconds_left=None if row.get("seconds_left") is None else _seconds(row["seconds_left"]),
+            location=location,
+            shut_down=row.get("stopped") is True,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
 
 
 def _seconds(value: Any) -> float:
-    """A time that a clock can show; ValueError for any other."""
+    """A number of seconds that a clock can show; raises ValueError for any other value."""
     seconds = float(value)
     if not 0 <= seconds < 1e11:
-        raise ValueError(f"no time: {seconds}")
+        raise ValueError(f"not a time: {seconds}")
     return seconds

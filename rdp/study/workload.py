@@ -1,6 +1,6 @@
-"""How much work a run is and how much it leaves on disk, told from its network's arguments without building it.
+"""Estimates of a run's operations and disk space from its network's arguments, without building the network.
 
-Within a factor of two of what `rdp.training.cost` counts, which is enough for a plan and needs no torch.
+They are within a factor of two of the counts of `rdp.training.cost`, and need no torch.
 """
 
 import math
@@ -9,26 +9,26 @@ from typing import NamedTuple
 from rdp import data, models
 from rdp.spec import RunSpec
 
-# Operations that a layer's calls in a step cost in time, however small it is: on a GPU, kernels wait to be launched.
+# Overhead of a layer in one step, expressed in operations; on a GPU it is mostly kernel launches.
 _LAYER_STEP = {"cpu": 1e6, "cuda": 2.5e10}
 _EVALUATION_BATCH = 500
-_UNTOLD = 1e9  # operations of a network whose arguments tell neither widths nor a width: taken for a large one
-_RECORD_BYTES = 4e3, 4e2  # of a run's record, and for each epoch or tensor in it
+_UNKNOWN = 1e9  # operations of a network whose arguments state no width
+_RECORD_BYTES = 4e3, 4e2  # of a record, and of each epoch or tensor in it
 
 
 class _Stage(NamedTuple):
-    """Layers alike: their weights in all, and at how many places each weight is used."""
+    """Equal layers: their total number of weights, and the number of positions at which each weight is used."""
 
     weights: float
     places: float
 
 
 def operations(spec: RunSpec, device: str = "cpu") -> float:
-    """Floating-point operations that a run takes, evaluation and the cost of its many calls included, roughly.
+    """Estimated floating-point operations of a run, including evaluation and the overhead of calls.
 
     Args:
         spec: the run.
-        device: ``cpu`` or ``cuda``, for what a call costs.
+        device: ``cpu`` or ``cuda``, which decides the overhead of a call.
     """
     info, recipe = data.info(spec.dataset), spec.recipe
     forward = forward_operations(spec.architecture, info.shape)
@@ -41,32 +41,32 @@ def operations(spec: RunSpec, device: str = "cpu") -> float:
 
 
 def nominal_steps(spec: RunSpec) -> int:
-    """Optimizer steps of a run, if its budget is steps."""
+    """Optimizer steps of a run whose budget is in steps."""
     recipe = spec.recipe
     size = recipe.train_size or data.info(spec.dataset).sizes["train"]
     return recipe.epochs * (size // recipe.batch_size)
 
 
 def forward_operations(architecture: str, shape: tuple[int, ...]) -> float:
-    """Floating-point operations of a network's forward pass on one example of this shape."""
+    """Floating-point operations of a network's forward pass on one example."""
     stages = _stages(architecture, shape)
     if stages is None:
-        return _UNTOLD
+        return _UNKNOWN
     attention = 0.0
     arguments = models.architecture(architecture).arguments
-    if "patch" in arguments:  # whose products of queries, keys and values hold no weights
+    if "patch" in arguments:  # products of queries, keys and values have no weights
         attention = 4 * arguments["depth"] * arguments["width"] * _tokens(arguments["patch"], shape) ** 2
     return sum(2 * stage.weights * stage.places for stage in stages) + attention
 
 
 def parameters(architecture: str, shape: tuple[int, ...]) -> float:
-    """Parameters of a network for examples of this shape."""
+    """Number of parameters of a network for examples of this shape."""
     stages = _stages(architecture, shape)
-    return _UNTOLD / 100 if stages is None else sum(stage.weights for stage in stages)
+    return _UNKNOWN / 100 if stages is None else sum(stage.weights for stage in stages)
 
 
-def kept_bytes(spec: RunSpec) -> float:
-    """What a run leaves on disk: its record, and where it is none of a sweep, weights and test predictions."""
+def run_bytes(spec: RunSpec) -> float:
+    """Disk space of a finished run in bytes: its record and, unless it belongs to a sweep, weights and predictions."""
     base, each = _RECORD_BYTES
     depth = max(models.architecture(spec.architecture).depth, 1)
     record = base + each * (spec.recipe.epochs + depth)
@@ -77,14 +77,14 @@ def kept_bytes(spec: RunSpec) -> float:
 
 
 def checkpoint_bytes(spec: RunSpec) -> float:
-    """What the checkpoints of a run in training take, of which two are kept and a third is written."""
+    """Disk space of the checkpoints of a run in training, in bytes: two are kept while a third is written."""
     recipe = spec.recipe
     copies = 1 + (2 if recipe.optimizer == "adamw" else recipe.momentum > 0) + (recipe.ema is not None)
     return 3 * copies * 4 * parameters(spec.architecture, data.info(spec.dataset).shape)
 
 
 def data_bytes(dataset: str) -> float:
-    """What a prepared dataset takes: its examples where they are kept whole, else its index."""
+    """Disk space of a prepared dataset in bytes: its examples or, if they are streamed, its index."""
     info = data.info(dataset)
     if data.streamed(dataset):
         return 120 * sum(info.sizes.values())
@@ -96,14 +96,14 @@ def _tokens(patch: int, shape: tuple[int, ...]) -> float:
 
 
 def _stages(architecture: str, shape: tuple[int, ...]) -> list[_Stage] | None:
-    """The layers of a network; None where its arguments do not tell them."""
+    """The layers of a network; None if its arguments do not state them."""
     arguments = models.architecture(architecture).arguments
-    pixels = math.prod(shape[1:]) if len(shape) == 3 else 1
+    pixels: float = math.prod(shape[1:]) if len(shape) == 3 else 1
     if "widths" in arguments:
         layers = arguments.get("layers") or [arguments["blocks"]] * len(arguments["widths"])
         kernels = 17 if arguments.get("block") == "Bottleneck" else 18  # weights of a block, in widths squared
         if "layers" in arguments:
-            pixels /= 16  # the stem's strides
+            pixels /= 16  # strides of the stem
         stages = zip(layers, arguments["widths"], strict=True)
         return [_Stage(kernels * n * w * w, max(pixels / 4**i, 1)) for i, (n, w) in enumerate(stages)]
     width, depth = arguments.get("width"), arguments.get("depth")

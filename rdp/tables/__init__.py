@@ -1,4 +1,4 @@
-"""What figures and the page are made from: the tables of records, and those of the study's probes."""
+"""Load the tables of a study, from which figures and pages are made."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,15 @@ from rdp.utils import sealed
 
 @dataclass(frozen=True)
 class Tables:
-    """A study's records, their history and its sweeps; on demand the tables of its probes."""
+    """The tables of a study.
+
+    Attributes:
+        plan: the study.
+        records: one row per run.
+        history: one row per run and epoch.
+        sweep: one row per run of a sweep.
+        results: the results directory.
+    """
 
     plan: Plan
     records: pd.DataFrame
@@ -25,63 +33,62 @@ class Tables:
 
     @property
     def labels(self) -> list[str]:
-        """The study's methods, in its order; those alone that some cell trains."""
-        there = {cell.label for cell in self.plan.cells}
-        return [label for label in self.plan.study.methods if label in there]
+        """The methods that some cell trains, in the study's order."""
+        trained = {cell.label for cell in self.plan.cells}
+        return [label for label in self.plan.study.methods if label in trained]
 
     @property
     def baseline(self) -> str | None:
-        """What others are compared with, as it is called."""
+        """Name of the method that others are compared with."""
         return comparisons.baseline(self.plan)
 
     def baseline_of(self, setting: Setting) -> str | None:
-        """The baseline in a setting."""
+        """The label of the baseline in a setting; None if no cell there trains it."""
         return comparisons.baseline_label(self.plan, comparisons.cells(self.plan).get(setting, []))
 
     def probe(self, name: str) -> pd.DataFrame:
-        """The table of one of the study's probes."""
+        """The table of a probe."""
         return measurements.read(self.plan.name, name, self.results)
 
     def speed(self) -> pd.DataFrame:
-        """The throughput of the study's methods, as `rdp.bench.study.write` left it."""
+        """The throughput of the study's methods, as written by `rdp.bench.study.write`."""
         path = self.results / self.plan.name / "speed.parquet"
         return sealed.read_table(path, self.plan.name, f"run: rdp speed {self.plan.name}")[0]
 
     def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
-        """The rows of each setting, in the study's order; a table without rows belongs to all of them."""
+        """The rows of each setting, in the study's order; an empty table is repeated for each."""
         groups = comparisons.cells(self.plan)
         if not len(table):
             return [(setting, table) for setting in groups]
-        name = table["run"].str.replace(r"/.*", "", regex=True)  # a run's name is its cell's, and its seed
-        return [(setting, table[name.isin([cell.id for cell in cells])]) for setting, cells in groups.items()]
+        cell_ids = table["run"].str.replace(r"/.*", "", regex=True)
+        return [(setting, table[cell_ids.isin([cell.id for cell in cells])]) for setting, cells in groups.items()]
 
     def depths(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
-        """As `panels`, with one width a depth: the first of the study, where it has several."""
-        found: dict[tuple[str, str, int, str], tuple[Setting, pd.DataFrame]] = {}
+        """As `panels`, with the study's first architecture of each family and depth."""
+        panels: dict[tuple[str, str, int, str], tuple[Setting, pd.DataFrame]] = {}
         for setting, rows in self.panels(table):
             architecture = models.architecture(setting.architecture)
             key = (setting.dataset, architecture.family, architecture.depth, setting.recipe)
-            found.setdefault(key, (setting, rows))
-        return list(found.values())
+            panels.setdefault(key, (setting, rows))
+        return list(panels.values())
 
     def absent(self) -> str:
-        """How many runs left no numbers, in words."""
+        """A sentence on the number of runs without numbers; empty if there are none."""
         counts = self.records["status"].value_counts()
         parts = [f"{counts[s]} of {len(self.records)} runs {s}" for s in ("failed", "missing") if s in counts]
         return f"Not drawn: {', '.join(parts)}." if parts else ""
 
 
 def load(plan: Plan, results: Path) -> Tables:
-    """The tables of a study, as `rdp.tables.collect.write` left them.
+    """The tables of a study, as written by `rdp.tables.collect.write`.
 
     Raises:
-        UserError: a table that is absent or damaged, of an earlier version, or of the study as it was before
-            its file changed.
+        UserError: a table is absent, damaged or written by another version of rdp, or the study's file has changed.
     """
-    read, path = collect.read(plan.name, results), results / plan.name / "records.parquet"
-    if absent := collect.lacking(read):
-        raise UserError(f"{path}: of an earlier version, without {', '.join(absent)}; run: rdp collect {plan.name}")
-    found = Tables(plan, *read, results)
-    if found.records["run"].tolist() != [spec.run for spec in plan.specs]:
-        raise UserError(f"{path}: its runs are not those of {plan.file}; run: rdp collect {plan.name}")
-    return found
+    tables, path = collect.read(plan.name, results), results / plan.name / "records.parquet"
+    remedy = f"run: rdp collect {plan.name}"
+    if missing := collect.missing_columns(tables):
+        raise UserError(f"{path}: written by another version of rdp, without {', '.join(missing)}; {remedy}")
+    if tables[0]["run"].tolist() != [spec.run for spec in plan.specs]:
+        raise UserError(f"{path}: its runs are not those of {plan.file}; {remedy}")
+    return Tables(plan, *tables, results)

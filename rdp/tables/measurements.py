@@ -12,30 +12,36 @@ import pandas as pd
 
 from rdp import probes
 from rdp.data import prepared
+from rdp.data.dataset import Prepared
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan
-from rdp.tables.collect import readable
+from rdp.tables.collect import usable_record
 from rdp.utils import sealed
 
-EXAMPLES = 256  # of the test split, the first so many, for a probe that does not say how many
+EXAMPLES = 256  # number of test examples, unless the probe states its own
 
 
 def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
-    """Measure the networks of a study, at initialisation and trained: ``probes/NAME.parquet``.
+    """Measure the networks of a study and write ``probes/NAME.parquet``.
 
-    A run that diverged has a network at initialisation alone. Each of the probe's rows, with its run and stage
-    (``initial`` or ``trained``). Cells are measured side by side on so many cores, with ``plan.study.threads`` threads
-    each, which changes no number.
+    The table has the probe's rows, with the run and the stage of the network: ``initial`` or ``trained``. A diverged
+    run has only an initial network.
+
+    Args:
+        plan: the study.
+        name: of the probe.
+        results: the results directory.
+        cores: cells are measured in parallel, with ``plan.study.threads`` threads each; this changes no number.
     """
-    processes = cores // plan.study.threads
-    measured = partial(_cell, name=name, results=results, threads=plan.study.threads, seeds=plan.study.probe_seeds)
+    threads, seeds = plan.study.threads, plan.study.probe_seeds
+    measure = partial(_measure_cell, name=name, results=results, threads=threads, seeds=seeds)
     with ExitStack() as stack:
-        each: Callable[..., Iterator[list[dict[str, Any]]]] = map
-        if processes > 1:
-            pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads survive no fork
-            each = stack.enter_context(pool).map
-        rows = [row for found in each(measured, plan.cells) for row in found]
+        parallel_map: Callable[..., Iterator[list[dict[str, Any]]]] = map
+        if (processes := cores // threads) > 1:
+            pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads break fork
+            parallel_map = stack.enter_context(pool).map
+        rows = [row for cell_rows in parallel_map(measure, plan.cells) for row in cell_rows]
     return save(plan.name, name, results, pd.DataFrame(rows, columns=columns(name)))
 
 
@@ -44,16 +50,16 @@ def columns(name: str) -> list[str]:
     return ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
 
 
-def wanted(plan: Plan, name: str, results: Path) -> set[str]:
-    """The runs of whose networks a probe's table has rows."""
+def expected_runs(plan: Plan, name: str, results: Path) -> set[str]:
+    """The runs that a probe's table has rows of."""
     store, seeds = Store(results), probes.seeds(probes.probe(name), plan.study.probe_seeds)
     return {spec.run for cell in plan.cells for spec, _ in _runs(cell, store, seeds)}
 
 
-def again(plan: Plan, cell: Cell, name: str, results: Path, runs: frozenset[str]) -> list[dict[str, Any]]:
-    """The rows of some of a cell's networks, as `write` has them."""
-    options = {"threads": plan.study.threads, "seeds": plan.study.probe_seeds, "only": runs}
-    return _cell(cell, name=name, results=results, **options)
+def measure_again(plan: Plan, cell: Cell, name: str, results: Path, runs: frozenset[str]) -> list[dict[str, Any]]:
+    """The rows of some of a cell's runs, measured as in `write`."""
+    threads, seeds = plan.study.threads, plan.study.probe_seeds
+    return _measure_cell(cell, name=name, results=results, threads=threads, seeds=seeds, only=runs)
 
 
 def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:
@@ -64,7 +70,11 @@ def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:
 
 
 def read(study: str, name: str, results: Path) -> pd.DataFrame:
-    """The table that `write` left."""
+    """The table that `write` wrote.
+
+    Raises:
+        UserError: it is absent or damaged.
+    """
     return sealed.read_table(_path(study, name, results), study, f"run: rdp probe {study} {name}")[0]
 
 
@@ -72,60 +82,59 @@ def _path(study: str, name: str, results: Path) -> Path:
     return results / study / "probes" / f"{name}.parquet"
 
 
-def _cell(
+def _measure_cell(
     cell: Cell, *, name: str, results: Path, threads: int, seeds: int | None, only: frozenset[str] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of one cell's networks; of some of its runs alone, where they are named."""
+    """The rows of the networks of a cell's first seeds; with ``only``, of these runs."""
     import torch
 
     from rdp.training.trainer import make_deterministic
 
     make_deterministic(threads)
     probe = probes.probe(name)
-    first, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
-    y = torch.from_numpy(data.labels("test")[first])
+    examples, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
+    y = torch.from_numpy(data.labels("test")[examples])
     runs = list(_runs(cell, store, probes.seeds(probe, seeds)))
     rows = []
     for stage in ("initial", "trained"):
         done = [(spec, record) for spec, record in runs if stage == "initial" or record.status == "completed"]
-        networks = [_network(spec, record, data, store, stage, first) for spec, record in done]
+        networks = [_network(spec, record, data, store, stage, examples) for spec, record in done]
         for i, (spec, _) in enumerate(done):
             if only is not None and spec.run not in only:
                 continue
             network, x = networks[i]
             other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
-            found = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))
-            rows += [_key(cell, spec) | {"stage": stage} | row for row in found]
+            measured = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))
+            rows += [_key(cell, spec) | {"stage": stage} | row for row in measured]
     return rows
 
 
-@lru_cache(maxsize=2)
-def _dataset(name: str, results: Path) -> prepared.Prepared:
-    """A study's cells go by dataset, so the last one read is nearly always the next."""
+@lru_cache(maxsize=2)  # a study's cells are ordered by dataset
+def _dataset(name: str, results: Path) -> Prepared:
     return prepared.load(name, results)
 
 
 def _runs(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:
-    """The cell's runs that completed or diverged, of its first so many seeds."""
+    """The completed and diverged runs of a cell's first seeds."""
     for spec in cell.specs[:seeds]:
-        record, _ = readable(store, spec)
+        record, _ = usable_record(store, spec)
         if record is not None and record.status != "failed":
             yield spec, record
 
 
 def _network(
-    spec: RunSpec, record: RunRecord, data: prepared.Prepared, store: Store, stage: str, examples: slice
+    spec: RunSpec, record: RunRecord, data: Prepared, store: Store, stage: str, examples: slice
 ) -> tuple[Any, Any]:
-    """A run's network at a stage, in evaluation mode, and examples of the test split as it reads them."""
+    """A run's network at a stage, in evaluation mode, and its inputs from the test split."""
     import torch
 
     from rdp.training.trainer import Trainer
 
-    run = Trainer(spec, data, torch.device("cpu"), record.numbers["learning_rate"])
+    trainer = Trainer(spec, data, torch.device("cpu"), record.numbers.learning_rate)
     if stage == "trained":
         weights = store.arrays(spec.run, record, "weights")
-        run.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
-    return run.network.eval(), run.evaluator.examples("test", examples)
+        trainer.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
+    return trainer.network.eval(), trainer.evaluator.examples("test", examples)
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:

@@ -160,3 +160,20 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged: not readable as JSON ({error})") from None
+
+
+def check_format(path: Path, content: Any, kind: str, number: int, remedy: str) -> None:
+    """Raise `UserError` unless the content of a JSON file has the format that this version of rdp reads.
+
+    Args:
+        path: the file.
+        content: what it holds; its format is under the key ``format``.
+        kind: the kind of file, for the message.
+        number: the format that this version reads.
+        remedy: what the user can do, as a sentence.
+    """
+    stated = content.get("format") if isinstance(content, dict) else None
+    if type(stated) is not int:
+        raise UserError(f"{path}: damaged: not a {kind}: it states no format")
+    if stated != number:
+        raise UserError(f"{path}: {kind} format {stated}; this version of rdp reads format {number}. {remedy}")

@@ -43,6 +43,12 @@ def trained(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def before(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained results, which a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "before"))
+
+
+@pytest.fixture
 def results(trained: Path, tmp_path: Path) -> Path:
     """A copy of it that a test may change."""
     return Path(shutil.copytree(trained, tmp_path / "results"))

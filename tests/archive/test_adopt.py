@@ -10,7 +10,7 @@ import pytest
 from rdp import study
 from rdp.archive import adopt
 from rdp.jobs import runner, tuning
-from rdp.store import RunRecord, Store, adoptions, fingerprint, scratch
+from rdp.store import Identity, RunRecord, Store, adoptions, fingerprint, scratch
 from rdp.store.adoptions import Adoptions
 from rdp.study import Plan
 from rdp.study.states import states
@@ -54,10 +54,10 @@ class TestAdopting:
         assert [(len(group.runs), len(group.sample)) for group in (swept, tuned)] == [(2, 1), (1, 1)]
         assert all(group.adoption.is_file() and not group.wrong for group in (swept, tuned))
         assert "their numbers show too little" in diverged.wrong[0]
-        assert not (results / "store" / scratch.AGAIN).exists()
+        assert not (results / "store" / scratch.RETRAINED).exists()
         assert standing(plan, results) == {"completed": 3, "stale": 1}
         for spec, _ in (*tuned.runs, *swept.runs):
-            Store(results).forget(spec.run)  # as Snakemake does before it starts a job
+            Store(results).remove_receipt(spec.run)  # as Snakemake does before it starts a job
             runner.run_job([spec], results, "cpu", bar=False)
         assert {path: path.read_bytes() for path in results.glob("store/*/seed-*/*")} == before
         assert not list(results.glob("store/*/attempts/*"))
@@ -84,8 +84,8 @@ class TestAdopting:
             record = Store(results).read(shown["run"])
             assert (shown["digest"], shown["bits"]) == (record.digest, record.bits)
             assert shown["again"] != shown["digest"]  # the code is under the digest
-            assert (told["old"], told["new"]) == (record.identity["code"], group.new)
-            assert digest.of(told["stack"]) == record.identity["stack"]
+            assert (told["old"], told["new"]) == (record.identity.code, group.new)
+            assert digest.of(told["stack"]) == record.identity.stack
             assert told["of"] == len(group.runs)
 
     def test_more_is_trained_again_where_more_is_asked_for(self, plan, results):
@@ -102,11 +102,11 @@ class TestAdopting:
         assert diverged.adoption is None
         assert [group.adoption for group in (swept, tuned)] == [None, None]
         assert standing(plan, results) == {"stale": 4}
-        assert not (results / "store" / scratch.AGAIN).exists()
+        assert not (results / "store" / scratch.RETRAINED).exists()
 
     def test_a_run_whose_sweep_is_not_there_is_refused(self, plan, results):
         swept = next(iter(plan.sweep))
-        Store(results).forget(swept)
+        Store(results).remove_receipt(swept)
         shutil.rmtree(Store(results).folder(swept))
         _, _, tuned = by_kind(adopt_quietly(plan, results))
         assert tuned.adoption is None
@@ -168,7 +168,7 @@ class TestChain:
         assert not found.lead(B, A, here)
         assert not found.lead(A, D, here)
         assert not found.lead(A, C, digest.of({"torch": "2.0"}))
-        assert [(told["old"], told["new"]) for told in found.behind(A, here)] == [(A, B), (B, C), (C, B)]
+        assert [(told["old"], told["new"]) for told in found.chain(A, here)] == [(A, B), (B, C), (C, B)]
 
     @pytest.mark.parametrize("change", ["renamed", "no runs", "flipped", "later", "folder"])
     def test_what_is_no_whole_adoption_is_named(self, change, tmp_path):
@@ -183,7 +183,7 @@ class TestChain:
             path.unlink()
             path.mkdir()
         else:
-            changed = content | ({"runs": []} if change == "no runs" else {"schema": 9})
+            changed = content | ({"runs": []} if change == "no runs" else {"format": 9})
             path.write_text(json.dumps(digest.seal(changed)))
         assert str(path) in refusal(adoptions.read, path)
         found = Adoptions(tmp_path)
@@ -206,7 +206,8 @@ grids:
   - {datasets: [spiral], architectures: [mlp8], methods: [concat], recipe: {epochs: 2}}
 """)
     plan = study.load(str(tmp_path / "forms.yaml"))
-    done = RunRecord({}, {}, "completed", None, {}, {})
+    content = {"spec": {}, "identity": dict.fromkeys(Identity.model_fields, "")}
+    done = RunRecord(**content, status="completed")
     group = adopt.Group(A, B, C, sample=[(spec, done) for spec in reversed(list(plan.specs))])
     adopt.choose([group], None)
     chosen = [(spec.options["variant"], spec.recipe.optimizer, spec.recipe.epochs) for spec, _ in group.sample]
@@ -215,7 +216,7 @@ grids:
     group.sample = [(spec, done) for spec in plan.specs]
     adopt.choose([group], 5)
     assert len({spec.run for spec, _ in group.sample}) == 5
-    diverged = RunRecord({}, {}, "diverged", "so", {}, {})
+    diverged = RunRecord(**content, status="diverged", reason="so")
     group.sample = [(spec, diverged if spec.seed == 0 else done) for spec in plan.specs]
     adopt.choose([group], None)
     assert {spec.seed for spec, _ in group.sample} == {1}

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,8 +77,8 @@ def test_what_killed_processes_left_goes_and_nothing_else(store, plan, run):
         put(store.root / cell / ".seed-0000.json.0123abcd.part"),
         put(store.root / adoptions.FOLDER / ".x.json.0123abcd.part"),
         put(store.root / cell / "seed-0077.lock"),
-        put(store.root / scratch.AGAIN / "0123" / "lock").parent,
-        put(store.root / scratch.ARRIVALS / "0123" / "lock").parent,
+        put(store.root / scratch.RETRAINED / "0123" / "lock").parent,
+        put(store.root / scratch.IMPORTED / "0123" / "lock").parent,
     ]
     replaced = attempt(store, missing, "record.json", pid=3)
     left.append(replaced.rename(replaced.with_name(f"{replaced.name}-replaced")))
@@ -100,12 +99,13 @@ def test_a_failed_runs_checkpoints_stay(store, plan, run):
     record = store.read(run)
     folder = store.new_attempt(run)
     put(folder / "checkpoint-000000009.safetensors")
-    failed = replace(record, status="failed", reason="so", identity=record.identity | {"data": "e" * 64})
+    identity = record.identity.model_copy(update={"data": "e" * 64})
+    failed = record.model_copy(update={"status": "failed", "reason": "so", "identity": identity})
     store.write_receipt(run, store.commit(run, folder, failed))
     kept = put(store.folder(run) / "checkpoint-000000009.safetensors")
     cleaned(store, plan, attempts=True)
     assert kept.exists()
-    assert store.glance(run)["status"] == "failed"
+    assert store.read_receipt(run).status == "failed"
 
 
 class TestInUse:
@@ -131,7 +131,7 @@ class TestInUse:
         assert len(removals(store, plan)) == 1
 
     def test_a_place_where_runs_are_trained_again_stays(self, store, plan):
-        with scratch.place(store, scratch.AGAIN) as there:
+        with scratch.temporary_folder(store, scratch.RETRAINED) as there:
             os.utime(there, (LONG_AGO,) * 2)
             assert removals(store, plan) == {}
 
@@ -161,7 +161,7 @@ def test_runs_that_no_study_asks_for_go_where_that_is_asked_for(store, plan):
     assert removals(store, other) == {}
     assert len(cleaned(store, other, unneeded=True)) == 3  # a run, and two of its sweep
     assert sorted(path.name for path in store.root.iterdir()) == [plan.cells[1].id]
-    assert store.received(plan.cells[1].specs[0].run).status == "diverged"
+    assert store.read_finished(plan.cells[1].specs[0].run).status == "diverged"
 
 
 def test_runs_of_other_code_go_where_that_is_asked_for(store, plan, run, monkeypatch):
@@ -189,7 +189,7 @@ def test_the_list_says_how_runs_stand_and_who_wants_them(store, plan, run):
     assert cell.statuses == {"completed": 1}
     there = [store.receipt(run), *store.folder(run).iterdir()]
     assert cell.bytes == sum(path.stat().st_size for path in there)
-    store.forget(run)
+    store.remove_receipt(run)
     (store.root / plan.cells[1].id / "seed-0000" / "record.json").unlink()
     attempt(store, f"{plan.cells[1].id}/seed-0009", "progress.json")
     by_name = {cell.name: cell for cell in inventory.cells(store.root.parent, {})}

@@ -33,7 +33,7 @@ def test_the_list_names_cells_sizes_and_studies(rdp, results, plan):
 
 
 def test_cleaning_shows_and_with_yes_removes(rdp, results, plan):
-    gone = results / "store" / scratch.AGAIN / "0123"
+    gone = results / "store" / scratch.RETRAINED / "0123"
     gone.mkdir(parents=True)
     (gone / "lock").touch()
     status, out, _ = rdp(results, "store", "clean")
@@ -83,7 +83,7 @@ def test_runs_are_packed_and_unpacked_and_a_rejected_one_ends_in_failure(rdp, re
 
 
 def test_unpacking_an_unfinished_study_says_how_to_go_on(rdp, results, plan, tmp_path):
-    Store(results).forget(plan.cells[1].specs[0].run)
+    Store(results).remove_receipt(plan.cells[1].specs[0].run)
     path, site = tmp_path / "carried.tar", tmp_path / "site"
     assert "3 runs, 1 missing" in rdp(results, "pack", plan.file, "--to", path)[1]
     out = rdp(site, "unpack", path)[1]

@@ -62,7 +62,7 @@ def test_missing_and_failed_runs_are_named_in_the_manifest(
 ) -> None:
     cell = planted.cells[1]
     first, second = cell.specs
-    Store(own).forget(first.run)
+    Store(own).remove_receipt(first.run)
     shutil.rmtree(Store(own).folder(second.run))
     plant_run(Store(own), cell, second, replace(AS_CLAIMED, status={(cell.label, second.seed): "failed"}))
     with caplog.at_level(logging.WARNING):

@@ -68,4 +68,4 @@ def test_a_study_name_that_is_no_file_name_is_refused(name: str, copy: Archive, 
 
 
 def test_no_study_has_the_name_of_a_folder_of_archives() -> None:
-    assert {"recorded", "rebuilt"} <= study.TAKEN
+    assert {"recorded", "rebuilt"} <= study.RESERVED_NAMES

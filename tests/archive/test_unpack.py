@@ -34,8 +34,8 @@ TABLES = ("records.parquet", "history.parquet", "sweep.parquet", "speed.parquet"
 def archive(results: Path, plan: Plan, tmp_path: Path) -> Archive:
     """The archive of the trained study, with weights, an adoption of its code and one of other code."""
     record = Store(results).read(plan.cells[0].specs[0].run)
-    content = {"new": "f" * 64, "stack": record.telemetry["stack"], "runs": [{}], "commit": None, "when": ""}
-    adoptions.write(results / "store", content | {"old": record.identity["code"]})
+    content = {"new": "f" * 64, "stack": record.telemetry.stack, "runs": [{}], "commit": None, "when": ""}
+    adoptions.write(results / "store", content | {"old": record.identity.code})
     adoptions.write(results / "store", content | {"old": "e" * 64})
     preregistration.restore(SEEN, results)
     return pack(plan, results, tmp_path / "carried.tar", weights=True)
@@ -76,7 +76,7 @@ class TestIntoStore:
         self, results: Path, plan: Plan, tmp_path: Path
     ) -> None:
         tuned, diverged = (cell.specs[0] for cell in plan.cells)
-        Store(results).forget(tuned.run)
+        Store(results).remove_receipt(tuned.run)
         archive = pack(plan, results, tmp_path / "carried.tar")
         assert archive.manifest.missing == {tuned.cell: [tuned.seed]}
         site = tmp_path / "site"
@@ -149,16 +149,16 @@ class TestIntoStore:
         shutil.rmtree(store.folder(run))
         store.write_receipt(run, store.commit(run, attempt, replace(record, status="failed", reason="no memory")))
         assert unpack.into_store(archive, site).added == [run]
-        assert store.received(run).status == "completed"
+        assert store.read_finished(run).status == "completed"
 
     def test_a_run_without_a_receipt_gets_one(self, site: Path, archive: Archive, plan: Plan) -> None:
         first, second = (cell.specs[0].run for cell in plan.cells)
-        Store(site).forget(first)
-        Store(site).forget(second)
+        Store(site).remove_receipt(first)
+        Store(site).remove_receipt(second)
         shutil.rmtree(Store(site).folder(second))
         assert unpack.into_store(archive, site).added == [second]
-        assert Store(site).received(first)
-        assert Store(site).received(second)
+        assert Store(site).read_finished(first)
+        assert Store(site).read_finished(second)
 
     def test_of_two_times_of_a_claim_the_earlier_one_counts(self, site: Path, archive: Archive) -> None:
         preregistration.restore({"a" * 32: "2019-01-01T00:00:00Z", "b" * 32: "2026-01-01T00:00:00Z"}, site)
@@ -201,7 +201,7 @@ class TestAsRecorded:
         )  # runs of 2020 are older than any text
 
     def test_a_report_states_its_missing_runs(self, planted: Plan, own: Path, tmp_path: Path) -> None:
-        Store(own).forget(planted.cells[0].specs[0].run)
+        Store(own).remove_receipt(planted.cells[0].specs[0].run)
         plan = rebuild(pack(planted, own, tmp_path / "planted.tar"), tmp_path / "rebuilt")
         table = collect.write(plan, tmp_path / "rebuilt")
         assert table["status"].tolist() == ["missing"] + 11 * ["completed"]
@@ -240,7 +240,7 @@ class TestAsRecorded:
 
         assert collect.collect(planted, own)[0]["status"].tolist() == ["missing"] + 11 * ["completed"]
         assert status() == "stale"
-        origin.mark(own, {}, whole=True)
+        origin.write(own, {}, complete=True)
         table, _ = collect.collect(planted, own)
         assert table["status"].eq("completed").all()
         assert table["code_digest"].eq("f" * 64).tolist() == [True] + 11 * [False]
@@ -252,7 +252,7 @@ class TestAsRecorded:
         for cell in planted.cells:
             assert np.array_equal(ours._rights(cell, 1), theirs._rights(cell, 1))
         assert origin.labels("digits", rebuilt).shape == (EXAMPLES,)
-        path = origin.labels_file("digits", rebuilt)
+        path = origin.labels_path("digits", rebuilt)
         path.write_bytes(path.read_bytes()[:-2] + b"\7\7")
         assert str(path) in refusal(origin.labels, "digits", rebuilt)
 
@@ -272,10 +272,10 @@ class TestAsRecorded:
         rebuild(packed, tmp_path)
 
     def test_an_interrupted_unpacking_is_named(self, packed: Archive, rebuilt: Path) -> None:
-        origin.mark(rebuilt, packed.manifest.model_dump(mode="json"), whole=False)
-        assert "not all of the archive was unpacked" in refusal(origin.origin, rebuilt)
+        origin.write(rebuilt, packed.manifest.model_dump(mode="json"), complete=False)
+        assert "the archive is not completely unpacked" in refusal(origin.read, rebuilt)
         rebuild(packed, rebuilt)
-        assert origin.origin(rebuilt)["study"] == "planted"
+        assert origin.read(rebuilt)["study"] == "planted"
 
     def test_the_manifest_of_the_data_is_kept(self, planted: Plan, rebuilt: Path) -> None:
         for name in ("digits", "fashion_mnist_14"):

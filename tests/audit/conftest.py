@@ -12,7 +12,7 @@ from rdp.audit.findings import Check
 from rdp.cli import app
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
-from rdp.utils import digest, files
+from rdp.utils import files
 
 STUDY = """
 title: Audited
@@ -85,7 +85,7 @@ class Case:
         del content["seal"], content["digest"]
         change(content)
         record = RunRecord(**content)
-        files.write_json(path, digest.seal(content | {"digest": record.digest}))
+        files.write_json(path, record.content())
         self.store.write_receipt(run, record)
 
     def rdp(self, *arguments: str) -> int:

@@ -13,7 +13,7 @@ from rdp.audit import checkout, comparing
 from rdp.claims import verdict_json
 from rdp.report import contents
 from rdp.store import adoptions, origin
-from rdp.store.record import _UNDER
+from rdp.store.record import DIGESTED
 from rdp.tables import collect, measurements
 from rdp.utils import digest, files, sealed
 from tests.audit.conftest import Case
@@ -32,7 +32,7 @@ def forge_any(case: Case, run: str, change: Callable[[dict[str, Any]], object]) 
 
     def changed(content: dict[str, Any]) -> None:
         change(content)
-        content["digest"] = digest.of({name: content[name] for name in _UNDER})
+        content["digest"] = digest.of({name: content[name] for name in DIGESTED})
 
     path = case.store.folder(run) / "record.json"
     seal_anew(path, changed)
@@ -163,7 +163,7 @@ def test_an_adoption_made_up_by_hand(case: Case, runs: list[Any]) -> None:
     record = case.store.read(case.runs[0])
     known = {"RUN": case.runs[0], "DIGEST": record.digest}
     runs = [{k: known.get(v, v) for k, v in verdict_json.items()} if isinstance(told, dict) else told for told in runs]
-    content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry["stack"], "runs": runs}
+    content = {"old": "1" * 64, "new": "2" * 64, "stack": record.telemetry.stack, "runs": runs}
     path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     assert any(line.startswith(f"{path}: ") for line in case.findings(until="code")["code"])
 
@@ -199,5 +199,5 @@ def test_a_list_in_a_cell_of_a_table_is_no_number() -> None:
 @pytest.mark.parametrize("change", [{"study": None}, {"study": 5}, {"seal_of_bundle": None}, {"labels": "a"}])
 def test_a_mark_of_recorded_results_that_says_nothing(case: Case, change: dict[str, Any]) -> None:
     told = {"study": "audited", "seal_of_bundle": "0" * 64, "labels": {}}
-    mark = origin.mark(case.results, told | change, whole=True)
-    assert f"{mark}: damaged: it does not say what was unpacked" in " ".join(case.findings(until="records")["data"])
+    mark = origin.write(case.results, told | change, complete=True)
+    assert f"{mark}: damaged: it does not state what was unpacked" in " ".join(case.findings(until="records")["data"])

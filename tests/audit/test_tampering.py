@@ -25,7 +25,7 @@ def test_an_untouched_study_passes(case: Case) -> None:
 def test_a_changed_metric(case: Case) -> None:
     run = case.runs[0]
     path = case.store.folder(run) / "record.json"
-    accuracy = case.store.read(run).numbers["test_accuracy"]
+    accuracy = case.store.read(run).numbers.test_accuracy
     path.write_text(path.read_text().replace(f'"test_accuracy": {accuracy}', '"test_accuracy": 0.999'))
     found = case.findings(until="tables")
     assert found["records"][0].startswith(f"{path}: damaged: its digest is ")
@@ -37,7 +37,7 @@ def test_a_changed_metric_under_new_seals(case: Case) -> None:
         record["numbers"]["test_accuracy"] = 0.999
 
     run = case.runs[0]
-    accuracy = case.store.read(run).numbers["test_accuracy"]
+    accuracy = case.store.read(run).numbers.test_accuracy
     case.forge(run, better)
     found = case.findings(until="tables")
     path = case.store.folder(run) / "record.json"
@@ -51,7 +51,7 @@ def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case
         record["numbers"]["history"][0]["validation_accuracy"] = 0.875
 
     run = case.runs[1]
-    was = case.store.read(run).numbers["history"][0]["validation_accuracy"]
+    was = case.store.read(run).numbers.history[0].validation_accuracy
     case.forge(run, better)
     case.rdp("report", str(case.plan.file))
     found = case.findings(until="measuring again", retrain=100, sample="all")
@@ -70,7 +70,7 @@ def test_a_swapped_record(case: Case) -> None:
         (first / "kept").rename(second / name)
     found = case.findings(until="records")["records"]
     assert len(found) == 2, found
-    assert all("not the record that" in line for line in found)
+    assert all("does not match its receipt" in line for line in found)
     for run in case.runs[:2]:
         case.store.write_receipt(run, case.store.read(run))
     found = case.findings(until="records")["records"]
@@ -90,7 +90,7 @@ def test_swapped_weights(case: Case) -> None:
 
 def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
     spec = next(spec for spec in case.plan.specs if spec.tuning)
-    chosen = case.store.read(spec.run).numbers["learning_rate"]
+    chosen = case.store.read(spec.run).numbers.learning_rate
     other = next(c for c in spec.candidates() if c.recipe.learning_rate != chosen)
 
     def best(record: dict[str, Any]) -> None:
@@ -131,10 +131,10 @@ def test_code_that_was_adopted_is_noted_and_a_damaged_adoption_found(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = case.store.read(case.runs[0])
-    for code in {case.store.read(run).identity["code"] for run in case.trained}:
-        of = next(found for found in map(case.store.read, case.trained) if found.identity["code"] == code)
+    for code in {case.store.read(run).identity.code for run in case.trained}:
+        of = next(found for found in map(case.store.read, case.trained) if found.identity.code == code)
         runs = [{"run": RunSpec(**of.spec).run, "digest": of.digest, "again": "0" * 64, "bits": of.bits}]
-        told = {"old": code, "new": "0" * 64, "stack": record.telemetry["stack"], "runs": runs}
+        told = {"old": code, "new": "0" * 64, "stack": record.telemetry.stack, "runs": runs}
         path = adoptions.write(case.store.root, told | {"commit": None, "when": ""})
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
     check = case.audit(until="code")["code"]

@@ -38,9 +38,9 @@ def done(store):
     """Leave a run's record and receipt."""
 
     def leave(spec, state: str = "completed", reason: str | None = None, code: str | None = None) -> None:
-        identity = {"code": code or fingerprint.code_of(spec)}
+        identity = {"spec": "", "data": "", "code": code or fingerprint.code_of(spec), "stack": ""}
         content = {"spec": spec.model_dump(mode="json"), "identity": identity, "status": state, "reason": reason}
-        record = RunRecord(**content, numbers={}, telemetry={"seconds": 3.0, "device": "cpu"})
+        record = RunRecord(**content, telemetry={"seconds": 3.0, "device": "cpu"})
         store.write_receipt(spec.run, store.commit(spec.run, store.new_attempt(spec.run), record))
 
     return leave
@@ -118,7 +118,7 @@ def test_an_attempt_that_is_silent_for_long_is_stopped(plan, store, under_way):
     spec = next(plan.specs)
     under_way(spec, age=300)
     assert of(plan, store, spec).status == "stopped"
-    assert "no sign for 300 s; step 30/120 on node7" in told(plan, store)
+    assert "no progress for 300 s; step 30/120 on node7" in told(plan, store)
 
 
 def test_of_several_attempts_the_latest_counts(plan, store, under_way):

@@ -32,7 +32,12 @@ def test_every_evaluation_of_the_snakefile_does_without_torch(root, run_python):
     assert len(imports) > 3
     loaded = f"print({SLOW} & sys.modules.keys())"
     script = "\n".join(
-        ["import sys", *imports, "plan = study.load('quick')", "study_resources.Needs(paths.results()).of(plan.specs)"]
+        [
+            "import sys",
+            *imports,
+            "plan = study.load('quick')",
+            "study_resources.ResourceEstimator(paths.results()).estimate(plan.specs)",
+        ]
     )
     done = run_python("-c", f"{script}\n[fingerprint.code_of(spec) for spec in plan.specs]\n{loaded}")
     assert done.stdout.strip() == "set()", done.stderr

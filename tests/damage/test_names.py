@@ -121,14 +121,14 @@ def test_a_study_file_of_such_a_name_is_refused(name: str, here: Path) -> None:
     assert said.isprintable()
     if "/" not in name and name.isprintable() and len(name) < 200:
         (here / f"{name}.yaml").write_text(TINY)
-        assert "file name is made of a-z, 0-9 and _" in refusal(study.load, f"{name}.yaml")
+        assert "file name may hold a-z, 0-9 and _" in refusal(study.load, f"{name}.yaml")
 
 
-@pytest.mark.parametrize("name", sorted(study.TAKEN))
+@pytest.mark.parametrize("name", sorted(study.RESERVED_NAMES))
 def test_a_study_does_not_move_into_the_room_of_something_else(name: str, here: Path) -> None:
     (here / f"{name}.yaml").write_text(TINY)
     assert refusal(study.load, f"{name}.yaml") == (
-        f"{name}.yaml: a study cannot be called {name}: results/{name} is not a study's"
+        f"{name}.yaml: the name {name} is reserved: results/{name} holds something else"
     )
 
 
@@ -193,7 +193,7 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
         ("out", "../../../etc/passwd", "no study '../../../etc/passwd'"),
         ("out", "x; touch HACKED", "no study 'x; touch HACKED'"),
         ("out", "$(touch HACKED).yaml", "no such study file"),
-        ("out", "store.yaml", "a study cannot be called store"),
+        ("out", "store.yaml", "the name store is reserved"),
     ],
     ids=["braces", "variable", "study in braces", "line", "long", "climbing", "command", "substitution", "taken"],
 )

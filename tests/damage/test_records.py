@@ -62,7 +62,8 @@ def store(plan: Plan, results: Path, tmp_path: Path) -> Store:
     }
     identity = IDENTITY | {"spec": spec.spec_digest, "code": fingerprint.code_of(spec)}
     telemetry = {"seconds": 1.5, "started": "2020-01-01T00:00:00Z", "stack": {"device": "a machine"}}
-    record = RunRecord(spec.model_dump(mode="json"), identity, "completed", None, numbers, telemetry)
+    content = {"identity": identity, "status": "completed", "numbers": numbers, "telemetry": telemetry}
+    record = RunRecord(spec=spec.model_dump(mode="json"), **content)
     store.write_receipt(spec.run, store.commit(spec.run, attempt, record))
     return store
 
@@ -100,7 +101,7 @@ def test_damaged_arrays_are_named_and_the_run_is_trained_again(
     name: str, plan: Plan, store: Store, try_damages: Any
 ) -> None:
     run = plan.cells[0].specs[0].run
-    record = store.received(run)
+    record = store.read_finished(run)
     path = store.folder(run) / f"{name}.safetensors"
     assert store.find(run, record.identity) == record
 
@@ -133,8 +134,8 @@ def test_times_that_were_altered_do_not_pass_with_the_next_receipt(plan: Plan, s
     run = plan.cells[0].specs[0].run
     identity, path = store.read(run).identity, store.folder(run) / "record.json"
     path.write_text(path.read_text().replace("2020-01-01", "2030-01-01"))
-    assert str(path) in refusal(store.received, run)
-    store.forget(run)
+    assert str(path) in refusal(store.read_finished, run)
+    store.remove_receipt(run)
     assert store.find(run, identity) is None  # so it is trained again
 
 

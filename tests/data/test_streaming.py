@@ -288,7 +288,7 @@ class TestRuns:
     @pytest.mark.parametrize("key", [{"resized_crop": 0.3}, {"randaugment": "rand-m9"}])
     def test_recipes_for_streamed_images_are_refused_for_others(self, key, study_content, write_study):
         study_content["recipe"] |= key
-        with pytest.raises(UserError, match=f"recipe: {next(iter(key))} is for images that are streamed"):
+        with pytest.raises(UserError, match=f"recipe: {next(iter(key))} needs streamed images"):
             study.load(write_study(study_content))
 
     def test_what_decodes_them_counts_in_the_code_they_are_trained_by(self):

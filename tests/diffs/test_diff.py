@@ -66,7 +66,7 @@ def plant_again(folder: Path, label: str, seeds: list[int], **changes) -> None:
         for spec in cell.specs:
             if cell.label == label and spec.seed in seeds:
                 shutil.rmtree(Store(folder).folder(spec.run))
-                Store(folder).forget(spec.run)
+                Store(folder).remove_receipt(spec.run)
                 planting.plant_run(Store(folder), cell, spec, replace(WORLD, **changes))
     finish(folder)
 

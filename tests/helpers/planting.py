@@ -140,8 +140,8 @@ def plant_run(store: Store, cell: Cell, spec: RunSpec, world: World) -> None:
     predictions = labels.copy()
     predictions[wrong] = (labels[wrong] + 1) % 10
     numbers = _numbers(spec, world.value("loss", cell.label, spec.seed, 0.4)) | {
-        "parameters": world.value("parameters", cell.label, spec.seed, 0.0),
-        "training_flops": world.value("flops", cell.label, spec.seed, 400.0),
+        "parameters": int(world.value("parameters", cell.label, spec.seed, 0.0)),
+        "training_flops": int(world.value("flops", cell.label, spec.seed, 400.0)),
         "test_accuracy": accuracy if status == "completed" else None,
     }
     _commit(store, spec, status, numbers, {"test": predictions.astype(np.int16)} if status == "completed" else {})
@@ -163,7 +163,8 @@ def _commit(
     if predictions:
         save_file(predictions, attempt / "predictions.safetensors")
     reason = None if status == "completed" else "planted"
-    record = RunRecord(spec.model_dump(mode="json"), identity, status, reason, numbers, telemetry)
+    content = {"identity": identity, "status": status, "reason": reason, "numbers": numbers, "telemetry": telemetry}
+    record = RunRecord(spec=spec.model_dump(mode="json"), **content)
     record = store.commit(spec.run, attempt, record)
     store.write_receipt(spec.run, record)
     return record
@@ -179,7 +180,7 @@ def _plant_dataset(name: str, results: Path) -> None:
     folder = results / "data" / name
     with files.atomic_write(folder / "data.safetensors") as part:
         save_file(arrays, part)
-    manifest = {"schema": 1, "name": name, "origin": info.origin, "licence": info.licence, "sizes": info.sizes}
+    manifest = {"format": 2, "name": name, "origin": info.origin, "licence": info.licence, "sizes": info.sizes}
     manifest |= {"mean": [0.0], "std": [1.0], "digest": digest.of_arrays(arrays)}
     manifest["seal"] = digest.of(manifest)
     files.write_json(folder / "manifest.json", manifest)

@@ -148,12 +148,12 @@ def test_a_resumed_run_adds_up_its_energy(tmp_path, monkeypatch, zones, make_spe
         run_job([spec], tmp_path, "cpu", bar=False)
     assert len(steps) == 5
     (record,) = run_job([spec], tmp_path, "cpu", bar=False)
-    assert record.telemetry["resumed_at"] == [6]
-    assert record.telemetry["energy"] == {"gpu_joules": None, "cpu_package_joules": 5.0 + 14.0}
+    assert record.telemetry.resumed_at == [6]
+    assert record.telemetry.energy.model_dump() == {"gpu_joules": None, "cpu_package_joules": 5.0 + 14.0}
     assert Store(tmp_path).read(spec.run).telemetry == record.telemetry
 
 
 def test_without_counters_a_run_records_unknown_energy(tmp_path, monkeypatch, make_spec):
     monkeypatch.setattr(energy, "POWERCAP", tmp_path / "nothing")
     (record,) = run_job([make_spec()], tmp_path, "cpu", bar=False)
-    assert record.telemetry["energy"] == dict.fromkeys(energy.KINDS)
+    assert record.telemetry.energy.model_dump() == dict.fromkeys(energy.KINDS)

@@ -13,7 +13,8 @@ from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.jobs.runner import run_job
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store
+from rdp.store import Identity, RunRecord, Store
+from rdp.store.record import Numbers
 from rdp.study import Plan, load
 from rdp.tables import collect
 from rdp.training import checkpoint
@@ -34,10 +35,12 @@ STUDY = {
 
 def record(accuracy: float | None, loss: float | None = 1.0, status: str = "completed") -> RunRecord:
     """A record of which only what a choice goes by is filled in; of a diverged run the history may be empty."""
-    last = {"validation_accuracy": accuracy, "validation_loss": loss}
-    early = {"validation_accuracy": 1.0, "validation_loss": 0.0}  # earlier epochs count for nothing
+    last = {"epoch": 2, "step": 2, "validation_accuracy": accuracy, "validation_loss": loss}
+    early = {"epoch": 1, "step": 1, "validation_accuracy": 1.0, "validation_loss": 0.0}  # earlier epochs do not count
     history = [] if accuracy is None else [early, last]
-    return RunRecord({}, {}, status, "the reason" if status == "failed" else None, {"history": history}, {})
+    reason = "the reason" if status == "failed" else None
+    identity = dict.fromkeys(Identity.model_fields, "")
+    return RunRecord(spec={}, identity=identity, status=status, reason=reason, numbers={"history": history})
 
 
 @pytest.fixture
@@ -147,20 +150,20 @@ class TestRuns:
     def test_a_run_trains_with_the_best_of_its_candidates(self, spec, results):
         store, means = Store(results), {}
         for candidate in spec.candidates():
-            found = store.received(candidate.run)
-            assert found.numbers["learning_rate"] == candidate.recipe.learning_rate
-            accuracy = CHANCE if found.status == "diverged" else found.numbers["history"][-1]["validation_accuracy"]
+            found = store.read_finished(candidate.run)
+            assert found.numbers.learning_rate == candidate.recipe.learning_rate
+            accuracy = CHANCE if found.status == "diverged" else found.numbers.history[-1].validation_accuracy
             means.setdefault(candidate.recipe.learning_rate, []).append(accuracy)
-        assert [store.received(c.run).status for c in spec.candidates()].count("diverged") == 2
+        assert [store.read_finished(c.run).status for c in spec.candidates()].count("diverged") == 2
         assert max(means, key=lambda rate: sum(means[rate])) == GOOD
-        assert store.received(spec.run).numbers["learning_rate"] == GOOD
+        assert store.read_finished(spec.run).numbers.learning_rate == GOOD
 
     def test_its_candidates_have_never_read_the_test_split(self, spec, results):
         for candidate in spec.candidates():
-            found = Store(results).received(candidate.run)
-            assert (found.numbers["test_accuracy"], found.numbers["test_loss"]) == (None, None)
+            found = Store(results).read_finished(candidate.run)
+            assert (found.numbers.test_accuracy, found.numbers.test_loss) == (None, None)
             assert found.files == {}
-        assert Store(results).received(spec.run).numbers["test_accuracy"] is not None
+        assert Store(results).read_finished(spec.run).numbers.test_accuracy is not None
 
     def test_the_sweep_is_trained_once_and_serves_the_other_seeds(self, trained, results):
         first, second = trained[0].cells[0].specs
@@ -170,15 +173,15 @@ class TestRuns:
         after = snapshot(results)
         assert after.keys() - before.keys() == {second.run}
         assert {run: after[run] for run in before} == before
-        assert found.numbers["learning_rate"] == GOOD
+        assert found.numbers.learning_rate == GOOD
 
     def test_a_lost_candidate_is_trained_again_to_the_same_bits_before_a_new_seed(self, trained, results):
         first, second = trained[0].cells[0].specs
         lost = first.candidates()[5].run
-        digest = Store(results).received(lost).digest
+        digest = Store(results).read_finished(lost).digest
         shutil.rmtree(results / "store" / lost)
         run_job([second], results, "cpu")
-        assert Store(results).received(lost).digest == digest
+        assert Store(results).read_finished(lost).digest == digest
 
     def test_a_run_with_a_record_needs_no_sweep(self, spec, results):
         for candidate in spec.candidates():
@@ -191,7 +194,7 @@ class TestRuns:
         content = spec.model_dump() | {"tuning": None}
         content["recipe"]["learning_rate"] = GOOD
         (outright,) = run_job([RunSpec(**content)], results, "cpu")
-        tuned = Store(results).received(spec.run)
+        tuned = Store(results).read_finished(spec.run)
         assert tuned.numbers == outright.numbers
         assert tuned.files == outright.files
         assert tuned.digest != outright.digest  # they are different runs all the same
@@ -204,12 +207,12 @@ class TestRuns:
             run_job([failing], tmp_path, "cpu")
         assert failing.candidates()[0].run in str(error.value)
         assert "batch_size 501" in str(error.value)
-        assert Store(tmp_path).received(failing.run) is None
+        assert Store(tmp_path).read_finished(failing.run) is None
 
     def test_each_cell_of_a_job_has_its_own_choice(self, make_tuned, tmp_path):
         specs = [make_tuned(SMALL), make_tuned(GOOD), make_tuned(GOOD, seed=1)]
         found = run_job(specs, tmp_path, "cpu")
-        assert [record.numbers["learning_rate"] for record in found] == [SMALL, GOOD, GOOD]
+        assert [record.numbers.learning_rate for record in found] == [SMALL, GOOD, GOOD]
 
 
 class TestTunedJson:
@@ -221,12 +224,12 @@ class TestTunedJson:
         assert path == results / "store" / spec.cell / "tuned.json"
         content, store = json.loads(path.read_text()), Store(results)
         assert content["learning_rate"] == GOOD
-        assert content["records"] == {c.run: store.received(c.run).digest for c in spec.candidates()}
+        assert content["records"] == {c.run: store.read_finished(c.run).digest for c in spec.candidates()}
         small, huge, good = content["rates"]
         assert [rate["learning_rate"] for rate in content["rates"]] == [SMALL, HUGE, GOOD]
         assert huge == {"learning_rate": HUGE, "accuracy": CHANCE, "loss": None, "diverged": 2}
         for rate, place in ((small, 0), (good, 4)):
-            last = [store.received(c.run).numbers["history"][-1] for c in spec.candidates()[place : place + 2]]
+            last = [store.read_finished(c.run).numbers.history[-1] for c in spec.candidates()[place : place + 2]]
             assert rate["accuracy"] == pytest.approx(sum(row["validation_accuracy"] for row in last) / 2)
             assert rate["loss"] == pytest.approx(sum(row["validation_loss"] for row in last) / 2)
             assert rate["diverged"] == 0
@@ -235,10 +238,10 @@ class TestTunedJson:
         content = json.loads(path.read_text()) | {"learning_rate": SMALL}
         path.write_text(json.dumps(content))
         (found,) = run_job([trained[0].cells[0].specs[1]], results, "cpu")
-        assert found.numbers["learning_rate"] == GOOD
+        assert found.numbers.learning_rate == GOOD
 
     def test_without_it_nothing_changes(self, path, spec, results):
-        before, digest = snapshot(results), Store(results).received(spec.run).digest
+        before, digest = snapshot(results), Store(results).read_finished(spec.run).digest
         path.unlink()
         (found,) = run_job([spec], results, "cpu")
         assert (snapshot(results), found.digest) == (before, digest)
@@ -268,7 +271,7 @@ class TestResume:
         run = make()
         run.restore(checkpoint.latest([tmp_path], {})[0])
         run.train(lambda run: None)
-        assert run.finish()[0] == Store(results).received(spec.run).numbers
+        assert Numbers(**run.finish()[0]) == Store(results).read_finished(spec.run).numbers
 
 
 class TestTables:
@@ -280,15 +283,15 @@ class TestTables:
         assert table["learning_rate"].tolist() == [rate for rate in (SMALL, HUGE, GOOD) for _ in "ab"]
         assert table["chosen"].tolist() == [False] * 4 + [True] * 2
         assert table["status"].tolist() == ["completed"] * 2 + ["diverged"] * 2 + ["completed"] * 2
-        last = [Store(results).received(c.run).numbers["history"] for c in spec.candidates()]
-        expected = [history[-1]["validation_accuracy"] if history else CHANCE for history in last]
+        last = [Store(results).read_finished(c.run).numbers.history for c in spec.candidates()]
+        expected = [history[-1].validation_accuracy if history else CHANCE for history in last]
         assert table["accuracy"].tolist() == expected
         assert table["accuracy"].tolist()[2:4] == [CHANCE] * 2
 
     def test_before_the_first_run_nothing_is_chosen_and_missing_values_have_a_reason(self, trained, spec, results):
         shutil.rmtree(results / "store" / spec.run)
-        Store(results).forget(spec.run)
-        Store(results).forget(spec.candidates()[0].run)
+        Store(results).remove_receipt(spec.run)
+        Store(results).remove_receipt(spec.candidates()[0].run)
         table = collect.collect_sweep(trained[0], results, collect.collect(trained[0], results)[0])
         assert table["chosen"].tolist() == [None] * 6
         assert table.loc[0, ["status", "reason"]].tolist() == ["missing", "not trained yet"]
@@ -298,9 +301,9 @@ class TestTables:
     def test_records_hold_the_rate_and_cost_of_each_run(self, trained, spec, results):
         collect.write(trained[0], results)
         table, history, sweep = collect.read("sweep", results)
-        numbers = Store(results).received(spec.run).numbers
+        numbers = Store(results).read_finished(spec.run).numbers
         for name in ("learning_rate", "iteration_flops", "training_flops", "unit_updates", "steps", "examples"):
-            assert table.loc[0, name] == numbers[name], name
+            assert table.loc[0, name] == getattr(numbers, name), name
             assert math.isnan(table.loc[1, name]), name  # the other seed is not trained
         assert set(history["run"]) == {spec.run}
         assert len(sweep) == 6

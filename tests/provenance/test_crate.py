@@ -144,7 +144,7 @@ def test_the_report_is_made_again_from_what_is_in_it(packed: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_runs_that_failed_are_told_and_leave_no_bundle(plan: Plan, results: Path) -> None:
     lost = list(plan.specs)[1]
-    Store(results).forget(lost.run)
+    Store(results).remove_receipt(lost.run)
     collect.write(plan, results)
     verdict_json.write(tables.load(plan, results))
     packed = crate.write(plan, results).parent
@@ -169,8 +169,8 @@ def test_recorded_results_carry_the_bundle_that_they_came_from(plan: Plan, resul
     assert found["#value-records"]["value"] == "recorded"
     assert "Nothing was trained or measured to make this report." in found["#run"]["description"]
     # Another bundle in its place is not the one that these results came from.
-    mark = origin.origin(rebuilt)
-    origin.mark(rebuilt, mark | {"seal_of_bundle": "0" * 64}, whole=True)
+    mark = origin.read(rebuilt)
+    origin.write(rebuilt, mark | {"seal_of_bundle": "0" * 64}, complete=True)
     with pytest.raises(UserError, match="is not the bundle that"):
         crate.write(again, rebuilt)
 

@@ -108,7 +108,7 @@ class Workflow:
         assert self.end() == 0, self.log()
         store = Store(self.project.root / "results")
         for run in numbers:
-            record = store.received(run)
+            record = store.read_finished(run)
             assert record is not None
             assert store.find(run, record.identity) == record  # all of its files are as they were sealed
         assert not list(store.root.glob("*/attempts/*"))

@@ -94,7 +94,7 @@ def test_the_printed_lines_load_the_network_that_was_tested(trained, exporter, n
 def test_the_head_says_what_the_network_is(trained, exporter):
     made = exporter("vit_micro/digits/pnnh")
     about, spec = head(made.path), next(s for s in trained.plan.specs if s.run == head(made.path)["run"])
-    assert about["record"] == Store(trained.results).received(spec.run).digest
+    assert about["record"] == Store(trained.results).read_finished(spec.run).digest
     assert (about["architecture"], about["path"], about["dataset"]) == ("vit_micro", "pnnh", "digits")
     assert timm.data.resolve_model_data_config(rdp.load_model(made.path))["input_size"] == (1, 8, 8)
 

@@ -226,7 +226,7 @@ class TestCodeDigest:
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
-            ("store/record.py", "SCHEMA = 1", "SCHEMA = 2"),
+            ("store/record.py", "FORMAT: Final = 2", "FORMAT: Final = 9"),
             ("jobs/locks.py", "_STALE_SECONDS = 120.0", "_STALE_SECONDS = 121.0"),
             ("jobs/runner.py", "import logging", "import logging\nimport math"),
             ("errors.py", "n=1", "n=2"),

@@ -8,10 +8,11 @@ import torch
 
 from rdp import models
 from rdp.store import RunRecord, Store
-from rdp.study.resources import Needs
-from rdp.study.workload import checkpoint_bytes, forward_operations, kept_bytes, operations, parameters
+from rdp.study.resources import ResourceEstimator
+from rdp.study.workload import checkpoint_bytes, forward_operations, operations, parameters, run_bytes
 from rdp.training import cost
 
+IDENTITY = {"spec": "s", "data": "d", "code": "c", "stack": "t"}
 SHAPES = {"vector": (2,), "image": (3, 32, 32)}
 
 
@@ -26,8 +27,8 @@ def used(store):
 
     def leave(spec, seconds: float, gigabytes: float = 0.8, *, status: str = "completed", device: str = "cpu") -> None:
         telemetry = {"seconds": seconds, "process_peak_bytes": int(gigabytes * 1e9), "device": device}
-        content = {"spec": spec.model_dump(mode="json"), "identity": {"code": "c"}, "status": status, "reason": None}
-        record = RunRecord(**content, numbers={}, telemetry=telemetry)
+        content = {"spec": spec.model_dump(mode="json"), "identity": IDENTITY, "status": status, "reason": None}
+        record = RunRecord(**content, telemetry=telemetry)
         store.write_receipt(spec.run, store.commit(spec.run, store.new_attempt(spec.run), record))
 
     return leave
@@ -54,10 +55,10 @@ def test_every_architecture_tells_its_work(make_spec):
 
 
 def test_more_epochs_seeds_and_examples_take_longer(make_spec, store):
-    needs = Needs(store.root.parent)
-    one = needs.of([make_spec()]).seconds
-    assert needs.of([make_spec(epochs=400)]).seconds > 2 * one
-    assert needs.of([make_spec(seed=seed) for seed in range(3)]).seconds == pytest.approx(3 * one)
+    needs = ResourceEstimator(store.root.parent)
+    one = needs.estimate([make_spec()]).seconds
+    assert needs.estimate([make_spec(epochs=400)]).seconds > 2 * one
+    assert needs.estimate([make_spec(seed=seed) for seed in range(3)]).seconds == pytest.approx(3 * one)
     assert operations(make_spec(train_size=100)) < operations(make_spec())
 
 
@@ -66,75 +67,69 @@ class TestEvidence:
         for seed, seconds in enumerate((10.0, 12.0, 80.0)):
             used(make_spec(seed=seed), seconds, 0.5 + 0.1 * seed)
         used(make_spec(method="droppath"), 500.0, 3.0)
-        need = Needs(store.root.parent).of([make_spec(seed=9)])
+        need = ResourceEstimator(store.root.parent).estimate([make_spec(seed=9)])
         assert (need.seconds, need.basis) == (pytest.approx(12.0), "this cell")
         assert need.bytes == pytest.approx(0.7e9)
 
     def test_then_those_of_the_network_scaled_by_their_work(self, make_spec, store, used):
         short, long = make_spec(epochs=2), make_spec(epochs=40)
         used(short, 10.0)
-        need = Needs(store.root.parent).of([long])
+        need = ResourceEstimator(store.root.parent).estimate([long])
         assert need.basis == "this network"
         assert need.seconds == pytest.approx(0.5 + 9.5 * operations(long) / operations(short))
 
     def test_what_a_short_run_took_to_begin_is_not_scaled(self, make_spec, store, used):
         short, long = (make_spec(epochs=epochs) for epochs in (1, 400))
         used(short, 0.6)
-        assert Needs(store.root.parent).of([short]).seconds == pytest.approx(0.6)
+        assert ResourceEstimator(store.root.parent).estimate([short]).seconds == pytest.approx(0.6)
         share = operations(long) / operations(short)
-        assert Needs(store.root.parent).of([long]).seconds == pytest.approx(0.5 + 0.1 * share)
+        assert ResourceEstimator(store.root.parent).estimate([long]).seconds == pytest.approx(0.5 + 0.1 * share)
 
     def test_then_those_of_its_family_and_then_any(self, make_spec, store, used):
         used(make_spec(architecture="mlp16"), 10.0)
-        needs = Needs(store.root.parent)
-        assert needs.of([make_spec()]).basis == "this family"
-        far = needs.of([make_spec(architecture="resnet20", dataset="digits")])
+        needs = ResourceEstimator(store.root.parent)
+        assert needs.estimate([make_spec()]).basis == "this family"
+        far = needs.estimate([make_spec(architecture="resnet20", dataset="digits")])
         assert far.basis == "other runs"
         assert far.bytes >= 1e9  # another network's memory says nothing
 
     def test_the_weakest_evidence_is_what_a_sum_rests_on(self, make_spec, store, used):
         used(make_spec(), 10.0)
-        needs = Needs(store.root.parent)
-        assert needs.of([make_spec()]).near
-        assert not needs.of([make_spec(), make_spec(architecture="mlp32")]).near
+        needs = ResourceEstimator(store.root.parent)
+        assert needs.estimate([make_spec()]).measured
+        assert not needs.estimate([make_spec(), make_spec(architecture="mlp32")]).measured
 
     @pytest.mark.parametrize("changes", [{"status": "failed"}, {"device": "cuda"}], ids=str)
     def test_failed_runs_and_those_of_another_device_say_nothing(self, changes, make_spec, store, used):
         used(make_spec(), 10.0, **changes)
-        assert Needs(store.root.parent, "cpu").of([make_spec()]).basis == "its size"
+        assert ResourceEstimator(store.root.parent, "cpu").estimate([make_spec()]).basis == "its size"
 
     @pytest.mark.parametrize("text", ["", "[]", "{", '{"run": 1}'])
     def test_a_damaged_receipt_is_done_without(self, text, make_spec, store, used):
         used(make_spec(), 10.0)
         store.receipt(make_spec().run).write_text(text)
-        assert Needs(store.root.parent).of([make_spec()]).basis == "its size"
-
-    def test_an_earlier_versions_receipt_leads_to_its_record(self, make_spec, store, used):
-        used(make_spec(), 10.0)
-        path = store.receipt(make_spec().run)
-        path.write_text(f'{{"run": "{make_spec().run}", "status": "completed"}}')
-        assert Needs(store.root.parent).of([make_spec()]).seconds == pytest.approx(10.0)
+        assert ResourceEstimator(store.root.parent).estimate([make_spec()]).basis == "its size"
 
 
 class TestLimits:
     def test_they_leave_room_and_double_with_each_attempt(self, make_spec, store, used):
         used(make_spec(), 600.0, 2.0)
-        need = Needs(store.root.parent).of([make_spec()])
+        need = ResourceEstimator(store.root.parent).estimate([make_spec()])
         assert 30 <= need.minutes() <= 32
         assert need.megabytes() == 3500
         assert [need.minutes(n) / need.minutes() for n in (2, 3)] == [2, 4]
         assert [need.megabytes(n) / need.megabytes() for n in (2, 3)] == [2, 4]
 
     def test_they_leave_more_where_nothing_was_measured(self, make_spec, store):
-        need = Needs(store.root.parent).of([make_spec(epochs=100_000)])
+        need = ResourceEstimator(store.root.parent).estimate([make_spec(epochs=100_000)])
         assert need.minutes() == pytest.approx(10 * need.seconds / 60, rel=0.1)
 
     def test_nothing_gets_less_than_ten_minutes(self, make_spec, store):
-        assert Needs(store.root.parent).of([make_spec()]).minutes() == 10
+        assert ResourceEstimator(store.root.parent).estimate([make_spec()]).minutes() == 10
 
     def test_on_a_gpu_less_time_and_more_memory_is_expected(self, make_spec):
         large = make_spec(architecture="vit_tiny", dataset="cifar10")
-        cpu, gpu = (Needs(Path("absent"), device).of([large]) for device in ("cpu", "cuda"))
+        cpu, gpu = (ResourceEstimator(Path("absent"), device).estimate([large]) for device in ("cpu", "cuda"))
         assert gpu.seconds < cpu.seconds / 10
         assert gpu.bytes > 3e9
         assert math.isfinite(gpu.seconds)
@@ -149,7 +144,7 @@ class TestDiskAndProcesses:
             )
         )
         swept = spec.model_copy(update={"sweep": True})
-        assert kept_bytes(spec) - kept_bytes(swept) == pytest.approx(weights, rel=0.1)
+        assert run_bytes(spec) - run_bytes(swept) == pytest.approx(weights, rel=0.1)
 
     def test_checkpoints_hold_what_the_recipe_makes_an_optimizer_keep(self, make_spec):
         sizes = [
@@ -161,6 +156,6 @@ class TestDiskAndProcesses:
     def test_processes_share_the_time_and_each_needs_its_memory(self, make_spec, store):
         one = make_spec(epochs=1000)
         two = one.model_copy(update={"processes": 2})
-        needs = [Needs(store.root.parent).of([spec]) for spec in (one, two)]
+        needs = [ResourceEstimator(store.root.parent).estimate([spec]) for spec in (one, two)]
         assert needs[1].seconds - 0.5 == pytest.approx((needs[0].seconds - 0.5) / 2)  # each takes a while to begin
         assert needs[1].bytes == 2 * needs[0].bytes

@@ -53,7 +53,7 @@ class TestBadTune:
         tuned_content["tune"]["seeds"] = seeds
         shared = min({0, 1} & set(seeds))
         assert complaint_of(tuned_content) == (
-            f"tune.seeds: {shared} is a seed of the study too; a choice is made on other seeds"
+            f"tune.seeds: {shared} is also a seed of the study; the sweep needs other seeds"
         )
 
     def test_so_is_one_that_the_study_lists(self, tuned_content, complaint_of):
@@ -61,7 +61,7 @@ class TestBadTune:
 
     def test_a_grids_rates_need_a_sweep(self, study_content, complaint_of):
         message = complaint_of(with_grid(study_content, learning_rates=[0.1]))
-        assert message == "grids[0].learning_rates: a sweep is meant, so the study needs a key 'tune'"
+        assert message == "grids[0].learning_rates: the study has no 'tune'"
 
     def test_no_learning_rate_at_all_is_refused(self, study_content, complaint_of):
         study_content["recipe"]["learning_rate"] = None
@@ -299,7 +299,7 @@ class TestVisionTransformers:
 
     def test_points_of_the_plane_are_no_images(self, content, complaint_of):
         message = complaint_of(with_grid(content, datasets=["spiral"]))
-        assert "no cell is left to train" in message
+        assert "no cell can be trained" in message
         assert "vit_tiny reads images, and the dataset holds vectors" in message
 
 

@@ -91,7 +91,7 @@ def test_what_comes_later_makes_the_tables_that_it_makes_at_once(folder, plan, s
     results, spec = folder / "results", plan.cells[0].specs[0]
     store = Store(results)
     shutil.rmtree(store.folder(spec.run))
-    store.forget(spec.run)
+    store.remove_receipt(spec.run)
     collect.write(plan, results)
     world = planting.World(**{**vars(WORLD), "status": {("vanilla", 0): status}})
     planting.plant_run(store, plan.cells[0], spec, world)

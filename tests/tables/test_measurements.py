@@ -52,7 +52,7 @@ def networks(plan: Plan, results: Path, stage: str) -> list[torch.nn.Module]:
         )
         if stage == "trained":
             store = Store(results)
-            weights = store.arrays(spec.run, store.received(spec.run), "weights")
+            weights = store.arrays(spec.run, store.read_finished(spec.run), "weights")
             network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
         found.append(network.eval())
     return found

@@ -6,7 +6,7 @@ import torch
 
 from rdp.jobs.runner import run_job
 from rdp.store import Store
-from rdp.tables.collect import readable
+from rdp.tables.collect import usable_record
 from rdp.training import checkpoint
 from rdp.training.checkpoint import Checkpoint
 from rdp.training.trainer import Trainer
@@ -66,9 +66,9 @@ class TestEndWithinAnEpoch:
     def test_its_accuracy_covers_only_the_examples_of_those_steps(self, make):
         run = make()
         run.train(lambda run: None)
-        counted = run.history[-1]["train_accuracy"] * (run.steps % PER_EPOCH) * 50
+        counted = run.history[-1].train_accuracy * (run.steps % PER_EPOCH) * 50
         assert counted == pytest.approx(round(counted))
-        assert 0.3 < run.history[-1]["train_accuracy"] <= 1
+        assert 0.3 < run.history[-1].train_accuracy <= 1
 
     def test_it_is_validated_at_its_end(self, make):
         run = make()
@@ -197,7 +197,7 @@ class TestTransformer:
         spec = spec_of()
         (record,) = run_job([spec], tmp_path, "cpu")
         store = Store(tmp_path)
-        assert readable(store, spec) == (record, None)
+        assert usable_record(store, spec) == (record, None)
         assert record.status == "completed"
         run = make_run(spec)
         weights = store.arrays(spec.run, record, "weights")
@@ -207,7 +207,7 @@ class TestTransformer:
         predictions = store.arrays(spec.run, record, "predictions")["test"]
         assert np.array_equal(evaluation.predictions, predictions)
         assert not np.array_equal(before, predictions)
-        assert evaluation.accuracy == record.numbers["test_accuracy"]
+        assert evaluation.accuracy == record.numbers.test_accuracy
 
     @pytest.mark.slow
     def test_it_learns_digits(self, spec_of, make_run):

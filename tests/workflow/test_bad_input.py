@@ -43,9 +43,9 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("[mlp8]", "[mlp9]", "grids[0].architectures: unknown name 'mlp9'; did you mean 'mlp8'?"),
         ("seeds:", "seads:", "seads: unknown key; did you mean 'seeds'?"),
         ("rate: 0.1", "rate: -0.1", "methods.droppath.rate: "),
-        ("grids:", "tune: {seeds: [0]}\ngrids:", "tune.seeds: 0 is a seed of the study too"),
+        ("grids:", "tune: {seeds: [0]}\ngrids:", "tune.seeds: 0 is also a seed of the study"),
         ("grids:", "tune: {learning_rats: [0.1]}\ngrids:", "tune.learning_rats: unknown key; did you mean"),
-        ("[mlp8]", "[resnet20]", "no cell is left to train (resnet20 reads images, and the dataset holds vectors)"),
+        ("[mlp8]", "[resnet20]", "no cell can be trained (resnet20 reads images, and the dataset holds vectors)"),
     ],
     ids=["unknown architecture", "misspelt key", "negative rate", "a seed of its own", "misspelt sweep", "no cells"],
 )

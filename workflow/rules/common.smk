@@ -9,7 +9,7 @@ from rdp.archive import recorded
 from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
-from rdp.store.origin import MARK
+from rdp.store.origin import FILE as ORIGIN
 from rdp.claims import metrics
 from rdp.report import contents, plots
 from rdp.jobs import locks
@@ -55,7 +55,7 @@ except UserError as error:
 LOGS = f"{RESULTS}/logs"
 HOME = f"{RESULTS}/{PLAN.name}"
 MANIFEST = f"{RESULTS}/data/{{dataset}}/manifest.json"
-NEEDS = study_resources.Needs(Path(RESULTS), DEVICE)
+RESOURCES = study_resources.ResourceEstimator(Path(RESULTS), DEVICE)
 CELLS = {cell.id: cell for cell in PLAN.cells}
 # Relative, so that a project that is moved finds its report up to date.
 TEMPLATES = [
@@ -109,20 +109,20 @@ def memory_for(runs):
 
     def memory(wildcards, attempt, threads):
         some = runs(CELLS[wildcards.cell])
-        return spec.at_once(some, threads) * NEEDS.of(some).megabytes(attempt)
+        return spec.at_once(some, threads) * RESOURCES.estimate(some).megabytes(attempt)
 
     return memory
 
 
 def time_for(runs):
     """The minutes that it may take; twice as many for each attempt before it."""
-    return lambda wildcards, attempt: NEEDS.of(runs(CELLS[wildcards.cell])).minutes(attempt)
+    return lambda wildcards, attempt: RESOURCES.estimate(runs(CELLS[wildcards.cell])).minutes(attempt)
 
 
 def longest_first(runs):
     """The seconds that a job at some of a cell's runs takes, as its priority: a long one begun last would keep the
     other cores waiting."""
-    return lambda wildcards: int(NEEDS.of(runs(CELLS[wildcards.cell])).seconds)
+    return lambda wildcards: int(RESOURCES.estimate(runs(CELLS[wildcards.cell])).seconds)
 
 
 def code_of_cell(wildcards):
@@ -149,7 +149,7 @@ def receipts(seeds):
 # What says that the records are there: a receipt a run, or the mark of those that were unpacked.
 RECEIPTS = [path.format(cell=cell) for cell in CELLS for path in receipts(PLAN.study.seed_list())]
 if ARCHIVE:
-    RECEIPTS = [f"{RESULTS}/{MARK}"]
+    RECEIPTS = [f"{RESULTS}/{ORIGIN}"]
 # A report of recorded results says whether this checkout would train them with the code that did.
 TRAINING = "".join(fingerprint.code_of(cell.specs[0]) for cell in PLAN.cells) if ARCHIVE else ""
 DATA = list(dict.fromkeys(MANIFEST.format(dataset=cell.dataset) for cell in PLAN.cells))
