@@ -230,8 +230,8 @@ class TestTunedJson:
         assert huge == {"learning_rate": HUGE, "accuracy": CHANCE, "loss": None, "diverged": 2}
         for rate, place in ((small, 0), (good, 4)):
             last = [store.read_finished(c.run).numbers.history[-1] for c in spec.candidates()[place : place + 2]]
-            assert rate["accuracy"] == pytest.approx(sum(row["validation_accuracy"] for row in last) / 2)
-            assert rate["loss"] == pytest.approx(sum(row["validation_loss"] for row in last) / 2)
+            assert rate["accuracy"] == pytest.approx(sum(row.validation_accuracy for row in last) / 2)
+            assert rate["loss"] == pytest.approx(sum(row.validation_loss for row in last) / 2)
             assert rate["diverged"] == 0
 
     def test_runs_do_not_read_it(self, path, trained, spec, results):
