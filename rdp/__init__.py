@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdp.errors import UserError as UserError
-    from rdp.models.blocks import register_block as register_block
+    from rdp.models.branch_ends import register_block as register_block
     from rdp.models.convert import set_path as set_path
     from rdp.models.create import create_model as create_model
     from rdp.models.create import list_models as list_models
-    from rdp.models.folding import fuse as fuse
-    from rdp.models.schedule import ResidualDropPath as ResidualDropPath
+    from rdp.models.fusion import fuse as fuse
+    from rdp.models.residual_drop_path import ResidualDropPath as ResidualDropPath
+    from rdp.models.residual_drop_path import make_method as make_method
     from rdp.models.schedule import Schedule as Schedule
-    from rdp.models.schedule import make_method as make_method
     from rdp.models.weights import save_weights as save_weights
     from rdp.models.weights import start_from as start_from
     from rdp.probes.apply import list_probes as list_probes
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from rdp.store.export import load_model as load_model
 
 _MODULES = {
-    "ResidualDropPath": "models.schedule",
+    "ResidualDropPath": "models.residual_drop_path",
     "Schedule": "models.schedule",
     "UserError": "errors",
     "create_model": "models.create",
-    "fuse": "models.folding",
+    "fuse": "models.fusion",
     "list_models": "models.create",
     "list_probes": "probes.apply",
     "load_model": "store.export",
-    "make_method": "models.schedule",
+    "make_method": "models.residual_drop_path",
     "probe": "probes.apply",
-    "register_block": "models.blocks",
+    "register_block": "models.branch_ends",
     "save_weights": "models.weights",
     "set_path": "models.convert",
     "start_from": "models.weights",

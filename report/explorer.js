@@ -25,7 +25,7 @@
   const reason = named("reason");
   const thousands = (value) => (value === null ? dash : value.toLocaleString("en-GB"));
   /** A number of a record; undefined, which leaves its line out, for null. */
-  const shown = (value, notation) => {
+  const formatted = (value, notation) => {
     if (value === null) return undefined;
     if (notation === "scientific") return value.toExponential(3);
     return Number.isInteger(value) ? thousands(value) : plain(value);
@@ -218,7 +218,7 @@
       ["status", status(run)],
       ["reason", reason(run) ?? undefined],
       ["test accuracy", percent(runs.accuracy[run]) + (status(run) === "diverged" ? " (chance, since it diverged)" : "")],
-      ...data.fields.map(([name, title, notation]) => [title, shown(runs[name][run], notation)]),
+      ...data.fields.map(([name, title, notation]) => [title, formatted(runs[name][run], notation)]),
       ["started", runs.started[run] ?? dash],
       ["device", named("device")(run) ?? dash],
       ["commit", named("commit")(run) ?? dash],

@@ -19,7 +19,7 @@ from rdp import data
 from rdp.data import prepared
 from rdp.data.sources import image_folders
 from rdp.methods import method_class
-from rdp.models import architecture, blocks, build
+from rdp.models import architecture, branch_ends, build
 from rdp.probes import Subject
 from rdp.spec import Recipe, RunSpec
 from rdp.training.trainer import Trainer, make_deterministic
@@ -250,5 +250,5 @@ def user_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's own block is registered, and what a test registers beside it is forgotten after it."""
     from tests.helpers.tiny import UserBlock  # with it comes timm, in seconds
 
-    monkeypatch.setattr(blocks, "_registered", dict(blocks._registered))
-    blocks.register_block(UserBlock, "last")
+    monkeypatch.setattr(branch_ends, "_registered", dict(branch_ends._registered))
+    branch_ends.register_block(UserBlock, "last")

@@ -1,4 +1,4 @@
-"""Calibration: how often a network is right, by how sure it is."""
+"""Calibration: confidence against accuracy."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ import torch
 from rdp.probes import Subject
 
 COLUMNS = ("bin", "examples", "confidence", "accuracy")
-EXAMPLES = 1000  # of the test split; most probes read 256
+EXAMPLES = 1000  # of the test split; the default is 256
 BINS = 10
 
 
 @torch.no_grad()
 def measure(subject: Subject) -> list[dict[str, Any]]:
-    """The largest probability of the softmax beside the share of right answers, in bins of equal width.
+    """Return confidence (the largest softmax probability) and accuracy in bins of equal width.
 
     Returns:
-        One mapping a bin that holds an example: ``bin``, from 0; ``examples`` in it; ``confidence``, their mean
-        largest probability; ``accuracy``, the share of them that are right.
+        One mapping for each bin with examples: ``bin``, counted from 0; ``examples``, their number; ``confidence``,
+        their mean; ``accuracy``, the share of correct predictions.
     """
-    sure, said = subject.network(subject.x).softmax(1).max(1)
-    right, bins = said == subject.y, (sure * BINS).long().clamp(max=BINS - 1)
+    confidence, prediction = subject.network(subject.x).softmax(1).max(1)
+    correct, bins = prediction == subject.y, (confidence * BINS).long().clamp(max=BINS - 1)
     return [
         {
             "bin": number,
-            "examples": int(here.sum()),
-            "confidence": sure[here].mean().item(),
-            "accuracy": right[here].double().mean().item(),
+            "examples": int(members.sum()),
+            "confidence": confidence[members].mean().item(),
+            "accuracy": correct[members].double().mean().item(),
         }
         for number in range(BINS)
-        if (here := bins == number).any()
+        if (members := bins == number).any()
     ]

@@ -1,13 +1,13 @@
-"""Multi-layer perceptrons with a layer normalisation in front of every layer, as transformers have it."""
+"""Multi-layer perceptrons with a layer normalisation before every layer, as in transformers."""
 
 from functools import partial
 from math import prod
 
-from torch import Tensor, nn
+from torch import nn
 
-from rdp.methods.options import PnnhOptions
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import Parts, stack, with_gain
+from rdp.models.initialisation import unrectified
+from rdp.models.paths import NetworkConfig, Parts, pnnh_stack, with_gain
 
 INPUT = "vector"
 ARCHITECTURES = {
@@ -16,44 +16,22 @@ ARCHITECTURES = {
 }
 
 _linear = partial(nn.Linear, bias=False)
-_PARTS = Parts(linear=_linear, pointwise=_linear, norm=nn.LayerNorm)  # of a PNNH layer's learner
+_PARTS = Parts(linear=_linear, pointwise=_linear, norm=nn.LayerNorm)  # the learner of a PNNH layer
 
 
 def _layer(width: int, norm_gain: float) -> nn.Module:
-    """relu(W norm(x))."""
+    """Return relu(W norm(x))."""
     return nn.Sequential(with_gain(nn.LayerNorm(width), norm_gain), _linear(width, width), nn.ReLU())
 
 
-class PlainLayer(PlainBranch):
-    """The layer alone. Its parameters have the names of the residual form's, so both start with the same weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.branch(x)
-
-
-class ResidualLayer(GatedBranch):
-    """x + the layer, which the gate may drop, scale or freeze."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gate.add(x, self.branch, x)
-
-
-def build(
-    depth: int,
-    width: int,
-    *,
-    path: str,
-    path_options: dict[str, object],
-    norm_gain: float,
-    input_shape: tuple[int, ...],
-    classes: int,
-) -> nn.Module:
+def build(config: NetworkConfig, *, depth: int, width: int) -> nn.Module:
     """``depth`` layers of ``width`` between a linear stem and a linear head."""
-    if path == "pnnh":
-        body: nn.Module = stack(width, depth, _PARTS, norm_gain, PnnhOptions(**path_options))
+    if config.path == "pnnh":
+        body: nn.Module = pnnh_stack(width, depth, _PARTS, config.norm_gain, config.pnnh)
     else:
-        wrap = ResidualLayer if path == "residual" else PlainLayer
-        body = nn.Sequential(*(wrap(_layer(width, norm_gain)) for _ in range(depth)))
-    stem, head = nn.Linear(prod(input_shape), width), nn.Linear(width, classes)
-    stem.feeds_rectifier = head.feeds_rectifier = False  # so their weights start with variance 1 / fan-in, not 2
-    return nn.Sequential(nn.Flatten(), stem, body, head)
+        # x + layer(x) behind a gate, or layer(x). Equal parameter names give both the same initial weights.
+        block = GatedBranch if config.path == "residual" else PlainBranch
+        body = nn.Sequential(*(block(_layer(width, config.norm_gain)) for _ in range(depth)))
+    # No rectifier follows stem and head, so their weights start with variance 1 / fan-in instead of 2 / fan-in.
+    stem = unrectified(nn.Linear(prod(config.input_shape), width))
+    return nn.Sequential(nn.Flatten(), stem, body, unrectified(nn.Linear(width, config.classes)))

@@ -1,4 +1,4 @@
-"""Three rings in the plane, one around another, generated."""
+"""Three concentric rings in the plane, generated."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ DATASETS = {
         shape=(2,),
         classes=3,
         sizes={"train": 300, "validation": 300, "test": 1000},
-        origin="generated: three circles about one centre, with Gaussian noise on the radius",
+        origin="generated: three circles with one centre, with Gaussian noise on the radius",
         licence="none needed",
     )
 }
 
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
-    """Points of shape (n, 2) and their ring, 0 to 2, drawn anew for each split."""
+    """Return points of shape (n, 2) and their rings, 0 to 2, drawn separately for each split."""
     arrays = {}
     for split in SPLITS:
         generator = rng.generator(0, f"rings/{split}")

@@ -97,7 +97,7 @@ def adopt(plan: Plan, results: Path, *, retrain: int | None = None, cores: int =
     pairs = [pair for group in sampled for pair in group.sample]
     log.info("retraining %s", count(len(pairs), "run"))
     with scratch.temporary_folder(Store(results), scratch.RETRAINED) as folder:
-        retrained = retraining.again(pairs, results, folder, plan.device, cores)
+        retrained = retraining.retrain_runs(pairs, results, folder, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, retrained, strict=True)}
     # Sweeps come before the runs whose learning rates they choose.
     for group in sorted(sampled, key=lambda group: bool(group.sample[0][0].tuning)):
@@ -126,7 +126,7 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
     if record.status == "failed":
         return "it failed and has no numbers"
     if record.identity.stack != digest.of(stack):
-        theirs = record.telemetry.stack or {}
+        theirs = record.telemetry.stack
         other = [f"{n} {theirs.get(n)}, here {stack.get(n)}" for n in theirs | stack if theirs.get(n) != stack.get(n)]
         return f"it was trained on another stack ({'; '.join(other)})"
     if record.identity.data != data_digest:
@@ -198,9 +198,9 @@ def _generalize(value: Any) -> Any:
 def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: Path, stack: dict[str, str]) -> None:
     """Adopt a group if its whole sample agrees; else add the differences to its obstacles."""
     for spec, record in group.sample:
-        if differences := retraining.differences(record, retrained[spec.run]):
+        if differences := retraining.record_differences(record, retrained[spec.run]):
             more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
-            group.obstacles.append(f"{spec.run}: recorded and retrained: {'; '.join(differences[:_SHOWN])}{more}")
+            group.obstacles.append(f"{spec.run}: {'; '.join(differences[:_SHOWN])}{more}")
         elif (reason := _sweep_obstacle(spec, record, results)) is not None:
             group.obstacles.append(f"{spec.run}: {reason}")
     if group.obstacles:

@@ -20,6 +20,7 @@ or pandas, because the Snakefile reads archives.
 """
 
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -28,10 +29,11 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import ValidationError
 
+from rdp.archive.manifest import Entry, Manifest
 from rdp.errors import UserError
 from rdp.utils import digest, files
 
@@ -49,58 +51,6 @@ _BLOCK = tarfile.BLOCKSIZE
 _END = bytes(2 * _BLOCK)
 _CHUNK = 1 << 20
 _LARGEST = 1 << 31  # bytes of a manifest, and of a file after decompression
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Entry(_Model):
-    """A file of an archive.
-
-    Attributes:
-        bytes: its size as stored.
-        sha256: its checksum as stored.
-        content_bytes: its size after decompression.
-    """
-
-    bytes: NonNegativeInt
-    sha256: str
-    content_bytes: NonNegativeInt
-
-
-class Manifest(_Model):
-    """What an archive says of its content. Its only times are those of the runs, so that packing again changes nothing.
-
-    Attributes:
-        format: version of this format.
-        study: name of the study.
-        title: title of the study.
-        weights: whether weights are included.
-        runs: number of runs by status; ``sweep`` counts the runs of sweeps.
-        cells: seeds of the runs in the archive, by cell.
-        missing: seeds of the study's other runs, by cell.
-        started: when the first run began, in UTC.
-        ended: when the last run ended, in UTC.
-        commits: commits at which the runs were trained.
-        machines: kinds of machines that trained them: system, stack, versions and number of runs.
-        packed_on: machine, versions and commit that packed the archive.
-        files: every other file of the archive, by name.
-    """
-
-    format: int
-    study: Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_]{0,63}$")]
-    title: str
-    weights: bool
-    runs: dict[str, int]
-    cells: dict[str, list[int]]
-    missing: dict[str, list[int]]
-    started: str | None
-    ended: str | None
-    commits: list[str]
-    machines: list[dict[str, Any]]
-    packed_on: dict[str, Any]
-    files: dict[str, Entry] = {}
 
 
 @dataclass(frozen=True)
@@ -245,9 +195,10 @@ def write(path: Path, manifest: Manifest, contents: Mapping[str, Path | bytes]) 
         entries[name] = Entry(bytes=size, sha256=checksum, content_bytes=_measure(source)[0])
     sealed = digest.seal(manifest.model_copy(update={"files": entries}).model_dump(mode="json"))
     with files.atomic_write(path) as part, part.open("wb") as to:
-        _add(to, MANIFEST, (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        content = (json.dumps(sealed, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        _add(to, MANIFEST, content, len(content))
         for name, entry in entries.items():
-            if _add(to, name, stored[name]) != (entry.bytes, entry.sha256):
+            if _add(to, name, stored[name], entry.bytes) != (entry.bytes, entry.sha256):
                 raise UserError(f"{stored[name]!s}: changed while it was packed; run the command again")
         to.write(_END)
     return load(path)
@@ -283,31 +234,24 @@ def _padding(size: int) -> int:
     return -size % _BLOCK
 
 
-def _add(to: IO[bytes], name: str, source: Path | bytes) -> tuple[int, str]:
+def _add(to: IO[bytes], name: str, source: Path | bytes, size: int) -> tuple[int, str]:
     """Write a file with its header and padding; return its size and SHA-256 as written."""
-    to.write(_header(name, _size(source)))
     written, checksum = 0, hashlib.sha256()
-    for chunk in _chunks(source):
-        checksum.update(chunk)
-        written += to.write(chunk)
+    to.write(_header(name, size))
+    with _open(source) as file:
+        while chunk := file.read(_CHUNK):
+            checksum.update(chunk)
+            written += to.write(chunk)
     to.write(bytes(_padding(written)))
     return written, checksum.hexdigest()
 
 
-def _chunks(source: Path | bytes) -> Iterator[bytes]:
-    if isinstance(source, bytes):
-        yield source
-        return
-    with source.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _size(source: Path | bytes) -> int:
-    return len(source) if isinstance(source, bytes) else source.stat().st_size
+def _open(source: Path | bytes) -> IO[bytes]:
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _measure(source: Path | bytes) -> tuple[int, str]:
     """Size and SHA-256."""
-    checksum = hashlib.sha256(source).hexdigest() if isinstance(source, bytes) else digest.of_file(source)
-    return _size(source), checksum
+    with _open(source) as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file or BytesIO
+        return file.seek(0, os.SEEK_END), checksum

@@ -11,7 +11,8 @@ from safetensors.numpy import save
 
 from rdp.archive import format as archive_format
 from rdp.archive import recorded
-from rdp.archive.format import ADOPTIONS, CLAIMS, FORMAT, PREDICTIONS, RECORDS, SPEED, STUDY, Archive, Manifest
+from rdp.archive.format import ADOPTIONS, CLAIMS, FORMAT, PREDICTIONS, RECORDS, SPEED, STUDY, Archive
+from rdp.archive.manifest import Manifest
 from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError

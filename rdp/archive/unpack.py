@@ -1,7 +1,5 @@
 """Unpack an archive: add its runs to a store, or rebuild recorded results from it."""
 
-import json
-import re
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -9,27 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
-
-from rdp.archive import format as archive_format
-from rdp.archive import recorded
-from rdp.archive.format import ADOPTIONS, CLAIMS, PREDICTIONS, RECORDS, SPEED, STUDY, Archive
+from rdp.archive import recorded, stage
+from rdp.archive.format import SPEED, STUDY, Archive
+from rdp.archive.stage import Records
 from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.jobs.locks import try_lock_run
-from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store, adoptions, origin, scratch
-from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
-from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED, accuracy_fits
+from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED
 from rdp.study import Plan
 from rdp.utils import digest, files, paths
 
 _REPLACED = ("store", "data", preregistration.FOLDER)  # folders that `as_recorded` replaces
-Records = dict[str, tuple[RunSpec, RunRecord]]
 
 
 @dataclass
@@ -63,8 +54,8 @@ def into_store(archive: Archive, results: Path) -> Outcome:
     plan, store, outcome = recorded.plan(archive, results / archive.manifest.study), Store(results), Outcome()
     with scratch.temporary_folder(store, scratch.IMPORTED) as folder:
         staged = Store(folder)
-        records = _stage(archive, plan, staged, _labels(archive, plan), weights=archive.manifest.weights)
-        claims, adopted = _claims(archive), _adoptions(archive)
+        records = stage.stage(archive, plan, staged, stage.labels(archive, plan), weights=archive.manifest.weights)
+        claims, adopted = stage.claims(archive), stage.adoptions_of(archive)
         seen = preregistration.first_seen_times(results)
         preregistration.restore({name: min(time, seen.get(name, time)) for name, time in claims.items()}, results)
         _add_adoptions(adopted, store.root)
@@ -78,7 +69,7 @@ def into_store(archive: Archive, results: Path) -> Outcome:
                 _choose({run: pair for run, pair in records.items() if run in entered}, plan, results)
     _add_tables(archive, plan, results)
     if plan.name not in paths.studies():
-        _write(plan.file, archive.read(STUDY))
+        stage.write(plan.file, archive.read(STUDY))
         outcome.study = plan.file
     return outcome
 
@@ -105,68 +96,25 @@ def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
     if not origin.is_recorded(results) and _holds_others(results):
         raise UserError(f"{results}: holds results that are not recorded; name another directory with --to")
     content = archive.manifest.model_dump(mode="json") | {"archive_seal": archive.seal}
-    origin.write(
-        results, content, complete=False
-    )  # first, so that a killed job leaves a directory that can be replaced
+    # First, so that a killed job leaves a directory that can be replaced.
+    origin.write(results, content, complete=False)
     for name in _REPLACED:
         shutil.rmtree(results / name, ignore_errors=True)
-    labels = _labels(archive, plan)
+    labels = stage.labels(archive, plan)
     for name, arrays in labels.items():
-        _write(prepared.folder(name, results) / "manifest.json", archive.read(f"datasets/{name}.json"))
-        _write(origin.labels_path(name, results), archive.read(f"labels/{name}.safetensors.xz"))
+        stage.write(prepared.folder(name, results) / "manifest.json", archive.read(f"datasets/{name}.json"))
+        stage.write(origin.labels_path(name, results), archive.read(f"labels/{name}.safetensors.xz"))
         content.setdefault("labels", {})[name] = digest.of_arrays(arrays)
     store = Store(results)
-    records = _stage(archive, plan, store, labels)
+    records = stage.stage(archive, plan, store, labels)
     for spec, record in records.values():
         store.write_receipt(spec.run, record)
     _choose(records, plan, results)
-    _add_adoptions(_adoptions(archive), store.root)
-    preregistration.restore(_claims(archive), results)
+    _add_adoptions(stage.adoptions_of(archive), store.root)
+    preregistration.restore(stage.claims(archive), results)
     _add_tables(archive, plan, results, replace=True)
-    _write(results / f"{plan.name}.yaml", archive.read(STUDY))
+    stage.write(results / f"{plan.name}.yaml", archive.read(STUDY))
     return origin.write(results, content, complete=True)
-
-
-def _stage(
-    archive: Archive, plan: Plan, store: Store, labels: dict[str, dict[str, np.ndarray]], *, weights: bool = False
-) -> Records:
-    """Write an archive's runs to a store without receipts, and verify each by its own digests, run and accuracy."""
-    packed = archive.manifest.cells
-    specs = [spec for spec in recorded.runs(plan) if spec.seed in packed.get(spec.cell, ())]
-    lines, predictions, start = archive.read(RECORDS).splitlines(), archive.read(PREDICTIONS), 0
-    records: Records = {}
-    try:
-        if len(lines) != len(specs):
-            raise UserError(f"{len(lines)} records of {len(specs)} runs")
-        for spec, text in zip(specs, lines, strict=True):
-            line = json.loads(text)
-            end = start + line["predictions"]
-            record = _stage_run(spec, line, predictions[start:end], labels[spec.dataset]["test"], store)
-            records[spec.run] = spec, record
-            start = end
-            if WEIGHTS in record.files and weights:
-                archive.extract(archive_format.weights_name(spec.run), store.folder(spec.run) / WEIGHTS)
-            elif WEIGHTS in record.files:
-                (store.folder(spec.run) / WEIGHTS_OMITTED).touch()
-            store.check_files(spec.run, record)
-    except (UserError, ValueError, KeyError, TypeError) as error:
-        why = error if isinstance(error, UserError) else f"a line that is not the record of a run ({error!r})"
-        raise UserError(f"{archive.path}: {RECORDS}: damaged or forged: {why}") from None
-    return records
-
-
-def _stage_run(spec: RunSpec, line: dict[str, Any], predictions: bytes, labels: np.ndarray, store: Store) -> RunRecord:
-    if line["run"] != spec.run or line["record"]["identity"]["spec"] != spec.spec_digest:
-        raise UserError(f"the record of {line['run']} is in place of {spec.run}")
-    files.write_json(store.folder(spec.run) / "record.json", line["record"])
-    record = store.read(spec.run)
-    if RunSpec(**record.spec).spec_digest != spec.spec_digest:
-        raise UserError(f"{spec.run}: its record is of another run")
-    if PREDICTIONS_FILE in record.files:
-        _write(store.folder(spec.run) / PREDICTIONS_FILE, predictions)
-        if not accuracy_fits(record, store.arrays(spec.run, record, "predictions")["test"], labels):
-            raise UserError(f"{spec.run}: its predictions do not give the accuracy of its record")
-    return record
 
 
 def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outcome) -> None:
@@ -231,41 +179,6 @@ def _choose(records: Records, plan: Plan, results: Path) -> None:
             tuning.write(spec, candidates, results)
 
 
-def _labels(archive: Archive, plan: Plan) -> dict[str, dict[str, np.ndarray]]:
-    """The labels of the test splits, shape (m,), by dataset."""
-    labels = {}
-    for name in dict.fromkeys(cell.dataset for cell in plan.cells):
-        file = f"labels/{name}.safetensors.xz"
-        if file in archive.manifest.files:
-            try:
-                labels[name] = load(archive.read(file))
-            except SafetensorError as error:
-                raise UserError(f"{archive.path}: {file}: holds no arrays ({error})") from None
-    return labels
-
-
-def _claims(archive: Archive) -> dict[str, str]:
-    times = json.loads(archive.read(CLAIMS))
-    if not isinstance(times, dict) or not all(isinstance(time, str) for time in times.values()):
-        raise UserError(f"{archive.path}: {CLAIMS}: not the times at which claims were first seen")
-    return times
-
-
-def _adoptions(archive: Archive) -> list[dict[str, Any]]:
-    if ADOPTIONS not in archive.manifest.files:
-        return []
-    try:
-        contents: list[dict[str, Any]] = json.loads(archive.read(ADOPTIONS))
-        for content in contents:
-            name = adoptions.name(content)
-            if not re.fullmatch(r"[0-9a-f-]{38}\.json", name):
-                raise ValueError(name)
-            adoptions.check(Path(name), digest.seal(content))
-    except (ValueError, TypeError, KeyError, UserError) as error:
-        raise UserError(f"{archive.path}: {ADOPTIONS}: damaged or forged: {error}") from None
-    return contents
-
-
 def _add_adoptions(contents: list[dict[str, Any]], root: Path) -> None:
     for content in contents:
         if not (root / adoptions.FOLDER / adoptions.name(content)).exists():
@@ -281,7 +194,7 @@ def _add_tables(archive: Archive, plan: Plan, results: Path, *, replace: bool = 
     for name in _table_names(plan):
         path = results / plan.name / name.removesuffix(".xz")
         if name in archive.manifest.files and (replace or not path.exists()):
-            _write(path, archive.read(name))
+            stage.write(path, archive.read(name))
 
 
 def _holds_others(results: Path) -> bool:
@@ -289,8 +202,3 @@ def _holds_others(results: Path) -> bool:
     logs, claims = results / "logs", results / preregistration.FOLDER
     present: Iterable[Path] = (path for path in results.rglob("*") if path.is_file())
     return any(logs not in path.parents or claims in path.parents for path in present)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with files.atomic_write(path) as part:
-        part.write_bytes(content)

@@ -1,102 +1,102 @@
-"""What an audit says: checks, each with how much was looked at, and what was found."""
+"""The result of an audit: checks with their findings and notes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from rdp.errors import UserError
 from rdp.utils.humanize import count
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it should be.
+    """A fault.
 
     Attributes:
-        where: a file, with the place in it; a run; a package.
-        what: what is wrong there.
+        where: a file, a run, or a package.
+        what: the fault.
     """
 
     where: str
     what: str
 
     def __str__(self) -> str:
-        return str(UserError(f"{self.where}: {self.what}"))  # one line, whatever was quoted
+        return str(UserError(f"{self.where}: {self.what}"))  # one printable line, whatever is quoted
 
 
 @dataclass
 class Check:
-    """One question to a study's results.
+    """A statement about a study's results, and its exceptions.
 
     Attributes:
-        name: in a word or two.
-        asks: what was checked, as a sentence that is true where nothing was found.
-        of: what was looked at, in the singular.
-        looked_at: how many of them.
-        findings: what is wrong.
-        notes: what a reader should know, and is not wrong.
+        name: one or two words.
+        statement: a sentence that is true if there are no findings.
+        unit: what is checked, in the singular.
+        checked: number of units checked.
+        findings: the faults.
+        notes: remarks that are not faults.
     """
 
     name: str
-    asks: str
-    of: str
-    looked_at: int = 0
+    statement: str
+    unit: str
+    checked: int = 0
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def find(self, where: object, what: str) -> None:
-        """Add a finding."""
-        self.findings.append(Finding(str(where), what))
+    def find(self, where: object, *faults: str) -> None:
+        """Add a finding for each fault."""
+        self.findings += [Finding(str(where), fault) for fault in faults]
 
-    def find_line(self, line: object) -> None:
-        """Add a finding that one line tells: where, a colon, and what."""
-        where, _, what = str(line).partition(": ")
-        self.find(where, what or "cannot be read")
+    def find_lines(self, lines: Iterable[object]) -> None:
+        """Add a finding for each line of the form ``where: what``."""
+        for line in lines:
+            where, _, what = str(line).partition(": ")
+            self.find(where, what or "cannot be read")
 
-    def attempt(self, call: Callable[[], _T], where: object = None) -> _T | None:
-        """What a call returns; None, and a finding, where it is refused, or fails on what it reads.
+    def attempt(self, where: object, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+        """Return the result of a call, or None with a finding if it raises.
 
         Args:
-            call: reads something that anybody may have written and sealed.
-            where: what it reads, for what fails without a word of that.
+            where: what the call reads, for errors that do not name it.
+            call: a function that reads files which anybody may have written and sealed.
+            args, kwargs: its arguments.
         """
         try:
-            return call()
+            return call(*args, **kwargs)
         except UserError as error:
-            self.find_line(error)
-        except Exception as error:  # an audit ends with findings, whatever it is given
-            self.find(where or self.name, f"cannot be used: {type(error).__name__}: {error}")
+            self.find_lines([error])
+        except Exception as error:  # an audit ends with findings, whatever the files hold
+            self.find(where, f"cannot be used: {type(error).__name__}: {error}")
         return None
 
     @property
     def outcome(self) -> str:
-        """In words: how much was looked at, and how much is wrong."""
-        wrong = count(len(self.findings), "finding") if self.findings else "nothing found"
-        return f"{count(self.looked_at, self.of)}, {wrong}"
+        """How many units were checked, and the number of findings."""
+        return f"{count(self.checked, self.unit)}, {count(len(self.findings), 'finding')}"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All checks of a study's results, and what was audited when, where and how."""
+    """All checks of a study's results, with the study, time, machine and options of the audit in ``about``."""
 
     about: dict[str, Any]
     checks: list[Check]
 
     @property
     def findings(self) -> list[Finding]:
-        """Those of all checks."""
+        """The findings of all checks."""
         return [finding for check in self.checks for finding in check.findings]
 
     @property
     def verdict(self) -> str:
-        """In one line."""
-        if not self.findings:
-            return "nothing found"
-        return count(len(self.findings), "finding")
+        """``no findings``, or their number."""
+        return count(len(self.findings), "finding") if self.findings else "no findings"
 
     def as_json(self) -> dict[str, Any]:
-        """As ``audit.json`` holds it."""
+        """Return the content of ``audit.json``."""
         checks = [vars(check) | {"findings": [vars(finding) for finding in check.findings]} for check in self.checks]
         return self.about | {"findings": len(self.findings), "checks": checks}

@@ -1,4 +1,4 @@
-"""Checks of what is measured from outside: the data that runs are trained on, and what was measured beside training."""
+"""Check the inputs of the tables that are not records: datasets, and measurements of probes and speed."""
 
 from pathlib import Path
 
@@ -8,7 +8,6 @@ from rdp import data
 from rdp.archive import recorded
 from rdp.audit.findings import Check
 from rdp.data import catalogue, prepared
-from rdp.errors import UserError
 from rdp.store import origin
 from rdp.study import Plan
 from rdp.tables import measurements
@@ -17,89 +16,82 @@ from rdp.utils.humanize import count
 
 
 def check_data(plan: Plan, results: Path) -> tuple[Check, dict[str, np.ndarray]]:
-    """Datasets: their files as published, their prepared form as its manifest says.
+    """Check that published files match their checksums, and prepared datasets their manifests.
 
     Returns:
-        The check, and the int64 labels of the test splits that could be read, shape (n,), by dataset.
+        The check, and by dataset the int64 labels of the test split, shape (n,), where they can be read.
     """
     labels: dict[str, np.ndarray] = {}
-    check = Check("data", "Every dataset is, to the last byte, the one that its manifest names.", "dataset")
+    check = Check("data", "Every dataset matches its manifest byte for byte.", "dataset")
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
-        check.looked_at += 1
+        check.checked += 1
+        folder = prepared.folder(name, results)
+        manifest = folder / "manifest.json"
         if origin.is_recorded(results):
-            kept_labels = check.attempt(lambda name=name: origin.labels(name, results))
-            if kept_labels is not None:
-                labels[name] = kept_labels
-                check.notes.append(f"{name}: recorded results hold the labels of the test split alone; these are whole")
+            recorded_labels = check.attempt(name, origin.labels, name, results)
+            if recorded_labels is not None:
+                labels[name] = recorded_labels
+                check.notes.append(f"{name}: recorded results hold only the labels of the test split; they are intact")
             continue
-        kept = prepared.folder(name, results)
-        if prepared.status(name, results)[0] == "no":  # loading would prepare it now, and prove nothing
-            check.find(kept / "manifest.json", f"no such file; run: rdp data prepare {name}")
+        if prepared.status(name, results)[0] == "no":  # loading would prepare it now, which proves nothing
+            check.find(manifest, f"no such file; run: rdp data prepare {name}")
             continue
-        found = check.attempt(lambda name=name: prepared.load(name, results), kept / "data.safetensors")
-        if found is not None and "test_y" in found.arrays:
-            labels[name] = found.labels("test")
-        for line in prepared.inconsistencies(found) if found is not None and not data.streamed(name) else ():
-            check.find(kept / "manifest.json", line)
-        for line in found.changed() if found is not None else ():
-            check.find_line(line)
-        _check_source(name, check)
+        dataset = check.attempt(folder / "data.safetensors", prepared.load, name, results)
+        if dataset is not None:
+            if "test_y" in dataset.arrays:
+                labels[name] = dataset.labels("test")
+            if not data.streamed(name):
+                check.find(manifest, *prepared.inconsistencies(dataset))
+            check.find_lines(dataset.changed())
+        _check_published_files(name, check)
     if origin.is_recorded(results):
-        _check_archive(results, check)
+        check.attempt(results / origin.FILE, _check_archive, results, check)
     return check, labels
 
 
-def _check_source(name: str, check: Check) -> None:
-    """Hold a dataset's published files against their checksums, where they are here still."""
+def _check_published_files(name: str, check: Check) -> None:
+    """Compare a dataset's published files with their checksums, where the files are present."""
     source, root = data.source(name), paths.datasets()
     if hasattr(source, "BUNDLED"):
         check.notes.append(f"{name}: {source.BUNDLED}; it has no files to verify")
-        return
-    wanted = source.files(name, root) if hasattr(source, "files") else []
-    if not hasattr(source, "verify"):
-        check.notes.append(f"{name}: its files have no published checksums; the prepared form alone was verified")
-    elif not any(path.exists() for path in wanted):
-        check.notes.append(f"{name}: its files are not in {root}; the prepared form alone was verified")
+    elif not hasattr(source, "verify"):
+        check.notes.append(f"{name}: its files have no published checksums; only the prepared form was verified")
+    elif not any(path.exists() for path in (source.files(name, root) if hasattr(source, "files") else ())):
+        check.notes.append(f"{name}: its files are not in {root}; only the prepared form was verified")
     else:
-        for line in catalogue.problems(name, root):
-            check.find_line(line)
+        check.find_lines(catalogue.problems(name, root))
 
 
 def _check_archive(results: Path, check: Check) -> None:
-    """Hold recorded results against the archive that they were unpacked from, where this checkout has it."""
-    try:
-        told = origin.read(results)
-        found = recorded.find(told["study"])
-    except UserError as error:
-        check.find_line(error)
-        return
-    if found.seal != told["archive_seal"]:
-        check.find(results / origin.FILE, f"unpacked from another archive than {found.path}")
+    """Check that recorded results come from the archive in this checkout."""
+    mark = origin.read(results)
+    stored = recorded.find(mark["study"])
+    if stored.seal != mark["archive_seal"]:
+        check.find(results / origin.FILE, f"unpacked from another archive than {stored.path}")
     else:
-        check.notes.append(f"unpacked from the archive {found.path}, whole as well")
+        check.notes.append(f"unpacked from the archive {stored.path}, which is intact too")
 
 
 def check_measurements(plan: Plan, results: Path) -> Check:
-    """Probes' tables and throughput: whole, and of the study's runs."""
-    check = Check("measurements", "Every table of a probe or of speed is whole, and of this study's runs.", "table")
+    """Check that tables of probes and of speed are intact, and cover exactly the study's runs."""
+    check = Check("measurements", "Every table of probes and of speed is intact, and covers the study's runs.", "table")
     known = {spec.run for spec in plan.specs}
     for name in plan.study.probes:
-        check.looked_at += 1
-        table = check.attempt(lambda name=name: measurements.read(plan.name, name, results))
+        check.checked += 1
+        path = results / plan.name / "probes" / f"{name}.parquet"
+        table = check.attempt(path, measurements.read, plan.name, name, results)
         if table is None:
             continue
-        where = results / plan.name / "probes" / f"{name}.parquet"
         if absent := [column for column in measurements.columns(name) if column not in table]:
-            check.find(where, f"has no {', '.join(absent)}")
-        elif others := sorted(map(str, set(table["run"]) - known)):
-            check.find(where, f"of {count(len(others), 'run')} not of the study, first {others[0]}")
-        elif gone := sorted(measurements.expected_runs(plan, name, results) - set(table["run"])):
-            check.find(
-                where, f"has no row of {count(len(gone), 'run')}, first {gone[0]}; run: rdp probe {plan.name} {name}"
-            )
+            check.find(path, f"has no column {', '.join(absent)}")
+        elif foreign := sorted(map(str, set(table["run"]) - known)):
+            check.find(path, f"has {count(len(foreign), 'run')} of no cell of this study, first {foreign[0]}")
+        elif missing := sorted(measurements.expected_runs(plan, name, results) - set(table["run"])):
+            lacks = f"has no rows for {count(len(missing), 'run')}, first {missing[0]}"
+            check.find(path, f"{lacks}; run: rdp probe {plan.name} {name}")
     if plan.study.speed_rounds:
-        check.looked_at += 1
+        check.checked += 1
         path = results / plan.name / "speed.parquet"
-        check.attempt(lambda: sealed.read_table(path, plan.name, f"run: rdp speed {plan.name}"))
-        check.notes.append("speed was measured on a clock: its table is whole, and cannot follow from anything")
+        check.attempt(path, sealed.read_table, path, plan.name, f"run: rdp speed {plan.name}")
+        check.notes.append("speed is a measurement of time: its table is intact, and cannot be derived from records")
     return check

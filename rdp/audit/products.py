@@ -1,170 +1,174 @@
-"""Checks of what is made from records: all of it is made once more in a directory apart, and compared."""
+"""Check everything that is made from records: rebuild it in a scratch directory, and compare."""
 
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import pandas as pd
 
 from rdp import tables
-from rdp.audit.comparing import COLLECTOR, compare, compare_tables
 from rdp.audit.findings import Check, Finding
 from rdp.claims import preregistration, verdict_json
-from rdp.errors import UserError
 from rdp.provenance import checklist
 from rdp.report import contents, figures, page, paper
 from rdp.store import fingerprint, origin
 from rdp.study import Plan
 from rdp.tables import collect
+from rdp.utils.compare import describe, file_differences, table_differences
 
-_LENT = ("store", "data", "bench", origin.FILE)  # what products are made from, beside probes and speed
-_DRAWN = (".svg", ".pdf", ".png")
-_DRAWN_BY = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_SOURCE = "the records give"
+_COLLECTOR = "collector"  # the column with the version of this package that collected a row
+_LINKED = ("store", "data", "bench", origin.FILE)  # inputs of the products, beside probes and speed
+_IMAGES = (".svg", ".pdf", ".png")
+_MATPLOTLIB = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
 
 
 def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
-    """Tables, claims, figures and report: each is what the records give.
+    """Yield the checks of tables, claims, figures and report.
 
     Args:
         plan: the study.
-        results: its results.
-        scratch: where all is made again; a directory that is not there yet.
+        results: its results directory.
+        scratch: a directory that does not exist yet, for the rebuilt products.
     """
-    there, again = results / plan.name, scratch / plan.name
-    made = _Made(there, again)
+    rebuild = _Rebuild(results / plan.name, scratch / plan.name)
+    yield _check_tables(plan, results, scratch, rebuild)
 
-    asks = "Every number of the tables of runs is the one that a record gives."
-    check = Check("tables", asks, "file")
-    made.make(check, lambda: _lend(plan, results, scratch))
-    made.make(check, lambda: collect.write(plan, scratch))
-    collected = check.attempt(lambda: collect.read(plan.name, results))
-    remade = check.attempt(lambda: collect.read(plan.name, scratch)) if made.whole else None
-    if collected is not None and remade is not None:
-        for name, one, other in zip(collect.TABLES, collected, remade, strict=True):
-            check.looked_at += 1
-            path = there / f"{name}.parquet"
-            for line in check.attempt(lambda one=one, other=other: compare_tables(one, other), path) or ():
-                check.find(path, line)
-        if COLLECTOR in collected[0] and set(collected[0][COLLECTOR].dropna()) - {fingerprint.package_digest()}:
-            check.notes.append("collected by another version of this package than this checkout's")
+    check = Check("claims", "Every verdict and its numbers follow from tables and measurements.", "file")
+    loaded = rebuild.make(check, tables.load, plan, scratch)
+    if loaded:
+        rebuild.make(check, verdict_json.write, loaded)
+    if check.attempt(rebuild.stored, verdict_json.read, plan.name, results) is not None:
+        rebuild.compare(check, ["claims.json"])
+    verdicts = rebuild.make(check, verdict_json.read, plan.name, scratch)
+    for claim in verdicts["claims"] if verdicts else ():
+        if claim["runs_before_it"]:
+            check.notes.append(f"{claim['name']}: its text is newer than runs that decide it, as the report says")
     yield check
 
-    check = Check("claims", "Every verdict, with every number beside it, follows from tables and measurements.", "file")
-    loaded = check.attempt(lambda: tables.load(plan, scratch)) if made.whole else None
-    made.make(check, lambda: verdict_json.write(loaded) if loaded else None)
-    if check.attempt(lambda: verdict_json.read(plan.name, results)) is not None:
-        made.compare(check, ["claims.json"])
-    check.notes += [
-        f"{name}: its text, as it now reads, is younger than runs that decide it, and the report says so"
-        for name in (younger_claims(plan, scratch) if made.whole else ())
-    ]
-    yield check
-
-    asks = "Every figure, and the data behind it, is what this checkout draws of the same tables."
-    check = Check("figures", asks, "file")
+    check = Check("figures", "Every figure and its data are what this checkout draws from the tables.", "file")
     names = list(contents.figures(plan))
     for name in names:
-        made.make(check, lambda name=name: figures.write(loaded, name, scratch) if loaded else None)
-    for name in names:
-        check.attempt(lambda name=name: contents.drawing(plan, name, there / "figures"))
-    made.compare(check, [f"figures/{name}{kind}" for name in names for kind in (".csv", *_DRAWN, ".rst")])
-    made.look_for_others(check, "figures")
+        if loaded:
+            rebuild.make(check, figures.write, loaded, name, scratch)
+        check.attempt(rebuild.stored, contents.drawing, plan, name, rebuild.stored / "figures")
+    rebuild.compare(check, [f"figures/{name}{kind}" for name in names for kind in (".csv", *_IMAGES, ".rst")])
+    rebuild.note_other_files(check, "figures")
     yield check
 
-    asks = "Page, paper, checklist and tables are what this checkout writes of the same tables, verdicts and figures."
-    check = Check("report", asks, "file")
-    made.take_drawings(names)
-    made.make(check, lambda: page.write(plan, scratch))
-    made.make(check, lambda: paper.write(plan, scratch))
-    made.make(check, lambda: checklist.write(plan, scratch))
-    sheets = sorted({path.name for folder in (there, again) for path in (folder / "tables").glob("*")})
+    statement = "Page, paper, checklist and tables are what this checkout writes from tables, verdicts and figures."
+    check = Check("report", statement, "file")
+    rebuild.copy_stored_images(names)
+    for write in (page.write, paper.write, checklist.write):
+        rebuild.make(check, write, plan, scratch)
     reports = [f"report/{name}" for name in ("index.html", "paper.typ", "paper.pdf", checklist.NAME)]
-    made.compare(check, [*reports, *(f"tables/{name}" for name in sheets)])
+    sheets = {path.name for folder in (rebuild.stored, rebuild.rebuilt) for path in (folder / "tables").glob("*")}
+    rebuild.compare(check, [*reports, *(f"tables/{name}" for name in sorted(sheets))])
     yield check
 
 
-def younger_claims(plan: Plan, results: Path) -> list[str]:
-    """The claims whose present text was first seen after runs that decide them were begun."""
-    try:
-        return [claim["name"] for claim in verdict_json.read(plan.name, results)["claims"] if claim["runs_before_it"]]
-    except UserError:
-        return []
+def _check_tables(plan: Plan, results: Path, scratch: Path, rebuild: "_Rebuild") -> Check:
+    check = Check("tables", "Every number in the tables of runs comes from a record.", "file")
+    rebuild.make(check, _link_inputs, plan, results, scratch)
+    rebuild.make(check, collect.write, plan, scratch)
+    stored = check.attempt(rebuild.stored, collect.read, plan.name, results)
+    rebuilt = check.attempt(rebuild.rebuilt, collect.read, plan.name, scratch) if rebuild.complete else None
+    if stored is not None and rebuilt is not None:
+        for name, one, other in zip(collect.TABLES, stored, rebuilt, strict=True):
+            check.checked += 1
+            path = rebuild.stored / f"{name}.parquet"
+            check.find(path, *(check.attempt(path, _describe_tables, one, other) or ()))
+        if _COLLECTOR in stored[0] and set(stored[0][_COLLECTOR].dropna()) - {fingerprint.package_digest()}:
+            check.notes.append("collected by another version of this package")
+    return check
 
 
-def _lend(plan: Plan, results: Path, scratch: Path) -> None:
-    """A results directory that has what products are made from, and no products."""
+def _describe_tables(stored: pd.DataFrame, rebuilt: pd.DataFrame) -> list[str]:
+    return describe(table_differences(stored, rebuilt, ignore={_COLLECTOR}), _SOURCE)
+
+
+def _link_inputs(plan: Plan, results: Path, scratch: Path) -> None:
+    """Create a results directory with the inputs of the products, and no products."""
     (scratch / plan.name).mkdir(parents=True)
-    for name in (*_LENT, f"{plan.name}/probes", f"{plan.name}/speed.parquet"):
+    for name in (*_LINKED, f"{plan.name}/probes", f"{plan.name}/speed.parquet"):
         if (results / name).exists():
             (scratch / name).symlink_to((results / name).resolve())
-    # A copy: deciding claims notes when it first saw their texts, and an audit is no first sight.
-    if (results / preregistration.FOLDER).is_dir():
-        shutil.copytree(
-            results / preregistration.FOLDER, scratch / preregistration.FOLDER, ignore_dangling_symlinks=True
-        )
+    # A copy, because deciding claims logs when it first reads a text, and an audit must not add to that log.
+    log = preregistration.FOLDER
+    if (results / log).is_dir():
+        shutil.copytree(results / log, scratch / log, ignore_dangling_symlinks=True)
 
 
-class _Made:
-    """A study's products as they are, and as they are made again."""
+class _Rebuild:
+    """A study's products as stored and as rebuilt.
 
-    def __init__(self, there: Path, again: Path) -> None:
-        self._there, self._again = there, again
-        self.whole = True  # whether all could be made so far
-        self._other_drawings: set[str] = set()  # figures drawn by another Matplotlib than is installed
+    Attributes:
+        stored, rebuilt: their folders.
+        complete: whether every step so far succeeded.
+    """
 
-    def make(self, check: Check, call: Callable[[], object]) -> None:
-        """Make something again; what cannot be made is a finding, and what is made from it is not tried."""
-        if self.whole:
-            before = len(check.findings)
-            check.attempt(call, self._there)
-            self.whole = len(check.findings) == before
-            apart, real = str(self._again.parent), str(self._there.parent)  # what is lent is named where it is
-            check.findings[before:] = [
-                Finding(found.where.replace(apart, real), found.what.replace(apart, real))
-                for found in check.findings[before:]
-            ]
+    def __init__(self, stored: Path, rebuilt: Path) -> None:
+        self.stored, self.rebuilt, self.complete = stored, rebuilt, True
+        self._other_matplotlib: set[str] = set()  # figures drawn by another Matplotlib than the installed one
+
+    def make(self, check: Check, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+        """Call a function of the rebuild and return its result; a failure is a finding, and ends the rebuild."""
+        if not self.complete:
+            return None
+        before = len(check.findings)
+        result = check.attempt(self.stored, call, *args, **kwargs)
+        self.complete = len(check.findings) == before
+        # Inputs are links, so findings name the original.
+        scratch, results = str(self.rebuilt.parent), str(self.stored.parent)
+        check.findings[before:] = [
+            Finding(finding.where.replace(scratch, results), finding.what.replace(scratch, results))
+            for finding in check.findings[before:]
+        ]
+        return result
 
     def compare(self, check: Check, names: Iterable[str]) -> None:
-        """Compare files with what was made in their place."""
-        unmade = []
+        """Compare stored files with rebuilt ones."""
+        not_rebuilt = []
         for name in names:
-            there, again = self._there / name, self._again / name
-            check.looked_at += 1
-            if not again.is_file() and (self.whole or not there.is_file()):
-                check.find(there, "this checkout makes no such file" if self.whole else "no such file")
-            elif not again.is_file():
-                unmade.append(name)
-            elif not there.is_file():
-                check.find(there, "no such file, and this checkout makes one")
-            elif check.attempt(lambda there=there, again=again: self._drawn_by_another(there, again), there):
-                self._other_drawings.add(there.stem)
+            stored, rebuilt = self.stored / name, self.rebuilt / name
+            check.checked += 1
+            if not rebuilt.is_file() and (self.complete or not stored.is_file()):
+                check.find(stored, "this checkout makes no such file" if self.complete else "no such file")
+            elif not rebuilt.is_file():
+                not_rebuilt.append(name)
+            elif not stored.is_file():
+                check.find(stored, "no such file, but this checkout makes one")
+            elif check.attempt(stored, _drawn_by_other_matplotlib, stored, rebuilt):
+                self._other_matplotlib.add(stored.stem)
             else:
-                for line in compare(there, again):
-                    check.find(there, line)
-        if unmade:
-            which = f"{unmade[0]} and {len(unmade) - 1} more" if len(unmade) > 1 else unmade[0]
-            check.notes.append(f"not compared with anything, since it could not be made again: {which}")
-        if self._other_drawings and check.name == "figures":
-            which = ", ".join(sorted(self._other_drawings))
-            check.notes.append(
-                f"drawn by another Matplotlib than is installed, so that only their data were compared: {which}"
-            )
+                check.find(stored, *file_differences(stored, rebuilt, _SOURCE))
+        if not_rebuilt:
+            others = f" and {len(not_rebuilt) - 1} more" if len(not_rebuilt) > 1 else ""
+            check.notes.append(f"not compared, because they could not be rebuilt: {not_rebuilt[0]}{others}")
+        if self._other_matplotlib and check.name == "figures":
+            which = ", ".join(sorted(self._other_matplotlib))
+            check.notes.append(f"drawn by another Matplotlib than the installed one; only data compared: {which}")
 
-    def look_for_others(self, check: Check, folder: str) -> None:
+    def note_other_files(self, check: Check, folder: str) -> None:
         """Note files that this checkout does not make."""
-        ours = {path.name for path in (self._again / folder).glob("*")}
-        others = sorted(path.name for path in (self._there / folder).glob("*") if path.name not in ours)
-        if others and self.whole:
-            check.notes.append(f"{self._there / folder}: holds what this checkout does not make: {', '.join(others)}")
+        made = {path.name for path in (self.rebuilt / folder).glob("*")}
+        others = sorted(path.name for path in (self.stored / folder).glob("*") if path.name not in made)
+        if others and self.complete:
+            check.notes.append(f"{self.stored / folder}: has files this checkout does not make: {', '.join(others)}")
 
-    def take_drawings(self, names: Iterable[str]) -> None:
-        """Of figures drawn by another Matplotlib, let the report be made with those that are there."""
-        for name in self._other_drawings & set(names):
-            for kind in _DRAWN:
-                shutil.copyfile(self._there / f"figures/{name}{kind}", self._again / f"figures/{name}{kind}")
+    def copy_stored_images(self, names: Iterable[str]) -> None:
+        """Use the stored images of figures drawn by another Matplotlib for the rebuilt report."""
+        for name in self._other_matplotlib & set(names):
+            for kind in _IMAGES:
+                shutil.copyfile(self.stored / f"figures/{name}{kind}", self.rebuilt / f"figures/{name}{kind}")
 
-    @staticmethod
-    def _drawn_by_another(there: Path, again: Path) -> bool:
-        if there.suffix not in _DRAWN:
-            return False
-        first, second = (_DRAWN_BY.search(path.read_bytes()) for path in (there, again))
-        return bool(first and second and first[1] != second[1])
+
+def _drawn_by_other_matplotlib(stored: Path, rebuilt: Path) -> bool:
+    if stored.suffix not in _IMAGES:
+        return False
+    first, second = (_MATPLOTLIB.search(path.read_bytes()) for path in (stored, rebuilt))
+    return bool(first and second and first[1] != second[1])

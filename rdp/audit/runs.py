@@ -1,107 +1,88 @@
-"""Checks of records: each is whole, is of its run, and agrees with itself."""
+"""Check stored runs: records, receipts, predictions, weights, and the learning rates that sweeps chose."""
 
+import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from rdp.audit.comparing import values
 from rdp.audit.findings import Check
-from rdp.audit.run_files import check_files, check_numbers, check_receipt
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, origin
+from rdp.store import RunRecord, Store, origin, receipts
+from rdp.store.record import PREDICTIONS, WEIGHTS, WEIGHTS_OMITTED, Numbers, accuracy_fits
 from rdp.study import Plan
-from rdp.utils import files
+from rdp.utils import digest, files
+from rdp.utils.compare import describe, differences
 from rdp.utils.humanize import count
 
-Read = dict[str, tuple[RunSpec, RunRecord | None, str | None]]
+
+class StoredRun(NamedTuple):
+    """A run of a study with its record, or with the reason why the record cannot be used."""
+
+    spec: RunSpec
+    record: RunRecord | None
+    problem: str | None
 
 
-def read(plan: Plan, results: Path) -> Read:
-    """The records of a study's runs and of its sweeps', with the run's specification; where there is none, why."""
-    store, found = Store(results), {}
+StoredRuns = dict[str, StoredRun]
+
+
+def read(plan: Plan, results: Path) -> StoredRuns:
+    """Return the runs of a study and of its sweeps by name."""
+    store, runs = Store(results), {}
     for spec in (*plan.sweep.values(), *plan.specs):
         try:
-            record, problem = store.read_finished(spec.run), None
+            runs[spec.run] = StoredRun(spec, store.read_finished(spec.run), None)
         except UserError as error:
-            record, problem = None, str(error)
-        found[spec.run] = (spec, record, problem)
-    return found
+            runs[spec.run] = StoredRun(spec, None, str(error))
+    return runs
 
 
-def check_records(plan: Plan, results: Path, read: Read, labels: dict[str, np.ndarray]) -> Check:
-    """Records: whole, of their runs, on the data that are there, with predictions that give their accuracy.
+def check_records(plan: Plan, results: Path, runs: StoredRuns, labels: dict[str, np.ndarray]) -> Check:
+    """Check every record against its run, its data, its receipt and the files beside it.
+
+    A record that lacks what later checks need is removed from ``runs``.
 
     Args:
-        plan, results, read: the study, its results and the records there.
-        labels: of the test splits that could be read, by dataset; see `rdp.audit.inputs.check_data`.
+        plan: the study.
+        results: its results directory.
+        runs: the stored runs.
+        labels: labels of the test splits by dataset, see `rdp.audit.inputs.check_data`.
     """
-    asks = "Every record is whole, is of its own run and of the data at hand, and its predictions give its accuracy."
-    check = Check("records", asks, "run")
+    statement = "Every record is intact, belongs to its run and data, and its predictions give its accuracy."
+    check = Check("records", statement, "run")
     store, digests = Store(results), _data_digests(plan, results)
-    for run, (spec, record, problem) in read.items():
-        check.looked_at += record is not None or problem is not None
+    for run, (spec, record, problem) in runs.items():
+        check.checked += record is not None or problem is not None
         if problem is not None:
-            check.find_line(problem)
+            check.find_lines([problem])
         if record is None:
             continue
         path = store.folder(run) / "record.json"
-        of = _specification(record)
-        if of is None or {of.spec_digest, record.identity.spec} != {spec.spec_digest}:
-            check.find(path, f"is the record of another run{f', {of.run}' if of else ''}, in the place of {run}")
+        stated = _specification(record)
+        if stated is None or {stated.spec_digest, record.identity.spec} != {spec.spec_digest}:
+            check.find(path, f"is the record of another run{f', {stated.run}' if stated else ''}, stored as {run}")
             continue
         if digests.get(spec.dataset) not in (None, record.identity.data):
-            check.find(path, f"was trained on other data than those prepared, {digests[spec.dataset][:12]}")
-        check_receipt(check, store, run, record)
-        if check_numbers(check, path, spec, record):
-            check_files(check, store, run, record, labels.get(spec.dataset), whole=not origin.is_recorded(results))
+            check.find(path, f"was trained on other data than the prepared ones, {digests[spec.dataset][:12]}")
+        _check_receipt(check, store, run, record)
+        if _check_completeness(check, path, spec, record):
+            _check_files(check, store, run, record, labels.get(spec.dataset), weights=not origin.is_recorded(results))
         else:
-            read[run] = (spec, None, "it lacks what a run leaves")  # so that nothing is held against it
-    for status, told in (("not trained", None), ("failed", "failed")):
-        of = [run for run, (_, r, problem) in read.items() if problem is None and (r.status if r else None) == told]
-        if of:
-            check.notes.append(f"{count(len(of), 'run')} {status}, which the report says too; first {of[0]}")
-    return check
-
-
-def check_sweeps(plan: Plan, results: Path, read: Read, scratch: Path) -> Check:
-    """Chosen learning rates: those that the sweeps' records give, in ``tuned.json`` and in the runs' records.
-
-    Args:
-        plan, results, read: the study, its results and the records there.
-        scratch: an empty results directory, where choices are written again.
-    """
-    check = Check("sweeps", "Every learning rate that a sweep chose follows from the sweep's records.", "run")
-    seen: set[Path] = set()
-    for spec in plan.specs:
-        record = read[spec.run][1]
-        if spec.tuning is None or record is None or record.status == "failed":
-            continue
-        check.looked_at += 1
-        candidates = [read[candidate.run][1] for candidate in spec.candidates()]
-        path = Store(results).folder(spec.run) / "record.json"
-        if any(candidate is None for candidate in candidates):
-            check.find(path, "its learning rate was chosen by a sweep whose records are not all there")
-            continue
-        swept = [candidate for candidate in candidates if candidate is not None]
-        choice = check.attempt(lambda spec=spec, swept=swept: tuning.choose(spec, swept), path)
-        stated = record.numbers.learning_rate
-        if choice is not None and choice.learning_rate != stated:
-            check.find(path, f"trained with the learning rate {stated}; its sweep gives {choice.learning_rate}")
-        there = path.parents[1] / "tuned.json"
-        if choice is not None and there not in seen and there.exists():  # runs that sweep by themselves write none
-            seen.add(there)
-            again = tuning.write(spec, swept, scratch)
-            wrong = check.attempt(lambda there=there, again=again: values(*map(files.read_json, (there, again))), there)
-            if wrong:
-                check.find(there, f"not what its sweep's records give: {'; '.join(wrong)}")
+            runs[run] = StoredRun(spec, None, "the record is incomplete")
+    for title, status in (("not trained", None), ("failed", "failed")):
+        names = [
+            run for run, (_, r, problem) in runs.items() if problem is None and (r.status if r else None) == status
+        ]
+        if names:
+            check.notes.append(f"{count(len(names), 'run')} {title}, as the report says; first {names[0]}")
     return check
 
 
 def _specification(record: RunRecord) -> RunSpec | None:
-    """The run that a record says that it is of; None where it says nothing that makes sense."""
     try:
         return RunSpec(**record.spec)
     except (TypeError, ValueError):
@@ -109,11 +90,114 @@ def _specification(record: RunRecord) -> RunSpec | None:
 
 
 def _data_digests(plan: Plan, results: Path) -> dict[str, str]:
-    """The digests that the manifests of datasets state."""
-    found = {}
+    """Return the digests in the manifests of the study's datasets."""
+    digests = {}
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         try:
-            found[name] = str(files.read_json(prepared.folder(name, results) / "manifest.json")["digest"])
-        except (UserError, KeyError, TypeError):
+            digests[name] = str(files.read_json(prepared.folder(name, results) / "manifest.json")["digest"])
+        except (UserError, KeyError, TypeError):  # reported by the check of data
             continue
-    return found
+    return digests
+
+
+def _check_completeness(check: Check, path: Path, spec: RunSpec, record: RunRecord) -> bool:
+    """Return whether a record has the numbers and files that a run of its status leaves."""
+    numbers = record.numbers
+    if record.status == "failed":
+        if numbers != Numbers():
+            check.find(path, "says failed, but has numbers")
+        return True
+    if (record.status == "diverged") != (numbers.diverged_step is not None):
+        check.find(path, f"says {record.status}, but its diverged step is {numbers.diverged_step}")
+    required = ["learning_rate"]
+    if record.status == "completed":
+        required += ["history", "weights"] if spec.sweep else ["test_accuracy", "history", "weights"]
+    absent = [name for name in required if getattr(numbers, name) in (None, [])]
+    if record.status == "completed" and not spec.sweep:
+        absent += [name for name in (PREDICTIONS, WEIGHTS) if name not in record.files]
+    if absent:
+        check.find(path, f"says {record.status}, but lacks {', '.join(absent)}")
+    return not absent
+
+
+def _check_receipt(check: Check, store: Store, run: str, record: RunRecord) -> None:
+    """Compare a receipt, which `rdp plan` and `rdp status` read, with its record."""
+    if receipt := store.read_receipt(run):
+        contents = (receipt.model_dump(), receipts.of_record(run, record, receipt.record).model_dump())
+        check.find(store.receipt(run), *describe(differences(*contents), "the record gives"))
+
+
+def _check_files(
+    check: Check, store: Store, run: str, record: RunRecord, labels: np.ndarray | None, *, weights: bool
+) -> None:
+    """Compare a record's files with their checksums, its accuracy with its predictions, and each tensor's checksum.
+
+    Recorded results hold predictions but no ``weights``.
+    """
+    folder = store.folder(run)
+    for name, expected in record.files.items():
+        path = folder / name
+        if not weights and name != PREDICTIONS:
+            continue
+        if name == WEIGHTS and not path.exists() and (folder / WEIGHTS_OMITTED).exists():
+            continue
+        if not path.is_file():
+            check.find(path, "no such file, but the record names it")
+        elif digest.of_file(path) != expected:
+            check.find(path, "damaged: its checksum is not the one in the record")
+        elif name == PREDICTIONS and labels is not None:
+            arrays = check.attempt(path, store.arrays, run, record, "predictions")
+            fits = arrays and check.attempt(path, _accuracy_fits, record, arrays, labels)
+            if fits is False:
+                accuracy = record.numbers.test_accuracy
+                check.find(folder / "record.json", f"its predictions do not give its accuracy, {accuracy}")
+        elif name == WEIGHTS:
+            arrays = check.attempt(path, store.arrays, run, record, "weights")
+            if arrays is not None and _checksums(arrays) != record.numbers.weights:
+                check.find(path, "its tensors do not have the checksums in the record")
+
+
+def _accuracy_fits(record: RunRecord, predictions: dict[str, np.ndarray], labels: np.ndarray) -> bool:
+    return accuracy_fits(record, predictions["test"], labels)
+
+
+def _checksums(arrays: dict[str, np.ndarray]) -> dict[str, str]:
+    """Return the checksum of each tensor, as the trainer computes it."""
+    return {name: hashlib.sha256(array.tobytes()).hexdigest()[:16] for name, array in arrays.items()}
+
+
+def check_sweeps(plan: Plan, results: Path, runs: StoredRuns, scratch: Path) -> Check:
+    """Check that the learning rates in ``tuned.json`` and in records follow from the records of the sweeps.
+
+    Args:
+        plan: the study.
+        results: its results directory.
+        runs: the stored runs.
+        scratch: an empty results directory for the recomputed choices.
+    """
+    check = Check("sweeps", "Every learning rate that a sweep chose follows from the sweep's records.", "run")
+    compared: set[Path] = set()
+    for spec in plan.specs:
+        record = runs[spec.run].record
+        if spec.tuning is None or record is None or record.status == "failed":
+            continue
+        check.checked += 1
+        candidates = [runs[candidate.run].record for candidate in spec.candidates()]
+        swept = [candidate for candidate in candidates if candidate is not None]
+        path = Store(results).folder(spec.run) / "record.json"
+        if len(swept) < len(candidates):
+            check.find(path, "its learning rate was chosen by a sweep of which records are missing")
+            continue
+        choice = check.attempt(path, tuning.choose, spec, swept)
+        if choice is None:
+            continue
+        stated = record.numbers.learning_rate
+        if choice.learning_rate != stated:
+            check.find(path, f"trained with learning rate {stated}; its sweep gives {choice.learning_rate}")
+        tuned = path.parents[1] / "tuned.json"
+        if tuned not in compared and tuned.exists():  # a run that sweeps by itself writes none
+            compared.add(tuned)
+            stored = check.attempt(tuned, files.read_json, tuned)
+            expected = files.read_json(tuning.write(spec, swept, scratch))
+            check.find(tuned, *describe(differences(stored or expected, expected), "the sweep's records give"))
+    return check

@@ -19,7 +19,8 @@ from rdp.bench.measuring import (
     table,
     trainer,
 )
-from rdp.models import build, fuse
+from rdp.models import build
+from rdp.models.fusion import fuse
 from rdp.training import cost
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
@@ -29,7 +30,7 @@ NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "pnnh concat": ("pnnh", {"variant": "concat"}),
     "pnnh sum": ("pnnh", {"variant": "sum"}),
 }
-_JOINED = 2.0  # growth of operations up to which `rdp.models.fuse` joins products
+_JOINED = 2.0  # growth of operations up to which `rdp.models.fusion.fuse` joins products
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class PathSpeed:
         parameters, forward_flops: counts.
         training: training throughput over the residual network's.
         inference: throughput of evaluation over the residual network's, neither of them fused.
-        folded: throughput of evaluation after `rdp.models.fuse` over that before.
+        folded: throughput of evaluation after `rdp.models.fusion.fuse` over that before.
         joined: as ``folded``, with products joined even if that costs more operations.
         seconds: median time of a training step.
     """

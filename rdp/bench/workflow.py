@@ -92,7 +92,7 @@ def _study(root: Path, runs: int) -> study.Plan:
 
 def _record(store: Store, spec: RunSpec) -> None:
     """Store a record as large as a real one."""
-    epoch = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
+    epoch: dict[str, Any] = {"step": 100, "train_loss": 1 / 3, "train_accuracy": 2 / 3, "validation_loss": 1 / 3}
     history = [{"epoch": i + 1, **epoch, "validation_accuracy": 1 / (i + 2)} for i in range(_EPOCHS)]
     weights = {f"stages.{i // 10}.{i % 10}.branch.weight": f"{i:016x}" for i in range(_TENSORS)}
     numbers: dict[str, Any] = {"test_accuracy": 0.5, "test_loss": 2 / 3, "steps": 3000, "learning_rate": 0.1}

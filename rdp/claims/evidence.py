@@ -14,7 +14,7 @@ from rdp import data
 from rdp.claims.model import Part
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.stats import Effect, Measured, of_predictions
+from rdp.stats import Effect, IntervalEffect, accuracy_difference
 from rdp.store import Store, origin
 from rdp.study import Cell, is_baseline
 from rdp.tables import Tables
@@ -89,7 +89,7 @@ class Records:
         numbers = [tuple(each.numbers[seed] for seed in seeds) for each in values]
         if other is None:
             chained = part.metric == "redundancy_beyond_chance"
-            effect = Effect(numbers[0], shared=_chain_factor(len(seeds)) if chained else 1.0)
+            effect = Effect(numbers[0], inflation=_chain_factor(len(seeds)) if chained else 1.0)
         elif part.metric == "accuracy":
             effect = self._accuracy(cell, other, seeds)
         else:
@@ -180,7 +180,7 @@ class Records:
         if not seeds:
             return Effect(())
         first, second = (np.stack([self._predictions(each, seed) for seed in seeds]) for each in (cell, other))
-        return of_predictions(first, second, scale=PERCENT)
+        return accuracy_difference(first, second, scale=PERCENT)
 
     def _predictions(self, cell: Cell, seed: int) -> Array:
         """1 for each test example that a run predicts correctly, else 0, shape (m,); chance for a diverged run."""
@@ -212,7 +212,7 @@ class Records:
             return _absent("its throughput was not measured")
         timing = row.iloc[0]
         centre, low, high = (timing[name] - 1 for name in ("median", "low", "high"))
-        effect = Measured(centre=centre, low=low, high=high, rounds=int(timing["rounds"]))
+        effect = IntervalEffect(centre=centre, low=low, high=high, rounds=int(timing["rounds"]))
         measured = timing["measured"] if isinstance(timing.get("measured"), str) else None
         return Evidence(effect, measured_on=(cell.specs[0].run, other.specs[0].run), measured_at=measured)
 

@@ -23,7 +23,7 @@ def effect_text(part: Part, effect: Effect) -> str:
     if not effect.n:
         return "none"
     text = amount(part, effect.mean)
-    if effect.known and not part.definition.exact:
+    if effect.has_spread and not part.definition.exact:
         text += f" [{', '.join(amount(part, end, bare=True) for end in effect.interval())}]"
     return text
 

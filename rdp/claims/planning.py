@@ -66,10 +66,10 @@ def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, 
         return "", "" if part.definition.exact else f"{what}: spread over {noun}s unknown"
     assumed = f"at a spread of {amount(part, spread).lstrip('+')}"
     if part.direction != "within":
-        smallest = power.detectable(number, spread, level)
+        smallest = power.detectable_effect(number, spread, level)
         blind = f", too few to refute it at {amount(part, part.negligible)}" if smallest > part.negligible > 0 else ""
         return "", f"{amount(part, smallest)} beyond the margin, {assumed}{blind}"
-    every = power.of_equivalence(number, spread, part.margin, level) ** (settings if claim.holds == "all" else 1)
+    every = power.equivalence_power(number, spread, part.margin, level) ** (settings if claim.holds == "all" else 1)
     where = f" in all {settings}" if claim.holds == "all" and settings > 1 else ""
     margin = amount(part, part.margin).lstrip("+")
     seen = f"equal means{where} within {margin} shown with probability {every:.2f}, {assumed}"

@@ -135,15 +135,15 @@ def _estimate(estimate: Estimate) -> dict[str, float | None]:
 
 def _comparison(c: Comparison) -> dict[str, Any]:
     effect, part = c.evidence.effect, c.part
-    low, high = effect.interval() if effect.known else (math.nan, math.nan)
+    low, high = effect.interval() if effect.has_spread else (math.nan, math.nan)
     numbers = {
         "mean": effect.mean,
         "low": low,
         "high": high,
         "spread": effect.spread,
-        "error": effect.error,
+        "error": effect.standard_error,
         # An effect size needs the spread of a difference between two methods.
-        "size": effect.size if part.against and not part.definition.exact else math.nan,
+        "size": effect.hedges_g if part.against and not part.definition.exact else math.nan,
         "p": c.p,
         "p_holm": c.adjusted,
         "p_contrary": c.p_contrary,
@@ -178,9 +178,9 @@ def _comparison(c: Comparison) -> dict[str, Any]:
 
 def _sign_flip(part: Part, effect: Effect) -> float:
     """p of the sign-flip test; NaN for an exact metric and for seeds that are not independent."""
-    if effect.shared != 1 or part.definition.exact:
+    if effect.inflation != 1 or part.definition.exact:
         return math.nan
-    return effect.sign_flip(part.margin if part.direction != "within" else 0.0)
+    return effect.sign_flip_p_value(part.margin if part.direction != "within" else 0.0)
 
 
 def detectable(part: Part, effect: Effect) -> float:
@@ -188,10 +188,10 @@ def detectable(part: Part, effect: Effect) -> float:
 
     For a claim of equality, the smallest margin. Assumes the observed spread and an uncorrected test.
     """
-    if not effect.values or not effect.known or part.definition.exact:
+    if not effect.values or not effect.has_spread or part.definition.exact:
         return math.nan
-    spread = effect.error * math.sqrt(effect.n)
-    return (power.within if part.direction == "within" else power.detectable)(effect.n, spread)
+    spread = effect.standard_error * math.sqrt(effect.n)
+    return (power.equivalence_margin if part.direction == "within" else power.detectable_effect)(effect.n, spread)
 
 
 def evidence_line(verdict: Verdict) -> str:

@@ -154,7 +154,7 @@ def _p(part: Part, effect: Effect) -> float:
     """p of the test for a part's direction; 0 or 1 for an exact metric."""
     if part.definition.exact:
         return 1.0 - _contrary_p(part, effect)
-    return effect.p(part.direction, part.margin)
+    return effect.p_value(part.direction, part.margin)
 
 
 def _contrary_p(part: Part, effect: Effect) -> float:
@@ -163,10 +163,10 @@ def _contrary_p(part: Part, effect: Effect) -> float:
         beyond = {"above": effect.mean > part.margin, "below": effect.mean < part.margin}
         return float(beyond.get(part.direction, abs(effect.mean) < part.margin))
     if part.direction == "within":
-        return min(effect.p("above", part.margin), effect.p("below", -part.margin))
+        return min(effect.p_value("above", part.margin), effect.p_value("below", -part.margin))
     if part.direction == "above":
-        return effect.p("below", part.margin + part.negligible)
-    return effect.p("above", part.margin - part.negligible)
+        return effect.p_value("below", part.margin + part.negligible)
+    return effect.p_value("above", part.margin - part.negligible)
 
 
 def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:

@@ -1,4 +1,4 @@
-"""``rdp audit``: whether each number follows from a record, and each record from code and data."""
+"""``rdp audit``: verify a study's results."""
 
 import time
 from typing import Annotated
@@ -9,7 +9,7 @@ from rich.table import Table
 from rdp import study
 from rdp.cli.arguments import StudyArgument
 from rdp.utils import paths
-from rdp.utils.console import show, tell
+from rdp.utils.console import show
 
 app = typer.Typer()
 
@@ -18,27 +18,30 @@ app = typer.Typer()
 def audit_study(
     name: StudyArgument,
     retrain: Annotated[
-        int, typer.Option(metavar="N", min=0, help="train so many runs again, and compare with their records")
+        int, typer.Option(metavar="N", min=0, help="Retrain N runs and compare them with their records.")
     ] = 0,
     sample: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="draw them by this text, as an earlier audit told it")
+        str | None, typer.Option(metavar="TEXT", help="Draw the same runs as an earlier audit that reported TEXT.")
     ] = None,
-    cores: Annotated[int, typer.Option(min=1, max=1024, help="to train on, side by side")] = 1,
+    cores: Annotated[int, typer.Option(min=1, max=1024, help="Number of cores for retraining.")] = 1,
 ) -> None:
-    """Check a study's results, from dataset to figure: audit/index.html. Exits with 1 where something is found."""
-    planned, results = study.load(name), paths.results()
-    from rdp.audit import audit, page
+    """Verify a study's results from dataset to figure.
 
-    found = audit(planned, results, now=time.time(), retrain=retrain, sample=sample, cores=cores, say=tell)
-    shown = Table("check", "looked at", "found", title=f"{planned.name}: audit", title_justify="left")
-    for check in found.checks:
-        shown.add_row(check.name, f"{check.looked_at:,}", str(len(check.findings) or "nothing"))
-    show(shown)
-    for check in found.checks:
+    Writes audit/index.html and audit/audit.json. Exits with status 1 if there are findings.
+    """
+    planned, results = study.load(name), paths.results()
+    from rdp.audit import audit, report
+
+    result = audit(planned, results, now=time.time(), retrain=retrain, sample=sample, cores=cores)
+    table = Table("check", "checked", "findings", title=f"{planned.name}: audit", title_justify="left")
+    for check in result.checks:
+        table.add_row(check.name, f"{check.checked:,}", str(len(check.findings)))
+    show(table)
+    for check in result.checks:
         for note in check.notes:
-            print(f"to know ({check.name}): {note}")
-    for finding in found.findings:
+            print(f"note ({check.name}): {note}")
+    for finding in result.findings:
         print(finding)
-    print(f"{page.write(planned, results, found)}: {found.verdict}")
-    if found.findings:
+    print(f"{report.write(planned, results, result)}: {result.verdict}")
+    if result.findings:
         raise typer.Exit(1)

@@ -1,15 +1,17 @@
-"""``rdp diff``: two studies, stacks or versions side by side."""
+"""``rdp diff``: compare two studies, machines or versions."""
 
+import logging
 from typing import Annotated
 
 import typer
 
 from rdp.utils import paths
-from rdp.utils.console import show, tell
+from rdp.utils.console import show
 
 app = typer.Typer()
+log = logging.getLogger(__name__)
 
-SideArgument = typer.Argument(help="a study's name (results/NAME), or a folder of its products, with a slash")
+SideArgument = typer.Argument(help="A study's name (results/NAME), or a folder of its products with a slash.")
 
 
 @app.command()
@@ -17,25 +19,28 @@ def diff(
     left: Annotated[str, SideArgument],
     right: Annotated[str, SideArgument],
     as_json: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="write all of it there too; - for nothing but it")
+        str | None, typer.Option("--json", metavar="FILE", help="Write all differences to FILE; - prints only them.")
     ] = None,
-    most: Annotated[int, typer.Option(min=1, help="rows of a table that are shown")] = 20,
+    most: Annotated[int, typer.Option(min=1, help="Maximum number of rows per table.")] = 20,
 ) -> None:
-    """Compare two studies' products: what changed in numbers, verdicts and figures. Status 0: nothing, 1: something."""
+    """Compare the numbers, verdicts and figures of two studies.
+
+    Exits with status 0 if they are the same, and 1 if they differ.
+    """
     import json
 
     from rdp import diffs
-    from rdp.diffs import shown
+    from rdp.cli import diff_view
     from rdp.utils import files
 
-    found = diffs.compare(diffs.load(left), diffs.load(right))
+    differences = diffs.compare(diffs.load(left), diffs.load(right))
     if as_json == "-":
-        print(json.dumps(found, indent=1, allow_nan=False, ensure_ascii=False))
+        print(json.dumps(differences, indent=1, allow_nan=False, ensure_ascii=False))
     else:
-        print(found["summary"])
-        show(*shown.tables(found, most))
+        print(differences["summary"])
+        show(*diff_view.tables(differences, most))
     if as_json not in (None, "-"):
-        files.write_json(paths.parse(as_json), found)
-        tell(f"rdp diff: written to {as_json}")
-    if not found["same"]:
+        files.write_json(paths.parse(as_json), differences)
+        log.info("differences written to %s", as_json)
+    if not differences["same"]:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""``rdp checklist`` and ``crate``: what a finished study says of where it came from."""
+"""``rdp checklist`` and ``rdp crate``: document where a finished study's results come from."""
 
 import typer
 
@@ -11,7 +11,10 @@ app = typer.Typer()
 
 @app.command()
 def checklist(name: StudyArgument) -> None:
-    """Answer the NeurIPS paper checklist as far as a study's records can: report/checklist.html."""
+    """Answer the NeurIPS paper checklist from a study's records.
+
+    Writes report/checklist.html.
+    """
     planned = study.load(name)
     from rdp.provenance import checklist
 
@@ -20,7 +23,10 @@ def checklist(name: StudyArgument) -> None:
 
 @app.command()
 def crate(name: StudyArgument) -> None:
-    """Pack a study's products into a research object that says where they came from, an RO-Crate: crate/."""
+    """Pack a study's products and their provenance as an RO-Crate.
+
+    Writes the folder crate/.
+    """
     planned = study.load(name)
     from rdp.provenance import crate
 

@@ -1,4 +1,4 @@
-"""Two studies, stacks or versions side by side: what changed in numbers, verdicts and figures."""
+"""Compare the products of two studies, machines or versions: numbers, verdicts and figures."""
 
 import json
 from typing import Any
@@ -13,15 +13,17 @@ from rdp.utils.humanize import count
 
 __all__ = ["Side", "compare", "load"]
 
+_SIDES = ("left", "right")
+
 
 def compare(left: Side, right: Side) -> dict[str, Any]:
-    """All that differs, as JSON.
+    """Return the differences between two sides as JSON.
 
-    ``same`` is whether runs, verdicts, claims' texts and figures are; what made them (``identity``) may differ without.
-    Evidence in words follows the numbers, and has no say; nor has time that was measured.
+    ``same`` is true if runs, verdicts, claim texts and figures are equal. Code, stack and data (``identity``), the
+    evidence in words, and measured times may differ.
     """
     paired = pairs(left.records, right.records)
-    found = {
+    differences: dict[str, Any] = {
         "left": _side(left),
         "right": _side(right),
         "identity": _identity(left.records, right.records),
@@ -31,9 +33,10 @@ def compare(left: Side, right: Side) -> dict[str, Any]:
         "claims": _claims(left.claims, right.claims),
         "figures": figures.compare(left.figures, right.figures),
     }
-    changes = _changes(found)
-    told = "; ".join(changes) or "no run in either"
-    return {"same": not _differs(found), "summary": told} | found
+    changes, others = _changes(differences), _other_changes(differences)
+    number = differences["runs"]["in_both"]
+    equal = ["the same numbers, bit for bit"] if number and not differences["runs"]["other"] else []
+    return {"same": not changes, "summary": "; ".join([*equal, *changes, *others]) or "no run in both"} | differences
 
 
 def _side(side: Side) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def _side(side: Side) -> dict[str, Any]:
 
 
 def _identity(left: pd.DataFrame, right: pd.DataFrame) -> list[dict[str, Any]]:
-    """What made the numbers of either: values of each kind, and whether they are the same."""
+    """Return what made the numbers of each side: code, stack, data, machine and commit."""
     sides = [_made_by(table[table["status"] != "missing"]) for table in (left, right)]
     names = dict.fromkeys([*sides[0], *sides[1]])
     rows = [{"what": name, "left": sides[0].get(name, []), "right": sides[1].get(name, [])} for name in names]
@@ -50,89 +53,72 @@ def _identity(left: pd.DataFrame, right: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _made_by(table: pd.DataFrame) -> dict[str, list[str]]:
-    found = {"code": _values(table, "code_digest"), "stack": _values(table, "stack_digest")}
-    for dataset, mine in table.groupby("dataset"):
-        found[f"data of {dataset}"] = _values(mine, "data_digest")
+    values = {"code": _values(table, "code_digest"), "stack": _values(table, "stack_digest")}
+    values |= {f"data of {dataset}": _values(rows, "data_digest") for dataset, rows in table.groupby("dataset")}
     parts: dict[str, set[str]] = {}
     for stack in table["stack"].dropna().unique():
         for name, value in json.loads(stack).items():
             parts.setdefault(name, set()).add(str(value))
-    found |= {name: sorted(values) for name, values in sorted(parts.items())}
-    return (
-        found
-        | {name: _values(table, name) for name in ("system", "host", "commit")}
-        | {"tables made by": _values(table, "collector")}
-    )
+    values |= {name: sorted(versions) for name, versions in sorted(parts.items())}
+    values |= {name: _values(table, name) for name in ("system", "host", "commit")}
+    return values | {"tables made by": _values(table, "collector")}
 
 
 def _values(table: pd.DataFrame, name: str) -> list[str]:
-    return sorted(table[name].dropna().astype(str).unique()) if name in table else []
+    return sorted(table[name].dropna().astype(str).unique())
 
 
 def _claims(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[str, Any]:
-    """Verdicts and texts of the claims; where one side has decided none, that is all there is to say."""
-    there = [content is not None for content in (left, right)]
-    mine, theirs = ({c["name"]: c for c in (content or {"claims": []})["claims"]} for content in (left, right))
-    verdicts, lines = [], []
-    for name in (name for name in mine if name in theirs):
+    """Return the changed verdicts and texts of the claims that both sides decide, and the other claims."""
+    first, second = ({c["name"]: c for c in (content or {"claims": []})["claims"]} for content in (left, right))
+    both = [name for name in first if name in second]
+    verdicts, evidence = [], []
+    for name in both:
         for kind in KINDS:
-            old, new = (side[name]["verdicts"][kind] for side in (mine, theirs))
-            row = {"claim": name, "title": theirs[name]["title"], "kind": kind}
+            old, new = (side[name]["verdicts"][kind] for side in (first, second))
+            row = {"claim": name, "title": second[name]["title"], "kind": kind}
             row |= {"left": [old["verdict"], old["line"]], "right": [new["verdict"], new["line"]]}
             if old["verdict"] != new["verdict"]:
                 verdicts.append(row)
             elif old["line"] != new["line"]:
-                lines.append(row)
-    compared = all(there)
+                evidence.append(row)
+    decided = [content is not None for content in (left, right)]
     return {
-        "decided": there,
+        "decided": decided,
         "verdicts": verdicts,
-        "evidence": lines,
-        "texts": [name for name in mine if name in theirs and mine[name]["digest"] != theirs[name]["digest"]],
-        "only_left": [name for name in mine if name not in theirs] if compared else [],
-        "only_right": [name for name in theirs if name not in mine] if compared else [],
+        "evidence": evidence,
+        "texts": [name for name in both if first[name]["digest"] != second[name]["digest"]],
+        "only_left": [name for name in first if name not in second] if all(decided) else [],
+        "only_right": [name for name in second if name not in first] if all(decided) else [],
     }
 
 
-def _differs(found: dict[str, Any]) -> bool:
-    of_runs, of_claims = found["runs"], found["claims"]
-    return bool(
-        any(of_runs[name] for name in ("other", "only_left", "only_right"))
-        or found["specifications"]
-        or any(of_claims[name] for name in ("verdicts", "texts", "only_left", "only_right"))
-        or len(set(of_claims["decided"])) > 1
-        or any(row["status"] in ("changed", "only left", "only right") for row in found["figures"])
-    )
-
-
-def _changes(found: dict[str, Any]) -> list[str]:
-    """The first line, in parts."""
-    of_runs, of_claims = found["runs"], found["claims"]
-    other, both = of_runs["other"], of_runs["in_both"]
-    apart = sum(not row["same_specification"] for row in other)
+def _changes(differences: dict[str, Any]) -> list[str]:
+    """Return the parts of the summary that make two sides unequal."""
+    by_run, by_claim = differences["runs"], differences["claims"]
     parts = []
-    if both and not other:
-        parts.append("the same numbers, " + ("as far as the tables tell" if of_runs["as_told"] else "bit for bit"))
-    if other:
-        asked = f", {apart} of them of another specification" if apart else ""
-        parts.append(f"other numbers in {len(other)} of {count(both, 'run')}{asked}")
-    elif found["specifications"]:
-        parts.append(f"other specifications of {count(sum(len(r['cells']) for r in found['specifications']), 'cell')}")
-    for side in ("left", "right"):
-        if alone := sum(len(row["seeds"]) for row in of_runs[f"only_{side}"]):
-            parts.append(f"{count(alone, 'run')} only {side}")
-    if changed := len(of_claims["verdicts"]):
-        parts.append(f"{count(changed, 'verdict')} changed")
-    if changed := len(of_claims["texts"]):
-        parts.append(f"the text of {count(changed, 'claim')} changed")
-    for side in ("left", "right"):
-        if alone := len(of_claims[f"only_{side}"]):
-            parts.append(f"{count(alone, 'claim')} only {side}")
-    if of_claims["decided"] in ([True, False], [False, True]):
-        parts.append(f"claims decided only {'left' if of_claims['decided'][0] else 'right'}")
+    if other := by_run["other"]:
+        respecified = sum(not row["same_specification"] for row in other)
+        suffix = f", {respecified} of them with another specification" if respecified else ""
+        parts.append(f"other numbers in {len(other)} of {count(by_run['in_both'], 'run')}{suffix}")
+    elif specifications := differences["specifications"]:
+        parts.append(f"other specifications of {count(sum(len(row['cells']) for row in specifications), 'cell')}")
+    only = {side: sum(len(row["seeds"]) for row in by_run[f"only_{side}"]) for side in _SIDES}
+    parts += [f"{count(number, 'run')} only {side}" for side, number in only.items() if number]
+    if number := len(by_claim["verdicts"]):
+        parts.append(f"{count(number, 'verdict')} changed")
+    if number := len(by_claim["texts"]):
+        parts.append(f"the text of {count(number, 'claim')} changed")
+    only = {side: len(by_claim[f"only_{side}"]) for side in _SIDES}
+    parts += [f"{count(number, 'claim')} only {side}" for side, number in only.items() if number]
+    if len(set(by_claim["decided"])) > 1:
+        parts.append(f"claims decided only {'left' if by_claim['decided'][0] else 'right'}")
     for status in ("changed", "only left", "only right"):
-        if changed := sum(row["status"] == status for row in found["figures"]):
-            parts.append(f"{count(changed, 'figure')} {status}")
-    if changed := sum(row["status"] == "timing" for row in found["figures"]):
-        parts.append(f"other measured times in {count(changed, 'figure')}")
+        if number := sum(row["status"] == status for row in differences["figures"]):
+            parts.append(f"{count(number, 'figure')} {status}")
     return parts
+
+
+def _other_changes(differences: dict[str, Any]) -> list[str]:
+    number = sum(row["status"] == "timing" for row in differences["figures"])
+    return [f"other measured times in {count(number, 'figure')}"] if number else []

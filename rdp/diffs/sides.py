@@ -1,4 +1,4 @@
-"""A side of a comparison: the products of one study, read through their seals."""
+"""Load the products of one side of a comparison, and verify their seals."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,11 @@ class Side:
     """The products of a study.
 
     Attributes:
-        name: as it was asked for.
-        folder: where they lie.
-        records: one row a run.
-        claims: what is in ``claims.json``; None where there is none.
-        figures: the data behind each figure, by its name.
+        name: the name or path that the user gave.
+        folder: their folder.
+        records: one row per run.
+        claims: the content of ``claims.json``; None if there is no such file.
+        figures: the data behind each figure, by name.
     """
 
     name: str
@@ -32,16 +32,15 @@ class Side:
 
     @property
     def study(self) -> str:
-        """The study's name, which its folder has and its files are sealed with."""
+        """The study's name, which is that of the folder and part of every seal."""
         return self.folder.name
 
 
 def load(name: str) -> Side:
-    """The products in ``results/NAME``, or in a folder (a path with a slash).
+    """Load the products in ``results/NAME``, or in a folder given as a path with a slash.
 
     Raises:
-        UserError: no such folder; tables, verdicts or drawings that are damaged or another study's; a figure without
-            its data.
+        UserError: no such folder; products that are damaged or of another study; a figure without data.
     """
     folder = _folder(name)
     study, results = folder.name, folder.parent
@@ -56,28 +55,28 @@ def _folder(name: str) -> Path:
     if folder.is_dir():
         return folder if folder.name not in ("", "..") else folder.resolve()
     if "/" in name:
-        raise UserError(f"{name}: no such folder; a study's name, or a folder of its products is needed")
+        raise UserError(f"{name}: no such folder; give a study's name or a folder of its products")
     if name in paths.studies():
         raise UserError(f"{folder}: no products yet; first: snakemake --cores all --config study={name}")
-    there = [path.parent.name for path in paths.results().glob("*/records.parquet")]
-    raise UserError(f"{folder}: no such folder; {choices(name, there)}, or a folder such as results/rebuilt/NAME/NAME")
+    studies = [path.parent.name for path in paths.results().glob("*/records.parquet")]
+    hint = choices(name, studies)
+    raise UserError(f"{folder}: no such folder; {hint}, or a folder such as results/rebuilt/NAME/NAME")
 
 
 def _figures(study: str, folder: Path) -> dict[str, pd.DataFrame]:
-    names = sorted({path.stem for kind in ("svg", "csv") for path in folder.glob(f"*.{kind}")})
-    found = {}
-    for name in names:
+    tables = {}
+    for name in sorted({path.stem for kind in ("svg", "csv") for path in folder.glob(f"*.{kind}")}):
         remedy = f"run: rdp plot {study} {name}"
         sealed.read(folder / f"{name}.svg", study, remedy)
-        found[name] = _data(folder / f"{name}.csv", remedy)
-    return found
+        tables[name] = _figure_data(folder / f"{name}.csv", remedy)
+    return tables
 
 
-def _data(path: Path, remedy: str) -> pd.DataFrame:
-    """The data behind a figure, which has no seal: whoever changed it shows it."""
+def _figure_data(path: Path, remedy: str) -> pd.DataFrame:
+    """Read the data behind a figure, which are not sealed, because the comparison shows every change of them."""
     try:
         return pd.read_csv(path)
-    except pd.errors.EmptyDataError:  # of a figure in which there is nothing yet
+    except pd.errors.EmptyDataError:  # an empty figure
         return pd.DataFrame()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; {remedy}") from None

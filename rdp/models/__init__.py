@@ -1,12 +1,15 @@
-"""Architectures: one file a family.
+"""Architectures, one file per family in `rdp.models.families` or in ``extensions/architectures/``.
 
-A family's file holds a literal ``ARCHITECTURES`` (name -> arguments of its ``build``), ``INPUT`` (``image`` or
-``vector``) and, where it does not build all of them, the ``VARIANTS`` of PNNH that it does. They are read here
-without importing the file: planning a study must not import torch. To add an architecture, add an entry or a file;
-nothing else names it.
+A family's file defines
+
+- ``ARCHITECTURES``: for each name, the keyword arguments of its ``build``,
+- ``INPUT``: ``image`` or ``vector``,
+- ``VARIANTS`` (optional): the PNNH variants that it can build, if not all,
+- ``build(config, **arguments)``: the network; ``config`` is a `rdp.models.paths.NetworkConfig`.
+
+The first three are literals and are read without importing the file, because planning a study must not import torch.
 """
 
-import importlib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -23,24 +26,15 @@ if TYPE_CHECKING:
 
 _DECLARED = ("ARCHITECTURES", "INPUT", "VARIANTS")
 
-# By name, so that nothing is loaded before it is used, and no run's code digest holds what no run uses.
-_LIBRARY = {"fuse": "rdp.models.folding", "set_path": "rdp.models.convert"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LIBRARY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_LIBRARY[name]), name)
-
 
 @dataclass(frozen=True)
 class Architecture:
     """A named member of a family.
 
     Attributes:
-        module: the file that builds it.
-        arguments: what it is built with.
-        input: what it reads, ``image`` or ``vector``.
+        module: the module of its family.
+        arguments: keyword arguments of the family's ``build``.
+        input: ``image`` or ``vector``.
         variants: of PNNH layers that it can have; None for all.
     """
 
@@ -52,19 +46,27 @@ class Architecture:
 
     @property
     def family(self) -> str:
-        """The name of the file that builds it."""
+        """The name of its family's file."""
         return self.module.rpartition(".")[2]
 
     @property
     def depth(self) -> int:
-        """Layers as its family counts them: blocks of a transformer, else the first number in its name; 0 for none."""
-        named = re.search(r"\d+", self.name)
-        return self.arguments.get("depth") or int(named.group() if named else 0)
+        """The number of blocks of a transformer, else the first number in its name; 0 without one."""
+        number = re.search(r"\d+", self.name)
+        depth: int = self.arguments.get("depth") or int(number.group() if number else 0)
+        return depth
 
     def mismatch(
         self, path: str, kind: str, shape: tuple[int, ...], path_options: dict[str, Any] | None = None
     ) -> str | None:
-        """Why it cannot be built in this path for such examples, or None where it can."""
+        """Why it cannot be built with this path for such examples; None if it can.
+
+        Args:
+            path: ``residual``, ``plain`` or ``pnnh``.
+            kind: of the dataset: ``image``, ``vector`` or another.
+            shape: of one example.
+            path_options: of ``pnnh``.
+        """
         if self.input == "image" and kind != "image":
             return f"{self.name} reads images, and the dataset holds {kind}s"
         if path == "pnnh":
@@ -83,21 +85,21 @@ class Architecture:
 @cache
 def architectures() -> dict[str, Architecture]:
     """All architectures by name, without importing torch."""
-    found: dict[str, Architecture] = {}
+    members: dict[str, Architecture] = {}
     for file in extensions.modules(families).values():
         literals = extensions.literals(file, _DECLARED)
         if missing := {"ARCHITECTURES", "INPUT"} - literals.keys():
             raise UserError(f"{file}: defines no {min(missing)}")
         for name, arguments in literals["ARCHITECTURES"].items():
-            if name in found:
-                raise UserError(f"{file}: architecture {name} is already in {found[name].family}.py; rename one")
+            if name in members:
+                raise UserError(f"{file}: architecture {name} is already in {members[name].family}.py; rename one")
             module, variants = f"{__name__}.families.{file.stem}", literals.get("VARIANTS")
-            found[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
-    return found
+            members[name] = Architecture(name, module, arguments, literals["INPUT"], variants)
+    return members
 
 
 def architecture(name: str) -> Architecture:
-    """The architecture called ``name``; raises `UserError` where there is none."""
+    """The architecture called ``name``; raises `UserError` if there is none."""
     if name not in architectures():
         raise UserError(f"unknown architecture '{name}'; {choices(name, architectures())}")
     return architectures()[name]
@@ -117,29 +119,27 @@ def build(
 
     Args:
         name: an architecture's name.
-        path: how a block's output meets its input: ``residual``, ``plain`` or ``pnnh``.
-        path_options: of ``pnnh``, see `rdp.methods.options.PnnhOptions`; none of the other paths.
+        path: how a block combines its input and output: ``residual``, ``plain`` or ``pnnh``.
+        path_options: of ``pnnh``, see `rdp.methods.options.PnnhOptions`; empty for the other paths.
         norm_gain: initial gain of the last normalisation of every branch or learner, for every path.
         input_shape: of one example: (channels, height, width) or (features,).
         classes: number of logits.
-        seed: of the initial weights, which depend on nothing else and on each parameter's name alone, so
-            that networks of different paths start alike wherever a name and a shape agree.
+        seed: of the initial weights. A weight depends on the seed and on its parameter's name and shape only, so
+            networks of different paths start alike where names and shapes agree.
+
+    Returns:
+        A network from (batch, *input_shape) to logits, (batch, classes); on the CPU, in training mode.
 
     Raises:
-        UserError: a path that the family has no form of, or examples that it cannot read.
+        UserError: an unknown name, or a path or examples that the family does not support.
     """
-    from rdp.models.initial import initialise
+    from rdp.models.initialisation import initialise
+    from rdp.models.paths import NetworkConfig
 
-    family = architecture(name)
-    if reason := family.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
+    member = architecture(name)
+    if reason := member.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
         raise UserError(reason)
-    network = extensions.load(family.module, "build").build(
-        **family.arguments,
-        path=path,
-        path_options=path_options,
-        norm_gain=norm_gain,
-        input_shape=input_shape,
-        classes=classes,
-    )
+    config = NetworkConfig(path, PnnhOptions.read(path_options), norm_gain, input_shape, classes)
+    network: nn.Module = extensions.load(member.module, "build").build(config, **member.arguments)
     initialise(network, seed)
     return network

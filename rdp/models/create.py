@@ -1,4 +1,4 @@
-"""The networks of this project by name, for your own training loop."""
+"""Networks of this project by name, for training loops of your own."""
 
 from typing import get_args
 
@@ -10,7 +10,7 @@ from rdp.methods import Path
 
 
 def list_models() -> list[str]:
-    """The names that `create_model` takes.
+    """The names that `create_model` accepts, sorted.
 
     >>> import rdp
     >>> {"mlp32", "resnet56", "resnet50", "vit_tiny"} <= set(rdp.list_models())
@@ -29,17 +29,18 @@ def create_model(
     seed: int = 0,
     **options: object,
 ) -> nn.Module:
-    """A network of this project: residual, plain or PNNH (arXiv 2402.08645).
+    """Create a network of this project: residual, plain or PNNH (arXiv 2402.08645).
 
-    Its initial weights depend on ``seed`` and on each parameter's name alone, so networks of different paths start
-    alike wherever a name and a shape agree.
+    An initial weight depends on ``seed`` and on its parameter's name and shape only, so networks of different paths
+    start alike where names and shapes agree.
 
     Args:
         name: one of `list_models`.
-        path: how a block's output meets its input: ``residual``, ``plain`` or ``pnnh``.
+        path: how a block combines its input and output: ``residual``, ``plain`` or ``pnnh``.
         input_shape: of one example: (channels, height, width) in pixels, or (features,) for an ``mlp``.
         classes: number of logits.
-        norm_gain: initial gain of the norm that ends each branch or learner, in a transformer of that in front of it.
+        norm_gain: initial gain of the norm that ends each branch or learner; in a transformer, of the norm in front
+            of it.
         seed: of the initial weights.
         **options: of ``pnnh``, as in `set_path`.
 
@@ -47,7 +48,7 @@ def create_model(
         A network from (n, *input_shape) to logits, (n, classes); on the CPU, in training mode.
 
     Raises:
-        UserError: an unknown name, path or option, or one that the network or the examples do not go with.
+        UserError: an unknown name, path or option, or one that the network or the input shape does not support.
 
     >>> import rdp, torch
     >>> model = rdp.create_model("resnet20", path="pnnh", input_shape=(3, 16, 16))

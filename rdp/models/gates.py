@@ -1,7 +1,7 @@
-"""Gates: how a residual branch takes part in the current iteration.
+"""Gates: whether and at what scale a residual branch takes part in the current iteration.
 
-The block that owns a branch asks the branch's `Gate`, in ``forward``, whether to compute it and by how much to
-scale it. This project's own blocks are `GatedBranch`es; `rdp.models.blocks` puts gates into anyone else's.
+The module that owns a branch calls the branch's `Gate` in ``forward``. Modules of this project are `GatedBranch`es;
+`rdp.models.blocks` adds gates to blocks of other libraries.
 """
 
 from collections.abc import Callable
@@ -12,63 +12,76 @@ from torch import nn
 
 
 class Gate:
-    """How one residual branch takes part in the current iteration.
+    """The state of one residual branch in the current iteration.
 
     Attributes:
-        active: whether the branch is computed at all.
-        factor: what its output is multiplied with: None for one, a float for the whole mini-batch, or a
-            tensor of shape (batch,) for each example of its own.
-        instead: for measurements: called as ``instead(shortcut, branch, inputs)`` and returning the sum, in place
-            of computing it.
-        taken: whether a schedule of `rdp.models.schedule` has the gate.
+        active: whether the branch is computed.
+        scale: factor on its output: None for 1, a float for the whole mini-batch, or a tensor of shape (batch,) for
+            one factor per example.
+        override: for measurements: called as ``override(shortcut, branch, inputs)`` in place of the addition, and
+            returns the sum.
+        in_use: whether a schedule of `rdp.models.schedule` controls the gate.
     """
 
     def __init__(self) -> None:
-        self.taken = False
+        self.in_use = False
         self.open()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Gate":
-        """A copied network (an average of weights, say) belongs to no schedule and takes part in full."""
+        """A fresh gate: a copied network (an average of weights, say) belongs to no schedule."""
         return Gate()
 
     def open(self) -> None:
-        """Take part in full."""
+        """Compute the branch at full scale."""
         self.active = True
-        self.factor: float | torch.Tensor | None = None
-        self.instead: Callable[..., torch.Tensor] | None = None
+        self.scale: float | torch.Tensor | None = None
+        self.override: Callable[..., torch.Tensor] | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the branch takes part in full."""
-        return self.active and self.factor is None and self.instead is None
+        """Whether the branch is computed at full scale, without an override."""
+        return self.active and self.scale is None and self.override is None
 
     def add(self, shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-        """``shortcut + factor * branch(*inputs)``, or ``shortcut`` itself where the branch is dropped."""
-        if self.instead is not None:
-            return self.instead(shortcut, branch, inputs)
+        """Return ``shortcut + scale * branch(*inputs)``, or ``shortcut`` itself if the branch is dropped."""
+        if self.override is not None:
+            return self.override(shortcut, branch, inputs)
         if not self.active:
             return shortcut
         output = branch(*inputs)
-        if self.factor is None:
+        if self.scale is None:
             return shortcut + output
-        if isinstance(self.factor, torch.Tensor):
-            factor = self.factor.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
-            return shortcut + output * factor
-        return torch.add(shortcut, output, alpha=self.factor)
+        if isinstance(self.scale, torch.Tensor):
+            scale = self.scale.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
+            return shortcut + output * scale
+        return torch.add(shortcut, output, alpha=self.scale)
 
 
 class GatedBranch(nn.Module):
-    """A module that owns one droppable branch, ``self.branch``, and its ``self.gate``."""
+    """A droppable residual branch, ``x + branch(x)``, with its gate.
+
+    A subclass that does more around the branch overrides ``forward`` and calls ``self.gate.add``.
+
+    Args:
+        branch: from x to a tensor of its shape; a child called ``branch``.
+    """
 
     def __init__(self, branch: nn.Module) -> None:
         super().__init__()
         self.branch = branch
         self.gate = Gate()
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gate.add(x, self.branch, x)
+
 
 class PlainBranch(nn.Module):
-    """The plain counterpart: the same layers under the same name, ``self.branch``, and nothing to drop."""
+    """The plain counterpart of `GatedBranch`, ``branch(x)``. Equal parameter names give equal initial weights."""
 
     def __init__(self, branch: nn.Module) -> None:
         super().__init__()
         self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.branch(x)
+        return output

@@ -1,24 +1,25 @@
-"""Paths: how a layer's output meets its input, ``residual``, ``plain`` or ``pnnh``.
+"""Paths: how a layer combines its input and output: ``residual``, ``plain`` or ``pnnh``.
 
-The PNNH layers (arXiv 2402.08645) read x, d wide, and write d: a *learner* L with weights of its own and a
-*coder* C, one linear map shared by all layers of equal shape. The paper's text was not at hand beyond its
-abstract; the algebra below is this project's reading:
+A PNNH layer (arXiv 2402.08645) maps x to an output of the same width d. Two parts write the output: a *learner* L with
+weights of its own, and a *coder* C, one linear map that all layers of equal shape share. Only the paper's abstract was
+available, so the formulas below are this project's choice:
 
-``concat``     [C x ; phi(norm(L x))], both halves d/2 wide. No sum and no skip of full width: half the weights
+``concat``     [C x ; phi(norm(L x))], both halves d/2 wide. It has no sum and no full-width skip, and half the weights
                of a plain layer.
-``sum``        C x + phi(norm(L x)), L narrowed: a k x k map onto d/2 and a 1 x 1 map back to d,
-               (k**2 + 1) / (2 k**2) of a plain layer's weights. With an orthogonal C this *is* a residual
-               network in rotated coordinates (substitute z_l = C**-l x_l); say so wherever it is shown.
-``sum_outer``  phi(norm(L x) + C x), as ``sum`` with the coder's output inside the non-linearity.
+``sum``        C x + phi(norm(L x)). L is narrowed: a k x k map to d/2 and a 1 x 1 map back to d, with
+               (k**2 + 1) / (2 k**2) of a plain layer's weights. With an orthogonal C this *is* a residual network in
+               rotated coordinates (substitute z_l = C**-l x_l); say so wherever results of it are shown.
+``sum_outer``  phi(norm(L x) + C x): like ``sum``, with the coder's output inside the non-linearity.
 ``sum_inner``  phi(norm(L x + C x)): learner and coder fold into one plain layer.
 
-phi is ReLU. In a transformer a learner is a whole sub-layer, attention or MLP with the norm in front of it, and
-nothing follows it: norm and phi are identities, so ``sum_outer`` and ``sum_inner`` would be ``sum``.
+phi is ReLU. In a transformer a learner is a whole sub-layer, attention or MLP with the norm in front of it. Nothing
+follows it, so norm and phi are identities, and ``sum_outer`` and ``sum_inner`` would equal ``sum``.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -26,14 +27,36 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions, Split
 from rdp.models.coder import Coders, apply_coder
+from rdp.models.initialisation import unrectified
+
+Norm = TypeVar("Norm", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a family's ``build`` gets in addition to the arguments of its architecture.
+
+    Attributes:
+        path: ``residual``, ``plain`` or ``pnnh``.
+        pnnh: options of the ``pnnh`` path.
+        norm_gain: initial gain of the last normalisation of every branch or learner.
+        input_shape: of one example: (channels, height, width) or (features,).
+        classes: number of logits.
+    """
+
+    path: str
+    pnnh: PnnhOptions
+    norm_gain: float
+    input_shape: tuple[int, ...]
+    classes: int
 
 
 class Parts(NamedTuple):
-    """What a family makes the learners of its layers of.
+    """The layers that a family's learners are made of.
 
     Attributes:
-        linear: (in width, out width) -> a linear or k x k convolutional layer.
-        pointwise: (in width, out width) -> a linear or 1 x 1 convolutional layer.
+        linear: (input width, output width) -> a linear or k x k convolutional layer.
+        pointwise: (input width, output width) -> a linear or 1 x 1 convolutional layer.
         norm: width -> a normalisation layer with a ``weight`` (its gain); None for no normalisation.
     """
 
@@ -42,19 +65,20 @@ class Parts(NamedTuple):
     norm: Callable[[int], nn.Module] | None
 
 
-def with_gain(norm: nn.Module, gain: float) -> nn.Module:
-    """The same normalisation layer, its gain started at ``gain``."""
+def with_gain(norm: Norm, gain: float) -> Norm:
+    """Set the gain of a normalisation layer, and return the layer."""
+    assert isinstance(norm.weight, torch.Tensor)
     nn.init.constant_(norm.weight, gain)
     return norm
 
 
 class PnnhLayer(nn.Module):
-    """One layer: x and C to the output, both (batch, width, …) or (batch, …, width).
+    """One PNNH layer: from x and C to the output, both of shape (batch, width, …) or (batch, …, width).
 
     Args:
-        split: who writes what.
+        split: the channels that coder and learner write.
         learner: from ``split.width`` to ``split.written`` channels.
-        norm, activation: what follows the learner; identities where it ends in neither.
+        norm, activation: what follows the learner; identities by default.
     """
 
     def __init__(
@@ -74,29 +98,32 @@ class ConcatLayer(PnnhLayer):
     """[C x ; phi(norm(L x))]."""
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        learnt = self.activation(self.norm(self.learner(x)))
-        return torch.cat([apply_coder(code, x), learnt], dim=1 if x.dim() == 4 else -1)
+        learned = self.activation(self.norm(self.learner(x)))
+        return torch.cat([apply_coder(code, x), learned], dim=1 if x.dim() == 4 else -1)
 
 
 class SumLayer(PnnhLayer):
     """C x + phi(norm(L x))."""
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return apply_coder(code, x) + self.activation(self.norm(self.learner(x)))
+        learned: torch.Tensor = self.activation(self.norm(self.learner(x)))
+        return apply_coder(code, x) + learned
 
 
 class SumOuterLayer(PnnhLayer):
     """phi(norm(L x) + C x)."""
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.norm(self.learner(x)) + apply_coder(code, x))
+        output: torch.Tensor = self.activation(self.norm(self.learner(x)) + apply_coder(code, x))
+        return output
 
 
 class SumInnerLayer(PnnhLayer):
     """phi(norm(L x + C x))."""
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.norm(self.learner(x) + apply_coder(code, x)))
+        output: torch.Tensor = self.activation(self.norm(self.learner(x) + apply_coder(code, x)))
+        return output
 
 
 LAYERS: dict[str, type[PnnhLayer]] = {
@@ -107,52 +134,72 @@ LAYERS: dict[str, type[PnnhLayer]] = {
 }
 
 
-def layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhLayer:
-    """A PNNH layer whose learner is one linear or convolutional layer, or that narrowed and widened again."""
+def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhLayer:
+    """A PNNH layer whose learner is one linear or convolutional layer, or a narrowing one and a widening one."""
     split = options.split(width)
     if options.variant == "concat" or split.share == 1:
         learner: nn.Module = parts.linear(width, split.written)
     else:
         inner = round(width * split.share)
-        narrow, widen = parts.linear(width, inner), parts.pointwise(inner, width)
-        narrow.feeds_rectifier = False  # the 1 x 1 map follows at once
-        learner = nn.Sequential(OrderedDict(narrow=narrow, widen=widen))
+        narrow = unrectified(parts.linear(width, inner))
+        learner = nn.Sequential(OrderedDict(narrow=narrow, widen=parts.pointwise(inner, width)))
     norm = with_gain(parts.norm(split.written), norm_gain) if parts.norm else None
     return LAYERS[options.variant](split, learner, norm, nn.ReLU())
 
 
 class PnnhStack(nn.Module):
-    """PNNH layers of equal shape, one after the other, with their coders: (batch, width, …) -> the same.
+    """Consecutive PNNH layers of equal shape with their coders: (batch, width, …) -> the same shape.
 
-    The coders are computed once a forward pass, however many layers use each.
+    Each coder is computed once per forward pass, however many layers use it.
 
     Args:
         layers: in the order of the forward pass.
         options: of the coders.
-        kinds: how many kinds of layers take turns, each with coders of its own (2 for attention and MLP).
+        kinds: how many kinds of layers alternate, each with coders of its own (2 for attention and MLP).
 
     Raises:
-        UserError: layers of unequal widths, which no coder can serve.
+        UserError: layers of different widths, which cannot share a coder.
     """
 
     def __init__(self, layers: Iterable[PnnhLayer], options: PnnhOptions, kinds: int = 1) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
-        shapes = {(found.split.width, found.split.coded) for found in self.layers}
+        layers = list(layers)
+        shapes = {(layer.split.width, layer.split.coded) for layer in layers}
         if len(shapes) != 1:
             widths = ", ".join(str(width) for width, _ in sorted(shapes))
-            raise UserError(f"a coder is shared by layers of equal shape, and these are {widths or 'none'} wide")
-        shape = shapes.pop()
-        self.coders = nn.ModuleList(Coders(*shape, len(self.layers[kind::kinds]), options) for kind in range(kinds))
+            raise UserError(f"layers that share a coder need one width; these have {widths or 'none'}")
+        width, rows = shapes.pop()
+        self.layers = nn.ModuleList(layers)
+        self.coders = nn.ModuleList(Coders(width, rows, len(layers[kind::kinds]), options) for kind in range(kinds))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         codes = [coders() for coders in self.coders]
-        for place, found in enumerate(self.layers):
-            turn, kind = divmod(place, len(codes))
-            x = found(x, codes[kind][turn])
+        for index, layer in enumerate(self.layers):
+            number, kind = divmod(index, len(codes))
+            x = layer(x, codes[kind][number])
         return x
 
 
-def stack(width: int, depth: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhStack:
-    """``depth`` layers of `layer`, ``width`` wide."""
-    return PnnhStack((layer(width, parts, norm_gain, options) for _ in range(depth)), options)
+def pnnh_stack(width: int, depth: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhStack:
+    """``depth`` layers of `pnnh_layer`, ``width`` wide."""
+    return PnnhStack((pnnh_layer(width, parts, norm_gain, options) for _ in range(depth)), options)
+
+
+def build_layers(
+    config: NetworkConfig,
+    width: int,
+    depth: int,
+    parts: Parts,
+    residual: Callable[[], nn.Module],
+    plain: Callable[[], nn.Module],
+) -> nn.Module:
+    """``depth`` layers of ``width`` in the path of ``config``.
+
+    Args:
+        parts: the learners' layers, for ``pnnh``.
+        residual, plain: make one layer of the other paths.
+    """
+    if config.path == "pnnh":
+        return pnnh_stack(width, depth, parts, config.norm_gain, config.pnnh)
+    layer = residual if config.path == "residual" else plain
+    return nn.Sequential(*(layer() for _ in range(depth)))

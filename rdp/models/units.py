@@ -1,12 +1,13 @@
-"""Droppable units: what of a network is computed, and what is trained, in one iteration.
+"""Droppable units: the branches of a network that an iteration computes, and the parameters that it trains.
 
-A unit is a residual branch, or all branches of a block together. `Units` finds the gates of a network (its own,
-or those that `rdp.models.blocks` puts into timm's blocks), sorts parameters into one group a unit and one for the
-rest (stem, down-sampling, head), and applies an `Iteration` to them.
+A unit is a residual branch, or all branches of a block. `Units` collects the gates of a network (its own, or those that
+`rdp.models.blocks` adds to other blocks), divides the parameters into one group per unit and one for the rest (stem,
+down-sampling, head), and applies an `Iteration` to them.
 """
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -15,20 +16,30 @@ from torch.nn.modules.batchnorm import _NormBase
 from rdp.errors import UserError
 from rdp.methods.iteration import FULL, FrozenNorm, Iteration
 from rdp.models import blocks
+from rdp.models.branch_ends import branch_ends, drop_probability
 from rdp.models.gates import Gate, GatedBranch
 
 
 class Group:
-    """What is frozen or trained together: parameters, and the layers that keep running statistics."""
+    """Parameters that are frozen or trained together, and the norms with running statistics among their modules.
+
+    Parameters that the user froze stay frozen and belong to no group.
+    """
 
     def __init__(self, parameters: list[nn.Parameter], modules: list[nn.Module]) -> None:
-        # What the user froze before stays frozen.
         self.parameters = [p for p in parameters if p.requires_grad]
         self.norms = [m for m in modules if isinstance(m, _NormBase) and m.track_running_stats]
 
 
-class _Found(NamedTuple):
-    """One branch of a network, before branches are made units."""
+@runtime_checkable
+class _InPlace(Protocol):
+    """A module that may overwrite its input, such as nn.ReLU."""
+
+    inplace: bool
+
+
+class _Branch(NamedTuple):
+    """One branch of a network, before branches are grouped into units."""
 
     name: str
     gate: Gate
@@ -37,133 +48,135 @@ class _Found(NamedTuple):
 
 
 class Units:
-    """The units of a network, in the order of its forward pass, and what is trained outside them.
+    """The units of a network, in the order of its forward pass.
 
     Args:
-        network: a network of this project, or any whose blocks `rdp.models.blocks` can put gates into. It keeps
+        network: a network of this project, or any network whose blocks `rdp.models.blocks` can add gates to. It keeps
             those gates until `restore`.
-        granularity: ``branch`` or ``block``: what is one unit.
-        take_over: whether droppath modules of the network's own that are on are switched off; else refused.
+        granularity: ``branch`` or ``block``: the size of a unit.
+        take_over: switch off active droppath modules of the network. By default such a network is refused.
 
     Attributes:
         blocks: the modules that own branches.
-        names: of the units; where a block has several branches, with the name of the module that ends the branch.
-        gates: one list of gates a unit.
-        groups: one a unit, and the rest's last.
+        names: one per unit: its block's name, with the name of the branch's last module if the block has several.
+        gates: one list of gates per unit.
+        groups: one per unit, and that of the rest last.
 
     Raises:
-        UserError: a block whose branches cannot be told, or whose own droppath is on.
+        UserError: a block whose branches cannot be separated, or with an active droppath module.
     """
 
     def __init__(self, network: nn.Module, granularity: str = "branch", *, take_over: bool = False) -> None:
         self.network = network
         self.blocks: list[nn.Module] = []
-        self._changed: list[nn.Module] = []
-        self._inplace: list[nn.Module] = []
-        self._altered: list[tuple[nn.Module, str]] = []
+        self._gated: list[nn.Module] = []
+        self._was_in_place: list[_InPlace] = []
+        self._changed_norms: list[tuple[nn.Module, str]] = []
+        branches: dict[str, list[_Branch]] = {}
         try:
-            found = self._find(take_over)
+            for block, branch in self._find_branches(take_over):
+                branches.setdefault(block if granularity == "block" else branch.name, []).append(branch)
         except UserError:
             self.ungate()
             raise
-        merged: dict[str, list[_Found]] = {}
-        for owner, branches in found:
-            for branch in branches:
-                merged.setdefault(owner if granularity == "block" else branch.name, []).append(branch)
-        units = list(merged.values())
-        self.names = list(merged)
+        units = list(branches.values())
+        self.names = list(branches)
         self.gates = [[branch.gate for branch in unit] for unit in units]
         self.groups = self._group(units)
         self._trained = [True] * len(self.groups)
-        if self._changed:
-            self._stop_overwriting(units)
+        if self._gated:
+            self._avoid_in_place(units)
 
     def __len__(self) -> int:
         return len(self.gates)
 
-    def _find(self, take_over: bool) -> list[tuple[str, list[_Found]]]:
-        """The branches of each block, by the block's name."""
-        found = []
+    def _find_branches(self, take_over: bool) -> list[tuple[str, _Branch]]:
+        """All branches, each with its block's name."""
+        pairs: list[tuple[str, _Branch]] = []
         for name, module in self.network.named_modules():
             if isinstance(module, GatedBranch):
                 branch = module.branch
-                here = [_Found(name, module.gate, list(branch.parameters()), list(branch.modules()))]
-            elif blocks.branch_ends(module):
-                here = self._open(name, module, take_over)
+                branches = [_Branch(name, module.gate, list(branch.parameters()), list(branch.modules()))]
+            elif branch_ends(module):
+                branches = self._gate_block(name, module, take_over)
             else:
                 continue
-            if here:
+            if branches:
                 self.blocks.append(module)
-                found.append((name, here))
-        return found
+                pairs += [(name, branch) for branch in branches]
+        return pairs
 
-    def _open(self, name: str, block: nn.Module, take_over: bool) -> list[_Found]:
-        on = {end: p for end in blocks.branch_ends(block) if (p := blocks.drop_probability(block, end)) > 0}
-        if on and not take_over:
-            end, probability = next(iter(on.items()))
+    def _gate_block(self, name: str, block: nn.Module, take_over: bool) -> list[_Branch]:
+        active = {end: p for end in branch_ends(block) if (p := drop_probability(block, end)) > 0}
+        if active and not take_over:
+            end, probability = next(iter(active.items()))
             raise UserError(
-                f"{name}.{end}: the model drops paths itself, with probability {probability:.3g}; build it with "
-                "drop_path_rate=0, or hand its droppath over with take_over=True: nothing is dropped twice"
+                f"{name}.{end}: the model's own droppath is active, with probability {probability:.3g}; build the "
+                "model with drop_path_rate=0, or pass take_over=True to switch it off"
             )
-        fresh = not blocks.is_gated(block)
+        had_gates = blocks.is_gated(block)
         branches = blocks.gate(block)
-        if branches and fresh:
-            self._changed.append(block)
+        if branches and not had_gates:
+            self._gated.append(block)
             blocks.silence(block)
         names = [name if len(branches) == 1 else f"{name}.{branch.end}" for branch in branches]
-        if len(set(names)) < len(names):  # one droppath module behind several branches
+        if len(set(names)) < len(names):  # several branches end in the same droppath module
             names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
-        return [_Found(n, b.gate, b.parameters, b.modules) for n, b in zip(names, branches, strict=True)]
+        return [_Branch(n, b.gate, b.parameters, b.modules) for n, b in zip(names, branches, strict=True)]
 
-    def _stop_overwriting(self, units: list[list[_Found]]) -> None:
-        """Where a branch is dropped, its block hands on the very tensor that it read, which nothing may overwrite."""
+    def _avoid_in_place(self, units: list[list[_Branch]]) -> None:
+        """Make modules outside branches work out of place: a block without its branch returns its input tensor."""
         inside = {id(module) for unit in units for branch in unit for module in branch.modules}
         outside = [module for module in self.network.modules() if id(module) not in inside]
-        self._inplace = [module for module in outside if getattr(module, "inplace", False)]
-        for module in self._inplace:
+        self._was_in_place = [module for module in outside if isinstance(module, _InPlace) and module.inplace]
+        for module in self._was_in_place:
             module.inplace = False
 
-    def _group(self, units: list[list[_Found]]) -> list[Group]:
-        groups, owned = [], set()
+    def _group(self, units: list[list[_Branch]]) -> list[Group]:
+        groups: list[Group] = []
+        owned: set[int] = set()
         uses = Counter(key for unit in units for key in {id(p) for branch in unit for p in branch.parameters})
-        held = Counter(id(p) for module in self.network.modules() for p in module._parameters.values() if p is not None)
+        holders = _count_holders(self.network.modules())
         for unit in units:
             modules = {id(module): module for branch in unit for module in branch.modules}
-            here = Counter(id(p) for m in modules.values() for p in m._parameters.values() if p is not None)
-            # A parameter that others hold too cannot be frozen for this unit alone: it goes with the rest.
+            inside = _count_holders(modules.values())
+            # A parameter with users outside the unit cannot be frozen with it, so it belongs to the rest.
             parameters = {id(p): p for branch in unit for p in branch.parameters}
-            own = [p for key, p in parameters.items() if uses[key] == 1 and held[key] == max(here[key], 1)]
+            own = [p for key, p in parameters.items() if uses[key] == 1 and holders[key] == max(inside[key], 1)]
             groups.append(Group(own, list(modules.values())))
             owned |= {id(p) for p in own} | modules.keys()
         rest = [p for p in self.network.parameters() if id(p) not in owned]
         return [*groups, Group(rest, [m for m in self.network.modules() if id(m) not in owned])]
 
     def require(self) -> None:
-        """Raise `UserError` for a network without units, naming the blocks it is made of."""
+        """Raise `UserError` if the network has no units, and name its blocks."""
         if len(self):
             return
-        seen = Counter(type(m).__name__ for m in self.network.modules() if list(m.children()) and m is not self.network)
-        told = ", ".join(f"{name} ({count})" for name, count in seen.most_common(8)) or "none"
+        kinds = Counter(
+            type(m).__name__ for m in self.network.modules() if list(m.children()) and m is not self.network
+        )
+        names = ", ".join(f"{name} ({count})" for name, count in kinds.most_common(8)) or "none"
         raise UserError(
-            f"{type(self.network).__name__}: no residual branch to drop was found; blocks seen: {told}. A block "
-            "whose branch does not end in a DropPath is named with rdp.register_block(ItsClass, 'child that ends "
-            "the branch')"
+            f"{type(self.network).__name__}: no residual branch to drop was found; its blocks: {names}. For a block "
+            "whose branch does not end in a DropPath, call rdp.register_block(ItsClass, 'child that ends the branch')"
         )
 
     def apply(self, iteration: Iteration, device: torch.device | str = "cpu") -> None:
-        """Set what is computed and trained until the next call.
+        """Set the computed branches and trained parameters, until the next call.
 
-        A frozen parameter gets ``requires_grad = False``, so its gradient is neither computed nor, after
-        ``zero_grad(set_to_none=True)``, present: a gradient of zero would still move it through momentum and
-        weight decay.
+        A frozen parameter gets ``requires_grad = False``. So its gradient is not computed, and is None after
+        ``zero_grad(set_to_none=True)``. A zero gradient would still move it through momentum and weight decay.
+
+        Args:
+            device: of the network, for masks per example.
         """
         self._set_active(iteration, device)
         trained = [True] * len(self) if iteration.trained is None else iteration.trained.tolist()
         trained.append(iteration.rest_trained)
-        for group, now, before in zip(self.groups, trained, self._trained, strict=True):
-            if now != before:
+        for group, is_trained, was_trained in zip(self.groups, trained, self._trained, strict=True):
+            if is_trained != was_trained:
                 for parameter in group.parameters:
-                    parameter.requires_grad_(now)
+                    parameter.requires_grad_(is_trained)
         self._trained = trained
         self._set_norms(iteration.frozen_norm)
 
@@ -174,31 +187,31 @@ class Units:
                 for gate in gates:
                     gate.open()
             return
-        factors = [1.0] * len(self) if scale is None else scale.tolist()
+        scales = [1.0] * len(self) if scale is None else scale.tolist()
         if active is not None and active.ndim == 2:
             table = torch.from_numpy(active).to(device, torch.float32)
-            table *= torch.tensor(factors, device=device)[:, None]
+            table *= torch.tensor(scales, device=device)[:, None]
             for gates, row in zip(self.gates, table, strict=True):
                 for gate in gates:
-                    gate.active, gate.factor = True, row
+                    gate.active, gate.scale = True, row
             return
         for i, gates in enumerate(self.gates):
             for gate in gates:
                 gate.active = active is None or bool(active[i])
-                gate.factor = None if factors[i] == 1.0 else factors[i]
+                gate.scale = None if scales[i] == 1.0 else scales[i]
 
     def _set_norms(self, frozen: FrozenNorm) -> None:
-        for norm, name in self._altered:
-            # The user may have called train() or eval() since, which stands.
+        for norm, name in self._changed_norms:
+            # A call of train() or eval() since then takes precedence.
             setattr(norm, name, name != "training" or self.network.training)
-        self._altered = []
+        self._changed_norms = []
         if frozen == "update":
             return
         name = "training" if frozen == "eval" else "track_running_stats"
         for group, trained in zip(self.groups, self._trained, strict=True):
             for norm in group.norms if not trained else ():
                 if getattr(norm, name):
-                    self._altered.append((norm, name))
+                    self._changed_norms.append((norm, name))
                     setattr(norm, name, False)
 
     def frozen(self) -> list[nn.Parameter]:
@@ -207,18 +220,23 @@ class Units:
         return [p for group, trained in pairs if not trained for p in group.parameters]
 
     def release(self) -> None:
-        """Everything active, everything trained."""
+        """Compute all branches and train all parameters."""
         self.apply(FULL)
 
     def restore(self) -> None:
-        """Leave the network as it was found: its blocks' own classes, droppath modules and settings."""
+        """Undo every change to the network: classes of blocks, droppath modules and settings."""
         self.release()
         self.ungate()
 
     def ungate(self) -> None:
-        """Take out the gates that this put in, and no others."""
-        for block in self._changed:
+        """Remove the gates that this object added, and no others."""
+        for block in self._gated:
             blocks.ungate(block)
-        for module in self._inplace:
+        for module in self._was_in_place:
             module.inplace = True
-        self._changed, self._inplace = [], []
+        self._gated, self._was_in_place = [], []
+
+
+def _count_holders(modules: Iterable[nn.Module]) -> Counter[int]:
+    """How many modules hold each parameter, by the parameter's id."""
+    return Counter(id(p) for module in modules for p in module._parameters.values() if p is not None)

@@ -1,14 +1,14 @@
-"""A model without what training wraps it in."""
+"""Removing wrappers around a model."""
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside DistributedDataParallel, DataParallel and torch.compile; itself where there is none."""
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, DataParallel and torch.compile; itself if there is no wrapper."""
     while True:
-        wraps = isinstance(model, DataParallel | DistributedDataParallel)
-        inner = getattr(model, "module" if wraps else "_orig_mod", None)
+        is_parallel = isinstance(model, DataParallel | DistributedDataParallel)
+        inner = getattr(model, "module" if is_parallel else "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             return model
         model = inner

@@ -1,4 +1,4 @@
-"""Weights in files that timm and anybody else can load, and released weights as a start."""
+"""Saving weights in files that timm and others can load, and starting from released weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,44 +9,44 @@ import torch
 from torch import nn
 
 from rdp.errors import UserError
-from rdp.models.unwrap import unwrapped
+from rdp.models.unwrap import unwrap
 from rdp.utils import files
 
 Weights = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Start:
-    """What a model took of other weights, by name.
+class LoadResult:
+    """Which weights `start_from` loaded, by name.
 
     Attributes:
-        taken: parameters and buffers that have the other's values now.
-        new: those that it keeps as they were: the other has none of that name and shape.
-        left: what the other has beside, for which there is no place.
+        loaded: parameters and buffers of the model that have new values.
+        missing: those that keep their values, because the weights have none of that name and shape.
+        unexpected: weights that the model has no place for.
     """
 
-    taken: tuple[str, ...]
-    new: tuple[str, ...]
-    left: tuple[str, ...]
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
 
 def save_weights(model: nn.Module, path: str | PathLike[str]) -> Path:
-    """Write a model's state_dict to a safetensors file, whole or not at all.
+    """Write a model's state_dict to a safetensors file, atomically.
 
-    What holds the model (DistributedDataParallel, torch.compile, a schedule of this package) leaves no trace in the
-    file: its names are those of the bare model, every tensor under each of its names. ``timm.create_model(...,
-    checkpoint_path=path)`` and ``timm.models.load_checkpoint(model, path)`` read it with strict names. A model that
-    `set_path` changed is built in the same way before it is loaded.
+    The names in the file are those of the bare model, without wrappers such as DistributedDataParallel, torch.compile
+    or a schedule of this package. ``timm.create_model(..., checkpoint_path=path)`` and
+    ``timm.models.load_checkpoint(model, path)`` load it with strict names. To load a model that `set_path` converted,
+    convert the new model in the same way first.
 
     Args:
-        model: any; it is left as it is.
-        path: of a new file, or one to replace. It ends in ``.safetensors``, by which timm knows what it is.
+        model: any model; it stays unchanged.
+        path: of the file, ending in ``.safetensors``. An existing file is replaced.
 
     Returns:
         The path.
 
     Raises:
-        UserError: another ending, a state_dict with more than tensors, or a file that cannot be written.
+        UserError: another ending, a state_dict with values that are not tensors, or a file that cannot be written.
 
     >>> import rdp, tempfile, timm
     >>> model = timm.create_model("test_resnet", num_classes=10)
@@ -56,98 +56,95 @@ def save_weights(model: nn.Module, path: str | PathLike[str]) -> Path:
     >>> bool((again.fc.weight == model.fc.weight).all())
     True
     """
-    return write(unwrapped(model).state_dict(), path)
+    return write_weights(unwrap(model).state_dict(), path)
 
 
-def write(weights: Weights, path: str | PathLike[str], about: Mapping[str, str] | None = None) -> Path:
-    """Write tensors by name as a safetensors file, with texts about them in its head."""
+def write_weights(weights: Weights, path: str | PathLike[str], metadata: Mapping[str, str] | None = None) -> Path:
+    """Write tensors by name to a safetensors file, with metadata in its header."""
     from safetensors.torch import save_file
 
     target = Path(path)
     check_name(target)
-    if odd := [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]:
-        raise UserError(f"{odd[0]}: a state_dict of tensors alone is needed, found {type(weights[odd[0]]).__name__}")
-    # Copies, since the format has no place for a tensor of two names.
+    if others := [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]:
+        kind = type(weights[others[0]]).__name__
+        raise UserError(f"{others[0]}: expected a state_dict of tensors, got a value of type {kind}")
+    # Copies, because the format cannot store one tensor under two names.
     copies = {name: value.detach().cpu().clone().contiguous() for name, value in weights.items()}
     with files.atomic_write(target) as part:
-        save_file(copies, part, metadata={"format": "pt", **(about or {})})
+        save_file(copies, part, metadata={"format": "pt", **(metadata or {})})
     return target
 
 
 def check_name(path: Path) -> None:
-    """Raise `UserError` unless a file's name says that it holds safetensors."""
+    """Raise `UserError` unless a file's name ends in ``.safetensors``."""
     if path.suffix != ".safetensors":
-        raise UserError(f"{path}: a name that ends in .safetensors is needed")
+        raise UserError(f"{path}: the name must end in .safetensors")
 
 
-def start_from(model: nn.Module, weights: "nn.Module | Weights | str | PathLike[str]") -> Start:
-    """Give a model the released weights that fit it by name and shape, and say which did.
+def start_from(model: nn.Module, weights: "nn.Module | Weights | str | PathLike[str]") -> LoadResult:
+    """Load the weights that fit a model by name and shape, and report which.
 
-    A schedule needs none of this: it keeps the weights of the model that it is given. `set_path` makes new layers,
-    and the released ones go with them as far as they have a place:
+    Use it after `set_path`, which replaces layers. (A schedule replaces none, and keeps the model's weights.)
 
-    ``plain``  all but the shortcuts' own down-sampling layers, and the gains that `set_path` set anew are the
-               released ones again.
-    ``pnnh``   stem, head, final norm, and the layers that change a ResNet's resolution. Learners are narrower than
-               the branches they replace, so those start from `set_path`'s seed.
+    ``plain``: everything fits but the shortcuts' down-sampling layers. Gains that `set_path` set are overwritten.
+    ``pnnh``: stem, head, final norm, and the layers that change a ResNet's resolution fit. Learners are narrower than
+        the branches they replace, so they keep the weights of `set_path`'s seed.
 
     Args:
-        model: to be changed in place.
+        model: changed in place.
         weights: a model, a state_dict, or a file of either kind that timm writes or releases.
 
-    Returns:
-        What was taken, what is new and what was left.
-
     Raises:
-        UserError: a file that cannot be read, or weights of which none fits; the model is left as it was.
+        UserError: a file that cannot be read, or no weight that fits; the model stays unchanged.
 
     >>> import rdp, timm
-    >>> released = timm.create_model("test_resnet")  # with pretrained=True, where there is a network
+    >>> released = timm.create_model("test_resnet")  # with pretrained=True, if there is a network connection
     >>> plain = rdp.set_path(timm.create_model("test_resnet"), "plain")
-    >>> start = rdp.start_from(plain, released)
-    >>> start.new, sorted({name.split(".")[2] for name in start.left})
+    >>> result = rdp.start_from(plain, released)
+    >>> result.missing, sorted({name.split(".")[2] for name in result.unexpected})
     ((), ['downsample'])
     """
-    inner, found = unwrapped(model), _state(weights)
+    inner, source = unwrap(model), _state_dict(weights)
     own = inner.state_dict()
-    taken = {name: found[name] for name in own if name in found and found[name].shape == own[name].shape}
-    if not any(own[name].dim() for name in taken):  # a count of batches fits any network with a norm of that name
-        raise UserError(f"{type(inner).__name__}: no name and shape of the weights fits it; {_clash(own, found)}")
-    inner.load_state_dict(taken, strict=False)
-    new = tuple(name for name in own if name not in taken)
-    return Start(tuple(taken), new, tuple(name for name in found if name not in taken))
+    loaded = {name: source[name] for name in own if name in source and source[name].shape == own[name].shape}
+    if not any(own[name].dim() for name in loaded):  # a norm's counter of batches fits any network
+        raise UserError(f"{type(inner).__name__}: no weight fits by name and shape; {_example(own, source)}")
+    inner.load_state_dict(loaded, strict=False)
+    missing = tuple(name for name in own if name not in loaded)
+    return LoadResult(tuple(loaded), missing, tuple(name for name in source if name not in loaded))
 
 
-def _state(weights: "nn.Module | Weights | str | PathLike[str]") -> Weights:
+def _state_dict(weights: "nn.Module | Weights | str | PathLike[str]") -> Weights:
     if isinstance(weights, nn.Module):
-        return unwrapped(weights).state_dict()
-    return weights if isinstance(weights, Mapping) else read(weights)
+        state: Weights = unwrap(weights).state_dict()
+        return state
+    return weights if isinstance(weights, Mapping) else read_weights(weights)
 
 
-def read(path: str | PathLike[str]) -> Weights:
-    """The tensors of a file of weights, by name; nothing in it is executed.
+def read_weights(path: str | PathLike[str]) -> Weights:
+    """The tensors of a weights file, by name; reading executes no code of the file.
 
     Raises:
-        UserError: no such file, or one that holds no weights.
+        UserError: no such file, or no tensors in it.
     """
     from timm.models import load_state_dict
 
     try:
-        found = load_state_dict(str(path))
+        state = load_state_dict(str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # whatever safetensors, pickle and zip files have to say of a stranger's bytes
+    except Exception as error:  # readers of safetensors, pickle and zip raise many kinds on damaged files
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {reason})") from None
-    tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise UserError(f"{path}: it holds no tensors")
     return tensors
 
 
-def _clash(own: Weights, found: Weights) -> str:
-    """The first name of either, or of both with its two shapes."""
+def _example(own: Weights, source: Weights) -> str:
+    """The first name that both have, with its two shapes, or the first name of each."""
     for name in own:
-        if name in found and own[name].dim():
-            return f"{name} is {tuple(own[name].shape)}, there {tuple(found[name].shape)}"
-    return f"it has {next(iter(own), 'nothing')}, they have {next(iter(found), 'nothing')}"
+        if name in source and own[name].dim():
+            return f"{name} has shape {tuple(own[name].shape)}, and {tuple(source[name].shape)} in the weights"
+    return f"the model has {next(iter(own), 'nothing')}, the weights have {next(iter(source), 'nothing')}"

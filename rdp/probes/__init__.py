@@ -1,9 +1,14 @@
 """Probes: measurements on a network, trained or at initialisation.
 
-One file a probe, which defines ``measure(subject) -> rows``, a mapping each, ``COLUMNS``, the keys of a row,
-``SEEDS`` where so many of a cell's seeds are enough, ``EXAMPLES`` where it reads another number of examples than
-most, and ``MEASURES``, what it looks for in a network, which `rdp.probe` tells where there is none. To add a probe, add
-a file; `rdp.tables.measurements` applies it to the weights that runs left, so it retrains nothing.
+A probe is one file in `rdp.probes.measures` or in ``extensions/probes/`` (see `rdp.utils.extensions`). It defines
+
+- ``measure(subject)``: the rows of its table, a list of mappings,
+- ``COLUMNS``: the keys of a row,
+- ``MEASURES``: what it looks for in a network, for the message of `rdp.probe` if there is none,
+- ``SEEDS`` (optional): the number of seeds per cell that it measures at most,
+- ``EXAMPLES`` (optional): the number of examples that it reads, if not the usual number.
+
+`rdp.tables.measurements` applies probes to stored weights, so a new probe retrains nothing.
 """
 
 from dataclasses import dataclass
@@ -22,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a probe measures. It leaves the networks as they are, and works on copies where it must.
+    """What a probe measures. A probe leaves the networks unchanged, and modifies copies only.
 
     Attributes:
-        network: of one run, at initialisation or trained.
+        network: of one run, trained or at initialisation.
         x: normalised examples of the test split, shape (n, …).
         y: their labels, shape (n,).
-        other: the network of another seed of the same cell at the same stage, trained independently; None where
-            the cell has but one run.
-        trained: whether the network is trained, or as it was initialised.
-        layers: names of the modules to measure, in place of those that the probe finds.
+        other: the network of another seed of the same cell at the same stage, trained independently; None if the
+            cell has one run.
+        trained: whether the network is trained.
+        layers: names of the modules to measure, instead of those that the probe finds.
     """
 
     network: "nn.Module"
@@ -44,23 +49,23 @@ class Subject:
 
 @cache
 def available() -> tuple[str, ...]:
-    """The names of all probes, without importing any of them."""
+    """The names of all probes, sorted, without importing any."""
     return tuple(sorted(extensions.modules(measures)))
 
 
-def probe(name: str) -> ModuleType:
-    """The module of the probe called ``name``."""
+def probe_module(name: str) -> ModuleType:
+    """The module of the probe called ``name``; raises `UserError` if there is none."""
     if name not in available():
         raise UserError(f"unknown probe '{name}'; {choices(name, available())}")
     return extensions.load(f"{__name__}.measures.{name}", "measure", "COLUMNS")
 
 
-def seeds(module: ModuleType, asked: int | None) -> int | None:
-    """How many seeds of a cell a probe measures: what the study asks for, or fewer where the probe says ``SEEDS``."""
-    limits = [limit for limit in (asked, getattr(module, "SEEDS", None)) if limit is not None]
-    return min(limits, default=None)
+def seed_limit(probe: ModuleType, limit: int | None) -> int | None:
+    """The number of seeds per cell to measure: the study's limit or the probe's, whichever is less; None for all."""
+    return min((number for number in (limit, getattr(probe, "SEEDS", None)) if number is not None), default=None)
 
 
-def examples(module: ModuleType, default: int) -> int:
-    """How many examples of the test split a probe reads at most: what it says in ``EXAMPLES``, else ``default``."""
-    return getattr(module, "EXAMPLES", default)
+def example_limit(probe: ModuleType, default: int) -> int:
+    """The number of test examples that a probe reads at most: its ``EXAMPLES`` or the default."""
+    limit: int = getattr(probe, "EXAMPLES", default)
+    return limit

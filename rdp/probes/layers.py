@@ -1,7 +1,7 @@
-"""Layers: what each layer of a network hands on to the next, in every architecture and path.
+"""The output of each layer of a network, for every architecture and path.
 
 A layer is a residual branch with its shortcut, a plain block (two in a transformer: attention and MLP), a PNNH layer,
-or the layer that changes the width between PNNH layers. Stem and head are none.
+or the layer that changes the width between PNNH layers. Stem and head are not layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,103 +24,101 @@ from rdp.models.units import Units
 def visit_layers(
     network: nn.Module,
     x: torch.Tensor,
-    look: Callable[[torch.Tensor], Any],
+    visit: Callable[[torch.Tensor], Any],
     *,
     training: bool = False,
     layers: Sequence[str] | None = None,
 ) -> None:
-    """Call ``look`` with the output of each layer as the next one reads it, in the order of the forward pass.
+    """Call ``visit`` with each layer's output, as the next layer reads it, in the order of the forward pass.
 
-    The network is left as it is.
+    Outputs are not stored, so those of a deep network need not fit in memory together.
 
     Args:
-        network: any that `Units` takes, or a plain or PNNH one of this project.
+        network: any network that `Units` accepts, or a plain or PNNH one of this project; it stays unchanged.
         x: examples, shape (n, …).
-        look: called with a tensor of shape (n, …), which the network may overwrite afterwards; nothing is kept, so a
-            deep network's outputs need not all fit in memory.
-        training: whether normalisation uses the statistics of ``x``, as in training.
-        layers: the names of the modules whose outputs are meant, in place of those that are found.
+        visit: called with a tensor of shape (n, …), which the network may overwrite afterwards.
+        training: normalise by the statistics of ``x``, as in training.
+        layers: names of the modules to visit, instead of those that are found.
 
     Raises:
-        UserError: a block into which no gates can be put.
+        UserError: a block that cannot get gates.
     """
-    network = copied(network, batch_statistics=training)
+    network = evaluation_copy(network, batch_statistics=training)
 
-    def after(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        look(output)
+    def visit_output(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        visit(output)
 
-    def join(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]) -> torch.Tensor:
+    def visit_sum(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]) -> torch.Tensor:
         joined = shortcut + branch(*inputs)
-        look(joined)
+        visit(joined)
         return joined
 
-    ends = _ends(network) if layers is None else [network.get_submodule(name) for name in layers]
+    modules = _plain_layers(network) if layers is None else [network.get_submodule(name) for name in layers]
     for block in Units(network, take_over=True).blocks if layers is None else ():
         branches = [] if isinstance(block, GatedBranch) else blocks.gate(block)
         if len(branches) > 1:
             for branch in branches:
-                branch.gate.instead = join
-        else:  # what the next layer reads may have passed a rectifier behind the sum
-            ends.append(block)
-    for module in ends:
-        module.register_forward_hook(after)
+                branch.gate.override = visit_sum
+        else:  # a rectifier may follow the sum before the next layer reads it
+            modules.append(block)
+    for module in modules:
+        module.register_forward_hook(visit_output)
     network(x)
 
 
-def copied(network: nn.Module, *, batch_statistics: bool) -> nn.Module:
-    """A copy in evaluation mode, to be measured in the network's place.
+def evaluation_copy(network: nn.Module, *, batch_statistics: bool) -> nn.Module:
+    """A copy in evaluation mode, without dropout and droppath.
 
     Args:
-        network: dropout and droppath of its own are off in the copy.
-        batch_statistics: whether batch norms use the statistics of what they read, as in training. That moves the
-            running ones, of the copy alone.
+        batch_statistics: batch norms use the statistics of their input, as in training, and update the running ones
+            of the copy.
     """
-    made = deepcopy(network).eval()
-    for norm in made.modules():
+    network = deepcopy(network).eval()
+    for norm in network.modules():
         if isinstance(norm, _NormBase):
             norm.train(batch_statistics)
-    return made
+    return network
 
 
 def layer_outputs(
     network: nn.Module, x: torch.Tensor, *, training: bool = False, layers: Sequence[str] | None = None
 ) -> list[torch.Tensor]:
-    """The output of each layer as the next one reads it, (n, …) each; see `visit_layers`."""
-    found: list[torch.Tensor] = []
-    visit_layers(network, x, lambda output: found.append(output.clone()), training=training, layers=layers)
-    return found
+    """The output of each layer as the next layer reads it, of shape (n, …) each; see `visit_layers`."""
+    outputs: list[torch.Tensor] = []
+    visit_layers(network, x, lambda output: outputs.append(output.clone()), training=training, layers=layers)
+    return outputs
 
 
-def unjoined_branches(network: nn.Module) -> list[nn.Module]:
-    """The modules whose outputs are those of the branches of a network without shortcuts, in no order.
+def branches_without_shortcut(network: nn.Module) -> list[nn.Module]:
+    """The modules whose outputs are the branch outputs of a network without shortcuts, in no particular order.
 
-    In a PNNH network a branch is a learner with what follows it: phi(norm(L x)); norm(L x) in ``sum_outer``, which
-    applies phi to the sum; the whole layer in ``sum_inner``, where learner and coder are one. Else it is a plain
-    layer or block, up to where its residual form would add the shortcut.
+    In a PNNH network a branch is a learner with the layers after it: phi(norm(L x)); norm(L x) in ``sum_outer``, which
+    applies phi to the sum; the whole layer in ``sum_inner``, where learner and coder are one. Otherwise it is a plain
+    layer or block, up to the place where its residual form adds the shortcut.
     """
     learners = [
         m.norm if isinstance(m, SumOuterLayer) else m.activation for m in network.modules() if isinstance(m, PnnhLayer)
     ]
     plain = [m.branch for m in network.modules() if isinstance(m, PlainBranch)]
     for sequence in (m for m in network.modules() if isinstance(m, PlainSequence)):
-        for place, (name, _) in enumerate(sequence.named_children()):
+        for index, (name, _) in enumerate(sequence.named_children()):
             if name in sequence.ends:
-                # timm's ResNets call a rectifier act…, and the shortcut is added in front of the last one.
-                plain.append(sequence[place - name.startswith("act")])
+                # A rectifier of timm's ResNets is called act…, and the shortcut is added before the last one.
+                plain.append(sequence[index - name.startswith("act")])
     return learners or plain
 
 
-def _ends(network: nn.Module) -> list[nn.Module]:
+def _plain_layers(network: nn.Module) -> list[nn.Module]:
     """The modules whose outputs are those of plain and PNNH layers."""
-    found: list[nn.Module] = []
+    layers: list[nn.Module] = []
     for module in network.modules():
         if isinstance(module, PlainSequence):
-            found += [getattr(module, name) for name in module.ends]
-        # A stem is a ConvNormRelu too, without a stride.
-        elif isinstance(module, PlainBranch | PnnhLayer) or (isinstance(module, ConvNormRelu) and _halves(module)):
-            found.append(module)
-    return found
+            layers += [module.get_submodule(name) for name in module.ends]
+        elif isinstance(module, PlainBranch | PnnhLayer) or _is_downsampling(module):
+            layers.append(module)
+    return layers
 
 
-def _halves(layer: ConvNormRelu) -> bool:
-    return layer.conv.stride[0] > 1
+def _is_downsampling(module: nn.Module) -> bool:
+    """Whether a module is a down-sampling layer between PNNH layers; a stem is a ConvNormRelu without stride."""
+    return isinstance(module, ConvNormRelu) and module.conv.stride[0] > 1

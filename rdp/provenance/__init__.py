@@ -1,1 +1,1 @@
-"""What a finished study says of where it came from: the paper checklist, and a research object to give away."""
+"""The provenance of a finished study: the paper checklist, and a research object."""

@@ -17,7 +17,7 @@ from rdp.archive.pack import pack
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.provenance import checklist, evidence, metadata, products
-from rdp.provenance.checklist import Elsewhere
+from rdp.provenance.checklist import Links
 from rdp.provenance.evidence import Evidence
 from rdp.report import templating
 from rdp.store import RunRecord, Store, origin
@@ -83,8 +83,8 @@ def _fill(
         _copy(prepared.folder(name, results) / "manifest.json", part / path, f"run: rdp data prepare {name}")
         descriptions[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
     file = f"{plan.name}.yaml"
-    elsewhere = Elsewhere(f"../{products.STUDY}/{file}", f"../{LOCK}", "../data", file)
-    (part / CHECKLIST).write_text(checklist.render(gathered, elsewhere), encoding="utf-8")
+    links = Links(f"../{products.STUDY}/{file}", f"../{LOCK}", "../data", file)
+    (part / CHECKLIST).write_text(checklist.render(gathered, links), encoding="utf-8")
     descriptions[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, answered from the records")
     _write_weights(part / WEIGHTS, records)
     descriptions[WEIGHTS] = ("weights", "Checksums of weights and predictions")

@@ -1,4 +1,4 @@
-"""The entities of a research object's metadata: files, parameters, software, datasets, and what the runs took."""
+"""The entities of a research object's metadata: files, parameters, software, datasets and resource usage."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,7 @@ from rdp.utils import digest
 from rdp.utils.humanize import count
 
 BIOSCHEMAS = "https://bioschemas.org/profiles/{}/1.0-RELEASE"
-HOMES = {  # of what records name with its version
+HOMES = {  # home pages of the packages whose versions records name
     "python": "https://www.python.org",
     "numpy": "https://numpy.org",
     "pydantic": "https://docs.pydantic.dev",
@@ -26,7 +26,7 @@ HOMES = {  # of what records name with its version
 
 
 def context(crate: ROCrate, at: str, kind: str, /, **properties: Any) -> Entity:
-    """An entity that is no file; without what is None."""
+    """An entity that is not a file; properties that are None are left out."""
     known = {name: value for name, value in properties.items() if value is not None and value != []}
     entity = crate.add(ContextEntity(crate, at, properties={"@type": kind}))
     for name, value in known.items():
@@ -35,7 +35,7 @@ def context(crate: ROCrate, at: str, kind: str, /, **properties: Any) -> Entity:
 
 
 def single(value: Any) -> Any:
-    """A value in place of a list of one, as RO-Crate 1.1 recommends."""
+    """Unwrap a list of one value, as RO-Crate 1.1 recommends."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
@@ -45,7 +45,7 @@ def file(crate: ROCrate, folder: Path, path: str, what: str) -> Entity:
 
 
 def content(source: Path, path: str) -> dict[str, Any]:
-    """What a file says of itself: name, media type, bytes and checksum."""
+    """Name, media type, size and checksum of a file."""
     return {
         "name": path,
         "encodingFormat": products.encoding(path),
@@ -55,7 +55,7 @@ def content(source: Path, path: str) -> dict[str, Any]:
 
 
 def formal(crate: ROCrate, at: str, what: str, examples: list[Entity]) -> Entity:
-    """An input or output of the workflow, with the values or files that it had."""
+    """An input or output of the workflow, with its values or files in this run."""
     formal = context(
         crate,
         at,
@@ -79,7 +79,7 @@ def name_of(author: dict[str, str]) -> str:
 
 
 def software(crate: ROCrate, runs: Iterable[RunRecord]) -> list[Entity]:
-    """What records name with its version, each version once."""
+    """The packages that records name, once per version."""
     seen = {(name, version) for run in runs for name, version in run.telemetry.versions.items()}
     return [
         context(
@@ -94,9 +94,9 @@ def software(crate: ROCrate, runs: Iterable[RunRecord]) -> list[Entity]:
     ]
 
 
-def dataset(crate: ROCrate, manifest: Entity, name: str, found: Evidence) -> Entity:
-    """A dataset, which is not in the research object: its origin, its licence, and the checksum that runs name."""
-    info, runs = found.datasets[name], found.done
+def dataset(crate: ROCrate, manifest: Entity, name: str, evidence: Evidence) -> Entity:
+    """A dataset outside the research object: its origin, its licence and its checksum in the records."""
+    info, runs = evidence.datasets[name], evidence.done
     licence = context(crate, f"#licence-{name}", "CreativeWork", name=info.licence or "not known")
     digests = sorted(runs[runs["dataset"] == name]["data_digest"].dropna().unique())
     entity = context(
@@ -114,18 +114,18 @@ def dataset(crate: ROCrate, manifest: Entity, name: str, found: Evidence) -> Ent
     return entity
 
 
-def usage(crate: ROCrate, found: Evidence) -> list[Entity]:
-    """Machines, time and memory, as the records tell them."""
-    done = found.done
+def usage(crate: ROCrate, evidence: Evidence) -> list[Entity]:
+    """Machines, time and memory, from the records."""
+    done = evidence.done
     rows: list[tuple[str, str | float, str | None]] = [
         ("machine", f"{count(row['runs'], 'run')} on {row['device']}: {row['versions']}", None)
-        for row in found.machines
+        for row in evidence.machines
     ]
-    rows.append(("seconds of all runs together", round(float(done["seconds"].sum()), 3), "SEC"))
-    if found.plan.sweep and found.swept is not None:
-        rows.append(("seconds of the runs of sweeps together", round(found.swept, 3), "SEC"))
+    rows.append(("total seconds of all runs", round(float(done["seconds"].sum()), 3), "SEC"))
+    if evidence.plan.sweep and evidence.sweep_seconds is not None:
+        rows.append(("total seconds of the runs of sweeps", round(evidence.sweep_seconds, 3), "SEC"))
     most = done["process_peak_bytes"].max()
-    rows += [("most bytes of memory that a process took", int(most), "AD")] if most == most else []
+    rows += [("peak memory of a process in bytes", int(most), "AD")] if most == most else []
     return [
         context(crate, f"#usage-{i}", "PropertyValue", name=name, value=value, unitCode=unit)
         for i, (name, value, unit) in enumerate(rows, 1)

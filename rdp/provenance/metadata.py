@@ -1,6 +1,6 @@
 """The metadata of a research object: which run of the workflow made which files, from what, when and on what machine.
 
-Nobody is named who is not in CITATION.cff, and nothing is dated but by the records.
+People come from CITATION.cff only, and dates from the records only.
 """
 
 import re
@@ -24,61 +24,69 @@ PROFILES = {
     "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
     "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
 }
-TERMS = {  # of the profile, and not in RO-Crate 1.1
+TERMS = {  # of the profile, not in RO-Crate 1.1
     name: f"https://w3id.org/ro/terms/workflow-run#{name}" for name in ("sha256", "resourceUsage")
 }
 LICENCE = ("https://spdx.org/licenses/Apache-2.0", "Apache License 2.0")
 INPUTS = {
-    "study": "Which study is run: --config study=NAME",
-    "device": "Where it trains, cpu, cuda or auto: --config device=NAME",
+    "study": "The study: --config study=NAME",
+    "device": "Device for training, cpu, cuda or auto: --config device=NAME",
     "records": "Whether runs are trained, or unpacked from an archive: --config records=trained or recorded",
-    "results": "Where results go: --config results=DIR",
-    "study-file": "What is trained, how, and what is measured",
-    "claims-file": "What the papers claim, and how it is decided",
+    "results": "Results directory: --config results=DIR",
+    "study-file": "Grid, recipe and probes of the study",
+    "claims-file": "The claims of the papers, and how they are decided",
     "data": "Manifests of the datasets",
 }
 OUTPUTS = {
     **products.TABLES,
     "claims": "Verdicts on the claims",
-    "probes": "What probes measured on the networks",
-    "speed": "Training throughput, side by side",
+    "probes": "Measurements of the probes",
+    "speed": "Training throughput of the methods",
     "figures": "Figures, each with the data behind it",
     "tables": "Tables of the report",
     "page": "The report as a page",
     "paper": "The report as a paper",
     "checklist": "The NeurIPS paper checklist",
-    "weights": "Names and checksums of what runs left",
+    "weights": "Checksums of weights and predictions",
     "archive": "All records, packed",
 }
 _ACTION = "#run"
 
 
 def describe(
-    folder: Path, told: dict[str, tuple[str, str]], found: Evidence, runs: list[RunRecord], asked: dict[str, str]
+    folder: Path,
+    descriptions: dict[str, tuple[str, str]],
+    evidence: Evidence,
+    runs: list[RunRecord],
+    config: dict[str, str],
 ) -> ROCrate:
-    """The research object of the files in a folder.
+    """Return the research object of the files in a folder.
 
     Args:
-        folder: with the files.
-        told: by a file's path the kind of product that it is one of, and what it is.
-        found: what the study's records prove.
-        runs: the records, those of sweeps among them; one or more.
-        asked: what the workflow was asked for, ``study``, ``device``, ``records`` and ``results``.
+        folder: the folder.
+        descriptions: kind and description of each file, by its path.
+        evidence: what the study's records prove.
+        runs: the records, including those of sweeps; at least one.
+        config: the configuration of the workflow: ``study``, ``device``, ``records`` and ``results``.
     """
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_terms.update(TERMS)
     licence = entities.context(crate, LICENCE[0], "CreativeWork", name=LICENCE[1])
     citation = yaml.safe_load((folder / "CITATION.cff").read_text(encoding="utf-8"))
     begun, ended = _times(runs)
-    files = {path: entities.file(crate, folder, path, what) for path, (_, what) in told.items() if path != "Snakefile"}
+    files = {
+        path: entities.file(crate, folder, path, what)
+        for path, (_, what) in descriptions.items()
+        if path != "Snakefile"
+    }
     by_kind: dict[str, list[Entity]] = {}
     for path, entity in files.items():
-        by_kind.setdefault(told[path][0], []).append(entity)
+        by_kind.setdefault(descriptions[path][0], []).append(entity)
     values = {
         name: [entities.context(crate, f"#value-{name}", "PropertyValue", name=name, value=value)]
-        for name, value in asked.items()
+        for name, value in config.items()
     }
-    study, claims = files[f"{products.STUDY}/{found.plan.name}.yaml"], [files[path] for path in products.claims()]
+    study, claims = files[f"{products.STUDY}/{evidence.plan.name}.yaml"], [files[path] for path in products.claims()]
     inputs = {**values, "study-file": [study], "claims-file": claims, "data": by_kind["data"]}
     outputs = {kind: by_kind[kind] for kind in OUTPUTS if kind in by_kind}
     workflow = _workflow(crate, folder, citation, licence)
@@ -86,24 +94,27 @@ def describe(
     workflow["hasPart"] = [files[path] for path in files if path.endswith(".smk")]
     workflow["input"] = [entities.formal(crate, f"#input-{name}", what, inputs[name]) for name, what in INPUTS.items()]
     workflow["output"] = [
-        entities.formal(crate, f"#output-{name}", OUTPUTS[name], some) for name, some in outputs.items()
+        entities.formal(crate, f"#output-{name}", OUTPUTS[name], entities_of_kind)
+        for name, entities_of_kind in outputs.items()
     ]
-    datasets = [entities.dataset(crate, files[f"data/{name}/manifest.json"], name, found) for name in found.datasets]
+    datasets = [
+        entities.dataset(crate, files[f"data/{name}/manifest.json"], name, evidence) for name in evidence.datasets
+    ]
     action = entities.context(
         crate,
         _ACTION,
         "CreateAction",
-        name=f"The study {found.plan.name}",
-        description=_happened(found),
+        name=f"The study {evidence.plan.name}",
+        description=_describe_runs(evidence),
         instrument=workflow,
         startTime=begun,
         endTime=ended,
-        object=[*(entity for some in inputs.values() for entity in some), *datasets],
-        result=[entity for some in outputs.values() for entity in some],
-        resourceUsage=entities.usage(crate, found),
-        **_status(found),
+        object=[*(entity for group in inputs.values() for entity in group), *datasets],
+        result=[entity for group in outputs.values() for entity in group],
+        resourceUsage=entities.usage(crate, evidence),
+        **_status(evidence),
     )
-    _root(crate, found, citation, licence, action, ended)
+    _root(crate, evidence, citation, licence, action, ended)
     if "README.md" in files:
         files["README.md"]["about"] = crate.root_dataset
     return crate
@@ -121,7 +132,7 @@ def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: E
     )
     conforms = entities.BIOSCHEMAS.format("ComputationalWorkflow")
     workflow["name"] = citation["title"]
-    workflow["description"] = "From a study's file to its records, verdicts, figures, tables and report"
+    workflow["description"] = "From a study file to records, verdicts, figures, tables and report"
     workflow["version"] = citation["version"]
     workflow["license"] = licence
     workflow["conformsTo"] = entities.context(crate, conforms, "CreativeWork", name="Bioschemas ComputationalWorkflow")
@@ -136,37 +147,37 @@ def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: E
     return workflow
 
 
-def _status(found: Evidence) -> dict[str, str]:
-    """Failed where runs are failed or missing, and which."""
-    absent = [row for row in found.unfinished if row["status"] in ("failed", "missing")]
+def _status(evidence: Evidence) -> dict[str, str]:
+    """Status of the action: failed if runs failed or are missing, with their names."""
+    absent = [row for row in evidence.unfinished if row["status"] in ("failed", "missing")]
     if not absent:
         return {"actionStatus": "http://schema.org/CompletedActionStatus"}
     named = "; ".join(f"{row['cell']}, seed {row['seeds']}: {row['status']} ({row['reason']})" for row in absent)
     return {"actionStatus": "http://schema.org/FailedActionStatus", "error": named}
 
 
-def _happened(found: Evidence) -> str:
-    counts = ", ".join(f"{n} {status}" for status, n in found.counts.items())
-    swept = f", and {count(len(found.plan.sweep), 'run')} of sweeps of learning rates" if found.plan.sweep else ""
-    at = f" Trained at commit {', '.join(found.commits)}." if found.commits else ""
-    return f"{count(len(found.records), 'run')}: {counts}{swept}.{at} {' '.join(found.recording)}".strip()
+def _describe_runs(evidence: Evidence) -> str:
+    counts = ", ".join(f"{n} {status}" for status, n in evidence.counts.items())
+    swept = f", and {count(len(evidence.plan.sweep), 'run')} of sweeps of learning rates" if evidence.plan.sweep else ""
+    at = f" Trained at commit {', '.join(evidence.commits)}." if evidence.commits else ""
+    return f"{count(len(evidence.records), 'run')}: {counts}{swept}.{at} {' '.join(evidence.recording)}".strip()
 
 
 def _times(runs: list[RunRecord]) -> tuple[str, str]:
-    """When the first run began and the last one ended, in ISO 8601 with the offset that the profile asks for."""
+    """Start of the first run and end of the last one, in ISO 8601 with the offset that the profile requires."""
     begun = [run.telemetry.started for run in runs if run.telemetry.started]
     ended = [run.telemetry.ended for run in runs if run.telemetry.ended] or begun
     if not begun:
-        raise UserError("no record tells when its run began: a research object must be dated")
+        raise UserError("no record has the time at which its run started, and a research object needs a date")
     return re.sub("Z$", "+00:00", min(begun)), re.sub("Z$", "+00:00", max(ended))
 
 
 def _root(
-    crate: ROCrate, found: Evidence, citation: dict[str, Any], licence: Entity, action: Entity, ended: str
+    crate: ROCrate, evidence: Evidence, citation: dict[str, Any], licence: Entity, action: Entity, ended: str
 ) -> None:
     root = crate.root_dataset
-    root["name"] = f"{found.plan.study.title} ({found.plan.name})"
-    root["description"] = found.plan.study.description or f"What the study {found.plan.name} of rdp left"
+    root["name"] = f"{evidence.plan.study.title} ({evidence.plan.name})"
+    root["description"] = evidence.plan.study.description or f"Results of the study {evidence.plan.name} of rdp"
     root["datePublished"] = ended
     root["license"] = licence
     root["mentions"] = action
@@ -174,7 +185,7 @@ def _root(
         entities.context(crate, url, "CreativeWork", name=name, version=version)
         for url, (name, version) in PROFILES.items()
     ]
-    root["keywords"] = ", ".join(sorted({cell.dataset for cell in found.plan.cells}))
+    root["keywords"] = ", ".join(sorted({cell.dataset for cell in evidence.plan.cells}))
     root["citation"] = [
         entities.context(
             crate,

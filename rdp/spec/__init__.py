@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from rdp.methods import Method, method_class
 from rdp.utils import digest
 from rdp.utils.validation import Strict
-
-SCHEMA: Final = 1
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -133,7 +131,7 @@ class RunSpec(Strict):
 
     @cached_property
     def cell(self) -> str:
-        """The cell's name in the store: readable, and unique by the digest of all but the seed."""
+        """The cell's name in the store: readable, with a digest of everything but the seed."""
         content = self.model_dump(mode="json", exclude={"seed"})
         return f"{self.architecture}-{self.dataset}-{self.method}-{digest.of(content)[:12]}"
 
@@ -144,5 +142,5 @@ class RunSpec(Strict):
 
     @cached_property
     def spec_digest(self) -> str:
-        """The first of the four digests of a run's identity."""
+        """The spec digest, the first of the four digests of the run identity."""
         return digest.of(self.model_dump(mode="json"))

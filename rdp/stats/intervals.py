@@ -13,9 +13,9 @@ class Estimate:
     """A mean and its interval.
 
     Attributes:
-        mean: of the n values; NaN where there is none.
-        low, high: ends of the interval; NaN where n < 2, for one value says nothing of the spread.
-        n: how many values.
+        mean: over n values; NaN for n = 0.
+        low, high: ends of the interval; NaN for n < 2.
+        n: number of values.
     """
 
     mean: float
@@ -25,11 +25,11 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """Whether there were values enough for an interval."""
+        """Whether there are enough values for an interval."""
         return not math.isnan(self.low)
 
     def excludes(self, value: float) -> bool:
-        """Whether the interval is known and lies to one side of ``value``."""
+        """Whether there is an interval and ``value`` lies outside it."""
         return self.has_interval and not self.low <= value <= self.high
 
 
@@ -37,12 +37,12 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     """Mean with a two-sided t interval, mean +- t(n - 1) s / sqrt(n) (Student, Biometrika 6, 1908).
 
     Args:
-        values: shape (n,), one a seed, taken as independent draws; NaN is not allowed.
+        values: one per seed, shape (n,), independent draws; NaN is not allowed.
         level: coverage of the interval.
     """
     values = np.asarray(values, dtype=float)
     if np.isnan(values).any():
-        raise ValueError("a value is missing; leave such runs out, and say so")
+        raise ValueError("a value is missing; leave out its run and report that")
     n = len(values)
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -56,11 +56,11 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
 def paired_difference(first: dict[int, float], second: dict[int, float], level: float = 0.95) -> Estimate:
     """Mean of ``first - second`` over the seeds that both have, with a t interval.
 
-    The same seed gives both methods the same initial weights where shapes agree, and the same order of data, so
-    that what is common to a seed cancels.
+    The same seed gives both methods the same initial weights, where shapes agree, and the same order of data. So
+    the part of the variance that a seed determines cancels.
 
     Args:
-        first, second: a value by seed.
+        first, second: value by seed.
         level: coverage of the interval.
     """
     seeds = sorted(first.keys() & second.keys())

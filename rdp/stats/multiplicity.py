@@ -1,4 +1,4 @@
-"""Several tests of one claim: Holm's correction."""
+"""Holm's correction for several tests of one claim."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values adjusted for their number (Holm, Scand. J. Stat. 6, 1979), in their order.
+    """Adjusted p values, in the order given (Holm, Scand. J. Stat. 6, 1979).
 
-    The k-th smallest of n times n - k + 1, and never below a smaller one's; what is below a level keeps the chance of
-    any false finding among them below that level.
+    The k-th smallest of n is multiplied by n - k + 1, and is at least the one before it. Rejecting below a level
+    keeps the chance of any false rejection below that level.
     """
     values = np.asarray(p, float)
     order = np.argsort(values, kind="stable")

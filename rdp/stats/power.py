@@ -1,4 +1,4 @@
-"""Power: what seeds could have shown."""
+"""Power: the effects and margins that a number of seeds can show."""
 
 import math
 from functools import cache
@@ -8,33 +8,37 @@ from scipy import optimize, stats
 
 from rdp.stats.effects import LEVEL
 
-POWER = 0.8  # what is asked for
+POWER = 0.8  # the usual target
 
 
-def detectable(n: int, spread: float, level: float = LEVEL, power: float = POWER) -> float:
-    """The smallest mean that n seeds of some spread would show to be other than 0, with that power.
+def detectable_effect(n: int, spread: float, level: float = LEVEL, power: float = POWER) -> float:
+    """The smallest mean that a two-sided t test over n seeds distinguishes from 0 with the given power.
 
-    Two-sided t test. Infinite for fewer than two seeds.
+    Args:
+        spread: standard deviation over seeds. The result has its unit.
+
+    Returns:
+        Infinity for fewer than two seeds.
     """
     if n < 2:
         return math.inf
     if spread == 0:
         return 0.0
-    quantile, sample = stats.t.ppf(1 - level / 2, n - 1), _errors(n)
+    quantile, errors = stats.t.ppf(1 - level / 2, n - 1), _standard_errors(n)
 
-    def lacking(shift: float) -> float:
-        """What the power lacks at a mean of so many standard errors."""
-        found = stats.norm.sf(quantile * sample - shift) + stats.norm.cdf(-quantile * sample - shift)
-        return float(found.mean()) - power
+    def excess_power(shift: float) -> float:
+        """The power at a mean of ``shift`` standard errors, less the target."""
+        rejections = stats.norm.sf(quantile * errors - shift) + stats.norm.cdf(-quantile * errors - shift)
+        return float(rejections.mean()) - power
 
-    return float(optimize.brentq(lacking, 0.0, 10 * quantile)) / math.sqrt(n) * spread
+    return float(optimize.brentq(excess_power, 0.0, 10 * quantile)) / math.sqrt(n) * spread
 
 
-def of_equivalence(n: int, spread: float, margin: float, level: float = LEVEL) -> float:
-    """Probability that two one-sided t tests find a mean of 0 to be within a margin.
+def equivalence_power(n: int, spread: float, margin: float, level: float = LEVEL) -> float:
+    """The probability that two one-sided t tests show a true mean of 0 to lie within a margin.
 
-    They do where the spread s of the sample is so small that t s / sqrt(n) leaves room within the margin, and the
-    sample's mean lies in it: integrated over the distribution of s.
+    Given the sample's spread s, the tests succeed where the sample's mean lies within the margin less t s / sqrt(n).
+    The probability is averaged over the distribution of s.
     """
     if n < 2:
         return 0.0
@@ -42,25 +46,25 @@ def of_equivalence(n: int, spread: float, margin: float, level: float = LEVEL) -
         return 1.0
     error = spread / math.sqrt(n)
     quantile = stats.t.ppf(1 - level, n - 1)
-    room = np.clip(margin - quantile * error * _errors(n), 0, None)
-    return float((2 * stats.norm.cdf(room / error) - 1).mean())
+    reach = np.clip(margin - quantile * error * _standard_errors(n), 0, None)
+    return float((2 * stats.norm.cdf(reach / error) - 1).mean())
 
 
-def within(n: int, spread: float, level: float = LEVEL, power: float = POWER) -> float:
-    """The smallest margin within which n seeds of some spread would show a mean of 0 to lie, with that power."""
+def equivalence_margin(n: int, spread: float, level: float = LEVEL, power: float = POWER) -> float:
+    """The smallest margin within which n seeds show a true mean of 0 with the given power."""
     if n < 2:
         return math.inf
     low, high = 0.0, spread
-    while of_equivalence(n, spread, high, level) < power:
+    while equivalence_power(n, spread, high, level) < power:
         high *= 2
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if of_equivalence(n, spread, middle, level) < power else (low, middle)
+        low, high = (middle, high) if equivalence_power(n, spread, middle, level) < power else (low, middle)
     return high
 
 
 @cache
-def _errors(n: int) -> np.ndarray:
-    """Equally likely values of a sample's standard error, as multiples of the true one."""
+def _standard_errors(n: int) -> np.ndarray:
+    """2,000 quantiles of a sample's standard error, as multiples of the true one."""
     shares = (np.arange(2000) + 0.5) / 2000
     return np.asarray(np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1)))

@@ -54,7 +54,7 @@ def export(spec: RunSpec, results: Path, path: Path) -> Exported:
     metadata = _metadata(spec, record, prepared.load(spec.dataset, results))
     lines = _loading_code(spec, path, metadata["input_shape"], metadata["classes"])
     state = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return Exported(weights.write(state, path, {_KEY: json.dumps(metadata)}), lines)
+    return Exported(weights.write_weights(state, path, {_KEY: json.dumps(metadata)}), lines)
 
 
 def load_model(path: "str | PathLike[str]") -> "nn.Module":
@@ -75,7 +75,7 @@ def load_model(path: "str | PathLike[str]") -> "nn.Module":
     from rdp.models import weights
     from rdp.models.create import create_model
 
-    state = weights.read(path)
+    state = weights.read_weights(path)
     try:
         with safe_open(str(path), "pt") as file:
             metadata = json.loads((file.metadata() or {})[_KEY])

@@ -9,7 +9,7 @@ retrains nothing else, and a changed training loop retrains everything.
 import ast
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec, resolve_name
@@ -172,12 +172,17 @@ def _versions(names: set[str]) -> list[list[str]]:
     uninstalled: frozenset[str] = frozenset()
     if own := [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]:
         outside: frozenset[str] = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
-        installed = packages_distributions()
+        installed = _installed()
         distributions.update(name for library in outside for name in installed.get(library, ()))
         uninstalled = outside - installed.keys()
     return [[name, version(name)] for name in sorted(distributions)] + [
         [name, _source(name)] for name in sorted(uninstalled)
     ]
+
+
+@cache  # reads the metadata of every installed distribution
+def _installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
 
 
 def _source(library: str) -> str:

@@ -47,12 +47,12 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
 
 def columns(name: str) -> list[str]:
     """The columns of a probe's table."""
-    return ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe(name).COLUMNS]
+    return ["run", "dataset", "architecture", "method", "seed", "stage", *probes.probe_module(name).COLUMNS]
 
 
 def expected_runs(plan: Plan, name: str, results: Path) -> set[str]:
     """The runs that a probe's table has rows of."""
-    store, seeds = Store(results), probes.seeds(probes.probe(name), plan.study.probe_seeds)
+    store, seeds = Store(results), probes.seed_limit(probes.probe_module(name), plan.study.probe_seeds)
     return {spec.run for cell in plan.cells for spec, _ in _runs(cell, store, seeds)}
 
 
@@ -91,10 +91,14 @@ def _measure_cell(
     from rdp.training.trainer import make_deterministic
 
     make_deterministic(threads)
-    probe = probes.probe(name)
-    examples, store, data = slice(probes.examples(probe, EXAMPLES)), Store(results), _dataset(cell.dataset, results)
+    probe = probes.probe_module(name)
+    examples, store, data = (
+        slice(probes.example_limit(probe, EXAMPLES)),
+        Store(results),
+        _dataset(cell.dataset, results),
+    )
     y = torch.from_numpy(data.labels("test")[examples])
-    runs = list(_runs(cell, store, probes.seeds(probe, seeds)))
+    runs = list(_runs(cell, store, probes.seed_limit(probe, seeds)))
     rows = []
     for stage in ("initial", "trained"):
         done = [(spec, record) for spec, record in runs if stage == "initial" or record.status == "completed"]

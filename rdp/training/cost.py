@@ -177,7 +177,7 @@ class IterationCost:
 
         for index, gates in enumerate(self._units.gates):
             for gate in gates:
-                gate.instead = partial(record, index)
+                gate.override = partial(record, index)
         with torch.no_grad():
             self._network(self._x)
         self._units.release()
@@ -225,7 +225,7 @@ class IterationCost:
         frozen = np.zeros(len(self.weights), bool)
         self._units.apply(Iteration("count", active=frozen, trained=frozen, rest_trained=False))
         for gate in gates:
-            gate.instead = make_leaf
+            gate.override = make_leaf
         with torch.no_grad():
             forward = count_flops(lambda: self._network(self._x))
         is_leaf_made = False

@@ -119,6 +119,6 @@ def forge(path: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None]
     content = (json.dumps(digest.seal(manifest), indent=1, ensure_ascii=False) + "\n").encode()
     with path.open("wb") as to:
         for name, data in {"manifest.json": content, **members}.items():
-            archive_format._add(to, name, data)
+            archive_format._add(to, name, data, len(data))
         to.write(bytes(1024))
     return path

@@ -250,7 +250,7 @@ class TestAsRecorded:
         collect.write(planted, rebuilt)
         ours, theirs = (Records(tables.load(planted, folder)) for folder in (rebuilt, planted.file.parent))
         for cell in planted.cells:
-            assert np.array_equal(ours._rights(cell, 1), theirs._rights(cell, 1))
+            assert np.array_equal(ours._predictions(cell, 1), theirs._predictions(cell, 1))
         assert origin.labels("digits", rebuilt).shape == (EXAMPLES,)
         path = origin.labels_path("digits", rebuilt)
         path.write_bytes(path.read_bytes()[:-2] + b"\7\7")

@@ -1,4 +1,4 @@
-"""A small study, trained for real and reported, whose results tests may tamper with."""
+"""A small trained and reported study whose results tests tamper with."""
 
 import shutil
 from collections.abc import Callable
@@ -30,7 +30,7 @@ grids:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the study's file and, beside it, its results."""
+    """A folder with a study file and its results."""
     folder = tmp_path_factory.mktemp("audited")
     (folder / "audited.yaml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Case:
-    """A copy of the study with its results, and what tampering needs."""
+    """A copy of the study and its results, with functions that tamper with them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.results = folder, folder / "results"
@@ -61,25 +61,25 @@ class Case:
 
     @property
     def trained(self) -> list[str]:
-        """The runs, with those of sweeps."""
+        """All runs, those of sweeps included."""
         return [spec.run for spec in (*self.plan.sweep.values(), *self.plan.specs)]
 
     def audit(self, until: str = "report", **options: Any) -> dict[str, Check]:
-        """The checks up to the one that is named."""
-        found = {}
+        """Return the checks up to a named one."""
+        checks = {}
         for check in audit.checks(self.plan, self.results, **options):
-            found[check.name] = check
+            checks[check.name] = check
             if check.name == until:
                 break
-        return found
+        return checks
 
     def findings(self, until: str = "report", **options: Any) -> dict[str, list[str]]:
-        """What was found, by check."""
+        """Return the findings as lines, by check."""
         checks = self.audit(until, **options)
         return {name: [str(f) for f in check.findings] for name, check in checks.items() if check.findings}
 
     def forge(self, run: str, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change a record as somebody does who knows how records and receipts are sealed."""
+        """Change a record, and seal it and its receipt again."""
         path = self.store.folder(run) / "record.json"
         content = files.read_json(path)
         del content["seal"], content["digest"]
@@ -89,7 +89,7 @@ class Case:
         self.store.write_receipt(run, record)
 
     def rdp(self, *arguments: str) -> int:
-        """Run a command on the study's results; its exit status."""
+        """Run a command on the study's results, and return its exit status."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RDP_RESULTS", str(self.results))
             return app([*arguments], standalone_mode=False) or 0
@@ -97,5 +97,5 @@ class Case:
 
 @pytest.fixture
 def case(made: Path, tmp_path: Path) -> Case:
-    """A copy that a test may change."""
+    """A fresh copy of the study."""
     return Case(Path(shutil.copytree(made, tmp_path / "case")))

@@ -1,4 +1,4 @@
-"""Each kind of tampering is found, and named where it was done."""
+"""Every kind of tampering is a finding that names the file."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rdp.audit import checkout
+from rdp.audit import code as audit_code
 from rdp.claims import verdict_json
 from rdp.spec import RunSpec
 from rdp.store import adoptions, fingerprint
@@ -19,7 +19,7 @@ from tests.audit.conftest import Case
 
 
 def test_an_untouched_study_passes(case: Case) -> None:
-    assert case.findings(retrain=3, sample="some", until="measuring again") == {}
+    assert case.findings(retrain=3, sample="some", until="remeasuring") == {}
 
 
 def test_a_changed_metric(case: Case) -> None:
@@ -27,9 +27,9 @@ def test_a_changed_metric(case: Case) -> None:
     path = case.store.folder(run) / "record.json"
     accuracy = case.store.read(run).numbers.test_accuracy
     path.write_text(path.read_text().replace(f'"test_accuracy": {accuracy}', '"test_accuracy": 0.999'))
-    found = case.findings(until="tables")
-    assert found["records"][0].startswith(f"{path}: damaged: its digest is ")
-    assert f"{run}, test_accuracy: {accuracy}; the records give nan" in "\n".join(found["tables"])
+    findings = case.findings(until="tables")
+    assert findings["records"][0].startswith(f"{path}: damaged: its digest is ")
+    assert f"{run}, test_accuracy: {accuracy}; the records give nan" in "\n".join(findings["tables"])
 
 
 def test_a_changed_metric_under_new_seals(case: Case) -> None:
@@ -39,14 +39,14 @@ def test_a_changed_metric_under_new_seals(case: Case) -> None:
     run = case.runs[0]
     accuracy = case.store.read(run).numbers.test_accuracy
     case.forge(run, better)
-    found = case.findings(until="tables")
+    findings = case.findings(until="tables")
     path = case.store.folder(run) / "record.json"
-    assert found["records"] == [f"{path}: its predictions do not give its accuracy, 0.999"]
-    assert f"{run}, test_accuracy: {accuracy}; the records give 0.999" in "\n".join(found["tables"])
+    assert findings["records"] == [f"{path}: its predictions do not give its accuracy, 0.999"]
+    assert f"{run}, test_accuracy: {accuracy}; the records give 0.999" in "\n".join(findings["tables"])
 
 
 @pytest.mark.slow
-def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case: Case) -> None:
+def test_a_forged_metric_without_predictions_is_found_by_retraining(case: Case) -> None:
     def better(record: dict[str, Any]) -> None:
         record["numbers"]["history"][0]["validation_accuracy"] = 0.875
 
@@ -54,12 +54,8 @@ def test_a_metric_that_predictions_do_not_betray_is_found_by_training_again(case
     was = case.store.read(run).numbers.history[0].validation_accuracy
     case.forge(run, better)
     case.rdp("report", str(case.plan.file))
-    found = case.findings(until="measuring again", retrain=100, sample="all")
-    assert found == {
-        "training again": [
-            f"{run}: recorded and trained again, it differs: history, epoch 1, validation_accuracy: 0.875 and {was!r}"
-        ]
-    }
+    findings = case.findings(until="remeasuring", retrain=100, sample="all")
+    assert findings == {"retraining": [f"{run}: history 1, validation_accuracy: 0.875; retraining gives {was!r}"]}
 
 
 def test_a_swapped_record(case: Case) -> None:
@@ -68,14 +64,14 @@ def test_a_swapped_record(case: Case) -> None:
         (first / name).rename(first / "kept")
         (second / name).rename(first / name)
         (first / "kept").rename(second / name)
-    found = case.findings(until="records")["records"]
-    assert len(found) == 2, found
-    assert all("does not match its receipt" in line for line in found)
+    findings = case.findings(until="records")["records"]
+    assert len(findings) == 2, findings
+    assert all("does not match its receipt" in line for line in findings)
     for run in case.runs[:2]:
         case.store.write_receipt(run, case.store.read(run))
-    found = case.findings(until="records")["records"]
-    assert found == [
-        f"{folder}/record.json: is the record of another run, {other}, in the place of {run}"
+    findings = case.findings(until="records")["records"]
+    assert findings == [
+        f"{folder}/record.json: is the record of another run, {other}, stored as {run}"
         for folder, other, run in zip((first, second), (case.runs[1], case.runs[0]), case.runs[:2], strict=True)
     ]
 
@@ -83,7 +79,9 @@ def test_a_swapped_record(case: Case) -> None:
 def test_swapped_weights(case: Case) -> None:
     first, second = (case.store.folder(run) / "weights.safetensors" for run in case.runs[:2])
     shutil.copyfile(first, second)
-    assert case.findings(until="records")["records"] == [f"{second}: damaged: not the file its record was made with"]
+    assert case.findings(until="records")["records"] == [
+        f"{second}: damaged: its checksum is not the one in the record"
+    ]
     second.unlink()
     assert "no such file" in case.findings(until="records")["records"][0]
 
@@ -97,11 +95,12 @@ def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
         record["numbers"]["history"][-1]["validation_accuracy"] = 1.0
 
     case.forge(other.run, best)
-    found = case.findings(until="sweeps")["sweeps"]
-    told, *seeds = sorted(found, key=lambda line: "tuned.json" not in line)
-    assert f"{spec.cell}/tuned.json: not what its sweep's records give: learning_rate: {chosen}; " in told
+    findings = case.findings(until="sweeps")["sweeps"]
+    tuned = [line for line in findings if "tuned.json" in line]
+    seeds = [line for line in findings if "tuned.json" not in line]
+    assert f"{spec.cell}/tuned.json: learning_rate: {chosen}; the sweep's records give " in tuned[0]
     assert len(seeds) == 3  # of the cell
-    assert f"trained with the learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
+    assert f"trained with learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
 
 
 def test_changed_data(case: Case) -> None:
@@ -114,32 +113,30 @@ def test_changed_data(case: Case) -> None:
     content = json.loads(manifest.read_text())
     del content["seal"]
     manifest.write_text(json.dumps(digest.seal(content | {"digest": digest.of_arrays(arrays)})))
-    found = case.findings(until="records")
-    assert "data" not in found
-    assert "was trained on other data than those prepared" in found["records"][0]
-    assert "its predictions do not give its accuracy" in "\n".join(found["records"])
+    findings = case.findings(until="records")
+    assert "data" not in findings
+    assert "was trained on other data than the prepared ones" in findings["records"][0]
+    assert "its predictions do not give its accuracy" in "\n".join(findings["records"])
 
 
 def test_changed_code(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
-    found = case.findings(until="code")["code"]
-    assert len(found) == len({spec.cell for spec in (*case.plan.sweep.values(), *case.plan.specs)})
-    assert "made by other code than this checkout's" in found[0]
+    findings = case.findings(until="code")["code"]
+    assert len(findings) == len({spec.cell for spec in (*case.plan.sweep.values(), *case.plan.specs)})
+    assert "made by other code than this checkout's" in findings[0]
 
 
-def test_code_that_was_adopted_is_noted_and_a_damaged_adoption_found(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_adopted_code_is_noted_and_a_damaged_adoption_is_a_finding(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     record = case.store.read(case.runs[0])
     for code in {case.store.read(run).identity.code for run in case.trained}:
-        of = next(found for found in map(case.store.read, case.trained) if found.identity.code == code)
+        of = next(r for r in map(case.store.read, case.trained) if r.identity.code == code)
         runs = [{"run": RunSpec(**of.spec).run, "digest": of.digest, "again": "0" * 64, "bits": of.bits}]
-        told = {"old": code, "new": "0" * 64, "stack": record.telemetry.stack, "runs": runs}
-        path = adoptions.write(case.store.root, told | {"commit": None, "when": ""})
+        content = {"old": code, "new": "0" * 64, "stack": record.telemetry.stack, "runs": runs}
+        path = adoptions.write(case.store.root, content | {"commit": None, "when": ""})
     monkeypatch.setattr(fingerprint, "code_of", lambda spec: "0" * 64)
     check = case.audit(until="code")["code"]
     assert check.findings == []
-    assert f"{check.looked_at} runs made by other code, and adopted (rdp adopt)" in check.notes
+    assert f"{check.checked} runs made by other code, and adopted (rdp adopt)" in check.notes
     path.write_text(path.read_text().replace("0000", "0001", 1))
     assert str(path) in " ".join(case.findings(until="code")["code"])
 
@@ -148,7 +145,7 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     def older(record: dict[str, Any]) -> None:
         record["telemetry"]["versions"]["torch"] = "2.0.1"
 
-    pinned = checkout.pinned_versions(Path(checkout._ROOT) / checkout.LOCK)["torch"]
+    pinned = audit_code.pinned_versions(Path(audit_code._ROOT) / audit_code.LOCK)["torch"]
     case.forge(case.runs[0], older)
     assert case.findings(until="lock")["lock"] == [
         f"torch: 1 run made with 2.0.1; envs/requirements.lock pins {' or '.join(pinned)}"
@@ -156,26 +153,26 @@ def test_a_changed_version_of_a_package(case: Case, monkeypatch: pytest.MonkeyPa
     lock = tmp_path / "envs" / "requirements.lock"
     lock.parent.mkdir()
     lock.write_text("numpy==1.0.0 \\\n    --hash=sha256:0\nno-such-package==3\n")
-    monkeypatch.setattr(checkout, "_ROOT", tmp_path)
-    found = case.findings(until="lock")["lock"]
-    assert [line.partition(";")[0].partition(": ")[0] for line in found] == ["numpy", "numpy"]
-    assert found[1] == f"numpy: installed is {np.__version__}; envs/requirements.lock pins 1.0.0"
+    monkeypatch.setattr(audit_code, "_ROOT", tmp_path)
+    findings = case.findings(until="lock")["lock"]
+    assert [line.partition(";")[0].partition(": ")[0] for line in findings] == ["numpy", "numpy"]
+    assert findings[1] == f"numpy: version {np.__version__} is installed; envs/requirements.lock pins 1.0.0"
 
 
-def test_a_stack_that_is_not_the_identity_s(case: Case) -> None:
+def test_a_stack_that_contradicts_the_identity(case: Case) -> None:
     def elsewhere(record: dict[str, Any]) -> None:
         record["telemetry"]["stack"]["device"] = "a faster machine"
 
     case.forge(case.runs[0], elsewhere)
-    assert "not the one of its identity" in case.findings(until="code")["code"][0]
+    assert "does not match its identity" in case.findings(until="code")["code"][0]
 
 
 def test_an_edited_study(case: Case) -> None:
     path = case.folder / "audited.yaml"
     path.write_text(path.read_text().replace("seeds: 3", "seeds: 2"))
-    found = case.findings(until="study")["study"]
-    assert [f"has {run}, which {path} does not ask for" in line for run, line in zip(case.runs, found, strict=False)]
-    assert len(found) == 2
+    findings = case.findings(until="study")["study"]
+    assert [f"has {run}, which {path} does not ask for" in line for run, line in zip(case.runs, findings, strict=False)]
+    assert len(findings) == 2
     path.write_text(path.read_text().replace("seeds: 2", "seeds: 4"))
     assert f"{path}: asks for " in case.findings(until="study")["study"][0]
 
@@ -186,8 +183,8 @@ def test_edited_tables_under_new_seals(case: Case) -> None:
     tables[1].loc[0, "train_loss"] = 0.25
     tables[2].loc[0, "accuracy"] = 1.0
     collect.save("audited", case.results, *tables)
-    found = case.findings(until="tables")["tables"]
-    assert [line.partition(";")[0] for line in found] == [
+    findings = case.findings(until="tables")["tables"]
+    assert [line.partition(";")[0] for line in findings] == [
         f"{case.products}/records.parquet: {case.runs[1]}, accuracy: 0.5",
         f"{case.products}/history.parquet: {tables[1].loc[0, 'run']}, train_loss: 0.25",
         f"{case.products}/sweep.parquet: {tables[2].loc[0, 'run']}, accuracy: 1.0",
@@ -204,16 +201,18 @@ def test_an_edited_verdict(case: Case) -> None:
     assert was.findings == []
     verdict_json.save("audited", case.results, content)
     name = content["claims"][3]["name"]
-    found = case.findings(until="claims")["claims"]
+    findings = case.findings(until="claims")["claims"]
     path = case.products / "claims.json"
-    assert found == [f"{path}: {name}, verdicts, exploratory, verdict: supported; the records give not tested"]
+    assert findings == [
+        f"{path}: claims, {name}, verdicts, exploratory, verdict: supported; the records give not tested"
+    ]
 
 
 def test_an_edited_claim(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The margin of a claim is moved after it was decided: the verdicts there are not by the text there."""
+    """A margin that is moved after the decision contradicts the stored verdicts."""
     own = case.folder / "config" / "claims.yaml"
     own.parent.mkdir()
-    text = (Path(checkout._ROOT) / "config" / "claims.yaml").read_text()
+    text = (Path(audit_code._ROOT) / "config" / "claims.yaml").read_text()
     own.write_text(
         text.replace(
             "against: vanilla, direction: above, margin: 0.0, negligible: 0.5}",
@@ -223,9 +222,9 @@ def test_an_edited_claim(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     assert own.read_text() != text
     monkeypatch.chdir(case.folder)
     check = case.audit(until="claims")["claims"]
-    found = "\n".join(map(str, check.findings))
-    assert "RDP-3, digest: " in found
-    assert "RDP-3, parts 1, bound: " in found
+    findings = "\n".join(map(str, check.findings))
+    assert "RDP-3, digest: " in findings
+    assert "RDP-3, parts 1, bound: " in findings
 
 
 @pytest.fixture
@@ -247,11 +246,11 @@ def test_an_edited_figure(case: Case) -> None:
     png.write_bytes(png.read_bytes() + b"\0")
     svg = path.with_suffix(".svg")
     svg.write_text(svg.read_text().replace("<svg", "<svg ", 1))
-    found = case.findings(until="figures")["figures"]
-    assert f"{svg}: damaged" in found[0]
-    assert found[1].startswith(f"{path}: row 1, ")
-    assert "0.987654; the records give " in found[1]
-    assert f"{png}: not what is made of the same numbers" in found
+    findings = case.findings(until="figures")["figures"]
+    assert f"{svg}: damaged" in findings[0]
+    assert findings[1].startswith(f"{path}: row 1, ")
+    assert "0.987654; the records give " in findings[1]
+    assert f"{png}: the records give other bytes" in findings
 
 
 @pytest.mark.slow
@@ -266,11 +265,11 @@ def test_an_edited_report(case: Case) -> None:
     paper.write_bytes(paper.read_bytes()[:-10])
     checklist = case.products / "report" / "checklist.html"
     checklist.write_text(checklist.read_text().replace(">No<", ">Yes<", 1).replace("over 3 seeds", "over 30 seeds"))
-    found = case.findings(until="report")
-    assert list(found) == ["report"]
-    named = [line.partition(": ")[0] for line in found["report"]]
+    findings = case.findings(until="report")
+    assert list(findings) == ["report"]
+    named = [line.partition(": ")[0] for line in findings["report"]]
     assert list(dict.fromkeys(named)) == [str(page), str(paper), str(checklist), str(table)]
-    assert "; the records give " in found["report"][0]
+    assert "; the records give " in findings["report"][0]
 
 
 @pytest.mark.slow
@@ -279,5 +278,5 @@ def test_an_edited_probe_is_found_by_measuring_again(case: Case) -> None:
     column = next(name for name in table if table[name].dtype == float)
     table.loc[0, column] += 0.125
     measurements.save("audited", "surviving_neurons", case.results, table)
-    found = case.findings(until="measuring again", retrain=100, sample="all")
-    assert f"{table.loc[0, 'run']}, its row 1, {column}: {table.loc[0, column]}; " in found["measuring again"][0]
+    findings = case.findings(until="remeasuring", retrain=100, sample="all")
+    assert f"{table.loc[0, 'run']}, {column}: {table.loc[0, column]}; " in findings["remeasuring"][0]

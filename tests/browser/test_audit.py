@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rdp.audit import page
+from rdp.audit import report
 from rdp.audit.findings import Audit, Check
 from tests.browser.conftest import OUTSIDE
 from tests.browser.test_access import PHONE, SERIOUS, violations
@@ -13,7 +13,7 @@ from tests.browser.test_access import PHONE, SERIOUS, violations
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with findings and notes."""
-    check = Check("records", "Every record is whole.", "run", looked_at=2)
+    check = Check("records", "Every record is whole.", "run", checked=2)
     check.find(f"results/store/{'a-long-cell-' * 8}/seed-0000/record.json", OUTSIDE)
     check.notes.append(OUTSIDE)
     about = {"study": "planted", "title": OUTSIDE, "audited": "2020-01-01T00:00:00Z", "recorded": True, "retrain": 2}
@@ -21,10 +21,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "sample": OUTSIDE,
         "checkout": "0123456789ab+",
         "system": "a system",
-        "versions": {"rdp": "1", "torch": "2"},
+        "versions": {"residual-droppath": "1", "torch": "2"},
     }
     path = tmp_path_factory.mktemp("audit") / "index.html"
-    path.write_text(page.render(Audit(about, [check, Check("data", "Every dataset is whole.", "dataset")])))
+    path.write_text(report.render(Audit(about, [check, Check("data", "Every dataset is whole.", "dataset")])))
     return path
 
 

@@ -1,8 +1,8 @@
-"""What of two records of one run differs."""
+"""Differences between two records of one run."""
 
 from typing import Any
 
-from rdp.jobs.retrain import differences
+from rdp.jobs.retrain import record_differences
 from rdp.store.record import RunRecord
 
 NUMBERS = {
@@ -21,18 +21,24 @@ def changed(**numbers: Any) -> RunRecord:
     return RunRecord(**CONTENT | {"numbers": NUMBERS | numbers})
 
 
-def test_nothing_differs_but_code_and_telemetry() -> None:
-    other = RunRecord(**CONTENT | {"identity": IDENTITY | {"code": "another"}, "telemetry": {"host": "there"}})
-    assert differences(RECORD, other) == []
+def test_code_and_telemetry_do_not_count() -> None:
+    other = RunRecord(**CONTENT | {"identity": IDENTITY | {"code": "another"}, "telemetry": {"host": "another"}})
+    assert record_differences(RECORD, other) == []
 
 
-def test_of_history_the_first_epoch_that_differs_is_told_and_of_weights_the_first() -> None:
+def test_history_is_reported_up_to_the_first_changed_epoch_and_weights_as_one_line() -> None:
     history = [{"epoch": 1, "step": 1, "train_loss": 2.5}, {"epoch": 2, "step": 2, "train_loss": 1.5}]
-    found = differences(RECORD, changed(history=history, weights={"stem": "x", "head": "y"}))
-    assert found == ["history, epoch 1, train_loss: 2.0 and 2.5", "weights: 2 of 2 tensors, first stem"]
-    assert differences(RECORD, changed(history=history[:1])) == ["history: 2 entries and 1 entry"]
+    lines = record_differences(RECORD, changed(history=history, weights={"stem": "x", "head": "y"}))
+    assert lines == [
+        "history 1, train_loss: 2.0; retraining gives 2.5",
+        "2 tensors differ, first weights, stem: a; retraining gives x",
+    ]
+    assert record_differences(RECORD, changed(history=history[:1])) == ["history: 2 entries; retraining gives 1 entry"]
 
 
 def test_status_and_files_count() -> None:
     other = RunRecord(**CONTENT | {"status": "diverged", "files": {"weights.safetensors": "v"}})
-    assert differences(RECORD, other) == ["status: completed and diverged", "weights.safetensors: other bytes"]
+    assert record_differences(RECORD, other) == [
+        "status: completed; retraining gives diverged",
+        "files, weights.safetensors: w; retraining gives v",
+    ]

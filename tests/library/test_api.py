@@ -30,7 +30,7 @@ def test_the_package_loads_nothing_heavy_until_it_is_used():
     assert all(f"'{name}'" in told for name in rdp.__all__)
 
 
-def test_an_unknown_name_is_told():
+def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="module 'rdp' has no attribute 'ResidualDroppath'"):
         rdp.ResidualDroppath  # noqa: B018 (asking for it is the test)
 
@@ -68,7 +68,7 @@ def test_the_examples_in_docstrings_hold(module):
 
 def test_every_probe_says_what_it_measures():
     for name in probes.available():
-        module = probes.probe(name)
+        module = probes.probe_module(name)
         assert module.MEASURES
         assert "Returns" in module.measure.__doc__
 

@@ -151,9 +151,13 @@ def test_extensions_of_every_kind_work_in_the_users_folder(clean):
     rebuilt = clean.run(*words, "study=mine", "records=recorded", folder="mine")
     assert rebuilt.returncode == 0, rebuilt.stderr[-2000:]
     assert "MINE-2" in (home / "results/rebuilt/mine/mine/claims.json").read_text()
-    words = ["snakemake", "--snakefile", snakefile, "--cores", "2", "--dry-run", "--config", "study=mine"]
+    records = {path: path.stat().st_mtime_ns for path in home.glob("results/store/*/seed-*/record.json")}
+    words = ["snakemake", "--snakefile", snakefile, "--cores", "2", "--until", "collect_records"]
+    collected = clean.run(*words, "--config", "study=mine", folder="mine")
+    assert collected.returncode == 0, collected.stderr[-2000:]
+    assert {path: path.stat().st_mtime_ns for path in records} == records
+    words += ["--dry-run", "--config", "study=mine"]
     planned = clean.run(*words, folder="mine")
-    assert planned.returncode == 0, planned.stderr
     assert "train_cell" not in planned.stdout + planned.stderr
     method = home / "extensions/methods/early_droppath.py"
     method.write_text(method.read_text().replace("step >= self.until", "step > self.until"))
@@ -163,6 +167,7 @@ def test_extensions_of_every_kind_work_in_the_users_folder(clean):
 
 def test_extensions_of_an_installed_package_work_without_a_folder(clean):
     """The package that the end of docs/adding.md describes, built and installed."""
+    clean.install("[workflow]")
     source = clean.folder / "source"
     write_files(source, "docs/adding.md")
     (source / "extensions").rename(source / "my_package")

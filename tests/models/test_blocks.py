@@ -11,7 +11,7 @@ from torch import nn
 import rdp
 from rdp.errors import UserError
 from rdp.methods import Iteration
-from rdp.models import blocks
+from rdp.models import branch_ends
 from rdp.models.units import Units
 from tests.helpers.tiny import TIMM, TINY, Gain, UserBlock, gradients, same
 
@@ -44,7 +44,7 @@ class TestWhatIsFound:
     def test_units_are_the_residual_branches_in_order(self, name):
         assert tuple(Units(TINY[name].build()).names) == TINY[name].units
 
-    def test_a_unit_owns_what_its_branch_alone_uses_and_the_rest_owns_the_shortcuts(self, name):
+    def test_a_unit_owns_the_parameters_that_only_its_branch_uses(self, name):
         tiny, network = TINY[name], TINY[name].build()
         expected = {key: tiny.owner(key) for key, _ in network.named_parameters()}
         assert set(expected.values()) == {*tiny.units, None}
@@ -72,7 +72,7 @@ class TestOpenGates:
         original = copy.deepcopy(network)
         units = Units(network)
         for gate in [gate for gates in units.gates for gate in gates]:
-            gate.factor = factor
+            gate.scale = factor
             assert gate.is_open == (factor is None)
         (logits, found), (expected, gradient) = gradients(network, *batch), gradients(original, *batch)
         assert torch.equal(logits, expected)
@@ -151,7 +151,7 @@ class TwoNorms(nn.Module):
 
 
 class TestRefusals:
-    def test_a_model_without_residual_branches_is_told_the_blocks_seen_and_how_to_register_one(self):
+    def test_a_model_without_residual_branches_is_refused_with_its_blocks_and_a_hint(self):
         with torch.device("meta"):
             network = timm.create_model("vgg11")
         with pytest.raises(UserError) as error:
@@ -159,13 +159,13 @@ class TestRefusals:
         for told in ("VGG: no residual branch", "ConvMlp (1)", "ClassifierHead (1)", "rdp.register_block(ItsClass, '"):
             assert told in str(error.value)
 
-    def test_a_model_without_any_blocks_is_told_so(self):
-        with pytest.raises(UserError, match=r"^Sequential: no residual branch .* blocks seen: none\."):
+    def test_a_model_without_blocks_is_refused(self):
+        with pytest.raises(UserError, match=r"^Sequential: no residual branch .* its blocks: none\."):
             Units(nn.Sequential(nn.Linear(2, 2), nn.ReLU())).require()
 
     def test_residual_blocks_that_are_not_known_are_named(self):
         network = nn.Sequential(*(nn.Sequential(Gain(2)) for _ in range(3)), nn.TransformerEncoderLayer(4, 2))
-        with pytest.raises(UserError, match=r"blocks seen: Sequential \(3\), TransformerEncoderLayer \(1\), Multi"):
+        with pytest.raises(UserError, match=r"its blocks: Sequential \(3\), TransformerEncoderLayer \(1\), Multi"):
             Units(network).require()
 
     @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("arguments", "reason"),
         [
-            (("UserBlock", "last"), "a subclass of nn.Module is needed, found 'UserBlock'"),
-            ((int, "last"), "a subclass of nn.Module is needed"),
+            (("UserBlock", "last"), "expected a subclass of nn.Module, got 'UserBlock'"),
+            ((int, "last"), "expected a subclass of nn.Module"),
             ((UserBlock,), r"register_block\(UserBlock\): name the children that end its branches"),
             ((UserBlock, 3), r"register_block\(UserBlock\): name the children that end its branches"),
         ],
@@ -206,7 +206,7 @@ class TestRefusals:
             rdp.register_block(*arguments)
 
     def test_a_block_that_nobody_registered_is_not_found(self, monkeypatch):
-        monkeypatch.setattr(blocks, "_registered", {})
+        monkeypatch.setattr(branch_ends, "_registered", {})
         assert len(Units(TINY["user"].build())) == len(Units(TINY["torchvision"].build())) == 0
 
     def test_blocks_of_a_registered_blocks_subclasses_are_found(self):
@@ -221,7 +221,7 @@ class TestDroppathOfTheModelsOwn:
     def drops(self, network: nn.Module) -> dict[str, float]:
         return {key: m.drop_prob for key, m in network.named_modules() if isinstance(m, DropPath)}
 
-    def test_a_model_whose_own_droppath_is_on_is_refused_by_the_modules_name_and_left_alone(self, name):
+    def test_a_model_with_active_droppath_is_refused_and_unchanged(self, name):
         network = TINY[name].build(drop_path_rate=0.5)
         before = photograph(network)
         first, probability = next(iter(self.drops(network).items()))

@@ -124,7 +124,7 @@ class TestPnnh:
                 norm = found.norm if not isinstance(found.norm, nn.Identity) else found.learner.norm
                 assert norm.weight.unique().tolist() == [0.25]
 
-    def test_initial_weights_follow_the_seed_alone(self):
+    def test_initial_weights_depend_only_on_the_seed(self):
         one, same, other = (
             set_path(small(BasicBlock), "pnnh", seed=seed, start="orthogonal").state_dict() for seed in (1, 1, 2)
         )
@@ -153,12 +153,17 @@ class TestRefusals:
         [
             (transformer, "through", {}, "unknown path 'through'; valid: residual, plain, pnnh"),
             (lambda: nn.Linear(2, 2), "plain", {}, "Linear: no plain form is known"),
-            (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would be sum"),
+            (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would equal sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),
             (transformer, "pnnh", {"start": "he"}, "no drawn matrix meets"),
             (lambda: small(BasicBlock), "pnnh", {"learner_width": 0.3}, "a width of 8 cannot be split"),
-            (lambda: transformer(drop_path_rate=0.2), "plain", {}, "Block: it has 'drop_path1'"),
-            (lambda: timm.create_model("seresnet18"), "plain", {}, "BasicBlock: it has 'se'"),
+            (
+                lambda: transformer(drop_path_rate=0.2),
+                "plain",
+                {},
+                "does not support 'drop_path1'",
+            ),
+            (lambda: timm.create_model("seresnet18"), "plain", {}, "BasicBlock: its plain form does not support 'se'"),
             (lambda: timm.create_model("vit_tiny_patch16_224", block_fn=Stranger), "plain", {}, "Stranger: no plain"),
             (transformer, "plain", {"variant": "sum"}, "a plain network has no option 'variant'"),
             (transformer, "residual", {"foo": 3}, "a residual network has no option 'foo'"),
@@ -198,11 +203,11 @@ def test_the_gain_is_on_plain_blocks_too(path):
     assert set_path(transformer(), "plain", norm_gain=0.25).blocks[0].norm2.weight.unique().tolist() == [0.25]
 
 
-def test_a_model_that_is_refused_is_left_as_it_was():
+def test_a_refused_model_is_unchanged():
     model = small(BasicBlock)
     model.layer4[0].se = nn.Linear(1, 1)
     kinds = [type(module) for module in model.modules()]
-    with pytest.raises(UserError, match="it has 'se'"):
+    with pytest.raises(UserError, match="its plain form does not support 'se'"):
         set_path(model, "plain", norm_gain=0.3)
     assert [type(module) for module in model.modules()] == kinds
     assert model.layer1[0].bn2.weight.unique().tolist() == [1.0]

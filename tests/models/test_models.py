@@ -10,7 +10,7 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
 from rdp.models import architecture, architectures, build
-from rdp.models.paths import Parts, stack
+from rdp.models.paths import Parts, pnnh_stack
 from rdp.training import cost
 
 PATHS = [("residual", {}), ("plain", {}), ("pnnh", {"variant": "concat"}), ("pnnh", {"variant": "sum"})]
@@ -71,7 +71,7 @@ class TestParameters:
         assert low < cost.count_parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
 
     @pytest.mark.parametrize("name", [n for n in architectures() if n.endswith(("_same_parameters", "_same_flops"))])
-    def test_narrowed_networks_have_the_size_of_the_pnnh_one_they_stand_beside(self, name, make_network):
+    def test_narrowed_networks_match_the_size_of_the_pnnh_network(self, name, make_network):
         base, _, what = name.partition("_same_")
         narrow, pnnh = make_network(name), make_network(base, "pnnh")
         if what == "parameters":
@@ -89,7 +89,7 @@ class TestParameters:
 
         parts = Parts(linear=conv(k), pointwise=conv(1), norm=nn.BatchNorm2d)
         plain = k * k * 8 * 8
-        concat, total = (kernels(stack(8, 1, parts, 1.0, PnnhOptions(variant=v))) for v in ("concat", "sum"))
+        concat, total = (kernels(pnnh_stack(8, 1, parts, 1.0, PnnhOptions(variant=v))) for v in ("concat", "sum"))
         assert 2 * concat == plain
         assert total * 2 * k * k == plain * (k * k + 1)
 
@@ -138,7 +138,7 @@ class TestBuild:
             ("mlp8", "plain", "image", (1, 8, 8), None),
         ],
     )
-    def test_what_an_architecture_cannot_read_or_be_is_told(self, name, path, kind, shape, reason):
+    def test_unsupported_inputs_and_paths_are_named(self, name, path, kind, shape, reason):
         told = architecture(name).mismatch(path, kind, shape)
         assert reason in told if reason else told is None
 
@@ -152,7 +152,7 @@ class TestBuild:
             ("vit_micro", {"variant": "sum"}, None),
         ],
     )
-    def test_options_that_an_architecture_has_no_form_for_are_told(self, name, options, reason):
+    def test_unsupported_options_are_named(self, name, options, reason):
         shape = (1, 8, 8) if name != "mlp8" else (2,)
         told = architecture(name).mismatch("pnnh", "image" if len(shape) == 3 else "vector", shape, options)
         assert told.startswith(reason) if reason else told is None

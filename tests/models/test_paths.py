@@ -9,8 +9,8 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
 from rdp.models.coder import Coder, Coders
-from rdp.models.families.mlp import ResidualLayer
-from rdp.models.paths import LAYERS, Parts, PnnhStack, SumLayer, layer, stack
+from rdp.models.gates import GatedBranch
+from rdp.models.paths import LAYERS, Parts, PnnhStack, SumLayer, pnnh_layer, pnnh_stack
 from rdp.spec import Recipe
 from rdp.training.optimizers import make_optimizer
 from rdp.utils import rng
@@ -28,7 +28,7 @@ def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
 
 
 def made(width: int = 8, depth: int = 3, norm_gain: float = 1.0, **options: object) -> PnnhStack:
-    return stack(width, depth, PARTS, norm_gain, PnnhOptions(**options))
+    return pnnh_stack(width, depth, PARTS, norm_gain, PnnhOptions(**options))
 
 
 class TestCoder:
@@ -39,7 +39,7 @@ class TestCoder:
     @pytest.mark.parametrize("constraint", ["orthogonal", "spectral", "none"])
     @pytest.mark.parametrize("start", ["identity", "orthogonal", "he"])
     @pytest.mark.parametrize("trained", [True, False])
-    def test_it_starts_as_it_was_told(self, constraint, start, trained):
+    def test_a_coder_starts_as_its_option_says(self, constraint, start, trained):
         if (constraint, start) == ("orthogonal", "he"):
             return
         coder = Coder(64, 32, 3, PnnhOptions(constraint=constraint, start=start, trained=trained))
@@ -67,7 +67,7 @@ class TestCoder:
         assert entries.mean(0).abs().max() < 5 * 0.5 / 400**0.5
         torch.testing.assert_close(entries.square().mean(0), torch.full((4, 4), 0.25), rtol=0, atol=0.07)
 
-    def test_the_spectral_constraint_bounds_and_leaves_alone_what_is_within(self):
+    def test_the_spectral_constraint_bounds_the_largest_singular_value(self):
         coder = Coder(8, 8, 1, PnnhOptions(constraint="spectral"))
         for size in (0.3, 1.0, 7.0):
             with torch.no_grad():
@@ -135,7 +135,7 @@ class TestCoder:
 
     def test_sum_at_the_start_is_a_residual_network_of_the_same_layers(self):
         network, x = made(variant="sum"), gaussian(4, 8)
-        layers = [ResidualLayer(nn.Sequential(found.learner, found.norm, nn.ReLU())) for found in network.layers]
+        layers = [GatedBranch(nn.Sequential(found.learner, found.norm, nn.ReLU())) for found in network.layers]
         torch.testing.assert_close(network(x), nn.Sequential(*layers)(x))
 
     def test_a_fixed_identity_coder_in_sum_is_that_residual_network_for_good(self):
@@ -152,7 +152,7 @@ class TestLayers:
 
     @pytest.mark.parametrize("variant", list(LAYERS))
     def test_is_its_formula(self, variant):
-        found = layer(8, PARTS, 0.7, PnnhOptions(variant=variant))
+        found = pnnh_layer(8, PARTS, 0.7, PnnhOptions(variant=variant))
         x, code = gaussian(16, 8), gaussian(4 if variant == "concat" else 8, 8, seed=1)
         learnt, coded = found.learner(x), x @ code.T
 
@@ -177,8 +177,8 @@ class TestLayers:
             ("sum_inner", 1.0, [(8, 8)]),
         ],
     )
-    def test_the_learner_is_as_wide_as_it_was_told(self, variant, share, shapes):
-        found = layer(8, PARTS, 1.0, PnnhOptions(variant=variant, learner_width=share))
+    def test_the_learner_has_the_width_of_its_option(self, variant, share, shapes):
+        found = pnnh_layer(8, PARTS, 1.0, PnnhOptions(variant=variant, learner_width=share))
         assert [tuple(m.weight.shape) for m in found.modules() if isinstance(m, nn.Linear)] == shapes
         assert found(gaussian(4, 8), torch.eye(8)[: found.split.coded]).shape == (4, 8)
 
@@ -224,8 +224,8 @@ class TestBadInput:
 
     def test_a_coder_is_not_shared_across_unequal_shapes(self):
         options = PnnhOptions()
-        layers = [layer(width, PARTS, 1.0, options) for width in (8, 16, 8)]
-        with pytest.raises(UserError, match="a coder is shared by layers of equal shape, and these are 8, 16 wide"):
+        layers = [pnnh_layer(width, PARTS, 1.0, options) for width in (8, 16, 8)]
+        with pytest.raises(UserError, match="layers that share a coder need one width; these have 8, 16"):
             PnnhStack(layers, options)
 
 
@@ -264,7 +264,7 @@ def test_sum_with_an_orthogonal_coder_is_a_residual_network_in_rotated_coordinat
             narrow.weight.copy_(layer.learner.narrow.weight @ power)
             power = code @ power
             branch = nn.Sequential(narrow, layer.learner.widen, layer.norm, nn.ReLU(), Rotation(power.T))
-            residual.append(ResidualLayer(branch))
+            residual.append(GatedBranch(branch))
         x = torch.randn(16, width, generator=generator, dtype=torch.float64)
         rotated = nn.Sequential(*residual).train(training)(x)
         torch.testing.assert_close(rotated, stack(x) @ power, rtol=1e-10, atol=1e-10)  # rows: (C^-L x)^T = x^T C^L

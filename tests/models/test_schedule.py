@@ -11,7 +11,7 @@ from torch import nn
 import rdp
 from rdp.errors import UserError
 from rdp.methods import method_class
-from rdp.models.schedule import make_method
+from rdp.models.residual_drop_path import make_method
 from tests.helpers.tiny import TINY, gradients, same
 
 VIT = TINY["vit"]
@@ -31,7 +31,7 @@ def step_of(schedule: rdp.Schedule, step: int, tiny=VIT, **options) -> tuple:
 
 
 class TestMasks:
-    def test_they_follow_the_seed_and_the_step_alone(self):
+    def test_masks_depend_only_on_seed_and_step(self):
         first, later = rdp.ResidualDropPath(VIT.build(), 0.5, seed=3), rdp.ResidualDropPath(VIT.build(), 0.5, seed=3)
         found = {step: step_of(first, step) for step in range(10)}
         torch.manual_seed(99)
@@ -64,7 +64,7 @@ class TestMasks:
             assert planned.scale is None
         assert kinds == {"full", "drop", "recover"}
 
-    def test_units_are_told_by_name(self):
+    def test_units_are_listed_by_name(self):
         assert tuple(rdp.ResidualDropPath(VIT.build(), 0.1).units) == VIT.units
         blocks = rdp.ResidualDropPath(VIT.build(), 0.1, granularity="block").units
         assert blocks == ["blocks.0", "blocks.1", "blocks.2"]
@@ -105,32 +105,35 @@ class TestBadInput:
 
     @pytest.mark.parametrize("seed", [-1, 0.5, True, "0", None])
     def test_a_seed_is_an_integer_from_0_on(self, seed):
-        with refuses("^seed: an integer greater than or equal to 0 is needed, found"):
+        with refuses("^seed: expected an integer greater than or equal to 0, got"):
             rdp.ResidualDropPath(VIT.build(), 0.1, seed=seed)
 
-    def test_a_model_without_units_is_refused_and_left_alone(self):
+    def test_a_model_without_units_is_refused_and_unchanged(self):
         network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-        with refuses("Sequential: no residual branch to drop was found; blocks seen: none.*register_block"):
+        with refuses("Sequential: no residual branch to drop was found; its blocks: none.*register_block"):
             rdp.ResidualDropPath(network, 0.1)
         assert not network._forward_pre_hooks
 
-    def test_a_model_that_drops_paths_itself_is_refused_and_left_alone(self):
+    def test_a_model_with_active_droppath_is_refused_and_unchanged(self):
         network = VIT.build(drop_path_rate=0.2)
         kinds = [type(m) for m in network.modules()]
-        with refuses(r"^blocks\.1\.drop_path1: the model drops paths itself.*take_over=True"):
+        with refuses(r"^blocks\.1\.drop_path1: the model's own droppath is active.*take_over=True"):
             rdp.ResidualDropPath(network, 0.1)
         assert [type(m) for m in network.modules()] == kinds
 
     @pytest.mark.parametrize("step", [-1, True, 1.0, "1", None])
     def test_a_step_is_an_integer_from_0_on(self, step):
-        with refuses("a step is an integer from 0 on, found"), rdp.ResidualDropPath(VIT.build(), 0.1).iteration(step):
+        with (
+            refuses("expected a step of 0 or more, an integer, got"),
+            rdp.ResidualDropPath(VIT.build(), 0.1).iteration(step),
+        ):
             pass
 
     def test_a_step_that_goes_backwards_is_refused_and_the_same_step_again_is_not(self):
         schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
         for step in (3, 3, 5):
             step_of(schedule, step)
-        with refuses(r"iteration\(4\): steps go forward, and the last one was 5"):
+        with refuses(r"iteration\(4\): steps cannot go back, and the last one was 5"):
             step_of(schedule, 4)
         step_of(schedule, 6)
 
@@ -166,7 +169,7 @@ class TestBadInput:
 
     def test_droppath_asks_for_the_number_of_examples(self):
         schedule = rdp.Schedule(VIT.build(), make_method("droppath", rate=0.5))
-        with refuses("give batch_size"):
+        with refuses("pass batch_size"):
             step_of(schedule, 0)
         assert step_of(schedule, 0, batch_size=4)[2].active.shape == (6, 4)
 

@@ -96,14 +96,14 @@ class TestWholeModel:
         with schedule.iteration(0):
             F.cross_entropy(model(VIT.batch()[0]), VIT.batch()[1]).backward()
 
-    def test_a_compiled_model_is_told_that_every_mask_compiles_it_again_and_what_to_do(self):
+    def test_a_compiled_model_warns_of_recompilation(self):
         compiled = torch.compile(VIT.build(), backend="eager")
         with pytest.warns(UserWarning, match=r"every new mask compiles it again.*schedule\.compile\(\)"):
             schedule = rdp.ResidualDropPath(compiled, 0.5)
         self.run(compiled, schedule)
 
     @pytest.mark.parametrize("how", ["torch.compile(model)", "model.compile()"])
-    def test_one_that_is_compiled_after_the_schedule_is_told_so_too(self, how):
+    def test_a_model_compiled_after_the_schedule_warns_too(self, how):
         network = VIT.build()
         schedule = rdp.ResidualDropPath(network, 0.5)
         if how == "model.compile()":

@@ -15,7 +15,7 @@ from tests.helpers.tiny import TINY
 
 VIT = TINY["vit"]
 STEPS, BATCH = 6, 8
-REFUSAL = r"\ADistributedDataParallel: build it with find_unused_parameters=True; .*\Z"
+REFUSAL = r"\ADistributedDataParallel: pass find_unused_parameters=True; .*\Z"
 ORDERS = ["schedule of the wrapper", "schedule, then wrapper"]
 
 

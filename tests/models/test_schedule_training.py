@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import rdp
-from rdp.models.schedule import make_method
+from rdp.models.residual_drop_path import make_method
 from tests.helpers.tiny import TINY, Tiny, set_factors
 
 VIT = TINY["vit"]
@@ -196,7 +196,7 @@ class TestAccumulation:
 
 
 class TestClipping:
-    def test_it_measures_and_scales_what_is_trained_and_leaves_the_rest_alone(self):
+    def test_it_clips_trained_parameters_only(self):
         network = VIT.build()
         schedule, optimizer = rdp.ResidualDropPath(network, 0.5), sgd(network)
         for step in range(6):

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import architecture, architectures
-from rdp.models.families.mlp import ResidualLayer
 from rdp.models.gates import GatedBranch
 from rdp.models.units import Units
 from tests.helpers.tiny import gradients
@@ -71,7 +70,7 @@ def cut(network: nn.Module, dropped: list[int], scale: np.ndarray | None = None)
     for i, name in enumerate(Units(network).names):
         block = reference.get_submodule(name)
         if i in dropped:
-            replace(reference, name, CutBlock(block, relu=not isinstance(block, ResidualLayer)))
+            replace(reference, name, CutBlock(block, relu=not isinstance(block, GatedBranch)))
         elif scale is not None:
             block.branch = ScaledBranch(block.branch, float(scale[i]))
     return reference
@@ -325,7 +324,7 @@ class TestBlocksAsUnits:
         kept = ~mask(6, [1, 4])
         units.apply(Iteration("drop", active=kept, scale=np.full(6, 2.0), trained=kept))
         assert [[gate.active for gate in gates] for gates in units.gates] == [[bool(k)] * 2 for k in kept]
-        assert [[gate.factor for gate in gates] for gates in units.gates] == [[2.0, 2.0]] * 6
+        assert [[gate.scale for gate in gates] for gates in units.gates] == [[2.0, 2.0]] * 6
         found = gradients(network, x, y)[1]
         absent = {name.split(".norm")[0].split(".attn")[0].split(".mlp")[0] for name, g in found.items() if g is None}
         assert absent == {"blocks.1", "blocks.4"}
@@ -344,7 +343,7 @@ class TestBlocksAsUnits:
         assert branch.names == block.names
         assert branch.gates == block.gates
 
-    def test_it_is_what_the_methods_option_says(self):
+    def test_granularity_follows_the_option_of_the_method(self):
         for granularity in ("branch", "block"):
             assert method_class("residual_droppath")(granularity=granularity).unit_granularity == granularity
 

@@ -84,10 +84,10 @@ class TestSaving:
         assert torch.equal(found["0.weight"], found["1.weight"])
 
     def test_bad_input_leaves_no_file(self, tmp_path):
-        with pytest.raises(UserError, match=r"model.pth: a name that ends in .safetensors is needed"):
+        with pytest.raises(UserError, match=r"model.pth: the name must end in .safetensors"):
             rdp.save_weights(vit(), tmp_path / "model.pth")
-        with pytest.raises(UserError, match="extra: a state_dict of tensors alone is needed, found dict"):
-            weights.write({"extra": {}}, tmp_path / "model.safetensors")
+        with pytest.raises(UserError, match="extra: expected a state_dict of tensors, got a value of type dict"):
+            weights.write_weights({"extra": {}}, tmp_path / "model.safetensors")
         (tmp_path / "file").touch()
         with pytest.raises(UserError, match="cannot be written"):
             rdp.save_weights(vit(), tmp_path / "file" / "model.safetensors")
@@ -134,14 +134,14 @@ class TestReleasedCheckpoints:
         source["safetensors"] = rdp.save_weights(model, tmp_path / "released.safetensors")
         plain = rdp.set_path(resnet(), "plain")
         start = rdp.start_from(plain, source[how])
-        assert start.new == ()
-        assert start.left
-        assert all(".downsample." in name for name in start.left)
+        assert start.missing == ()
+        assert start.unexpected
+        assert all(".downsample." in name for name in start.unexpected)
         own, theirs = plain.state_dict(), model.state_dict()
-        assert set(start.taken) == own.keys()
-        assert all(torch.equal(own[name], theirs[name]) for name in start.taken)
+        assert set(start.loaded) == own.keys()
+        assert all(torch.equal(own[name], theirs[name]) for name in start.loaded)
 
-    def test_set_path_alone_keeps_all_but_the_gains_that_it_sets(self, released):
+    def test_set_path_keeps_all_weights_but_the_gains(self, released):
         model, file = released
         plain = rdp.set_path(resnet(pretrained=True, pretrained_cfg_overlay=hub(file)), "plain")
         own, theirs = plain.state_dict(), model.state_dict()
@@ -156,28 +156,34 @@ class TestReleasedCheckpoints:
         fresh = rdp.set_path(resnet(), "pnnh", seed=3).state_dict()
         start = rdp.start_from(pnnh, model)
         own, theirs = pnnh.state_dict(), model.state_dict()
-        assert {"conv1.0.weight", "layer3.0.conv2.weight", "fc.weight"} < set(start.taken)
-        assert all(torch.equal(own[name], theirs[name]) for name in start.taken)
-        assert any("coders" in name for name in start.new)
-        assert any("learner" in name for name in start.new)
-        assert all(torch.equal(own[name], fresh[name]) for name in start.new)
+        assert {"conv1.0.weight", "layer3.0.conv2.weight", "fc.weight"} < set(start.loaded)
+        assert all(torch.equal(own[name], theirs[name]) for name in start.loaded)
+        assert any("coders" in name for name in start.missing)
+        assert any("learner" in name for name in start.missing)
+        assert all(torch.equal(own[name], fresh[name]) for name in start.missing)
 
     def test_a_pnnh_transformer_keeps_embedding_position_norm_and_head(self):
         start = rdp.start_from(rdp.set_path(vit(), "pnnh"), vit())
-        assert {name.split(".")[0] for name in start.taken} == {"cls_token", "pos_embed", "patch_embed", "norm", "head"}
-        assert {name.split(".")[0] for name in start.new} == {"blocks"}
+        assert {name.split(".")[0] for name in start.loaded} == {
+            "cls_token",
+            "pos_embed",
+            "patch_embed",
+            "norm",
+            "head",
+        }
+        assert {name.split(".")[0] for name in start.missing} == {"blocks"}
 
     def test_a_head_of_other_classes_stays_new(self, released):
         model, _ = released
         mine = timm.create_model("test_resnet", num_classes=3)
         start = rdp.start_from(mine, model)
-        assert set(start.new) == set(start.left) == {"fc.weight", "fc.bias"}
+        assert set(start.missing) == set(start.unexpected) == {"fc.weight", "fc.bias"}
 
     def test_weights_that_fit_nowhere_are_refused_and_the_model_is_left(self, released):
         model, _ = released
         mine, same = vit(), vit()
         same.load_state_dict(mine.state_dict())
-        with pytest.raises(UserError, match="VisionTransformer: no name and shape of the weights fits it"):
+        with pytest.raises(UserError, match="VisionTransformer: no weight fits by name and shape"):
             rdp.start_from(mine, model)
         assert equal(mine, same)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rdp.models.families.mlp import PlainLayer
-from rdp.probes import Subject, available, probe
+from rdp.models.gates import PlainBranch
+from rdp.probes import Subject, available, probe_module
 from rdp.probes.layers import layer_outputs
 from rdp.probes.measures.activation_maps import GRID, grid, measure, with_statistics_of
 
@@ -27,7 +27,7 @@ def maps(rows: list[dict], layer: int) -> torch.Tensor:
 
 def test_is_a_probe_by_name():
     assert "activation_maps" in available()
-    assert probe("activation_maps").measure is measure
+    assert probe_module("activation_maps").measure is measure
 
 
 @every_path
@@ -45,7 +45,7 @@ def test_has_a_map_for_each_neuron_of_each_layer(path, options, make_network):
 
 
 def test_reads_the_plane_row_by_row_from_the_top():
-    rows = measure(subject(nn.Sequential(PlainLayer(nn.Identity()))))
+    rows = measure(subject(nn.Sequential(PlainBranch(nn.Identity()))))
     x, y = maps(rows, 1).view(GRID, GRID, 2).unbind(-1)
     assert torch.equal(x, x[:1].expand(GRID, -1))
     assert torch.equal(y, y[:, :1].expand(-1, GRID))
@@ -91,7 +91,7 @@ def test_maps_the_whole_pnnh_layer(make_network):
 
 
 @every_path
-def test_leaves_the_network_alone_and_does_not_read_its_running_statistics(path, options, make_network):
+def test_keeps_the_network_and_does_not_read_its_running_statistics(path, options, make_network):
     measured = subject(make_network("mlp8", path, **options))
     network = measured.network
     expected = measure(measured)

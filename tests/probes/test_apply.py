@@ -10,7 +10,7 @@ from torch import nn
 import rdp
 from rdp import probes
 from rdp.errors import UserError
-from rdp.models import blocks
+from rdp.models import branch_ends
 from rdp.probes.measures.dissipating_inputs import participation_ratio
 from tests.helpers.tiny import TINY, UserBlock, gaussian
 
@@ -20,8 +20,8 @@ def snapshot(model: nn.Module) -> dict:
 
 
 @pytest.mark.parametrize("kind", TINY)
-def test_any_residual_model_is_measured_and_left_as_it_is(kind, monkeypatch):
-    monkeypatch.setitem(blocks._registered, f"{UserBlock.__module__}.UserBlock", ("last",))
+def test_any_residual_model_is_measured_and_unchanged(kind, monkeypatch):
+    monkeypatch.setitem(branch_ends._registered, f"{UserBlock.__module__}.UserBlock", ("last",))
     model = TINY[kind].build()
     before, classes = snapshot(model), [type(m) for m in model.modules()]
     x, y = TINY[kind].batch(6)
@@ -99,22 +99,22 @@ class TestNamedModules:
         assert first == second
         assert model.training
 
-    def test_an_unknown_name_is_told(self):
+    def test_an_unknown_name_is_refused(self):
         with pytest.raises(UserError, match="Noisy has no module 'third'"):
             rdp.probe("dissipating_inputs", Noisy(), gaussian(12, 3, 8, 8), layers=["third"])
 
 
 @pytest.mark.parametrize("name", probes.available())
-def test_a_model_in_which_there_is_nothing_is_told_with_what_is_sought(name):
-    with pytest.raises(UserError, match=f"probe {name}: nothing to measure was found in Noisy; it measures \\w"):
+def test_a_model_with_nothing_to_measure_is_refused(name):
+    with pytest.raises(UserError, match=f"probe {name}: found nothing to measure in Noisy; it measures \\w"):
         rdp.probe(name, Noisy(), gaussian(8, 3, 8, 8))
 
 
-def test_too_few_examples_and_labels_of_another_shape_are_told():
+def test_too_few_examples_and_labels_of_another_shape_are_refused():
     model = TINY["vit"].build()
-    with pytest.raises(UserError, match="4 examples or more are needed, found 3"):
+    with pytest.raises(UserError, match="needs at least 4 examples, got 3"):
         rdp.probe("surviving_neurons", model, gaussian(3, 3, 16, 16))
-    with pytest.raises(UserError, match=r"8 labels of shape \(8,\) are needed, found \(8, 5\)"):
+    with pytest.raises(UserError, match=r"expected labels of shape \(8,\), got \(8, 5\)"):
         rdp.probe("feature_reuse", model, gaussian(8, 3, 16, 16), torch.zeros(8, 5))
 
 

@@ -111,5 +111,5 @@ class TestCka:
 
     @pytest.mark.parametrize(("sizes", "batch"), [((3, 3), 64), ((8, 8), 3), ((8, 9), 64)])
     def test_refuses_what_the_estimator_is_not_defined_for(self, sizes, batch):
-        with pytest.raises(ValueError, match="4 examples or more"):
+        with pytest.raises(ValueError, match="at least 4 examples"):
             minibatch_cka([torch.ones(sizes[0], 2)], [torch.ones(sizes[1], 2)], batch)

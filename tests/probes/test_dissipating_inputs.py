@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from rdp.models.families.mlp import PlainLayer
-from rdp.probes import Subject, available, probe
+from rdp.models.gates import PlainBranch
+from rdp.probes import Subject, available, probe_module
+from rdp.probes.inputs import data_and_noise, noise_like
 from rdp.probes.measures.dissipating_inputs import (
     COLUMNS,
     FEATURES,
@@ -17,10 +18,9 @@ from rdp.probes.measures.dissipating_inputs import (
     correlation,
     measure,
     participation_ratio,
-    projected,
+    project,
     reconstruction,
 )
-from rdp.probes.sources import noise_like, sources
 from tests.helpers.tiny import gaussian
 
 QUANTITIES = ("reconstruction", "cka", "correlation", "rank")
@@ -59,7 +59,7 @@ class First(nn.Module):
 
 
 def subject(*layers: nn.Module, size: int = 512, width: int = 16) -> Subject:
-    network = nn.Sequential(*(PlainLayer(layer) for layer in layers))
+    network = nn.Sequential(*(PlainBranch(layer) for layer in layers))
     mixed = gaussian(size, width, seed=1) @ gaussian(width, width, seed=2) + gaussian(width, seed=3)
     return Subject(network, mixed, torch.zeros(size, dtype=torch.long))
 
@@ -115,25 +115,25 @@ class TestReconstruction:
 
 
 class TestProjected:
-    def test_standardises_and_leaves_few_features_as_they_are(self):
+    def test_standardises_and_does_not_project_few_features(self):
         z = 5 * gaussian(200, FEATURES).double() + 3
-        found = projected(z, 1)
+        found = project(z, 1)
         torch.testing.assert_close(found, (z - z.mean(0)) / z.std(0, correction=0))
 
     def test_projects_many_features_the_same_way_in_every_network(self):
         z = gaussian(200, 1000).double()
-        found = projected(z, 3)
+        found = project(z, 3)
         assert found.shape == (200, FEATURES)
-        assert torch.equal(found, projected(z, 3))
-        assert not torch.allclose(found, projected(z, 4))
-        torch.testing.assert_close(found, projected(7 * z - 1, 3))
+        assert torch.equal(found, project(z, 3))
+        assert not torch.allclose(found, project(z, 4))
+        torch.testing.assert_close(found, project(7 * z - 1, 3))
         # Distances survive.
         assert ((found.norm(dim=1) / z.norm(dim=1)).std() / (found.norm(dim=1) / z.norm(dim=1)).mean()) < 0.1
 
-    def test_a_feature_that_rounding_alone_moves_says_nothing(self):
+    def test_a_feature_constant_up_to_rounding_is_dropped(self):
         z = torch.cat([gaussian(64, 2), 1000 + 1e-4 * gaussian(64, 1), torch.zeros(64, 1)], dim=1).double()
-        assert (projected(z, 1)[:, 2:] == 0).all()
-        assert projected(z, 1)[:, :2].std() > 0.9
+        assert (project(z, 1)[:, 2:] == 0).all()
+        assert project(z, 1)[:, :2].std() > 0.9
 
 
 class TestCorrelation:
@@ -196,7 +196,7 @@ class TestSources:
         noise = noise_like(x)
         assert abs(torch.corrcoef(torch.stack([x[:, 0], noise[:, 0]]))[0, 1]) < 0.05
         assert torch.equal(noise, noise_like(x))
-        found = sources(x)
+        found = data_and_noise(x)
         assert list(found) == ["data", "noise"]
         assert found["data"] is x
         assert torch.equal(found["noise"], noise)
@@ -205,7 +205,7 @@ class TestSources:
 class TestMeasure:
     def test_is_a_probe_by_name(self):
         assert "dissipating_inputs" in available()
-        assert probe("dissipating_inputs").measure is measure
+        assert probe_module("dissipating_inputs").measure is measure
 
     @pytest.mark.parametrize("source", ["data", "noise"])
     def test_a_network_that_hands_its_input_on_keeps_all_of_it(self, source):
@@ -247,7 +247,7 @@ class TestMeasure:
     def test_noise_is_reconstructed_from_the_noise(self):
         # The inputs lie in a plane, the noise does not: a layer that reads two features tells both of the former.
         x = gaussian(512, 2) @ gaussian(2, 16, seed=1)
-        network = nn.Sequential(PlainLayer(First(2)))
+        network = nn.Sequential(PlainBranch(First(2)))
         rows = measure(Subject(network, x, torch.zeros(512, dtype=torch.long)))
         assert values(rows, "reconstruction", "data")[1] == pytest.approx(1, abs=1e-3)
         variances = x.var(0)
@@ -263,9 +263,7 @@ class TestMeasure:
             *[("vit_micro", path, 12) for path in ("residual", "plain", "pnnh")],
         ],
     )
-    def test_has_a_number_for_each_layer_and_leaves_the_network_alone(
-        self, name, path, layers, make_network, make_batch
-    ):
+    def test_measures_each_layer_and_keeps_the_network(self, name, path, layers, make_network, make_batch):
         network, (x, y) = make_network(name, path), make_batch(name, 32)
         kept = copy.deepcopy(network.state_dict())
         before = [(type(m), m.training, len(m._forward_hooks)) for m in network.modules()]
@@ -295,5 +293,5 @@ class TestMeasure:
         assert measure(Subject(nn.Sequential(nn.Linear(2, 2)), x, torch.zeros(8))) == []
 
     def test_refuses_too_few_examples(self):
-        with pytest.raises(ValueError, match="4 examples or more"):
+        with pytest.raises(ValueError, match="at least 4 examples"):
             measure(subject(nn.Identity(), size=3))

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp.models.families.mlp import Layer, ResidualLayer
+from rdp.models.families.mlp import Layer
 from rdp.models.gates import GatedBranch
 from rdp.models.units import Units
-from rdp.probes import Subject, available, probe
+from rdp.probes import Subject, available, probe_module
 from rdp.probes.cka import minibatch_cka
 from rdp.probes.measures.feature_reuse import branch_outputs, measure
 from tests.helpers.reuse import values
@@ -37,9 +37,9 @@ small_networks = pytest.mark.parametrize(
 )
 
 
-def layer() -> ResidualLayer:
+def layer() -> GatedBranch:
     """Four wide, its branch not 0 anywhere."""
-    made = ResidualLayer(Layer(4, 1.0))
+    made = GatedBranch(Layer(4, 1.0))
     with torch.no_grad():
         made.branch.linear.weight.copy_(gaussian(4, 4))
         made.branch.norm.bias.fill_(5)
@@ -56,11 +56,11 @@ def state(network: nn.Module) -> list:
 class TestMeasure:
     def test_is_a_probe_by_name(self):
         assert "feature_reuse" in available()
-        assert probe("feature_reuse").measure is measure
+        assert probe_module("feature_reuse").measure is measure
 
     @every_network
     @pytest.mark.parametrize("training", [False, True])
-    def test_leaves_the_networks_alone(self, name, path, options, training, subject, make_network):
+    def test_keeps_the_network_unchanged(self, name, path, options, training, subject, make_network):
         measured = subject(name, path, size=8, **options)
         network, other = measured.network.train(training), make_network(name, path, seed=1, **options)
         next(network.parameters()).requires_grad_(False)

@@ -13,8 +13,8 @@ from rdp.methods.options import PnnhOptions
 from rdp.models.convert import PlainSequence
 from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
-from rdp.probes import Subject, available, examples, probe
-from rdp.probes.layers import layer_outputs, unjoined_branches, visit_layers
+from rdp.probes import Subject, available, example_limit, probe_module
+from rdp.probes.layers import branches_without_shortcut, layer_outputs, visit_layers
 from rdp.probes.measures.coders import COLUMNS, measure
 from tests.helpers.tiny import TINY, gaussian
 
@@ -126,7 +126,7 @@ def test_are_visited_one_by_one_in_order(make_network, make_batch):
 @every_path
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "vit_micro"])
 @pytest.mark.parametrize("gated", [False, True])
-def test_leave_the_network_alone(name, path, options, gated, make_network, make_batch):
+def test_keeps_the_network_unchanged(name, path, options, gated, make_network, make_batch):
     network, (x, _) = make_network(name, path, **options), make_batch(name)
     expected = layer_outputs(network, x, training=True)
     if gated:  # and dropped: a measurement is of the whole network
@@ -159,7 +159,7 @@ def test_are_none_of_a_network_without_any():
 def test_branches_without_a_shortcut_end_where_a_sum_would_be(name, path, options, ends, make_network):
     network = make_network(name, path, **options)
     names = {id(module): name for name, module in network.named_modules()}
-    found = [names[id(module)] for module in unjoined_branches(network)]
+    found = [names[id(module)] for module in branches_without_shortcut(network)]
     assert found
     assert all(place.endswith(ends) for place in found)
     per_block = {("resnet18", "plain"): 8, ("resnet20", "plain"): 9, ("resnet18", "pnnh"): 13, ("resnet20", "pnnh"): 16}
@@ -168,14 +168,14 @@ def test_branches_without_a_shortcut_end_where_a_sum_would_be(name, path, option
 
 def test_tools_are_no_probes():
     assert {"coders", "dissipating_inputs", "surviving_neurons"} <= set(available())
-    assert not {"cka", "layers", "sources"} & set(available())
+    assert not {"cka", "layers", "inputs"} & set(available())
     with pytest.raises(UserError, match="unknown probe 'layers'"):
-        probe("layers")
+        probe_module("layers")
 
 
 def test_a_probe_says_how_many_examples_it_reads():
-    assert examples(probe("dissipating_inputs"), 256) == 1024
-    assert examples(probe("feature_reuse"), 256) == 256
+    assert example_limit(probe_module("dissipating_inputs"), 256) == 1024
+    assert example_limit(probe_module("feature_reuse"), 256) == 256
 
 
 class TestCoders:
@@ -230,7 +230,7 @@ class TestCoders:
     def test_are_none_of_other_paths(self, path, make_network):
         assert self.rows(make_network("mlp8", path)) == []
 
-    def test_leave_the_network_alone(self, make_network):
+    def test_keeps_the_network_unchanged(self, make_network):
         network = make_network("mlp8", "pnnh", **PnnhOptions(constraint="spectral").model_dump(mode="json"))
         kept = copy.deepcopy(network.state_dict())
         assert self.rows(network) == self.rows(network)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from rdp.probes import Subject, available, probe
+from rdp.probes import Subject, available, probe_module
+from rdp.probes.inputs import noise_like
 from rdp.probes.measures.surviving_neurons import COLUMNS, measure
-from rdp.probes.sources import noise_like
 from tests.helpers.tiny import gaussian
 
 
@@ -22,7 +22,7 @@ def rows_of(network: nn.Module, x: torch.Tensor, source: str = "data") -> list[d
 
 def test_is_a_probe_by_name():
     assert "surviving_neurons" in available()
-    assert probe("surviving_neurons").measure is measure
+    assert probe_module("surviving_neurons").measure is measure
 
 
 @pytest.mark.parametrize("kind", [nn.ReLU, nn.GELU])
@@ -68,7 +68,7 @@ def test_of_a_transformer_are_those_of_its_mlps(make_network, make_batch):
 
 @pytest.mark.parametrize("path", ["residual", "plain", "pnnh"])
 @pytest.mark.parametrize("name", ["mlp8", "resnet20", "resnet18", "vit_micro"])
-def test_shares_are_above_their_bounds_and_the_network_left_alone(name, path, make_network, make_batch):
+def test_shares_are_above_their_bounds_and_the_network_unchanged(name, path, make_network, make_batch):
     network, (x, y) = make_network(name, path), make_batch(name, 32)
     kept = copy.deepcopy(network.state_dict())
     before = [(type(m), m.training, len(m._forward_pre_hooks)) for m in network.modules()]

@@ -1,4 +1,4 @@
-"""A small study, planted to its verdicts and reported for real, which tests pack."""
+"""A small study with planted records, decided and reported, which tests pack."""
 
 import shutil
 from pathlib import Path
@@ -20,22 +20,22 @@ from tests.provenance import validator
 
 @pytest.fixture(scope="session")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    """The study, with records, figures and report beside its file."""
+    """The study, with records, figures and report next to its file."""
     folder = tmp_path_factory.mktemp("provenance")
-    found = load(folder, **SHORT | {"seeds": 2})
-    loaded = plant(found, folder, AS_CLAIMED)
+    plan = load(folder, **SHORT | {"seeds": 2})
+    loaded = plant(plan, folder, AS_CLAIMED)
     verdict_json.write(loaded)
-    for name in contents.figures(found):
+    for name in contents.figures(plan):
         figures.write(loaded, name, folder)
-    page.write(found, folder)
-    paper.write(found, folder)
-    checklist.write(found, folder)
-    return found
+    page.write(plan, folder)
+    paper.write(plan, folder)
+    checklist.write(plan, folder)
+    return plan
 
 
 @pytest.fixture
 def results(plan: Plan, tmp_path: Path) -> Path:
-    """A copy of its results that a test may change."""
+    """A fresh copy of the study's results."""
     return Path(shutil.copytree(plan.file.parent, tmp_path / "results"))
 
 
@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tabled(tmp_path: Path) -> Tables:
-    """A study of which there are tables alone, with every number that an answer rests on: 2 datasets, 8 seeds."""
+    """A study with tables only: 2 datasets, 8 seeds, and every number that an answer needs."""
     made = make_plan(tmp_path, architectures="resnet20")
     table = make_records(made, tmp_path)
     table["process_peak_bytes"] = 2.5e9

@@ -1,4 +1,4 @@
-"""The checklist says what the records say, and another thing where they say another."""
+"""The checklist's answers follow from the records, and change with them."""
 
 import re
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from rdp import data
-from rdp.provenance import answers, checklist, crate, evidence, experiments
-from rdp.provenance.answer import NA, NO, UNPROVABLE, YES, Answer
+from rdp.provenance import checklist, crate, evidence
+from rdp.provenance.checklist import NA, NO, UNPROVABLE, YES, Answer
 from rdp.study import Plan
 from rdp.tables import Tables, collect
 from tests.browser.planted import save_claims
@@ -23,7 +23,7 @@ Ask = Callable[..., Answers]
 
 @pytest.fixture
 def ask(tabled: Tables) -> Ask:
-    """The answers by the questions' names, after something was done to the records; verdicts follow where asked to."""
+    """Return the answers after a change of the records; with ``decide``, the verdicts follow the change."""
     save_claims(tabled)
 
     def given(change: Callable[[pd.DataFrame], None] = lambda table: None, *, decide: bool = False) -> Answers:
@@ -32,8 +32,7 @@ def ask(tabled: Tables) -> Ask:
         collect.save(tabled.plan.name, tabled.results, table, tabled.history, tabled.sweep)
         if decide:
             save_claims(replace(tabled, records=table))
-        found = answers.answers(evidence.gather(tabled.plan, tabled.results))
-        return {row["name"]: answer for row, answer in zip(checklist.questions(), found, strict=True)}
+        return checklist.answers(evidence.gather(tabled.plan, tabled.results))
 
     return given
 
@@ -42,7 +41,7 @@ def said(answer: Answer) -> str:
     return " ".join(answer.because)
 
 
-def test_there_are_the_sixteen_questions_in_their_order(ask: Ask) -> None:
+def test_the_sixteen_questions_are_in_order(ask: Ask) -> None:
     names = [row["name"] for row in checklist.questions()]
     assert len(names) == len(ask()) == 16
     words = ("Claims", "Limitations", "Theory", "Reproducib", "Open access", "setting", "significance", "Compute")
@@ -53,7 +52,7 @@ def test_there_are_the_sixteen_questions_in_their_order(ask: Ask) -> None:
 def test_numbers_come_from_the_records(ask: Ask) -> None:
     given = ask()
     # 2 datasets, 4 methods, 8 seeds; a run takes 2.5 s and a quarter more with each seed: 8 x 27 s.
-    assert "64 runs took 4 minutes together, 3.4 s in the median and 4.2 s at most, each with 1 thread." in said(
+    assert "64 runs took 4 min together, 3.4 s in the median and 4.2 s at most, each with 1 thread." in said(
         given["Compute resources"]
     )
     assert "2.5 GB of memory at most" in said(given["Compute resources"])
@@ -65,10 +64,10 @@ def test_numbers_come_from_the_records(ask: Ask) -> None:
         given["Limitations"]
     )
     double = ask(lambda table: table.__setitem__("seconds", 2 * table["seconds"]))
-    assert "64 runs took 7 minutes together" in said(double["Compute resources"])
+    assert "64 runs took 7 min together" in said(double["Compute resources"])
 
 
-def test_what_records_cannot_prove_is_said_to_be_so(ask: Ask) -> None:
+def test_unprovable_answers_say_so(ask: Ask) -> None:
     unprovable = [name for name, answer in ask().items() if answer.word == UNPROVABLE]
     assert unprovable == [
         "Open access to data and code",
@@ -84,20 +83,20 @@ def test_what_records_cannot_prove_is_said_to_be_so(ask: Ask) -> None:
 def test_one_seed_gives_no_error_bars(ask: Ask) -> None:
     assert ask()["Statistical significance"].word == YES
 
-    def alone(table: pd.DataFrame) -> None:
+    def one_seed(table: pd.DataFrame) -> None:
         table.loc[table["seed"] > 0, ["status", "accuracy"]] = ["missing", np.nan]
 
-    answer = ask(alone)["Statistical significance"]
+    answer = ask(one_seed)["Statistical significance"]
     assert answer.word == NO
-    assert "No cell has two runs with an accuracy" in said(answer)
+    assert "8 of 8 cells have fewer than two runs with an accuracy" in said(answer)
 
-    def one_cell_alone(table: pd.DataFrame) -> None:
+    def one_cell_with_one_seed(table: pd.DataFrame) -> None:
         rest = (table["seed"] > 0) & (table["method"] == "plain") & (table["dataset"] == "digits")
         table.loc[rest, ["status", "accuracy"]] = ["missing", np.nan]
 
-    answer = ask(one_cell_alone)["Statistical significance"]
+    answer = ask(one_cell_with_one_seed)["Statistical significance"]
     assert answer.word == NO
-    assert "1 of 8 cells has no two runs with an accuracy" in said(answer)
+    assert "1 of 8 cells has fewer than two runs with an accuracy" in said(answer)
     assert "plain (resnet20 on digits)" in said(answer)
 
 
@@ -125,30 +124,30 @@ def test_a_diverged_run_is_a_result(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("commit", "told"), [("abcdef123456+", "changes that are in no commit (abcdef123456+)"), (None, "is not known")]
+    ("commit", "reason"), [("abcdef123456+", "uncommitted changes (abcdef123456+)"), (None, "is not known")]
 )
-def test_code_that_nobody_can_get_is_not_reproducible(ask: Ask, commit: str | None, told: str) -> None:
+def test_unknown_or_uncommitted_code_is_not_reproducible(ask: Ask, commit: str | None, reason: str) -> None:
     answer = ask(lambda table: table.__setitem__("commit", commit))["Reproducibility of the experiments"]
     assert answer.word == NO
-    assert told in said(answer)
+    assert reason in said(answer)
 
 
-def test_it_says_how_to_train_again_what_is_recorded(ask: Ask, tabled: Tables) -> None:
+def test_the_command_that_retrains_depends_on_the_origin(ask: Ask, tabled: Tables) -> None:
     assert "(rdp audit planted --retrain 3)" in said(ask()["Reproducibility of the experiments"])
-    found = replace(evidence.gather(tabled.plan, tabled.results), recording=["Recorded."])
-    told = said(experiments.reproducibility(found))
-    assert "audit --config study=planted records=recorded retrain=3)" in told
+    recorded = replace(evidence.gather(tabled.plan, tabled.results), recording=["Recorded."])
+    answer = checklist.answers(recorded)["Reproducibility of the experiments"]
+    assert "audit --config study=planted records=recorded retrain=3)" in said(answer)
 
 
-def test_a_run_that_told_no_time_leaves_the_cost_open(ask: Ask) -> None:
+def test_a_run_without_a_time_leaves_the_cost_open(ask: Ask) -> None:
     def forget(table: pd.DataFrame) -> None:
         table.loc[:1, "seconds"] = np.nan
 
     answer = ask(forget)["Compute resources"]
     assert answer.word == NO
-    assert "2 runs with a record told no device or no time." in said(answer)
+    assert "2 runs with a record, but without its device or time." in said(answer)
     assert ask(lambda table: table.__setitem__("seconds", np.nan))["Compute resources"].because == [
-        "No run has told its device and its time."
+        "No record gives its device and time."
     ]
 
 
@@ -162,30 +161,30 @@ def test_a_dataset_without_a_licence_is_named(ask: Ask, licence: str, monkeypatc
     assert "The terms of digits are not known." in said(answer)
 
 
-def test_a_dataset_that_takes_a_permission_is_not_open(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_that_needs_a_permission_is_not_open(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(data.source("digits"), "BUNDLED")
     monkeypatch.setitem(data.source("digits").DATASETS, "digits", replace(data.info("digits"), get="ask the authors"))
     answer = ask()["Open access to data and code"]
     assert answer.word == NO
-    assert "digits is fetched by no command. To get it: ask the authors." in said(answer)
+    assert "No command downloads digits. To get it: ask the authors." in said(answer)
 
 
-def test_claims_and_their_kinds_are_counted_and_the_late_ones_named(ask: Ask) -> None:
+def test_claims_are_counted_by_kind_and_late_ones_named(ask: Ask) -> None:
     answer = ask()["Claims"]
     assert answer.word == YES
     assert "On confirmatory data (fashion_mnist_14): " in said(answer)
     assert "On exploratory data (digits): " in said(answer)
-    assert re.search(r"The text of [A-Z0-9, -]+ and [A-Z]+-\d+ is younger than runs that decide it", said(answer))
+    assert re.search(r"The text of [A-Z0-9, -]+ and [A-Z]+-\d+ is newer than runs that decide it", said(answer))
     nothing = ask(lambda table: table.__setitem__("spec_digest", None))
     assert nothing["New assets"].word == NA
 
     def later(table: pd.DataFrame) -> None:
         table["started"] = "2999-01-01T00:00:00Z"
 
-    assert "seen before the first run" in said(ask(later, decide=True)["Claims"])
+    assert "older than the first run" in said(ask(later, decide=True)["Claims"])
 
 
-def test_nothing_tested_is_nothing_claimed(ask: Ask) -> None:
+def test_without_tests_nothing_is_claimed(ask: Ask) -> None:
     def lose(table: pd.DataFrame) -> None:
         table["status"] = "missing"
         table[["accuracy", "parameters", "training_flops", "seconds", "steps"]] = np.nan
@@ -205,18 +204,18 @@ def anchors(page: Path) -> set[str]:
     return set(re.findall(' id="([^"]*)"', page.read_text()))
 
 
-def test_every_link_leads_to_evidence_that_is_there(plan: Plan, results: Path) -> None:
+def test_every_link_leads_to_evidence(plan: Plan, results: Path) -> None:
     packed = crate.write(plan, results).parent
     for page in (checklist.write(plan, results), packed / "report" / "checklist.html"):
-        found = links(page)
-        assert len(found) > 30
-        for href in found:
+        hrefs = links(page)
+        assert len(hrefs) > 30
+        for href in hrefs:
             file, _, section = href.partition("#")
             target = page.parent / file if file else page
             assert target.exists(), href
             assert not section or section in anchors(target), href
-        assert "index.html#accuracy" in found
-        assert "../claims.json" in found
+        assert "index.html#accuracy" in hrefs
+        assert "../claims.json" in hrefs
     assert "checklist.html" in links(results / plan.name / "report" / "index.html")
     inside = [
         (packed / "report" / href.partition("#")[0]).resolve() for href in links(packed / "report/checklist.html")
@@ -224,12 +223,12 @@ def test_every_link_leads_to_evidence_that_is_there(plan: Plan, results: Path) -
     assert all(path.is_relative_to(packed.resolve()) for path in inside)
 
 
-def test_it_is_the_same_wherever_results_lie(plan: Plan, results: Path) -> None:
-    there = plan.file.parent / plan.name / "report" / "checklist.html"
-    assert checklist.write(plan, results).read_bytes() == there.read_bytes()
+def test_its_bytes_do_not_depend_on_the_location(plan: Plan, results: Path) -> None:
+    original = plan.file.parent / plan.name / "report" / "checklist.html"
+    assert checklist.write(plan, results).read_bytes() == original.read_bytes()
 
 
-def test_what_comes_from_outside_is_escaped(tabled: Tables, tmp_path: Path, ask: Ask) -> None:
+def test_outside_text_is_escaped(tabled: Tables, tmp_path: Path, ask: Ask) -> None:
     def lose(table: pd.DataFrame) -> None:
         table["commit"] = "<script>alert(1)</script>"
 

@@ -1,4 +1,4 @@
-"""CITATION.cff is what its format asks for, and says what the project says."""
+"""CITATION.cff conforms to its format and agrees with the project."""
 
 import json
 import tomllib
@@ -19,12 +19,12 @@ def citation() -> dict[str, Any]:
     return yaml.load((ROOT / "CITATION.cff").read_text(), yaml.SafeLoader)
 
 
-def test_it_keeps_to_the_schema_of_its_version(citation: dict[str, Any]) -> None:
+def test_it_conforms_to_the_schema(citation: dict[str, Any]) -> None:
     assert citation["cff-version"] == "1.2.0"
     jsonschema.Draft7Validator(SCHEMA).validate(citation)
 
 
-def test_the_schema_would_find_a_fault(citation: dict[str, Any]) -> None:
+def test_the_schema_rejects_faults(citation: dict[str, Any]) -> None:
     for broken in ({"authors": []}, {"license": "Apache"}, {"versions": "1"}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft7Validator(SCHEMA).validate(citation | broken)
@@ -46,7 +46,7 @@ def test_both_papers_are_cited_as_claims_and_readme_name_them(citation: dict[str
         assert reference["title"].partition(":")[0] in readme
 
 
-def test_nothing_is_made_up(citation: dict[str, Any]) -> None:
-    """No identifier beside the papers' numbers: there is no DOI, no ORCID and no address that anybody gave."""
+def test_it_has_no_invented_identifiers(citation: dict[str, Any]) -> None:
+    """The only identifiers are the papers' numbers: no DOI, ORCID or address exists."""
     text = (ROOT / "CITATION.cff").read_text().lower()
     assert not [word for word in ("doi", "orcid", "http", "email") if word in text]

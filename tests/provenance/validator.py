@@ -17,8 +17,8 @@ def fill(cache: Path) -> Path:
     session = CachedSession(str(cache), backend="sqlite", allowable_methods=("GET",))
     request = CachedRequest(method="GET", url=ADDRESS)
     kind = {"Content-Type": "application/ld+json"}
-    found = CachedResponse(url=ADDRESS, status_code=200, content=CONTEXT.read_bytes(), headers=kind, request=request)
-    session.cache.save_response(found)
+    response = CachedResponse(url=ADDRESS, status_code=200, content=CONTEXT.read_bytes(), headers=kind, request=request)
+    session.cache.save_response(response)
     session.close()
     return cache
 
@@ -34,7 +34,7 @@ def validate(crate: Path, cache: Path, severity: str = "REQUIRED") -> dict[str, 
     command += ["--output-format", "json", "--output-file", str(report)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert report.exists(), done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(report.read_text())
+    content: dict[str, Any] = json.loads(report.read_text())
     report.unlink()
-    assert (done.returncode == 0) == found["passed"], done.stdout + done.stderr
-    return found
+    assert (done.returncode == 0) == content["passed"], done.stdout + done.stderr
+    return content

@@ -28,10 +28,10 @@ def test_holm_keeps_the_chance_of_any_false_finding() -> None:
 
 
 def test_the_interquartile_mean_leaves_out_a_quarter_on_either_side() -> None:
-    found = interquartile_mean([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 100.0]])
-    assert found.mean == np.mean([2.0, 3.0, 4.0, 5.0])
-    assert found.low < found.mean < found.high
-    assert found.n == 8
+    estimate = interquartile_mean([[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 100.0]])
+    assert estimate.mean == np.mean([2.0, 3.0, 4.0, 5.0])
+    assert estimate.low < estimate.mean < estimate.high
+    assert estimate.n == 8
 
 
 def test_improvement_by_hand() -> None:
@@ -44,7 +44,7 @@ def test_improvement_by_hand() -> None:
 def test_cells_without_runs_and_cells_without_partners() -> None:
     assert math.isnan(interquartile_mean([]).mean)
     assert math.isnan(probability_of_improvement([[]], [[1.0]]).mean)
-    with pytest.raises(ValueError, match="come in pairs; got 1 and 2"):
+    with pytest.raises(ValueError, match="need the same cells; got 1 and 2"):
         probability_of_improvement([[1.0]], [[1.0], [2.0]])
 
 
@@ -56,6 +56,6 @@ def test_intervals_are_the_same_in_every_run() -> None:
 def test_the_interval_of_an_improvement_covers_it() -> None:
     g, true, covered, draws = np.random.default_rng(1), 0.76025, 0, 150  # P(N(1, 1) > N(0, 1)), independent
     for _ in range(draws):
-        found = probability_of_improvement(g.normal(1, 1, (4, 10)).tolist(), g.normal(0, 1, (4, 10)).tolist())
-        covered += found.low <= true <= found.high
+        estimate = probability_of_improvement(g.normal(1, 1, (4, 10)).tolist(), g.normal(0, 1, (4, 10)).tolist())
+        covered += estimate.low <= true <= estimate.high
     assert covered / draws >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / draws)

@@ -10,10 +10,10 @@ from rdp.stats import mean_interval, paired_difference
 
 def test_the_interval_of_three_values_is_the_textbook_one() -> None:
     # mean 2, s = 1, t(0.975, 2) = 4.302653, half width 4.302653 / sqrt(3)
-    found = mean_interval([1.0, 2.0, 3.0])
-    assert (found.mean, found.n) == (2.0, 3)
-    assert found.high - found.mean == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
-    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+    estimate = mean_interval([1.0, 2.0, 3.0])
+    assert (estimate.mean, estimate.n) == (2.0, 3)
+    assert estimate.high - estimate.mean == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    assert estimate.mean - estimate.low == pytest.approx(estimate.high - estimate.mean)
 
 
 def test_one_value_has_no_interval_and_none_has_no_mean() -> None:
@@ -31,9 +31,9 @@ def test_a_missing_value_is_refused() -> None:
 
 
 def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
-    found = paired_difference({0: 3.0, 1: 5.0, 2: 9.0}, {0: 1.0, 1: 3.0, 7: 100.0})
-    assert (found.mean, found.n) == (2.0, 2)
-    assert found.low == found.high == 2.0  # the same difference in both pairs
+    estimate = paired_difference({0: 3.0, 1: 5.0, 2: 9.0}, {0: 1.0, 1: 3.0, 7: 100.0})
+    assert (estimate.mean, estimate.n) == (2.0, 2)
+    assert estimate.low == estimate.high == 2.0  # the same difference in both pairs
 
 
 def test_pairing_cancels_what_seeds_share() -> None:

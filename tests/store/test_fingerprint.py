@@ -175,7 +175,7 @@ class TestCodeDigest:
         assert package.changed_by("data/batches.py", old, "from rdp import draws as rng") == EVERY
 
     def test_annotations_change_nothing(self, package):
-        package.edit("models/initial.py", "import torch\n", "from typing import Any\n\nimport torch\n")
+        package.edit("models/initialisation.py", "import torch\n", "from typing import Any\n\nimport torch\n")
         package.edit("training/trainer.py", "self._metrics = ", "self._metrics: object = ")
         assert package.changed() == set()
 
@@ -191,8 +191,8 @@ class TestCodeDigest:
             ("training/evaluation.py", "_BATCH = 500", "_BATCH = 501"),
             ("utils/rng.py", '"little"', '"big"'),
             ("data/batches.py", "flips = draw.random", "flips = 1 - draw.random"),
-            ("models/initial.py", "2.0 if", "2.5 if"),
-            ("models/gates.py", "shortcut + output * factor", "shortcut + factor * output"),
+            ("models/initialisation.py", "2.0 if", "2.5 if"),
+            ("models/gates.py", "shortcut + output * scale", "shortcut + scale * output"),
             ("models/units.py", "if p.requires_grad]", "if True]"),
             ("models/blocks.py", "def __init__(self, end: str", "def __init__(self, /, end: str"),
             ("training/cost.py", "_EXAMPLES = 2", "_EXAMPLES = 3"),
@@ -257,7 +257,11 @@ class TestModuleDigest:
         self, file, old, new, redrawn, package, unchanged
     ):
         package.edit(file, old, new)
-        script = "from rdp.store import fingerprint; print(fingerprint.module_digest('rdp.report.figures'))"
+        script = (
+            "from rdp.report import plots\nfrom rdp.store import fingerprint\nfrom rdp.utils import digest\n"
+            "names = ('rdp.report.figures', *plots.modules())\n"  # as in workflow/rules/analyse.smk
+            "print(digest.of([fingerprint.module_digest(name) for name in names]))"
+        )
         before, after = (
             copy.run_python("-c", script, cwd=copy.folder, PYTHONPATH=str(copy.folder)).stdout
             for copy in (unchanged, package)
@@ -280,8 +284,10 @@ class TestClosure:
             "rdp.methods.iteration",
             "rdp.models",
             "rdp.models.blocks",
+            "rdp.models.branch_ends",
+            "rdp.models.tracing",
             "rdp.models.gates",
-            "rdp.models.initial",
+            "rdp.models.initialisation",
             "rdp.methods.options",
             "rdp.models.units",
             "rdp.training.optimizers",

@@ -72,7 +72,7 @@ def test_every_run_is_measured_beside_the_next_seeds_network(stage: str, trained
         found = table[(table["run"] == run) & (table["stage"] == stage)]
         assert set(found["seed"]) == {seed}
         subject = probes.Subject(by_seed[seed], x, y, by_seed[other], trained=stage == "trained")
-        expected = pd.DataFrame(probes.probe("feature_reuse").measure(subject))
+        expected = pd.DataFrame(probes.probe_module("feature_reuse").measure(subject))
         key = ["quantity", "layer", "other"]
         found, expected = (rows.set_index(key)["value"].sort_index() for rows in (found, expected))
         assert found.index.equals(expected.index)
@@ -109,7 +109,7 @@ def test_a_study_may_ask_for_fewer_seeds_and_a_probe_may_need_but_one(
 
 def test_a_probe_may_read_more_examples_than_others(trained: tuple[Plan, Path], tmp_path: Path) -> None:
     plan, results = trained
-    module = probes.probe("dissipating_inputs")
+    module = probes.probe_module("dissipating_inputs")
     measurements.write(load(tmp_path, probe_seeds=1), "dissipating_inputs", results)
     table = measurements.read(plan.name, "dissipating_inputs", results)
     data = prepared.load("spiral", results)

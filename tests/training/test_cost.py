@@ -117,9 +117,9 @@ class TestAgainstARealStep:
         expected = IterationCost(network, shape)
         units = Units(network)
         units.apply(iterations(6)["drop last"])
-        before = [[(gate.active, gate.factor) for gate in gates] for gates in units.gates]
+        before = [[(gate.active, gate.scale) for gate in gates] for gates in units.gates]
         assert IterationCost(network, shape)(FULL) == expected(FULL)
-        assert [[(gate.active, gate.factor) for gate in gates] for gates in units.gates] == before
+        assert [[(gate.active, gate.scale) for gate in gates] for gates in units.gates] == before
 
     @pytest.mark.parametrize("name", ["plain", "pnnh"])
     def test_a_network_without_units_has_only_full_steps(self, name, make_network):

@@ -11,7 +11,7 @@ def test_the_audit_passes_and_fails(project: Project) -> None:
     assert "audit" not in project.planned()
     well = project.run("snakemake", "--cores", "2", "audit", "--config", "study=mini", "retrain=1")
     assert well.returncode == 0, well.stdout + well.stderr
-    assert "results/mini/audit/index.html: nothing found" in well.stdout + well.stderr
+    assert "results/mini/audit/index.html: no findings" in well.stdout + well.stderr
     page = project.root / "results" / "mini" / "audit" / "index.html"
     assert "<h1>No findings</h1>" in page.read_text()
     edited = project.root / "results" / "mini" / "figures" / "accuracy.csv"

@@ -1,4 +1,4 @@
-"""Architectures, one file a family: this project's, then the user's (`rdp.utils.extensions`)."""
+"""Architectures, one file per family: those of this project, then the user's (`rdp.utils.extensions`)."""
 
 from rdp.utils import extensions
 

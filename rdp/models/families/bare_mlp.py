@@ -1,7 +1,7 @@
-"""Multi-layer perceptrons without normalisation, which the closed forms of `rdp.claims.theory` are held against.
+"""Multi-layer perceptrons without normalisation, the networks of the closed forms in `rdp.claims.theory`.
 
-The residual layer is that of arXiv 2402.08645 as second-hand accounts give it, phi(x + W x). Without a norm its
-outputs grow with depth, and ``norm_gain`` has nothing to act on.
+The residual layer is phi(x + W x), as second-hand accounts of arXiv 2402.08645 give it. Without normalisation its
+outputs grow with depth, and ``norm_gain`` has no effect.
 """
 
 from functools import partial
@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import nn
 
-from rdp.methods.options import PnnhOptions
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import Parts, stack
+from rdp.models.initialisation import unrectified
+from rdp.models.paths import NetworkConfig, Parts, build_layers
 
 INPUT = "vector"
 ARCHITECTURES = {
@@ -33,37 +33,26 @@ class PlainLayer(PlainBranch):
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.branch(x))
+        output: torch.Tensor = self.relu(super().forward(x))
+        return output
 
 
 class ResidualLayer(GatedBranch):
-    """phi(x + W x), W named as in `PlainLayer`, so that both start with the same weights."""
+    """phi(x + W x), with W named as in `PlainLayer`, so that both start with the same weights."""
 
     def __init__(self, width: int) -> None:
         super().__init__(_linear(width, width))
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.gate.add(x, self.branch, x))
+        output: torch.Tensor = self.relu(super().forward(x))
+        return output
 
 
-def build(
-    depth: int,
-    width: int,
-    *,
-    path: str,
-    path_options: dict[str, object],
-    norm_gain: float,
-    input_shape: tuple[int, ...],
-    classes: int,
-) -> nn.Module:
+def build(config: NetworkConfig, *, depth: int, width: int) -> nn.Module:
     """``depth`` hidden layers of ``width`` between a linear stem and a linear head."""
-    if path == "pnnh":
-        body: nn.Module = stack(width, depth, _PARTS, norm_gain, PnnhOptions(**path_options))
-    else:
-        wrap = ResidualLayer if path == "residual" else PlainLayer
-        body = nn.Sequential(*(wrap(width) for _ in range(depth)))
-    stem = nn.Linear(prod(input_shape), width)
-    head = nn.Linear(width, classes)
-    stem.feeds_rectifier = head.feeds_rectifier = False
-    return nn.Sequential(nn.Flatten(), stem, body, head)
+    hidden = build_layers(
+        config, width, depth, _PARTS, residual=partial(ResidualLayer, width), plain=partial(PlainLayer, width)
+    )
+    stem = unrectified(nn.Linear(prod(config.input_shape), width))
+    return nn.Sequential(nn.Flatten(), stem, hidden, unrectified(nn.Linear(width, config.classes)))

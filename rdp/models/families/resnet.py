@@ -1,18 +1,18 @@
-"""ResNets for small images (arXiv 1512.03385, section 4.2): 6n + 2 layers in three stages, and their plain and
-PNNH forms.
+"""ResNets for small images (arXiv 1512.03385, section 4.2): 6n + 2 layers in three stages; residual, plain and PNNH.
 
-Down-sampling shortcuts are the paper's option A (every second pixel, new channels zero): they have no
-parameters, so a residual network and its plain form have the same layers, parameters and initial weights.
+Down-sampling shortcuts are the paper's option A: every second pixel, new channels zero. They have no parameters, so a
+residual network and its plain form have the same layers, parameters and initial weights.
 """
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import nn
 
-from rdp.methods.options import PnnhOptions
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import Parts, stack, with_gain
+from rdp.models.initialisation import unrectified
+from rdp.models.paths import NetworkConfig, Parts, pnnh_stack, with_gain
 
 INPUT = "image"
 ARCHITECTURES = {
@@ -21,7 +21,7 @@ ARCHITECTURES = {
     "resnet44": {"blocks": 7, "widths": (16, 32, 64)},
     "resnet56": {"blocks": 9, "widths": (16, 32, 64)},
     "resnet110": {"blocks": 18, "widths": (16, 32, 64)},
-    # Residual networks to stand beside a PNNH one (concat): narrowed to its parameters, and to its operations.
+    # Residual networks narrowed to the parameters, or to the operations, of a PNNH one (concat).
     "resnet20_same_parameters": {"blocks": 3, "widths": (12, 24, 48)},
     "resnet32_same_parameters": {"blocks": 5, "widths": (12, 23, 47)},
     "resnet44_same_parameters": {"blocks": 7, "widths": (11, 24, 46)},
@@ -31,7 +31,7 @@ ARCHITECTURES = {
     "resnet44_same_flops": {"blocks": 7, "widths": (12, 24, 48)},
     "resnet56_same_flops": {"blocks": 9, "widths": (12, 24, 48)},
     "resnet110_same_flops": {"blocks": 18, "widths": (12, 24, 48)},
-    # Widths for a frontier of accuracy and parameters.
+    # Other widths, for accuracy against parameters.
     "resnet20w8": {"blocks": 3, "widths": (8, 16, 32)},
     "resnet20w12": {"blocks": 3, "widths": (12, 24, 48)},
     "resnet20w24": {"blocks": 3, "widths": (24, 48, 96)},
@@ -82,7 +82,8 @@ class ResidualBlock(GatedBranch):
             shortcut = shortcut[:, :, :: self.stride, :: self.stride]
         if self.new_channels:
             shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        return self.relu(self.gate.add(shortcut, self.branch, x))
+        output: torch.Tensor = self.relu(self.gate.add(shortcut, self.branch, x))
+        return output
 
 
 class PlainBlock(PlainBranch):
@@ -93,42 +94,26 @@ class PlainBlock(PlainBranch):
         self.relu = nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.relu(self.branch(x))
+        output: torch.Tensor = self.relu(self.branch(x))
+        return output
 
 
-def _stage(
-    width_in: int, width_out: int, blocks: int, path: str, path_options: dict[str, object], norm_gain: float
-) -> nn.Module:
-    """One stage of 2 * blocks layers; it halves the resolution where it changes the width."""
+def _stage(config: NetworkConfig, width_in: int, width_out: int, blocks: int) -> nn.Module:
+    """One stage of 2 * ``blocks`` layers; it halves the resolution if it changes the width."""
     stride = 1 if width_in == width_out else 2
-    if path != "pnnh":
-        block = ResidualBlock if path == "residual" else PlainBlock
-        first = block(width_in, width_out, stride, norm_gain)
-        return nn.Sequential(first, *(block(width_out, width_out, 1, norm_gain) for _ in range(blocks - 1)))
-    options = PnnhOptions(**path_options)
-    if stride == 1:
-        return stack(width_out, 2 * blocks, _PARTS, norm_gain, options)
-    # A coder maps a width onto itself, so the layer that changes it is a plain one.
-    down = ConvNormRelu(width_in, width_out, stride, norm_gain)
-    return nn.Sequential(down, stack(width_out, 2 * blocks - 1, _PARTS, norm_gain, options))
+    if config.path != "pnnh":
+        block = ResidualBlock if config.path == "residual" else PlainBlock
+        first = block(width_in, width_out, stride, config.norm_gain)
+        return nn.Sequential(first, *(block(width_out, width_out, 1, config.norm_gain) for _ in range(blocks - 1)))
+    depth = 2 * blocks if stride == 1 else 2 * blocks - 1
+    stack = pnnh_stack(width_out, depth, _PARTS, config.norm_gain, config.pnnh)
+    # A coder maps a width onto itself, so the layer that changes the width is plain.
+    return stack if stride == 1 else nn.Sequential(ConvNormRelu(width_in, width_out, stride, config.norm_gain), stack)
 
 
-def build(
-    blocks: int,
-    widths: tuple[int, ...],
-    *,
-    path: str,
-    path_options: dict[str, object],
-    norm_gain: float,
-    input_shape: tuple[int, ...],
-    classes: int,
-) -> nn.Module:
-    """A stem, a stage of ``blocks`` basic blocks for each of ``widths`` (16, 32, 64 in the paper), pooling, head."""
-    width_in = widths[0]
-    layers: list[nn.Module] = [ConvNormRelu(input_shape[0], width_in)]
-    for width in widths:
-        layers.append(_stage(width_in, width, blocks, path, path_options, norm_gain))
-        width_in = width
-    head = nn.Linear(width_in, classes)
-    head.feeds_rectifier = False
+def build(config: NetworkConfig, *, blocks: int, widths: tuple[int, ...]) -> nn.Module:
+    """A stem, one stage of ``blocks`` basic blocks per width (16, 32, 64 in the paper), pooling and a linear head."""
+    layers: list[nn.Module] = [ConvNormRelu(config.input_shape[0], widths[0])]
+    layers += [_stage(config, *pair, blocks) for pair in pairwise((widths[0], *widths))]
+    head = unrectified(nn.Linear(widths[-1], config.classes))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)

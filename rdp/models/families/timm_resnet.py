@@ -3,8 +3,9 @@
 from timm.models import resnet
 from torch import nn
 
-from rdp.models.convert import set_path
-from rdp.models.paths import with_gain
+from rdp.models.convert import convert
+from rdp.models.initialisation import unrectified
+from rdp.models.paths import NetworkConfig, with_gain
 
 INPUT = "image"
 ARCHITECTURES = {
@@ -13,26 +14,16 @@ ARCHITECTURES = {
 }
 
 
-def build(
-    block: str,
-    layers: tuple[int, ...],
-    widths: tuple[int, ...],
-    *,
-    path: str,
-    path_options: dict[str, object],
-    norm_gain: float,
-    input_shape: tuple[int, ...],
-    classes: int,
-) -> nn.Module:
-    """timm's network, for images of any size; a bottleneck's output is four times as wide as ``widths`` say."""
+def build(config: NetworkConfig, *, block: str, layers: tuple[int, ...], widths: tuple[int, ...]) -> nn.Module:
+    """timm's network, for images of any size; a bottleneck's output is 4 times as wide as its entry in ``widths``."""
     network = resnet.ResNet(
-        getattr(resnet, block), layers, num_classes=classes, in_chans=input_shape[0], channels=widths
+        getattr(resnet, block), layers, num_classes=config.classes, in_chans=config.input_shape[0], channels=widths
     )
     for module in network.modules():
         if isinstance(module, resnet.BasicBlock):
-            with_gain(module.bn2, norm_gain)
+            with_gain(module.bn2, config.norm_gain)
         elif isinstance(module, resnet.Bottleneck):
-            with_gain(module.bn3, norm_gain)
-    set_path(network, path, norm_gain=norm_gain, **path_options)
-    network.fc.feeds_rectifier = False
+            with_gain(module.bn3, config.norm_gain)
+    convert(network, config.path, config.norm_gain, config.pnnh)
+    unrectified(network.fc)
     return network

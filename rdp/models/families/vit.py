@@ -1,14 +1,15 @@
-"""Vision transformers (arXiv 2010.11929) from timm's ``VisionTransformer``, for small images but for ``vit_small``.
+"""Vision transformers (arXiv 2010.11929) from timm's ``VisionTransformer``; all but ``vit_small`` are for small images.
 
-Pre-norm blocks of attention and MLP, a learned position for each patch, the mean over patches to the head. timm
-draws its own initial weights; here they come from `rdp.models.initial` as in every other family.
+They have pre-norm blocks of attention and MLP, a learned position for each patch, and a head on the mean over patches.
+Initial weights come from `rdp.models.initialisation`, as in every other family, and not from timm.
 """
 
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
-from rdp.models.convert import set_path
-from rdp.models.paths import with_gain
+from rdp.models.convert import convert
+from rdp.models.initialisation import unrectified
+from rdp.models.paths import NetworkConfig, with_gain
 
 INPUT = "image"
 VARIANTS = ("concat", "sum")
@@ -16,7 +17,7 @@ ARCHITECTURES = {
     "vit_micro": {"depth": 6, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro12": {"depth": 12, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro24": {"depth": 24, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
-    # Residual networks to stand beside a PNNH one (concat), narrowed to about its parameters, and its operations.
+    # Residual networks narrowed to about the parameters, or the operations, of a PNNH one (concat).
     "vit_micro_same_parameters": {"depth": 6, "width": 36, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro12_same_parameters": {"depth": 12, "width": 34, "heads": 2, "mlp_ratio": 2, "patch": 2},
     "vit_micro24_same_parameters": {"depth": 24, "width": 34, "heads": 2, "mlp_ratio": 2, "patch": 2},
@@ -27,30 +28,18 @@ ARCHITECTURES = {
 }
 
 
-def build(
-    depth: int,
-    width: int,
-    heads: int,
-    mlp_ratio: float,
-    patch: int,
-    *,
-    path: str,
-    path_options: dict[str, object],
-    norm_gain: float,
-    input_shape: tuple[int, ...],
-    classes: int,
-) -> nn.Module:
-    """``depth`` blocks of ``width`` on patches of ``patch`` x ``patch`` pixels; two layers a block, attention and MLP.
+def build(config: NetworkConfig, *, depth: int, width: int, heads: int, mlp_ratio: float, patch: int) -> nn.Module:
+    """``depth`` blocks of two layers, attention and MLP, ``width`` wide, on patches of ``patch`` x ``patch`` pixels.
 
     A block normalises in front of each branch, so ``norm_gain`` is the initial gain of those norms. Linear layers
-    start with variance 1 / fan-in, none of them feeding a rectifier (the MLP's is GELU).
+    start with variance 1 / fan-in, because none of them feeds a rectifier (the MLP's is GELU).
     """
-    channels, *size = input_shape
+    channels, height, columns = config.input_shape
     network = VisionTransformer(
-        img_size=tuple(size),
+        img_size=(height, columns),
         patch_size=patch,
         in_chans=channels,
-        num_classes=classes,
+        num_classes=config.classes,
         embed_dim=width,
         depth=depth,
         num_heads=heads,
@@ -60,12 +49,12 @@ def build(
         weight_init="skip",
     )
     for block in network.blocks:
-        with_gain(block.norm1, norm_gain)
-        with_gain(block.norm2, norm_gain)
-    set_path(network, path, norm_gain=norm_gain, **path_options)
+        assert isinstance(block, Block)
+        with_gain(block.norm1, config.norm_gain)
+        with_gain(block.norm2, config.norm_gain)
+    convert(network, config.path, config.norm_gain, config.pnnh)
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
-            module.feeds_rectifier = False
-    network.pos_embed.initial_std = 0.02
-    network.pos_embed.no_weight_decay = True
+            unrectified(module)
+    vars(network.pos_embed).update(initial_std=0.02, no_weight_decay=True)
     return network

@@ -1,4 +1,4 @@
-"""Probes, one file each: this project's, then the user's (`rdp.utils.extensions`)."""
+"""Probes, one file each: those of this project, then the user's (`rdp.utils.extensions`)."""
 
 from rdp.utils import extensions
 

@@ -1,4 +1,4 @@
-"""Coders: how far those of a PNNH network (arXiv 2402.08645) are from the identity and from orthonormal rows."""
+"""Coders: their distance from the identity and from orthonormal rows, in PNNH networks (arXiv 2402.08645)."""
 
 import math
 from typing import Any
@@ -14,13 +14,18 @@ COLUMNS = ("name", "layers", "rows", "distance", "spectral", "orthogonality")
 
 @torch.no_grad()
 def measure(subject: Subject) -> list[dict[str, Any]]:
-    """Each coder C of a network, of ``rows`` x width with rows <= width; no example is read.
+    """The coders C of a network, of shape (rows, width) with rows <= width. It reads no examples.
 
     Returns:
-        One mapping a coder: ``name``; ``layers``, how many use it; ``rows``; ``distance``, ||C - I||_F / sqrt(rows)
-        with I the first rows of the identity (0 for a coder that hands its input on, about sqrt(2) for a random
-        orthogonal one); ``spectral``, its largest singular value; ``orthogonality``, ||C C^T - I||_F / sqrt(rows),
-        0 for orthonormal rows. None for a network without coders.
+        One row per coder; no rows for a network without coders.
+
+        ``name``           of the module.
+        ``layers``         number of layers that use it.
+        ``rows``           number of output channels.
+        ``distance``       ||C - I||_F / sqrt(rows) with I the first rows of the identity: 0 for a coder that copies its
+                           input, about sqrt(2) for a random orthogonal one.
+        ``spectral``       the largest singular value.
+        ``orthogonality``  ||C C^T - I||_F / sqrt(rows), 0 for orthonormal rows.
     """
     return [_row(name, module) for name, module in subject.network.named_modules() if isinstance(module, Coder)]
 
@@ -38,5 +43,5 @@ def _row(name: str, coder: Coder) -> dict[str, Any]:
 
 
 def _from_identity(matrix: torch.Tensor) -> float:
-    """The root mean square, over rows, of the distance to the identity's row."""
+    """The root mean square over rows of the distance to the identity's row."""
     return float((matrix - torch.eye(*matrix.shape).to(matrix)).norm()) / math.sqrt(len(matrix))

@@ -1,8 +1,8 @@
-"""Feature reuse: whether the branches of a network repeat each other, and what is lost without them.
+"""Feature reuse: the similarity of a network's branches, and the accuracy without them.
 
-Figure 1 of arXiv 2411.09475 shows a residual model that produces similar features through many layers. Similarity
-here is unbiased linear CKA; its reference is the same layers of an independently trained network. A permutation of
-the examples would be none: against it any two layers of one network are similar.
+Figure 1 of arXiv 2411.09475 shows a residual model that produces similar features through many layers. Similarity is
+unbiased linear CKA. Its reference is the same layers of an independently trained network. A permutation of the examples
+is not a useful reference, because any two layers of one network are more similar than that.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,50 +19,50 @@ from rdp.methods.iteration import Iteration
 from rdp.models.units import Units
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
-from rdp.probes.layers import copied, unjoined_branches
+from rdp.probes.layers import branches_without_shortcut, evaluation_copy
 
 MEASURES = "residual branches, plain blocks and PNNH learners, or the outputs of the modules that layers=[...] names"
 COLUMNS = ("quantity", "layer", "other", "value")
-APART = 2  # neighbours are left out of the redundancy: each reads the other's output all but unchanged
-LESIONS = 12  # at most so many numbers of last units are deleted
+APART = 2  # least distance in the redundancy: a branch reads its neighbour's output almost unchanged
+LESIONS = 12  # points of the curve of deleted last units
 
 
 @dataclass(frozen=True)
 class BranchOutput:
-    """What one branch adds to a network for some examples.
+    """The output of one branch for some examples.
 
     Attributes:
-        output: of the branch, shape (n, …).
-        share: its norm over the shortcut's, example by example, shape (n,); nan where the shortcut is 0. None in
-            a network without shortcuts.
+        output: shape (n, …).
+        relative_norm: norm of the output over the norm of the shortcut, per example, shape (n,); nan for a shortcut
+            of 0. None in a network without shortcuts.
     """
 
     output: torch.Tensor
-    share: torch.Tensor | None = None
+    relative_norm: torch.Tensor | None = None
 
 
 @torch.no_grad()
 def measure(subject: Subject) -> list[dict[str, Any]]:
-    """Similarity of a network's branches, their size beside the stream, and the accuracy without them.
+    """Similarity of a network's branches, their norm relative to the stream, and the accuracy without them.
 
     Returns:
-        One mapping a number: ``quantity``, ``layer`` (of the forward pass, from 1), ``other`` and ``value``; layer
-        and other are 0 where they say nothing. None for a network without branches. The quantities:
+        One row per number; no rows for a network without branches. ``layer`` and ``other`` count branches from 1 in
+        the order of the forward pass, and are 0 where they do not apply. The ``quantity`` with its ``value`` is one of
 
-        ``cka``                     of the outputs of the branches ``layer`` < ``other``, at most 1, see
-                                    `rdp.probes.cka`; nan where one does not depend on the example.
-        ``redundancy``              the mean of ``cka`` over branches at least two apart; nan if there are none.
-        ``cka_independent``         of branch ``layer`` and branch ``other`` of the subject's other network.
-        ``redundancy_independent``  the mean of that over branches at least two apart.
-        ``branch_to_stream``        the norm of the branch's output over that of its shortcut, mean over examples.
-        ``lesion``                  accuracy (a share) in evaluation mode without the unit ``layer``.
-        ``lesion_last``             accuracy without the last ``layer`` units: from 0 (the intact network) to all.
+        ``cka``                     of the outputs of branches ``layer`` < ``other``, at most 1, see `rdp.probes.cka`;
+                                    nan if one does not depend on the example.
+        ``redundancy``              mean of ``cka`` over branches at least two apart; nan if there are none.
+        ``cka_independent``         of branch ``layer``, and branch ``other`` of the subject's other network.
+        ``redundancy_independent``  mean of ``cka_independent`` over branches at least two apart.
+        ``branch_to_stream``        norm of the branch's output over that of its shortcut, mean over examples.
+        ``lesion``                  accuracy (a fraction) in evaluation mode without unit ``layer``.
+        ``lesion_last``             accuracy without the last ``layer`` units, from 0 (the intact network) to all.
 
-        The last three are of residual networks only, the lesions of trained ones, and the independent quantities of
-        subjects with another network.
+        Only residual networks have the last three, only trained ones the lesions, and only subjects with another
+        network the independent quantities.
 
     Raises:
-        UserError: a block into which no gates can be put.
+        UserError: a block that cannot get gates.
         ValueError: fewer than 4 examples.
     """
     branches = branch_outputs(subject.network, subject.x, subject.layers)
@@ -77,63 +77,59 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         rows += [_row("cka_independent", i + 1, j + 1, value) for (i, j), value in np.ndenumerate(across)]
         rows.append(_row("redundancy_independent", 0, 0, _redundancy(across)))
     for i, branch in enumerate(branches):
-        if branch.share is not None:
-            known = branch.share[~branch.share.isnan()]
-            rows.append(_row("branch_to_stream", i + 1, 0, known.mean()))
+        if branch.relative_norm is not None:
+            rows.append(_row("branch_to_stream", i + 1, 0, branch.relative_norm.nanmean()))
     return rows + (_lesions(subject) if subject.trained else [])
 
 
 @torch.no_grad()
 def branch_outputs(network: nn.Module, x: torch.Tensor, layers: Sequence[str] | None = None) -> list[BranchOutput]:
-    """The outputs of a network's branches, in the order of its forward pass.
+    """The outputs of a network's branches, in the order of its forward pass; empty if it has none.
 
-    A branch is that of a residual unit, else one of `unjoined_branches`. Normalisation uses the statistics of
-    ``x``, as in training: an untrained network has no running ones. The network is left as it is.
+    Branches are those of residual units, or else `branches_without_shortcut`. Normalisation uses the statistics of
+    ``x``, as in training, because an untrained network has no running statistics.
 
     Args:
-        network: any that `Units` takes, or a plain or PNNH one of this project.
+        network: any network that `Units` accepts, or a plain or PNNH one of this project; it stays unchanged.
         x: examples, shape (n, …).
-        layers: the names of the modules whose outputs are meant, in place of those that are found.
-
-    Returns:
-        Nothing for a network without branches.
+        layers: names of the modules to use, instead of those that are found.
 
     Raises:
-        UserError: a block into which no gates can be put.
+        UserError: a block that cannot get gates.
     """
-    found: list[BranchOutput] = []
+    outputs: list[BranchOutput] = []
 
     def join(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]) -> torch.Tensor:
         output = branch(*inputs)
-        size, stream = _norms(output), _norms(shortcut)
-        found.append(BranchOutput(output, torch.where(stream == 0, torch.nan, size / stream)))
+        norm, stream = _norms(output), _norms(shortcut)
+        outputs.append(BranchOutput(output, torch.where(stream == 0, torch.nan, norm / stream)))
         return shortcut + output
 
-    def keep(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        found.append(BranchOutput(output.clone()))  # a rectifier behind it may overwrite it
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        outputs.append(BranchOutput(output.clone()))  # a rectifier after it may overwrite it
 
-    network = copied(network, batch_statistics=True)
+    network = evaluation_copy(network, batch_statistics=True)
     if layers is None:
         units = Units(network, take_over=True)
         for gate in [gate for gates in units.gates for gate in gates]:
-            gate.instead = join
-        ends = [] if len(units) else unjoined_branches(network)
+            gate.override = join
+        modules = [] if len(units) else branches_without_shortcut(network)
     else:
-        ends = [network.get_submodule(name) for name in layers]
-    for module in ends:
-        module.register_forward_hook(keep)
+        modules = [network.get_submodule(name) for name in layers]
+    for module in modules:
+        module.register_forward_hook(record)
     network(x)
-    return found
+    return outputs
 
 
 def _norms(z: torch.Tensor) -> torch.Tensor:
-    """The Euclidean norm of each example's part of ``z``, shape (n,)."""
+    """The Euclidean norm of each example, shape (n,)."""
     norms: torch.Tensor = torch.linalg.vector_norm(z.flatten(1).double(), dim=1)
     return norms
 
 
 def _features(branches: list[BranchOutput]) -> list[torch.Tensor]:
-    """One vector an example and branch, images pooled to the smallest resolution among them: (n, features) each."""
+    """One vector per example and branch, images pooled to the smallest resolution; shape (n, features) each."""
     sides = [branch.output.shape[2:] for branch in branches if branch.output.dim() == 4]
     common = tuple(min(side) for side in zip(*sides, strict=True))
     outputs = [branch.output.float() for branch in branches]
@@ -141,14 +137,14 @@ def _features(branches: list[BranchOutput]) -> list[torch.Tensor]:
 
 
 def _redundancy(cka: np.ndarray) -> float:
-    """The mean similarity of branches at least `APART` apart, of those that have one; nan if there are none."""
+    """The mean similarity of branches at least `APART` apart, nan values left out; nan if there are none."""
     i, j = np.indices(cka.shape)
     apart = cka[(abs(i - j) >= APART) & ~np.isnan(cka)]
     return float(apart.mean()) if apart.size else np.nan
 
 
 def _lesions(subject: Subject) -> list[dict[str, Any]]:
-    """Accuracy without each unit, and without the last ones; nothing for a network without units."""
+    """Accuracy without each unit, and without the last units; empty for a network without units."""
     network = deepcopy(subject.network).eval()
     units = Units(network, take_over=True)
     count = len(units)
@@ -159,10 +155,10 @@ def _lesions(subject: Subject) -> list[dict[str, Any]]:
 
     if not count:
         return []
-    places = np.arange(count)
+    indices = np.arange(count)
     numbers = np.unique(np.linspace(0, count, LESIONS).round().astype(int))
-    rows = [_row("lesion", i + 1, 0, accuracy(places != i)) for i in range(count)]
-    return rows + [_row("lesion_last", int(k), 0, accuracy(places < count - k)) for k in numbers]
+    rows = [_row("lesion", i + 1, 0, accuracy(indices != i)) for i in range(count)]
+    return rows + [_row("lesion_last", int(k), 0, accuracy(indices < count - k)) for k in numbers]
 
 
 def _row(quantity: str, layer: int, other: int, value: Any) -> dict[str, Any]:

@@ -1,16 +1,17 @@
-"""Surviving neurons (arXiv 2402.08645): what a rectifier lets through, by depth."""
+"""Surviving neurons (arXiv 2402.08645): pre-activations above 0 and dead channels of each rectifier."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from rdp.probes import Subject
-from rdp.probes.layers import copied
-from rdp.probes.sources import sources
+from rdp.probes.inputs import data_and_noise
+from rdp.probes.layers import evaluation_copy
 
-MEASURES = "every nn.ReLU, nn.GELU, nn.SiLU and their kin, or the inputs of the modules that layers=[...] names"
-# By name, since timm has its own of some.
+MEASURES = "every nn.ReLU, nn.GELU, nn.SiLU and the like, or the inputs of the modules that layers=[...] names"
+# By name, because timm has classes of its own.
 _RECTIFIERS = frozenset(
     (
         *("ReLU", "ReLU6", "LeakyReLU", "PReLU", "StarReLU", "ELU", "GELU", "GELUTanh", "QuickGELU"),
@@ -22,52 +23,58 @@ COLUMNS = ("source", "layer", "name", "positive", "dead", "mean", "variance", "b
 
 @torch.no_grad()
 def measure(subject: Subject) -> list[dict[str, Any]]:
-    """Survival at each ``nn.ReLU``, ``nn.GELU`` and their kin in a network, in the order of its forward pass.
+    """Survival at each ``nn.ReLU``, ``nn.GELU`` and similar activation, in the order of the forward pass.
 
-    GELU cuts nothing off; the share of its pre-activations above 0 is counted as a rectifier's is. Normalisation uses
-    the statistics of the examples, as in training: an untrained network has no running ones. Channels are dimension 1
-    of what a rectifier reads, the last one of tokens and behind an ``nn.Linear``.
+    GELU is not zero below 0; its pre-activations are counted as a rectifier's. Normalisation uses the statistics of
+    the examples, as in training, because an untrained network has no running statistics. The channel dimension of a
+    rectifier's input is 1, or the last one for tokens and after an ``nn.Linear``.
 
     Returns:
-        One mapping a rectifier and source: ``source``, ``data`` or ``noise``, see `rdp.probes.sources`; ``layer``,
-        its number from 1; ``name``; ``positive``, the share of pre-activations above 0 over examples, channels and
-        places; ``dead``, the share of channels never above 0; ``mean`` and ``variance`` of the pre-activations;
-        ``bound``, Cantelli's on the share from these two: mean^2 / (mean^2 + variance) for a positive mean, else 0.
-        ``positive`` is never below it but by a rounding error.
+        One row per rectifier and source:
+
+        ``source``            ``data`` or ``noise``, see `rdp.probes.inputs`.
+        ``layer``, ``name``   number of the rectifier from 1, and name of the module.
+        ``positive``          share of pre-activations above 0, over examples, channels and positions.
+        ``dead``              share of channels that are never above 0.
+        ``mean``, ``variance``  of the pre-activations.
+        ``bound``             Cantelli's lower bound of ``positive``: mean^2 / (mean^2 + variance) for a positive mean,
+                              else 0.
     """
-    return [{"source": source} | row for source, x in sources(subject.x).items() for row in _survival(subject, x)]
+    return [
+        {"source": source} | row for source, x in data_and_noise(subject.x).items() for row in _survival(subject, x)
+    ]
 
 
 def _survival(subject: Subject, x: torch.Tensor) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    network = copied(subject.network, batch_statistics=True)
-    writer: list[nn.Module] = []  # the last layer with weights that ran
+    network = evaluation_copy(subject.network, batch_statistics=True)
+    last_layer: list[nn.Module] = []  # the last module with weights that ran
 
-    def watch(name: str) -> Any:
-        def look(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            channels_last = inputs[0].dim() == 3 or (writer and isinstance(writer[0], nn.Linear))
-            rows.append({"layer": len(rows) + 1, "name": name} | _of(inputs[0], -1 if channels_last else 1))
+    def measure_input(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            channels_last = inputs[0].dim() == 3 or (last_layer and isinstance(last_layer[0], nn.Linear))
+            rows.append({"layer": len(rows) + 1, "name": name} | _statistics(inputs[0], -1 if channels_last else 1))
 
-        return look
+        return hook
 
-    def ran(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        writer[:] = [module]
+    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        last_layer[:] = [module]
 
     for name, module in network.named_modules():
         if name in subject.layers if subject.layers is not None else type(module).__name__ in _RECTIFIERS:
-            module.register_forward_pre_hook(watch(name))
+            module.register_forward_pre_hook(measure_input(name))
         elif list(module.parameters(recurse=False)):
-            module.register_forward_hook(ran)
+            module.register_forward_hook(remember)
     network(x)
     return rows
 
 
-def _of(z: torch.Tensor, channels: int) -> dict[str, float]:
-    """Survival of pre-activations of shape (n, …), one of whose dimensions is that of the channels."""
-    z = z.movedim(channels, 0).flatten(1)
-    alive = (z > 0).sum(1)  # of each channel
-    exact = z.double()
-    mean, variance = exact.mean().item(), exact.var(correction=0).item()
+def _statistics(z: torch.Tensor, channel_dim: int) -> dict[str, float]:
+    """Survival statistics of pre-activations of shape (n, …)."""
+    z = z.movedim(channel_dim, 0).flatten(1)
+    alive = (z > 0).sum(1)  # per channel
+    double = z.double()
+    mean, variance = double.mean().item(), double.var(correction=0).item()
     return {
         "positive": int(alive.sum()) / z.numel(),
         "dead": int((alive == 0).sum()) / len(alive),

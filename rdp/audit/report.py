@@ -1,4 +1,4 @@
-"""The audit as files: ``audit/index.html`` for people, ``audit/audit.json`` for machines."""
+"""Write and read an audit: ``audit/index.html`` and ``audit/audit.json``."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from rdp.utils import files, sealed
 
 
 def write(plan: Plan, results: Path, audit: Audit) -> Path:
-    """Write an audit beside what it is of; returns the page's path."""
+    """Write both files among a study's products, and return the path of the page."""
     folder = results / plan.name / "audit"
     sealed.write_json(folder / "audit.json", audit.as_json(), plan.name)
     path = folder / "index.html"
@@ -20,12 +20,16 @@ def write(plan: Plan, results: Path, audit: Audit) -> Path:
 
 
 def read(study: str, results: Path) -> dict[str, Any]:
-    """The audit that `write` left."""
+    """Return the content of ``audit.json``, verified.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     return sealed.read_json(results / study / "audit" / "audit.json", study, f"run: rdp audit {study}")
 
 
 def render(audit: Audit) -> str:
-    """The page as text."""
+    """Return the page as HTML."""
     style = templating.text("style.css")
     template = templating.html().get_template("audit.html.j2")
     return template.render(audit=audit, about=audit.about, style=style, policy=templating.policy(style))

@@ -1,0 +1,209 @@
+"""Fusing a trained network for inference: norms into the layers before them, coders into learners.
+
+    BatchNorm after a linear or convolutional layer      into that layer
+    coder                                                computed once, a constant
+    concat: learner and coder                            one product, [C ; L] x
+    sum_outer, sum_inner: learner and coder              one layer, (L + C) x
+    sum: learner and coder                               separate, because the non-linearity is between them
+
+A coder embedded in a k x k kernel costs k x k times as much as a separate one, and a narrowed learner written as one
+layer loses its saving. So products are fused where that costs no more operations, or as many more as the caller allows,
+for machines on which the number of layers counts. A learner that is not one linear map (a bottleneck, a transformer's
+sub-layer) keeps a separate coder.
+"""
+
+import copy
+import re
+from itertools import pairwise
+
+import torch
+from timm.models import resnet
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from rdp.models.paths import ConcatLayer, PnnhLayer, PnnhStack, SumInnerLayer, SumLayer
+
+_Linear = nn.Linear | nn.Conv2d
+# In these forward passes bn1 follows conv1, and so on.
+_RESNETS = {resnet.BasicBlock.forward, resnet.Bottleneck.forward, resnet.ResNet.forward}
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d
+
+
+@torch.no_grad()
+def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
+    """A copy of a network for inference, with the same outputs up to rounding and fewer operations.
+
+    Batch norms are fused in sequences of convolutions, in timm's ResNets and in this project's layers. PNNH coders
+    (arXiv 2402.08645) are fused with their learners. Everything else is copied.
+
+    Args:
+        model: any network; it stays unchanged.
+        growth: allowed factor on the operations of a learner and its coder when one product replaces two. 1 fuses
+            where it is free; 2 fuses every learner of one or two 3 x 3 layers.
+
+    Returns:
+        The copy, in evaluation mode, its parameters without gradients. It cannot be trained.
+
+    >>> import rdp, torch
+    >>> model = rdp.create_model("resnet20", path="pnnh", input_shape=(1, 8, 8)).eval()
+    >>> x = torch.randn(4, 1, 8, 8)
+    >>> fast = rdp.fuse(model)
+    >>> bool(torch.allclose(fast(x), model(x), atol=1e-5))
+    True
+    """
+    holder = nn.Sequential(copy.deepcopy(model).eval().requires_grad_(False))
+    _replace_stacks(holder, growth)
+    for module in list(holder.modules()):
+        _fuse_norms(module)
+    return holder[0]
+
+
+class FusedConcat(nn.Module):
+    """[C x ; phi(L x)] as one product, with phi in place on its second part.
+
+    Args:
+        linear: [C ; L].
+        coded: number of channels that C writes.
+        activation: phi.
+    """
+
+    def __init__(self, linear: _Linear, coded: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.coded, self.activation = linear, coded, _in_place(activation)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.linear(x)
+        self.activation(output[:, self.coded :])
+        return output
+
+
+class FusedLayer(nn.Module):
+    """A PNNH layer with a constant coder."""
+
+    code: torch.Tensor
+
+    def __init__(self, layer: PnnhLayer, code: torch.Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("code", code.clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.layer(x, self.code)
+        return output
+
+
+def _replace_stacks(module: nn.Module, growth: float) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, PnnhStack):
+            codes = [coders() for coders in child.coders]
+            kinds, layers = len(codes), [m for m in child.layers if isinstance(m, PnnhLayer)]
+            fused = [_fuse_layer(layer, codes[i % kinds][i // kinds], growth) for i, layer in enumerate(layers)]
+            setattr(module, name, nn.Sequential(*fused))
+        else:
+            _replace_stacks(child, growth)
+
+
+def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Module:
+    """A PNNH layer without its norm, and as one product if the growth allows it."""
+    norm = layer.norm
+    if isinstance(norm, _Norm):
+        if isinstance(layer, SumInnerLayer):  # the norm acts on the sum, so it scales coder and learner
+            assert norm.running_var is not None
+            code = code * (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None]
+        if isinstance(layer.learner, nn.Sequential):
+            layer.learner[-1] = _fuse_norm(layer.learner[-1], norm)
+        else:
+            layer.learner = _fuse_norm(layer.learner, norm)
+        layer.norm = nn.Identity()
+    learner = _single_linear(layer.learner)
+    if learner is None or isinstance(layer, SumLayer) or not isinstance(layer.norm, nn.Identity):
+        return FusedLayer(layer, code)
+    product = _stack_rows(code, learner) if isinstance(layer, ConcatLayer) else _add(learner, code)
+    separate = code.numel() + sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, _Linear))
+    if product.weight.numel() > growth * separate:
+        return FusedLayer(layer, code)
+    if isinstance(layer, ConcatLayer):
+        return FusedConcat(product, layer.split.coded, layer.activation)
+    return nn.Sequential(product, _in_place(layer.activation))
+
+
+def _single_linear(learner: nn.Module) -> _Linear | None:
+    """A learner of one linear layer, or of a narrowing and a widening one, as one layer; None for any other."""
+    if isinstance(learner, _Linear):
+        return learner
+    if not isinstance(learner, nn.Sequential) or len(learner) != 2:
+        return None
+    narrow, widen = learner  # the second is pointwise, and the first has no bias
+    if not (isinstance(narrow, _Linear) and isinstance(widen, _Linear)):
+        return None
+    weight = (widen.weight.flatten(1) @ narrow.weight.flatten(1)).reshape(-1, *narrow.weight.shape[1:])
+    return _with_weights(narrow, weight, widen.bias)
+
+
+def _fuse_norm(linear: nn.Module, norm: _Norm) -> _Linear:
+    """A layer fused with the normalisation after it."""
+    if isinstance(linear, nn.Conv2d):
+        return fuse_conv_bn_eval(linear, norm)
+    assert isinstance(linear, nn.Linear)
+    return fuse_linear_bn_eval(linear, norm)
+
+
+def _embed(code: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """C as the weights of a layer: the centre of a kernel that is 0 elsewhere."""
+    if weight.dim() == 2:
+        return code
+    rows, columns = weight.shape[2] // 2, weight.shape[3] // 2
+    return F.pad(code[:, :, None, None], (columns, columns, rows, rows))
+
+
+def _stack_rows(code: torch.Tensor, linear: _Linear) -> _Linear:
+    """[C ; L] as one layer."""
+    weight = torch.cat([_embed(code, linear.weight), linear.weight])
+    bias = torch.zeros(len(linear.weight)).to(weight) if linear.bias is None else linear.bias
+    return _with_weights(linear, weight, torch.cat([torch.zeros(len(code)).to(weight), bias]))
+
+
+def _add(linear: _Linear, code: torch.Tensor) -> _Linear:
+    """L + C as one layer."""
+    return _with_weights(linear, linear.weight + _embed(code, linear.weight), linear.bias)
+
+
+def _with_weights(linear: _Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> _Linear:
+    """A copy of a layer with other weights."""
+    layer = copy.deepcopy(linear)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    layer.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
+    setattr(layer, "out_channels" if isinstance(layer, nn.Conv2d) else "out_features", len(weight))
+    return layer
+
+
+def _in_place(activation: nn.Module) -> nn.Module:
+    return nn.ReLU(inplace=True) if isinstance(activation, nn.ReLU) else activation
+
+
+def _fuse_norms(module: nn.Module) -> None:
+    """Fuse each BatchNorm with the layer that runs before it, and replace it by an identity."""
+    for linear_name, norm_name in _consecutive(module):
+        linear, norm = getattr(module, linear_name), getattr(module, norm_name)
+        # A subclass of a norm may also apply an activation.
+        is_norm = type(norm) in {nn.BatchNorm1d, nn.BatchNorm2d} and norm.running_mean is not None
+        if is_norm and isinstance(linear, _Linear):
+            setattr(module, linear_name, _fuse_norm(linear, norm))
+            setattr(module, norm_name, nn.Identity())
+
+
+def _consecutive(module: nn.Module) -> list[tuple[str, str]]:
+    """The names of children that certainly run one after the other: those of a sequence, and convN, bnN of a ResNet.
+
+    A BatchNorm1d after a linear layer normalises that layer's channels only if its input has two dimensions, which is
+    certain in this project's networks only.
+    """
+    names = [name for name, _ in module.named_children()]
+    if type(module).forward is nn.Sequential.forward:
+        own = type(module).__module__.startswith("rdp.")
+        return [pair for pair in pairwise(names) if own or not isinstance(getattr(module, pair[0]), nn.Linear)]
+    if type(module).forward not in _RESNETS:
+        return []
+    convolutions = [match for name in names if (match := re.fullmatch(r"conv(\d)", name))]
+    return [(match.group(), f"bn{match[1]}") for match in convolutions if f"bn{match[1]}" in names]
