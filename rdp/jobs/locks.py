@@ -15,8 +15,8 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from rdp.errors import Terminated, UserError
-from rdp.jobs.signals import note_signals
+from rdp.errors import UserError
+from rdp.jobs.signals import Termination
 from rdp.store import Store
 from rdp.utils import digest
 
@@ -121,14 +121,13 @@ def hold_names(names: Iterable[str], path: Path) -> None:
     file = _open(path)
     _held.append(file)
     waiting = False
-    with note_signals(signal.SIGINT, signal.SIGTERM) as stop:  # Snakemake's own handler would wait for jobs to end
+    with Termination().on(signal.SIGINT, signal.SIGTERM) as stop:  # Snakemake's own handler would wait for jobs to end
         for position in sorted({_position(name) for name in names}):  # sorted: no two processes wait for each other
             while not _lock_byte(file, position):
                 if not waiting:
                     log.warning("%s: another process makes the same files, waiting for it to end", path)
                     waiting = True
-                if stop.requested:
-                    raise Terminated
+                stop.check()
                 time.sleep(_POLL_SECONDS)
 
 
