@@ -19,7 +19,8 @@ from pathlib import Path
 from rdp.archive.inventory import StoredCell, StoredRun, size
 from rdp.errors import UserError
 from rdp.jobs import locks
-from rdp.store import Store, adoptions, debris, origin, scratch
+from rdp.store import Store, adoptions, origin, scratch
+from rdp.utils import files
 
 _FRESH_SECONDS = 120.0  # attempts write their progress every few seconds, and files take less
 _SILENT_SECONDS = 3600.0  # of an attempt on another host, whose process is not visible here
@@ -72,10 +73,10 @@ def find_removals(
                 yield Removal(present, reason, run.bytes, run.run, whole=True)
             else:
                 yield from _run_debris(store, run, attempts)
-        yield from _partial_files(debris.of_cell(store.root / cell.name))
+        yield from _partial_files(store.root / cell.name)
         for path in sorted((store.root / cell.name).glob("seed-*.lock")):
             yield Removal((path,), "lock", size(path), f"{cell.name}/{path.stem}")
-    yield from _partial_files(debris.of_cell(store.root / adoptions.FOLDER))
+    yield from _partial_files(store.root / adoptions.FOLDER)
     for name in (scratch.RETRAINED, scratch.IMPORTED):
         for path in sorted((store.root / name).glob("*")):
             if not _in_use(path):
@@ -96,12 +97,12 @@ def _run_debris(store: Store, run: StoredRun, attempts: bool) -> Iterator[Remova
         else:
             continue
         yield Removal((path,), reason, size(path), run.run)
-    if done and (remains := tuple(debris.of_run(store.folder(run.run)))):
+    if done and (remains := tuple(store.debris(run.run))):
         yield Removal(remains, "remains of training", sum(map(size, remains)), run.run)
 
 
-def _partial_files(paths: Iterable[Path]) -> Iterator[Removal]:
-    for path in sorted(paths):
+def _partial_files(folder: Path) -> Iterator[Removal]:
+    for path in sorted(files.partial_files(folder)):
         if _age(path) > _FRESH_SECONDS:
             yield Removal((path,), "partial file", size(path))
 

@@ -66,10 +66,7 @@ class StoredCell:
 
 
 def load_studies(more: Iterable[str] = ()) -> tuple[dict[str, Plan], list[str]]:
-    """Load all studies of the project and of the working directory.
-
-    Args:
-        more: paths of further study files.
+    """Load all studies of the project and of the working directory, and ``more`` study files.
 
     Returns:
         The studies by name, and a line for each file that cannot be read.
@@ -94,12 +91,7 @@ def unknown_studies(results: Path, plans: Iterable[Plan]) -> list[Path]:
 
 
 def cells(results: Path, plans: dict[str, Plan]) -> Iterator[StoredCell]:
-    """The cells of the store.
-
-    Args:
-        results: the results directory.
-        plans: all studies by name, from `load_studies`.
-    """
+    """The cells of the store, with the studies that use them, from `load_studies`."""
     store = Store(results)
     users: dict[str, dict[str, set[str]]] = {}
     specs: dict[str, RunSpec] = {}

@@ -35,12 +35,6 @@ def pack(plan: Plan, results: Path, path: Path, *, weights: bool = False) -> Arc
 
     The manifest lists the other runs as missing. The same results, machine and commit give the same bytes.
 
-    Args:
-        plan: the study.
-        results: the results directory.
-        path: the archive.
-        weights: include weights.
-
     Raises:
         UserError: no finished run; a damaged run or table; a learning rate that its sweep does not choose; data other
             than those the runs were trained on.

@@ -77,10 +77,7 @@ def into_store(archive: Archive, results: Path) -> Outcome:
 def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
     """Rebuild recorded results in a directory of their own, from which tables, figures and the report are made.
 
-    Args:
-        archive: the archive.
-        plan: its study, from `rdp.archive.recorded.plan`.
-        results: the directory; results that were unpacked there before are replaced.
+    Results that were unpacked there before are replaced.
 
     Returns:
         The mark of recorded results.

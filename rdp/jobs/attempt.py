@@ -51,15 +51,7 @@ class JobContext:
 
 
 class RunAttempt:
-    """One attempt at one run, in a directory of its own.
-
-    Args:
-        job: the job's context.
-        spec: the run.
-        data: its dataset.
-        identity: its identity.
-        learning_rate: the rate that its sweep chose, or None without a sweep.
-    """
+    """One attempt at one run, in a directory of its own; ``learning_rate`` is the one that its sweep chose."""
 
     def __init__(
         self, job: JobContext, spec: RunSpec, data: "Prepared", identity: Identity, learning_rate: float | None

@@ -32,12 +32,8 @@ def lock_run(store: Store, run: str, check: Callable[[], None] = lambda: None) -
     """Wait while another process trains the same run, and make others wait while the block lasts.
 
     The lock saves work; correctness does not depend on it. Where locks are not supported, or the holder shows no
-    progress (a lost node), the run is trained twice, and `Store.commit` keeps one whole record.
-
-    Args:
-        store: the store of the run.
-        run: its name.
-        check: called while waiting; an exception that it raises ends the waiting.
+    progress (a lost node), the run is trained twice, and `Store.commit` keeps one whole record. ``check`` is called
+    while waiting; an exception that it raises ends the waiting.
     """
     path = _lock_path(store, run)
     since, last, waiting = time.monotonic(), None, False

@@ -218,11 +218,7 @@ def _content(names: Iterable[str]) -> str:
 
 
 def stack(device: str) -> dict[str, str]:
-    """Versions of the libraries that can change a bit, the device, and the instruction set.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-    """
+    """Versions of the libraries that can change a bit, the device, and the instruction set."""
     import torch
 
     content = {name: version(name) for name in _STACK}

@@ -69,10 +69,7 @@ class State:
 def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple[RunSpec, State]]:
     """Every run of the study with its state, runs of sweeps first.
 
-    Args:
-        plan: the study.
-        results: the results directory.
-        verify: whether to read every record and its files too, which finds damage that receipts do not show.
+    With ``verify``, every record and its files are read too, which finds damage that receipts do not show.
     """
     store = Store(results)
     attempts: dict[str, dict[str, list[Path]]] = {}
@@ -104,12 +101,6 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
 
     It can if its code is this checkout's, or an adoption leads from it to this checkout's. Recorded results can always
     be used: their code is that of another commit, and the report says so.
-
-    Args:
-        store: where the record is.
-        spec: the run.
-        code: digest of the code that made the record.
-        stack: digest of the stack it was made on.
     """
     if code == fingerprint.code_of(spec) or origin.is_recorded(store.root.parent):
         return None
@@ -122,7 +113,7 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
 def adopted(store: Store, spec: RunSpec, code: str, stack: str) -> bool:
     """Whether other code made a record, and an adoption leads from that code to this checkout's (see `stale`)."""
     current = fingerprint.code_of(spec)
-    return code != current and bool(store.adoptions.all) and store.adoptions.lead(code, current, stack)
+    return code != current and store.adoptions.lead(code, current, stack)
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:

@@ -56,11 +56,6 @@ def collect(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The records and the history of a study's runs.
 
-    Args:
-        plan: the study.
-        results: the results directory.
-        previous: the tables of an earlier call.
-
     Returns:
         Records, one row per run in the study's order, and history, one row per run and epoch. In records, ``accuracy``
         is the value that means are taken of: test accuracy after the last epoch, chance (1 / classes) for a diverged
@@ -93,12 +88,6 @@ def collect_sweep(
     plan: Plan, results: Path, records: pd.DataFrame, previous: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """The runs of the sweeps that choose learning rates, one row per cell, learning rate and seed.
-
-    Args:
-        plan: the study.
-        results: the results directory.
-        records: the table of `collect`, which holds the chosen rates.
-        previous: the table of an earlier call.
 
     Returns:
         A table in which ``accuracy`` is the value that the choice is made by: validation accuracy after the last

@@ -26,13 +26,7 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     """Measure the networks of a study and write ``probes/NAME.parquet``.
 
     The table has the probe's rows, with the run and the stage of the network: ``initial`` or ``trained``. A diverged
-    run has only an initial network.
-
-    Args:
-        plan: the study.
-        name: of the probe.
-        results: the results directory.
-        cores: cells are measured in parallel, with ``plan.study.threads`` threads each; this changes no number.
+    run has only an initial network. Cells are measured in parallel on ``cores``, which changes no number.
     """
     threads, seeds = plan.study.threads, plan.study.probe_seeds
     measure = partial(_measure_cell, name=name, results=results, threads=threads, seeds=seeds)

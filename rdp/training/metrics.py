@@ -24,12 +24,7 @@ class EpochSummary:
 
 
 class EpochMetrics:
-    """Metrics per step. The host reads them once an epoch, so that no step waits for it.
-
-    Args:
-        steps_per_epoch: steps of an epoch.
-        device: where the metrics are stored.
-    """
+    """Metrics per step. The host reads them once an epoch, so that no step waits for it."""
 
     def __init__(self, steps_per_epoch: int, device: torch.device) -> None:
         self.losses = torch.zeros(steps_per_epoch, device=device)

@@ -49,12 +49,8 @@ def differences(
 ) -> Iterator[Difference]:
     """Yield the leaves in which two JSON values differ, in the order of the left value.
 
-    Lists of unequal length are one difference. An entry of a list is named by its ``name`` where it has one.
-
-    Args:
-        left, right: the values.
-        ignore: keys to skip at every level.
-        path: where the values are, in the values that contain them.
+    Keys in ``ignore`` are skipped at every level. Lists of unequal length are one difference. An entry of a list is
+    named by its ``name`` where it has one.
     """
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         for key in dict.fromkeys([*left, *right]):

@@ -82,11 +82,7 @@ def modules(package: ModuleType) -> dict[str, Path]:
 
 
 def load(name: str, *required: str) -> ModuleType:
-    """Import a module that may be an extension.
-
-    Args:
-        name: of the module.
-        required: names that the module must define.
+    """Import a module that may be an extension and must define the ``required`` names.
 
     Raises:
         UserError: an extension fails to import, or lacks a required name. Modules of this package raise their errors.
