@@ -168,7 +168,6 @@ def _alive(attempt: Path) -> bool:
 
 
 def _stopped(attempt: Path) -> bool:
-    """Whether an attempt was stopped in an orderly way."""
     with suppress(OSError):
         return '"stopped": true' in (attempt / "progress.json").read_text(encoding="utf-8", errors="replace")
     return False
@@ -183,7 +182,6 @@ def _age(path: Path) -> float:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a process holds the lock of a scratch folder."""
     try:
         with (folder / scratch.LOCK).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -85,7 +85,6 @@ def _finished(plan: Plan, results: Path) -> tuple[Records, list[RunSpec]]:
 
 
 def _labels(dataset: str, records: Records, results: Path) -> np.ndarray:
-    """The labels of the test split of the dataset that the runs were trained on."""
     data = prepared.load(dataset, results)
     for spec, record in records.values():
         if spec.dataset == dataset and record.identity.data != data.digest:
@@ -107,7 +106,6 @@ def _check_sweeps(plan: Plan, records: Records) -> None:
 
 
 def _records(records: Records, labels: dict[str, np.ndarray], store: Store) -> tuple[bytes, bytes]:
-    """The contents of the files of records and of predictions."""
     lines, predictions = [], []
     for run, (spec, record) in records.items():
         content = b""
@@ -123,7 +121,6 @@ def _records(records: Records, labels: dict[str, np.ndarray], store: Store) -> t
 
 
 def _tables(plan: Plan, results: Path) -> dict[str, bytes]:
-    """The tables of probes and of throughput that were measured."""
     folder, contents = results / plan.name, {}
     runs = {spec.run for spec in plan.specs}
     for name in plan.study.probes:

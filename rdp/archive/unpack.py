@@ -12,7 +12,7 @@ from rdp.archive.format import SPEED, STUDY, Archive
 from rdp.archive.stage import Records
 from rdp.claims import preregistration
 from rdp.data import prepared
-from rdp.errors import UserError
+from rdp.errors import UserError, os_errors
 from rdp.jobs import tuning
 from rdp.jobs.locks import try_lock_run
 from rdp.store import RunRecord, Store, adoptions, origin, scratch
@@ -137,19 +137,16 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             if not done:
                 store.write_receipt(run, present)
             return
-        try:
+        with os_errors(store.folder(run), "cannot be written"):
             if present is not None:  # a failed run; the scratch folder is removed with it
                 store.folder(run).rename(staged.root.parent / uuid.uuid4().hex)
             staged.folder(run).rename(store.folder(run))
-        except OSError as error:
-            raise UserError(f"{store.folder(run)}: cannot be written ({error.strerror})") from None
         files.fsync_folder(store.folder(run).parent)
         store.write_receipt(run, record)
         outcome.added.append(run)
 
 
 def _take_weights(source: Path, target: Path) -> None:
-    """Give weights to a run that was unpacked without them before."""
     if (source / WEIGHTS).exists() and (target / WEIGHTS_OMITTED).exists():
         (source / WEIGHTS).rename(target / WEIGHTS)
         (target / WEIGHTS_OMITTED).unlink()

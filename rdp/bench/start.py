@@ -77,7 +77,6 @@ def run(setting: "Setting") -> "Benchmark":
 
 
 def _child(architecture: str, options: dict[str, Any], began: float) -> None:
-    """Start as a job does, run a few steps, and print the figures."""
     marks = [began, time.time()]
     from rdp.bench import engine
     from rdp.bench.measuring import Setting

@@ -111,7 +111,6 @@ def _record(store: Store, spec: RunSpec) -> None:
 
 
 def _seconds(root: Path, command: str, *arguments: str) -> float:
-    """Return the seconds that a command takes from start to end."""
     words = [str(Path(sys.executable).with_name(command)), *arguments]
     if command == "snakemake":
         words += ["--snakefile", str(paths.snakefile()), "--cores", _CORES, "--quiet", "all"]

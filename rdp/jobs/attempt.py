@@ -122,7 +122,6 @@ class RunAttempt:
         return self._record("completed", None, numbers, _timings(trainer))
 
     def _resume(self, trainer: "Trainer") -> None:
-        """Continue from the latest checkpoint of this identity, if there is one."""
         latest, warnings = self.group.on_main(lambda: checkpoint.latest(self.earlier, self.identity.model_dump()))
         for line in warnings:
             log.warning(line)

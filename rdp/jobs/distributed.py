@@ -79,7 +79,6 @@ def run_job(
 
 
 def _worker(contents: list[dict[str, Any]], results: str, device: str, options: dict[str, Any], verbosity: int) -> None:
-    """Train the runs as one of the processes: the main function of each."""
     terminate_with_parent()
     import torch
     from torch import distributed

@@ -15,7 +15,7 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from rdp.errors import UserError
+from rdp.errors import UserError, os_errors
 from rdp.jobs.signals import Termination
 from rdp.store import Store
 from rdp.utils import digest
@@ -71,10 +71,8 @@ def try_lock_run(store: Store, run: str) -> Iterator[bool]:
 
 def _lock_path(store: Store, run: str) -> Path:
     path = store.root / f"{run}.lock"
-    try:
+    with os_errors(store.root, "cannot write results"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{store.root}: cannot write results ({error.strerror})") from None
     return path
 
 
@@ -135,11 +133,9 @@ def try_hold_name(name: str, path: Path) -> Iterator[bool]:
 
 
 def _open(path: Path) -> IO[str]:
-    try:
+    with os_errors(path, "cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _position(name: str) -> int:

@@ -57,7 +57,6 @@ def run_job(
 
 
 def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> None:
-    """Train runs in this many processes, and wait for the end."""
     context = get_context("forkserver")  # torch's threads do not survive a fork; the server has only imported torch
     context.set_forkserver_preload(["rdp.training.trainer"])
     next_index = context.Value("i", 0)

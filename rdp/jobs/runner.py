@@ -88,8 +88,6 @@ def run_job(
 
 @dataclass
 class _Job:
-    """The context, datasets, and learning rates by cell that the runs of a job share."""
-
     context: JobContext
     results: Path
     rates: dict[str, float]

@@ -51,7 +51,6 @@ def _summarize(rate: float, records: list[RunRecord], chance: float) -> Rate:
 
 
 def _score(record: RunRecord, chance: float) -> tuple[float, float]:
-    """Validation accuracy and loss after the last epoch."""
     last = record.numbers.history[-1] if record.status != "diverged" else None
     accuracy, loss = (last.validation_accuracy, last.validation_loss) if last else (None, None)
     return (chance if accuracy is None else accuracy, math.inf if loss is None else loss)

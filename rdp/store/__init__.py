@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp.errors import UserError
+from rdp.errors import UserError, os_errors
 from rdp.store import receipts
 from rdp.store.adoptions import Adoptions
 from rdp.store.receipts import Receipt
@@ -101,12 +101,10 @@ class Store:
                 )
             shutil.rmtree(attempt, ignore_errors=True)
             return earlier
-        try:
+        with os_errors(target, "cannot be written"):
             if target.exists():  # a failed run, or one with another identity
                 target.rename(attempt.with_name(f"{attempt.name}-replaced"))
             attempt.rename(target)
-        except OSError as error:
-            raise UserError(f"{target}: cannot be written ({error.strerror})") from None
         files.fsync_folder(target.parent)
         if record.status != "failed":
             self.remove_leftovers(run)
@@ -148,11 +146,8 @@ class Store:
         Raises:
             UserError: it cannot be deleted.
         """
-        path = self.receipt(run)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be removed ({error.strerror})") from None
+        with os_errors(self.receipt(run), "cannot be removed"):
+            self.receipt(run).unlink(missing_ok=True)
 
     def read(self, run: str) -> RunRecord:
         """The record of a run, checked against its own digest.
@@ -249,7 +244,5 @@ def _omitted(path: Path) -> bool:
 
 
 def _digest_of_file(path: Path) -> str:
-    try:
+    with os_errors(path):
         return digest.of_file(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

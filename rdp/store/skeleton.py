@@ -113,11 +113,8 @@ def _aliases(node: ast.Import | ast.ImportFrom, content: Content) -> list[Any]:
 
 
 def _lists_architectures(node: ast.stmt) -> bool:
-    if isinstance(node, ast.AnnAssign):
-        return isinstance(node.target, ast.Name) and node.target.id == "ARCHITECTURES"
-    return (
-        isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "ARCHITECTURES"
-    )
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return isinstance(targets[0], ast.Name) and targets[0].id == "ARCHITECTURES"
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

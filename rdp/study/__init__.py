@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rdp import data, models
-from rdp.errors import UserError, choices
+from rdp.errors import UserError, choices, os_errors
 from rdp.spec import Recipe, RunSpec, Tuning
 from rdp.study.schema import Device, Grid, Study
 from rdp.utils import paths
@@ -145,12 +145,9 @@ def is_baseline(study: Study, cell: Cell) -> bool:
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         file = paths.parse(name)
-        try:
-            exists = file.is_file()
-        except OSError as error:  # the name is too long
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        if not exists:
-            raise UserError(f"{file}: no such study file")
+        with os_errors(file):  # the name may be too long
+            if not file.is_file():
+                raise UserError(f"{file}: no such study file")
     else:
         studies = paths.studies()
         if name not in studies:
@@ -212,7 +209,6 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
 
 
 def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> None:
-    """Raise `ValueError` unless a dataset can be trained on with a recipe."""
     info = data.info(dataset)
     size, parts = info.sizes["train"], study.processes * recipe.accumulate
     if (recipe.train_size or 0) > size:

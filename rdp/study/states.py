@@ -117,7 +117,6 @@ def adopted(store: Store, spec: RunSpec, code: str, stack: str) -> bool:
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:
-    """The directories of attempts at a cell's runs, by seed."""
     attempts: dict[str, list[Path]] = {}
     for path in (store.root / cell / "attempts").glob("seed-*"):
         attempts.setdefault("-".join(path.name.split("-")[:2]), []).append(path)
@@ -137,7 +136,6 @@ def _unfinished(attempts: list[Path]) -> State:
 
 
 def _progress(path: Path) -> Progress | None:
-    """The progress report in a file, or None if it is absent or damaged."""
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         location = str(row["host"])

@@ -132,7 +132,6 @@ def literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _extension_file(module: str) -> Path | None:
-    """Return the file of a module if it is an extension."""
     package, _, name = module.rpartition(".")
     for kind, holder in PACKAGES.items():
         if package == holder:

@@ -96,7 +96,7 @@ class TestAdopting:
         rate = trainer.learning_rate
         monkeypatch.setattr(trainer, "learning_rate", lambda *arguments: rate(*arguments) * 1.001)
         swept, diverged, tuned = by_kind(adopt_quietly(plan, results))
-        assert "history, epoch 1, train_loss: " in swept.obstacles[0]
+        assert "history 1, train_loss: " in swept.obstacles[0]
         assert f"{swept.sample[0][0].run}: " in swept.obstacles[0]
         assert f"{tuned.sample[0][0].run}: test_accuracy: 0.568; retraining gives " in tuned.obstacles[0]
         assert diverged.adoption is None
@@ -256,6 +256,6 @@ def test_snakemake_trains_nothing_of_an_adopted_study_and_all_of_a_refused_one(t
     refused = project.run("rdp", "adopt", "mini")
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert "not adopted" in refused.stderr
-    assert "history, epoch 1, train_loss" in refused.stderr
+    assert "history 1, train_loss" in refused.stderr
     assert "4" in project.run("rdp", "status", "mini").stdout.split("made by other code")[0]
     assert project.planned()["train_cell"] == 2
