@@ -28,21 +28,13 @@ _SILENT_SECONDS = 3600.0  # of an attempt on another host, whose process is not 
 
 @dataclass(frozen=True)
 class Removal:
-    """Files that may be removed together.
+    """Files that may be removed together."""
 
-    Attributes:
-        paths: files and folders, in the order of removal.
-        reason: why they are not needed.
-        bytes: their size.
-        run: the run they belong to, which must not be in training; empty if there is none.
-        whole: whether these are all files of the run.
-    """
-
-    paths: tuple[Path, ...]
-    reason: str
-    bytes: int
-    run: str = ""
-    whole: bool = False
+    paths: tuple[Path, ...]  # files and folders, in the order of removal
+    reason: str  # why they are not needed
+    bytes: int  # their size
+    run: str = ""  # the run they belong to, which must not be in training; empty if there is none
+    whole: bool = False  # whether these are all files of the run
 
 
 def find_removals(

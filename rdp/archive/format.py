@@ -55,19 +55,12 @@ _LARGEST = 1 << 31  # bytes of a manifest, and of a file after decompression
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive whose manifest is verified. Its files are verified as they are read.
-
-    Attributes:
-        path: the file.
-        manifest: its manifest.
-        seal: digest of the manifest, and so of every file.
-        offsets: position of each file's header, by name.
-    """
+    """An archive whose manifest is verified. Its files are verified as they are read."""
 
     path: Path
     manifest: Manifest
-    seal: str
-    offsets: Mapping[str, int]
+    seal: str  # digest of the manifest, and so of every file
+    offsets: Mapping[str, int]  # position of each file's header, by name
 
     def read(self, name: str) -> bytes:
         """Return a file's content, verified and decompressed."""

@@ -25,19 +25,12 @@ _REPLACED = ("store", "data", preregistration.FOLDER)  # folders that `as_record
 
 @dataclass
 class Outcome:
-    """What `into_store` did.
+    """What `into_store` did."""
 
-    Attributes:
-        added: runs that it added to the store.
-        present: runs that were in the store, with the same digests.
-        rejected: a line for each run that it did not add.
-        study: the study file, if this checkout has no study of that name.
-    """
-
-    added: list[str] = field(default_factory=list)
-    present: list[str] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
-    study: Path | None = None
+    added: list[str] = field(default_factory=list)  # runs that it added to the store
+    present: list[str] = field(default_factory=list)  # runs that were in the store, with the same digests
+    rejected: list[str] = field(default_factory=list)  # a line for each run that it did not add
+    study: Path | None = None  # the study file, if this checkout has no study of that name
 
 
 def into_store(archive: Archive, results: Path) -> Outcome:

@@ -35,28 +35,17 @@ _JOINED = 2.0  # growth of operations up to which `rdp.models.fusion.fuse` joins
 
 @dataclass(frozen=True)
 class PathSpeed:
-    """Speed of one network of an architecture.
-
-    Attributes:
-        architecture: name.
-        network: a key of `NETWORKS`.
-        parameters, forward_flops: counts.
-        training: training throughput over the residual network's.
-        inference: throughput of evaluation over the residual network's, neither of them fused.
-        folded: throughput of evaluation after `rdp.models.fusion.fuse` over that before.
-        joined: as ``folded``, with products joined even if that costs more operations.
-        seconds: median time of a training step.
-    """
+    """Speed of one network of an architecture."""
 
     architecture: str
-    network: str
+    network: str  # a key of `NETWORKS`
     parameters: int
     forward_flops: int
-    training: Ratio
-    inference: Ratio
-    folded: Ratio
-    joined: Ratio
-    seconds: float
+    training: Ratio  # training throughput over the residual network's
+    inference: Ratio  # throughput of evaluation over the residual network's, neither of them fused
+    folded: Ratio  # throughput of evaluation after `rdp.models.fusion.fuse` over that before
+    joined: Ratio  # as ``folded``, with products joined even if that costs more operations
+    seconds: float  # median time of a training step
 
 
 def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:

@@ -22,21 +22,13 @@ _STEPS = 4  # in a round
 
 @dataclass(frozen=True)
 class Packing:
-    """Throughput of several cores over that of one core.
-
-    Attributes:
-        architecture: name.
-        seeds: number of seeds and of cores.
-        parallel: throughput of all seeds in parallel over one seed's.
-        threads: throughput of one seed with as many threads over one thread's.
-        step_seconds: median time of a step on one core.
-    """
+    """Throughput of several cores over that of one core."""
 
     architecture: str
     seeds: int
-    parallel: Ratio
-    threads: Ratio
-    step_seconds: float
+    parallel: Ratio  # throughput of all seeds in parallel over one seed's
+    threads: Ratio  # throughput of one seed with as many threads over one thread's
+    step_seconds: float  # median time of a step on one core
 
 
 def packing(architecture: str, seeds: int, setting: Setting) -> Packing:

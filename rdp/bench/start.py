@@ -24,18 +24,12 @@ _STEPS = 3  # after the first step, which allocates the optimizer's state
 
 @dataclass(frozen=True)
 class Start:
-    """Cost of starting a job.
-
-    Attributes:
-        architecture: name.
-        seconds: median time of each of `STAGES`: start of the interpreter, imports, data and network, the first step,
-            and the operation count of an iteration.
-        peak_bytes: median peak memory of the process.
-    """
+    """Cost of starting a job."""
 
     architecture: str
+    # median time of each of `STAGES`: interpreter, imports, data and network, first step, count of its operations
     seconds: dict[str, float]
-    peak_bytes: int
+    peak_bytes: int  # median peak memory of the process
 
 
 def start(architecture: str, setting: "Setting") -> Start:

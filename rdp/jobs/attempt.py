@@ -31,23 +31,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobContext:
-    """What the attempts of a job share.
+    """What the attempts of a job share."""
 
-    Attributes:
-        store: the run store.
-        device: where to train.
-        stack: versions and hardware that determine numbers, see `rdp.store.fingerprint.stack`.
-        checkpoint_seconds: time between checkpoints.
-        group: the processes that train each run together.
-        bar: shows progress, if any.
-    """
-
-    store: Store
-    device: "torch.device"
-    stack: dict[str, str]
-    checkpoint_seconds: float
-    group: "ProcessGroup"
-    bar: "Progress | None"
+    store: Store  # the run store
+    device: "torch.device"  # where to train
+    stack: dict[str, str]  # versions and hardware that determine numbers, see `rdp.store.fingerprint.stack`
+    checkpoint_seconds: float  # time between checkpoints
+    group: "ProcessGroup"  # the processes that train each run together
+    bar: "Progress | None"  # shows progress, if any
 
 
 class RunAttempt:

@@ -24,19 +24,12 @@ RESERVED_NAMES = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "rep
 
 @dataclass(frozen=True)
 class Cell:
-    """Architecture x dataset x method with one recipe: one job, or several if the study splits its seeds.
-
-    Attributes:
-        dataset: name of the dataset.
-        architecture: its name in the grid. Runs of a method with a form train another one, see `RunSpec.architecture`.
-        label: the study's name for the method with its options, which figures and tables show.
-        specs: one run per seed.
-    """
+    """Architecture x dataset x method with one recipe: one job, or several if the study splits its seeds."""
 
     dataset: str
-    architecture: str
-    label: str
-    specs: tuple[RunSpec, ...]
+    architecture: str  # as in the grid. Runs of a method with a form train another one, see `RunSpec.architecture`
+    label: str  # the study's name for the method with its options, which figures and tables show
+    specs: tuple[RunSpec, ...]  # one per seed
 
     @property
     def title(self) -> str:

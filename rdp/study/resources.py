@@ -32,18 +32,11 @@ _WORKFLOW_BYTES = 0.5e9  # of the Snakemake processes that a cluster counts as p
 
 @dataclass(frozen=True)
 class Resources:
-    """Estimated resources of a job that trains runs one after another.
+    """Estimated resources of a job that trains runs one after another."""
 
-    Attributes:
-        seconds: training and evaluation, on a machine like those of the finished runs.
-        bytes: peak memory of all processes that train a run together.
-        basis: the weakest evidence among the runs: ``this cell``, ``this network``, ``this family``, ``other runs`` or
-            ``its size``.
-    """
-
-    seconds: float
-    bytes: float
-    basis: str
+    seconds: float  # training and evaluation, on a machine like those of the finished runs
+    bytes: float  # peak memory of all processes that train a run together
+    basis: str  # the weakest evidence among the runs, of `_BASES`
 
     @property
     def measured(self) -> bool:

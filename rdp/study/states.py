@@ -20,24 +20,15 @@ _FRESH_SECONDS = 60.0  # an attempt writes its progress every few seconds
 
 @dataclass(frozen=True)
 class Progress:
-    """The last progress report of an attempt.
+    """The last progress report of an attempt."""
 
-    Attributes:
-        step, steps: optimizer steps done and in all.
-        started: when the attempt began, in seconds since the epoch.
-        updated: when it wrote this report, in seconds since the epoch.
-        seconds_left: its own estimate of the time until its end, if it has one.
-        location: the host, with the Slurm job and the GPU if there are any.
-        shut_down: whether the attempt was asked to stop, and did.
-    """
-
-    step: int
-    steps: int
-    started: float
-    updated: float
-    seconds_left: float | None
-    location: str
-    shut_down: bool = False
+    step: int  # optimizer steps done
+    steps: int  # optimizer steps in all
+    started: float  # when the attempt began, in seconds since the epoch
+    updated: float  # when it wrote this report, in seconds since the epoch
+    seconds_left: float | None  # its own estimate of the time until its end, if it has one
+    location: str  # the host, with the Slurm job and the GPU if there are any
+    shut_down: bool = False  # whether the attempt was asked to stop, and did
 
     @property
     def age(self) -> float:
@@ -52,18 +43,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class State:
-    """The state of one run.
+    """The state of one run."""
 
-    Attributes:
-        status: ``completed``, ``diverged``, ``failed``, ``running``, ``stopped`` (its attempt shows no progress),
-            ``stale`` (made by other code), ``damaged`` or ``waiting``.
-        reason: an explanation, if the status needs one.
-        progress: of a run that is running or stopped.
-    """
-
-    status: RunState
-    reason: str = ""
-    progress: Progress | None = None
+    status: RunState  # ``stopped``: its attempt shows no progress; ``stale``: made by other code
+    reason: str = ""  # an explanation, if the status needs one
+    progress: Progress | None = None  # of a run that is running or stopped
 
 
 def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple[RunSpec, State]]:

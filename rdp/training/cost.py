@@ -68,19 +68,12 @@ def count_flops(function: Callable[[], object]) -> int:
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Floating-point operations of each unit for one example, arrays of shape (units,).
+    """Floating-point operations of each unit for one example, arrays of shape (units,)."""
 
-    Attributes:
-        forward: forward pass.
-        frozen: backward pass without weight gradients.
-        trained: backward pass.
-        lowest: backward pass of the lowest trained unit, which passes no gradient down.
-    """
-
-    forward: np.ndarray
-    frozen: np.ndarray
-    trained: np.ndarray
-    lowest: np.ndarray
+    forward: np.ndarray  # forward pass
+    frozen: np.ndarray  # backward pass without weight gradients
+    trained: np.ndarray  # backward pass
+    lowest: np.ndarray  # backward pass of the lowest trained unit, which passes no gradient down
 
 
 class IterationCost:

@@ -17,15 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """A process group, seen from one of its processes.
+    """A process group, seen from one of its processes."""
 
-    Attributes:
-        rank: index of this process; process 0 is the main one.
-        size: number of processes.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # index of this process; process 0 is the main one
+    size: int = 1  # number of processes
 
     @property
     def is_main(self) -> bool:

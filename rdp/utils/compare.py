@@ -22,15 +22,10 @@ _CONTAINERS = (Mapping, list, tuple, np.ndarray)
 
 @dataclass(frozen=True)
 class Difference:
-    """Two values that should be equal and are not.
+    """Two values that should be equal and are not."""
 
-    Attributes:
-        path: keys and 1-based list positions that lead to the values.
-        left, right: the values; None for a key that one side lacks.
-    """
-
-    path: tuple[str | int, ...]
-    left: Any
+    path: tuple[str | int, ...]  # keys and 1-based list positions that lead to the values
+    left: Any  # None for a key that this side lacks
     right: Any
 
     @property
