@@ -106,13 +106,7 @@ def _stale(plan: Plan, results: Path) -> list[Group]:
 
 
 def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str | None:
-    """Return why a run cannot be retrained here to the same bits, or None.
-
-    Args:
-        record: its record.
-        stack: the stack of this machine, see `rdp.store.fingerprint.stack`.
-        data_digest: digest of the dataset on this machine.
-    """
+    """Return why a run cannot be retrained here to the same bits, or None. Stack and data are those of this machine."""
     if record.status == "failed":
         return "it failed and has no numbers"
     if record.identity.stack != digest.of(stack):

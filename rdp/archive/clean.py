@@ -40,14 +40,7 @@ class Removal:
 def find_removals(
     results: Path, cells: Iterable[StoredCell], *, unneeded: bool = False, stale: bool = False, attempts: bool = False
 ) -> Iterator[Removal]:
-    """Find what may be removed.
-
-    Args:
-        results: the results directory.
-        cells: the cells of its store, from `rdp.archive.inventory.cells`.
-        unneeded: include runs that no study uses.
-        stale: include runs of other code that were not adopted.
-        attempts: include checkpoints of unfinished runs, which then start again.
+    """Find what may be removed; on request also unneeded and stale runs, and checkpoints of unfinished attempts.
 
     Raises:
         UserError: the results are recorded; unpacking again replaces those.

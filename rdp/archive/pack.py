@@ -13,12 +13,13 @@ from rdp.archive import format as archive_format
 from rdp.archive import recorded
 from rdp.archive.format import ADOPTIONS, CLAIMS, FORMAT, PREDICTIONS, RECORDS, SPEED, STUDY, Archive
 from rdp.archive.manifest import Manifest
+from rdp.archive.stage import Records
 from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, origin
+from rdp.store import Store, origin
 from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
 from rdp.store.record import WEIGHTS, Telemetry, accuracy_fits
 from rdp.study import Plan
@@ -27,7 +28,6 @@ from rdp.utils import digest, files, machine, sealed
 from rdp.utils.humanize import count
 
 log = logging.getLogger(__name__)
-Records = dict[str, tuple[RunSpec, RunRecord]]  # by run, those of sweeps first
 
 
 def pack(plan: Plan, results: Path, path: Path, *, weights: bool = False) -> Archive:

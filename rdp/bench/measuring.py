@@ -61,11 +61,7 @@ class Setting:
 
     @classmethod
     def of(cls, *, device: str, threads: int, rate: float = 0.2, **rest: Any) -> "Setting":
-        """Make this process deterministic, as for training, and return its setting.
-
-        Args:
-            device: ``auto``, ``cpu`` or ``cuda``.
-            threads, rate, rest: as the attributes.
+        """Make this process deterministic, as for training, and return its setting; ``device`` may be ``auto``.
 
         Raises:
             UserError: an unknown device, or a rate outside (0, 1).

@@ -7,18 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from rdp.bench.measuring import (
-    CLASSES,
-    SHAPE,
-    Benchmark,
-    Comparison,
-    Ratio,
-    Setting,
-    alternate,
-    images,
-    table,
-    trainer,
-)
+from rdp.bench.measuring import CLASSES, SHAPE, Benchmark, Comparison, Ratio, Setting, alternate, images, table, trainer
 from rdp.models import build
 from rdp.models.fusion import fuse
 from rdp.training import cost
@@ -30,6 +19,7 @@ NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
     "pnnh concat": ("pnnh", {"variant": "concat"}),
     "pnnh sum": ("pnnh", {"variant": "sum"}),
 }
+FORMS = ("whole", "folded", "joined")
 _JOINED = 2.0  # growth of operations up to which `rdp.models.fusion.fuse` joins products
 
 
@@ -61,11 +51,7 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
     forms = {
         (name, form): module
         for name, network in networks.items()
-        for form, module in (
-            ("whole", network.eval()),
-            ("folded", fuse(network)),
-            ("joined", fuse(network, growth=_JOINED)),
-        )
+        for form, module in zip(FORMS, (network.eval(), fuse(network), fuse(network, growth=_JOINED)), strict=True)
     }
     x, _ = images(setting)
     half = setting.precision == "bfloat16"

@@ -5,18 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rdp.bench.measuring import (
-    CLASSES,
-    SHAPE,
-    WARM_UP,
-    Benchmark,
-    Comparison,
-    Ratio,
-    Setting,
-    table,
-    timed,
-    trainer,
-)
+from rdp.bench.measuring import CLASSES, SHAPE, WARM_UP, Benchmark, Comparison, Ratio, Setting, table, timed, trainer
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import build
 from rdp.models.units import Units

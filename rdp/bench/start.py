@@ -36,13 +36,8 @@ def start(architecture: str, setting: "Setting") -> Start:
     """Start processes one after another and return the medians."""
     import numpy as np
 
-    options = {
-        "batch_size": setting.batch_size,
-        "precision": setting.precision,
-        "rounds": setting.rounds,
-        "threads": setting.threads,
-        "device": setting.device.type,
-    }
+    names = ("batch_size", "precision", "rounds", "threads")
+    options = {name: getattr(setting, name) for name in names} | {"device": setting.device.type}
     starts = []
     for _ in range(min(setting.rounds, _MAX_STARTS)):
         command = [sys.executable, __file__, architecture, json.dumps(options), repr(time.time())]

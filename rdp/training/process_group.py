@@ -44,10 +44,7 @@ class ProcessGroup:
     def wrap(self, network: nn.Module, device: torch.device, *, freezes: bool) -> nn.Module:
         """The network as `DistributedDataParallel`, which averages gradients over processes; itself in a group of one.
 
-        Args:
-            network: the same in every process.
-            device: its device.
-            freezes: whether iterations freeze parameters, so that unused ones must be searched for at each step.
+        If iterations freeze parameters, unused ones are searched for at each step.
         """
         if self.size == 1:
             return network
