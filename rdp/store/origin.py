@@ -23,7 +23,10 @@ def is_recorded(results: Path) -> bool:
 
 
 def write(results: Path, content: dict[str, Any], *, complete: bool) -> Path:
-    """Write the origin of the results in a directory, the archive's manifest and more, and return the file's path."""
+    """Write the origin of the results in a directory and return the file's path.
+
+    ``content`` is the archive's manifest with its ``archive_seal``, and the digests of ``labels`` by dataset.
+    """
     sealed.write_json(results / FILE, content | {"whole": complete}, _SEALED_AS)
     return results / FILE
 

@@ -34,14 +34,7 @@ _costs: dict[str, cost.IterationCost] = {}  # by network: the seeds of a cell sh
 
 
 class Trainer:
-    """Trains and evaluates the network of a `RunSpec`.
-
-    Args:
-        spec: the run.
-        dataset: its dataset.
-        device: the device of network and data.
-        learning_rate: the rate that the spec's sweep chose; required if the spec has a sweep.
-        group: the processes that train the run together.
+    """Trains and evaluates the network of a `RunSpec`; one with a sweep needs the learning rate that it chose.
 
     Attributes:
         step: optimizer steps done.
