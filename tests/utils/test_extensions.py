@@ -131,7 +131,7 @@ def test_a_broken_file_does_not_end_in_a_traceback(home, run_python):
     [
         ("methods/early_droppath.py", "def", "SyntaxError: invalid syntax (early_droppath.py, line 1)"),
         ("methods/early_droppath.py", "import nothing_such", "No module named 'nothing_such'"),
-        ("methods/early_droppath.py", "x = 1", "defines 0 subclasses of Method; it must define one"),
+        ("methods/early_droppath.py", "x = 1", "defines 0 subclasses of Method; define exactly one"),
         ("methods/vanilla.py", "x = 1", "the name is taken by"),
         ("methods/My_Own.py", "x = 1", "rename the file to lower-case letters, digits and underscores"),
         ("architectures/prenorm_mlp.py", "x = (", "SyntaxError: '(' was never closed (<unknown>, line 1)"),
