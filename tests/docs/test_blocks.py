@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from pydantic import BaseModel
 
 from rdp import cli, study
+from rdp.claims.model import Claim, Part
+from rdp.methods.dropping import Dropping
+from rdp.methods.options import PnnhOptions
+from rdp.spec import Recipe
+from rdp.study.schema import Study
 from tests.docs.blocks import PAGES, ROOT, Block, blocks
 
 ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
@@ -31,7 +37,7 @@ def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
 
 def test_what_is_run_elsewhere_is_run_there() -> None:
     commands = {command for _, command in (*COMMANDS, *in_prose())}
-    assert len({entry["command"] for entry in ELSEWHERE}) == len(ELSEWHERE) == 30  # few, and none in passing
+    assert len({entry["command"] for entry in ELSEWHERE}) == len(ELSEWHERE) == 32  # few, and none in passing
     for entry in ELSEWHERE:
         assert entry["command"] in commands, f"{entry['command']}: no page has it any more"
         assert entry["holds"] in (ROOT / entry["file"]).read_text(), f"{entry['command']}: not in {entry['file']}"
@@ -95,3 +101,19 @@ def test_commands_in_prose_and_in_blocks_are_commands_with_such_options() -> Non
         options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
         for word in words:
             assert not word.startswith("--") or word in options, f"{place}: {text}: no option {word}"
+
+
+def test_the_page_of_commands_lists_every_command() -> None:
+    shown = {command for page, command in in_prose() if page == "docs/commands.md"}
+    for name, command in cli.command.commands.items():
+        below = getattr(command, "commands", None)
+        assert any(text.startswith(f"rdp {name} ") or text == f"rdp {name}" for text in shown), name
+        text = (ROOT / "docs/commands.md").read_text()
+        assert [other for other in below or () if not re.search(rf"\b{other}\b", text)] == []
+
+
+@pytest.mark.parametrize("model", [Study, Recipe, Dropping, PnnhOptions, Claim, Part])
+def test_the_page_of_studies_lists_every_key(model: type[BaseModel]) -> None:
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "config/README.md").read_text(), re.M)
+    listed = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert set(model.model_fields) - {"path"} <= listed
