@@ -11,13 +11,13 @@ from rdp.utils.console import show
 app = typer.Typer()
 log = logging.getLogger(__name__)
 
-SideArgument = typer.Argument(help="A study's name (results/NAME), or a folder of its products with a slash.")
+_SIDE = "Name of a study, for results/NAME, or a folder of products, with a slash."
 
 
 @app.command()
 def diff(
-    left: Annotated[str, SideArgument],
-    right: Annotated[str, SideArgument],
+    left: Annotated[str, typer.Argument(metavar="LEFT", help=_SIDE)],
+    right: Annotated[str, typer.Argument(metavar="RIGHT", help=_SIDE)],
     as_json: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write all differences to FILE; - prints only them.")
     ] = None,

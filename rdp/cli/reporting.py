@@ -37,7 +37,7 @@ def collect(name: StudyArgument) -> None:
 def claims(name: StudyArgument, from_tables: FromTables = False) -> None:
     """Decide the claims from a study's records.
 
-    Writes claims.json and shows the verdicts of the claims in config/claims.yaml.
+    Writes claims.json and prints the verdicts.
     """
     planned, results = study.load(name), paths.results()
     from rdp import tables

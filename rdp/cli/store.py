@@ -79,7 +79,7 @@ def ls(more: More = None) -> None:
 
 @store.command()
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; by default it is only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; by default they are only listed.")] = False,
     unneeded: Annotated[bool, typer.Option("--unneeded", help="Also runs that no study uses.")] = False,
     stale: Annotated[bool, typer.Option("--stale", help="Also runs of other code that were not adopted.")] = False,
     attempts: Annotated[bool, typer.Option("--attempts", help="Also checkpoints of unfinished runs.")] = False,

@@ -48,7 +48,8 @@ def status(
 ) -> None:
     """Show which runs are done, running, waiting or failed.
 
-    Of a running run it shows where it runs, its progress and when it ends; of a failed one the end of its log.
+    For a run in training it shows the host, the progress and the expected end. For a failed run it shows the end of
+    its log.
     """
     from rdp.cli import status_view
 
