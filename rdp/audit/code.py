@@ -13,8 +13,8 @@ from rdp.study import Plan
 from rdp.study.states import adopted
 from rdp.tables import collect
 from rdp.utils import digest, paths
+from rdp.utils.distribution import LOCK, pinned_versions
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, pinned_versions
 
 _ROOT = paths.ROOT
 _LISTED = 20  # runs that a study lacks, or has too many, which are listed

@@ -163,7 +163,8 @@ def _check_probe(check: Check, plan: Plan, results: Path, name: str, cell: Cell,
     columns = measurements.columns(name)
     try:
         stored = measurements.read(plan.name, name, results)
-        measured = pd.DataFrame(measurements.measure_again(plan, cell, name, results, runs), columns=columns)
+        rows = measurements.measure_cell(cell, study=plan.study, name=name, results=results, runs=runs)
+        measured = pd.DataFrame(rows, columns=columns)
     except UserError as error:
         check.find_lines([error])
         return

@@ -21,8 +21,8 @@ from rdp.report import templating
 from rdp.report.formatting import listed, ranges
 from rdp.study import Plan
 from rdp.utils import distribution, files, paths
+from rdp.utils.distribution import LOCK
 from rdp.utils.humanize import count, duration
-from rdp.utils.lockfile import LOCK
 
 NAME = "checklist.html"
 YES, NO, NA, UNPROVABLE = WORDS = ("Yes", "No", "NA", "not provable from records")

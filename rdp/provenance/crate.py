@@ -24,7 +24,7 @@ from rdp.store import RunRecord, Store, origin
 from rdp.study import Plan
 from rdp.tables import collect
 from rdp.utils import files, sealed
-from rdp.utils.lockfile import LOCK
+from rdp.utils.distribution import LOCK
 
 METADATA = "ro-crate-metadata.json"
 CHECKLIST, WEIGHTS, ARCHIVES = f"report/{checklist.NAME}", "weights.csv", "recorded"

@@ -15,8 +15,8 @@ from rdp.errors import UserError
 from rdp.provenance import entities, products
 from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
+from rdp.utils.distribution import LOCK, pinned_versions
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, pinned_versions
 
 VERSION = "1.1"
 PROFILES = {
