@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdp.cli import archive, auditing, comparing, data, provenance, reporting, store, tools, training, weights
+from rdp.cli import data, results, store, tools, training
 from rdp.errors import Terminated, UserError
 from rdp.utils import distribution
 from rdp.utils.console import configure_logging
@@ -29,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _module in (training, reporting, auditing, comparing, provenance, archive, store, weights, tools):
+for _module in (training, results, store, tools):
     app.add_typer(_module.app)
 app.add_typer(data.app, name="data")
 
