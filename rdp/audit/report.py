@@ -31,5 +31,6 @@ def read(study: str, results: Path) -> dict[str, Any]:
 def render(audit: Audit) -> str:
     """Return the page as HTML."""
     style = templating.text("style.css")
-    template = templating.html().get_template("audit.html.j2")
-    return template.render(audit=audit, about=audit.about, style=style, policy=templating.policy(style))
+    return templating.html("audit.html.j2").render(
+        audit=audit, about=audit.about, style=style, policy=templating.policy(style)
+    )

@@ -1,6 +1,5 @@
 """A study's tables as CSV and LaTeX files."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 from rdp.claims import verdict_json
 from rdp.claims.model import KINDS
 from rdp.jobs import energy
-from rdp.report import compute_cost, efficiency, summary, tex
+from rdp.report import efficiency, summary, tex
 from rdp.tables.collect import ROW_STATUSES
 from rdp.utils import files
 
@@ -19,21 +18,19 @@ _COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
 _EFFICIENT = [field.name for field in fields(efficiency.Efficiency)]
 
 
-def write(
-    folder: Path,
-    cells: list[summary.CellSummary],
-    efficient: Sequence[efficiency.Efficiency],
-    claims: dict[str, Any],
-) -> None:
-    """Write each table of `rdp.report.contents.TABLES` as ``.csv`` and ``.tex``."""
+def write(folder: Path, shared: dict[str, Any]) -> None:
+    """Write each table of `rdp.report.contents.TABLES` as ``.csv`` and ``.tex``, from `rdp.report.facts.gather`."""
+    cells = shared["cells"]
     # With one budget or one width, the table of comparisons or of efficiency has no rows.
     tables = {
         "accuracy": pd.DataFrame(_accuracy_rows(cells)),
-        "claims": pd.DataFrame(verdict_json.summary_rows(claims), columns=["claim", "title", "source", *KINDS]),
-        "comparisons": pd.DataFrame(_comparison_rows(cells), columns=_COMPARED),
+        "claims": pd.DataFrame(
+            verdict_json.summary_rows(shared["verdicts"]), columns=["claim", "title", "source", *KINDS]
+        ),
+        "comparisons": pd.DataFrame(_comparison_rows(shared["comparisons"]), columns=_COMPARED),
         "cost": pd.DataFrame(_cost_rows(cells)),
-        "compute_cost": pd.DataFrame(compute_cost.rows(claims)).astype(dict.fromkeys(energy.KINDS, "float64")),
-        "efficiency": pd.DataFrame(map(vars, efficient), columns=_EFFICIENT),
+        "compute_cost": pd.DataFrame(shared["costs"]).astype(dict.fromkeys(energy.KINDS, "float64")),
+        "efficiency": pd.DataFrame(map(vars, shared["efficient"]), columns=_EFFICIENT),
     }
     for name, table in tables.items():
         with files.atomic_write(folder / f"{name}.csv") as part:
@@ -56,12 +53,12 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
     return rows
 
 
-def _comparison_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
+def _comparison_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         cell.setting.key
         | {"method": row["method"], "budget": budget, "flops": cell.flops, "updates": cell.updates}
         | {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high", "n")}
-        for row in summary.by_budget(cells)
+        for row in rows
         for budget in summary.BUDGETS
         if isinstance(cell := row[budget], summary.CellSummary) and cell.difference is not None
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from rdp import data
+from rdp.report.formatting import percent, points
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan, comparisons
 from rdp.study.comparisons import Setting
@@ -192,25 +193,3 @@ def _incomplete(group: list[CellSummary]) -> str:
         for (words, n, seeds), methods in alike.items()
     ]
     return f"Runs that did not complete: {'; '.join(parts)}. " if parts else ""
-
-
-def percent(estimate: Estimate) -> str:
-    """``96.4 % [95.9, 96.9]``, without the interval if there is none."""
-    return _interval(estimate, "{:.1f} %", "{:.1f}")
-
-
-def points(estimate: Estimate) -> str:
-    """``+0.5 points [-0.1, +1.1]``, without the interval if there is none."""
-    # An interval that excludes 0 must not be rounded to end at 0.
-    ends_at_zero = estimate.excludes(0) and min(abs(estimate.low), abs(estimate.high)) < 0.05
-    digits = 2 if ends_at_zero else 1
-    return _interval(estimate, f"{{:+.{digits}f}} points", f"{{:+.{digits}f}}")
-
-
-def _interval(estimate: Estimate, mean: str, end: str) -> str:
-    if not estimate.n:
-        return "none"
-    text = mean.format(estimate.mean)
-    if estimate.has_interval:
-        text += f" [{end.format(estimate.low)}, {end.format(estimate.high)}]"
-    return text.replace("-", "\u2212")

@@ -5,18 +5,21 @@ import hashlib
 
 import jinja2
 
+from rdp.report.formatting import FILTERS
 from rdp.utils import paths
 
 
-def html() -> jinja2.Environment:
-    """The environment of HTML templates, which escapes values and raises for a missing one."""
-    return jinja2.Environment(
+def html(name: str) -> jinja2.Template:
+    """An HTML template, which escapes values and raises for a missing one."""
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= FILTERS
+    return environment.get_template(name)
 
 
 def text(name: str) -> str:

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from rdp import data
-from rdp.provenance import checklist, crate, evidence
+from rdp.provenance import checklist, crate
 from rdp.provenance.checklist import NA, NO, UNPROVABLE, YES, Answer
+from rdp.report import facts
 from rdp.study import Plan
 from rdp.tables import Tables, collect
 from tests.browser.planted import save_claims
@@ -32,7 +33,7 @@ def ask(tabled: Tables) -> Ask:
         collect.save(tabled.plan.name, tabled.results, table, tabled.history, tabled.sweep)
         if decide:
             save_claims(replace(tabled, records=table))
-        return checklist.answers(evidence.gather(tabled.plan, tabled.results))
+        return checklist.answers(facts.gather(tabled.plan, tabled.results))
 
     return given
 
@@ -134,7 +135,7 @@ def test_unknown_or_uncommitted_code_is_not_reproducible(ask: Ask, commit: str |
 
 def test_the_command_that_retrains_depends_on_the_origin(ask: Ask, tabled: Tables) -> None:
     assert "(rdp audit planted --retrain 3)" in said(ask()["Reproducibility of the experiments"])
-    recorded = replace(evidence.gather(tabled.plan, tabled.results), recording=["Recorded."])
+    recorded = facts.gather(tabled.plan, tabled.results) | {"recording": ["Recorded."]}
     answer = checklist.answers(recorded)["Reproducibility of the experiments"]
     assert "audit --config study=planted records=recorded retrain=3)" in said(answer)
 

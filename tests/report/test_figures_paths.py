@@ -76,7 +76,7 @@ def test_differences_are_to_the_baseline_that_the_study_names(plan: Plan, tmp_pa
     by = drawing.data.groupby("method")["points"].mean()
     assert by["vanilla"] == pytest.approx(6.0)
     assert by["narrow"] == pytest.approx(2.0)
-    assert "against pnnh" in drawing.figure.axes[0].get_xlabel()
+    assert "minus pnnh's" in drawing.figure.axes[0].get_xlabel()
 
 
 def test_an_unknown_baseline_is_named(tmp_path: Path) -> None:
