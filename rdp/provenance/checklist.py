@@ -12,14 +12,13 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 
 from rdp import data
 from rdp.claims.model import KINDS
 from rdp.report import contents, facts, templating
 from rdp.report.formatting import listed, ranges
 from rdp.study import Plan
-from rdp.utils import files, paths
+from rdp.utils import files
 from rdp.utils.humanize import count, duration
 from rdp.utils.lockfile import LOCK
 
@@ -47,34 +46,15 @@ class Answer:
     see: list[str]
 
 
-@dataclass(frozen=True)
-class Links:
-    """Targets of links to evidence that is not among a study's products, relative to the folder of its report.
-
-    Attributes:
-        study: the study file, or the section of the page that shows it.
-        lock: the lock, or None for no link.
-        data: the folder of the datasets' manifests.
-        name: name of the study file.
-    """
-
-    study: str
-    lock: str | None
-    data: str
-    name: str
-
-    def link(self, target: str) -> dict[str, str | None]:
-        """Return the ``label`` of an entry of `Answer.see`, and its ``href``, or None for no link."""
-        if target == "study":
-            return {"label": self.name, "href": self.study}
-        if target == "lock":
-            return {"label": LOCK, "href": self.lock}
-        if target.startswith("data/"):
-            file = f"{target.removeprefix('data/')}/manifest.json"
-            return {"label": f"data/{file}", "href": f"{self.data}/{file}"}
-        file, _, section = target.removeprefix("report/").partition("#")
-        label = f"page: {section.replace('-', ' ')}" if section else file
-        return {"label": label, "href": target.removeprefix("report/") if "report/" in target else f"../{target}"}
+def _link(target: str, links: dict[str, tuple[str, str | None]]) -> dict[str, str | None]:
+    """Return the ``label`` of an entry of `Answer.see`, and its ``href``, or None for no link."""
+    if target in links:
+        return dict(zip(("label", "href"), links[target], strict=True))
+    if target.startswith("data/"):
+        return {"label": f"{target}/manifest.json", "href": f"{links['data'][1]}/{target[5:]}/manifest.json"}
+    file, _, section = target.removeprefix("report/").partition("#")
+    label = f"page: {section.replace('-', ' ')}" if section else file
+    return {"label": label, "href": target.removeprefix("report/") if "report/" in target else f"../{target}"}
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -84,32 +64,32 @@ def write(plan: Plan, results: Path) -> Path:
         UserError: tables or verdicts are missing, damaged or of another study.
     """
     path = results / plan.name / "report" / NAME
-    links = Links("index.html#study-file", None, "../../data", plan.file.name)
+    links = {"study": (plan.file.name, "index.html#study-file"), "lock": (LOCK, None), "data": ("", "../../data")}
     text = render(facts.gather(plan, results), links)
     with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
-def render(shared: dict[str, Any], links: Links) -> str:
-    """Return the checklist as HTML, from `rdp.report.facts.gather`."""
+def render(shared: dict[str, Any], links: dict[str, tuple[str, str | None]]) -> str:
+    """Return the checklist as HTML.
+
+    Args:
+        shared: from `rdp.report.facts.gather`.
+        links: label and address, relative to the report's folder, of ``study`` (the study file), ``lock`` and ``data``
+            (the folder of the datasets' manifests).
+    """
     style = templating.text("style.css")
     answered = answers(shared)
     rows = [
         {"name": question["name"], "asks": question["asks"], "word": answer.word, "because": answer.because}
-        | {"see": [links.link(target) for target in answer.see]}
-        for question, answer in zip(questions(), answered.values(), strict=True)
+        | {"see": [_link(target, links) for target in answer.see]}
+        for question, answer in zip(contents.texts("checklist"), answered.values(), strict=True)
     ]
     tally = Counter(answer.word for answer in answered.values())
     own: dict[str, Any] = {"style": style, "policy": templating.policy(style), "rows": rows}
     own["tally"] = {word: tally[word] for word in WORDS if tally[word]}
     return templating.html(f"{NAME}.j2").render(shared | own)
-
-
-def questions() -> list[dict[str, Any]]:
-    """Return the entries of report/checklist.yaml."""
-    content: list[dict[str, Any]] = yaml.safe_load((paths.templates() / "checklist.yaml").read_text(encoding="utf-8"))
-    return content
 
 
 def answers(shared: dict[str, Any]) -> dict[str, Answer]:
@@ -127,12 +107,11 @@ def answers(shared: dict[str, Any]) -> dict[str, Answer]:
             [" ".join(part.split()) for part in re.split(r"\n\s*\n", fill(question["because"])) if part.strip()],
             [t for see in question["see"] for t in (manifests if see == "datasets" else [fill(see)]) if t],
         )
-        for question in questions()
+        for question in contents.texts("checklist")
     }
 
 
 def _names(shared: dict[str, Any]) -> dict[str, Any]:
-    """Return the names that report/checklist.yaml may use."""
     plan, done, cells, datasets = (shared[name] for name in ("plan", "done", "cells", "datasets"))
     recipes = {cell.specs[0].recipe.model_dump_json(): cell.specs[0].recipe for cell in plan.cells}.values()
     claims = shared["verdicts"]["claims"]
@@ -194,6 +173,5 @@ def _known(value: float) -> float | None:
 
 
 def _first(names: list[str], separator: str) -> str:
-    """Join the first few names, and the number of the others."""
     others = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
     return separator.join([*names[:_LISTED], *others])

@@ -18,7 +18,6 @@ from rdp.archive.pack import pack
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.provenance import checklist, metadata, products
-from rdp.provenance.checklist import Links
 from rdp.report import facts, templating
 from rdp.store import RunRecord, Store, origin
 from rdp.study import Plan
@@ -67,7 +66,6 @@ def _config(plan: Plan, results: Path) -> dict[str, str]:
 def _fill(
     part: Path, plan: Plan, results: Path, shared: dict[str, Any], records: dict[str, RunRecord]
 ) -> dict[str, tuple[str, str]]:
-    """Write the files, and return the kind and the description of each by its path."""
     descriptions = {}
     report = f"run: rdp report {plan.name}"
     for name, description in products.products(plan).items():
@@ -83,8 +81,10 @@ def _fill(
         _copy(prepared.folder(name, results) / "manifest.json", part / path, f"run: rdp data prepare {name}")
         descriptions[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
     file = f"{plan.name}.yaml"
-    links = Links(f"../{products.STUDY}/{file}", f"../{LOCK}", "../data", file)
-    (part / CHECKLIST).write_text(checklist.render(shared, links), encoding="utf-8")
+    study, lock = (file, f"../{products.STUDY}/{file}"), (LOCK, f"../{LOCK}")
+    (part / CHECKLIST).write_text(
+        checklist.render(shared, {"study": study, "lock": lock, "data": ("", "../data")}), encoding="utf-8"
+    )
     descriptions[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, answered from the records")
     _write_weights(part / WEIGHTS, records)
     descriptions[WEIGHTS] = ("weights", "Checksums of weights and predictions")
@@ -106,7 +106,6 @@ def _copy(source: Path, target: Path, remedy: str) -> None:
 
 
 def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
-    """The usable records of a study's runs, those of sweeps first."""
     store = Store(results)
     records = {spec.run: collect.usable_record(store, spec)[0] for spec in recorded.runs(plan)}
     return {run: record for run, record in records.items() if record is not None}

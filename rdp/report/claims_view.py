@@ -75,7 +75,6 @@ def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
 
 
 def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[str, Any]:
-    """Comparisons with numbers as rows, and the settings of the others by comparison and reason."""
     absent: dict[tuple[str, str], list[str]] = {}
     for c in comparisons:
         if c["outcome"] == "absent":

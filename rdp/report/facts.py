@@ -11,8 +11,8 @@ from rdp import data, tables
 from rdp.claims import verdict_json
 from rdp.claims.model import KINDS
 from rdp.jobs import energy
-from rdp.report import claims_view, contents, efficiency, summary
-from rdp.report.formatting import DASH, listed, ranges
+from rdp.report import claims_view, contents, efficiency, summary, templating
+from rdp.report.formatting import DASH, ranges
 from rdp.store import fingerprint, origin
 from rdp.study import Plan, comparisons
 from rdp.tables.collect import ROW_STATUSES
@@ -63,7 +63,7 @@ def gather(plan: Plan, results: Path) -> dict[str, Any]:
         "machines": machines(records),
         "adopted": adopted(records),
         "unfinished": unfinished(plan, records),
-        "choices": contents.choices(),
+        "choices": contents.texts("choices"),
     }
 
 
@@ -92,44 +92,18 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     """The origin of recorded results, in sentences; empty for results that were trained in place."""
     if not origin.is_recorded(results):
         return []
-    source = origin.read(results)
-    devices = "; ".join(
-        f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
-    )
-    swept = f", and {source['runs']['sweep']} of sweeps" if source["runs"]["sweep"] else ""
-    commits = f"commit {listed(source['commits'])}" if source["commits"] else "an unknown commit"
-    when = (
-        f"from {source['started']} to {source['ended']}"
-        if source["started"] and source["ended"]
-        else "at unknown times"
-    )
-    packed = source["packed_on"]
-    memory = f"{packed['memory_bytes'] / 1e9:.0f} GB of memory"
-    return [
-        "This report is built from recorded results; nothing was trained or measured for it. The records are of "
-        f"{count(len(table), 'run')}{swept}, trained {when} at {commits}: {devices}.",
-        f"They were packed on a machine with {count(packed['cores'], 'core')} and {memory} ({packed['system']}), at "
-        f"commit {packed['commit'] or 'unknown'}. Every file was verified against the manifest with the seal "
-        f"{source['archive_seal'][:12]}.",
-        _code(plan, table),
-    ]
-
-
-def _code(plan: Plan, table: pd.DataFrame) -> str:
-    """Whether the training code of this checkout is that of the recorded runs, in a sentence."""
     digests = dict(zip(table["run"], table["code_digest"], strict=True))
     accepted = set(table["run"][table["adopted"].astype(bool)])
     different = {spec.run for spec in plan.specs if digests[spec.run] != fingerprint.code_of(spec)}
-    other = len(different - accepted)
-    if not different:
-        return "The training code of this checkout is the code that trained them."
-    if not other:
-        return " ".join(adopted(table))
-    which = "any of them" if other == len(table) else f"{other} of the {count(len(table), 'run')}"
-    return (
-        f"The training code of this checkout differs from the code that trained {which}. Their numbers are those of "
-        "their commit; this checkout made the tables, figures and verdicts from them."
+    text = templating.plain("recording.j2").render(
+        runs=len(table),
+        source=origin.read(results),
+        machines=machines(table),
+        different=different,
+        other=len(different - accepted),
+        adopted=adopted(table),
     )
+    return text.splitlines()
 
 
 def adopted(table: pd.DataFrame) -> list[str]:
@@ -157,6 +131,5 @@ def unfinished(plan: Plan, table: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _seconds(sweep: pd.DataFrame) -> float | None:
-    """The total time of the runs of sweeps, or None unless all times are known."""
     seconds = sweep.drop_duplicates("sweep_run")["seconds"]
     return float(seconds.sum()) if seconds.notna().all() else None

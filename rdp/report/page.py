@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from rdp.report import claims_view, contents, csv_tables, explorer, facts, templating
+from rdp.report import claims_view, contents, explorer, facts, table_files, templating
 from rdp.study import Plan
 from rdp.utils import files
 
@@ -14,7 +14,7 @@ from rdp.utils import files
 def write(plan: Plan, results: Path) -> Path:
     """Write ``report/index.html`` and ``tables/`` from a study's tables, verdicts and figures."""
     shared, folder = facts.gather(plan, results), results / plan.name
-    csv_tables.write(folder / "tables", shared)
+    table_files.write(folder / "tables", shared)
     path = folder / "report" / "index.html"
     text = _render(shared, folder / "figures")
     with files.atomic_write(path) as part:
@@ -64,7 +64,6 @@ def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
 
 
 def _recipes(plan: Plan) -> list[dict[str, Any]]:
-    """The recipes with the cells that each trains."""
     rows: dict[str, dict[str, Any]] = {}
     for cell in plan.cells:
         recipe = cell.specs[0].recipe

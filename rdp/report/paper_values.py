@@ -99,7 +99,6 @@ def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[st
 
 
 def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:
-    """The study's figures in order, with captions, width and path below the study's folder."""
     figures = {}
     for name in contents.figures(plan):
         width = _width(contents.drawing(plan, name, drawn))
@@ -131,7 +130,6 @@ def _methods(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _entries(plan: Plan) -> list[dict[str, str]]:
-    """The study's entries that rename a method or change its options, recipe or architecture form."""
     rows = {}
     for cell in plan.cells:
         spec, entry = cell.specs[0], plan.study.methods[cell.label]

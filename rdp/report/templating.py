@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from functools import cache
 
 import jinja2
 
@@ -11,9 +12,19 @@ from rdp.utils import paths
 
 def html(name: str) -> jinja2.Template:
     """An HTML template, which escapes values and raises for a missing one."""
+    return _template(name, escape=True)
+
+
+def plain(name: str) -> jinja2.Template:
+    """A template of plain text, which raises for a missing value."""
+    return _template(name, escape=False)
+
+
+@cache
+def _template(name: str, *, escape: bool) -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
-        autoescape=True,
+        autoescape=escape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

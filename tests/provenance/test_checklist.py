@@ -13,7 +13,7 @@ import pytest
 from rdp import data
 from rdp.provenance import checklist, crate
 from rdp.provenance.checklist import NA, NO, UNPROVABLE, YES, Answer
-from rdp.report import facts
+from rdp.report import contents, facts
 from rdp.study import Plan
 from rdp.tables import Tables, collect
 from tests.browser.planted import save_claims
@@ -43,7 +43,7 @@ def said(answer: Answer) -> str:
 
 
 def test_the_sixteen_questions_are_in_order(ask: Ask) -> None:
-    names = [row["name"] for row in checklist.questions()]
+    names = [row["name"] for row in contents.texts("checklist")]
     assert len(names) == len(ask()) == 16
     words = ("Claims", "Limitations", "Theory", "Reproducib", "Open access", "setting", "significance", "Compute")
     words += ("ethics", "impacts", "Safeguards", "Licences", "New assets", "Crowdsourcing", "board", "language models")
