@@ -90,7 +90,6 @@ def _specification(record: RunRecord) -> RunSpec | None:
 
 
 def _data_digests(plan: Plan, results: Path) -> dict[str, str]:
-    """Return the digests in the manifests of the study's datasets."""
     digests = {}
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         try:

@@ -157,7 +157,7 @@ def audit_study(
     Writes audit/index.html and audit/audit.json. Exits with status 1 if there are findings.
     """
     planned, results = study.load(name), paths.results()
-    from rdp.audit import audit, report
+    from rdp.audit import audit, findings
 
     result = audit(planned, results, now=time.time(), retrain=retrain, sample=sample, cores=cores)
     table = Table("check", "checked", "findings", title=f"{planned.name}: audit", title_justify="left")
@@ -169,7 +169,7 @@ def audit_study(
             print(f"note ({check.name}): {note}")
     for finding in result.findings:
         print(finding)
-    print(f"{report.write(planned, results, result)}: {result.verdict}")
+    print(f"{findings.write(planned, results, result)}: {result.verdict}")
     if result.findings:
         raise typer.Exit(1)
 
