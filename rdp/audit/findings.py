@@ -62,13 +62,7 @@ class Check:
             self.find(where, what or "cannot be read")
 
     def attempt(self, where: object, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
-        """Return the result of a call, or None with a finding if it raises.
-
-        Args:
-            where: what the call reads, for errors that do not name it.
-            call: a function that reads files which anybody may have written and sealed.
-            args, kwargs: its arguments.
-        """
+        """Return the result of a call, or None with a finding if it raises; ``where`` is what the call reads."""
         try:
             return call(*args, **kwargs)
         except UserError as error:

@@ -26,13 +26,7 @@ _MATPLOTLIB = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
 
 
 def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
-    """Yield the checks of tables, claims, figures and report.
-
-    Args:
-        plan: the study.
-        results: its results directory.
-        scratch: a directory that does not exist yet, for the rebuilt products.
-    """
+    """Yield the checks of tables, claims, figures and report; ``scratch`` is a directory that does not exist yet."""
     rebuild = _Rebuild(results / plan.name, scratch / plan.name)
     yield _check_tables(plan, results, scratch, rebuild)
 

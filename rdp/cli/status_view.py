@@ -49,9 +49,7 @@ def watch(plan: Plan, results: Path, console: Console, seconds: float) -> None:
 def tables(snapshot: Snapshot, *, unfinished: bool = False) -> Iterator[Table]:
     """Yield the table of cells, then those of running runs, of runs in trouble and of notes, unless empty.
 
-    Args:
-        snapshot: the states to show.
-        unfinished: leave out finished cells, so that the others fit on a screen.
+    With ``unfinished``, leave out finished cells, so that the others fit on a screen.
     """
     yield _cells(snapshot, unfinished)
     for table in (_running(snapshot), _trouble(snapshot), _notes(snapshot)):

@@ -73,13 +73,10 @@ def _recipes(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = []
-    by_cell = dict(list(table.groupby("cell")))
-    for cell in plan.cells:
-        runs = by_cell[cell.id]
-        digests = {
-            name: ", ".join(sorted({value[:12] for value in runs[f"{name}_digest"].dropna()}))
-            for name in ("data", "code", "stack")
-        }
-        rows.append({"label": cell.title, "cell": cell.id, "options": cell.specs[0].options} | digests)
-    return rows
+    digests = table.groupby("cell")[["data_digest", "code_digest", "stack_digest"]].agg(
+        lambda values: ", ".join(sorted({value[:12] for value in values.dropna()}))
+    )
+    return [
+        {"label": cell.title, "cell": cell.id, "options": cell.specs[0].options} | digests.loc[cell.id].to_dict()
+        for cell in plan.cells
+    ]
