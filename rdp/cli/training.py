@@ -58,7 +58,7 @@ def status(
         with suppress(KeyboardInterrupt):
             status_view.watch(planned, paths.results(), console(), every)
     else:
-        show(*status_view.tables(status_view.read(planned, paths.results())))
+        show(*status_view.tables(status_view.Snapshot(planned, paths.results())))
 
 
 @app.command()
