@@ -18,7 +18,7 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions, Split
 from rdp.models.initialisation import initialise, unrectified
-from rdp.models.paths import LAYERS, Parts, PnnhLayer, PnnhStack, pnnh_layer, with_gain
+from rdp.models.paths import Parts, PnnhLayer, PnnhStack, pnnh_layer, with_gain
 
 # Names of the children of each class of blocks: its layers in order, those that end a layer of the network, and the
 # norms whose gain is that of the branch.
@@ -174,7 +174,7 @@ def _bottleneck(width: int, inner: int, norm_gain: float, options: PnnhOptions) 
         )
     )
     norm = with_gain(nn.BatchNorm2d(split.written), norm_gain)
-    return LAYERS[options.variant](split, learner, norm, nn.ReLU())
+    return PnnhLayer(options.variant, split, learner, norm, nn.ReLU())
 
 
 def _transformer(blocks: list[nn.Module], norm_gain: float, options: PnnhOptions) -> PnnhStack:
@@ -208,7 +208,7 @@ def _transformer(blocks: list[nn.Module], norm_gain: float, options: PnnhOptions
             learner = _attention(attention, split) if name == "attn" else _mlp(mlp, split)
             # eps and the class of the norm are the block's.
             fresh = with_gain(type(norm)(width, eps=norm.eps), norm_gain)
-            layers.append(LAYERS[options.variant](split, nn.Sequential(OrderedDict({"norm": fresh, name: learner}))))
+            layers.append(PnnhLayer(options.variant, split, nn.Sequential(OrderedDict({"norm": fresh, name: learner}))))
     stack = PnnhStack(layers, options, kinds=2)
     for module in stack.modules():
         if isinstance(module, nn.Linear):

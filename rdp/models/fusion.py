@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from rdp.models.paths import ConcatLayer, PnnhLayer, PnnhStack, SumInnerLayer, SumLayer
+from rdp.models.paths import PnnhLayer, PnnhStack
 
 _Linear = nn.Linear | nn.Conv2d
 # In these forward passes bn1 follows conv1, and so on.
@@ -108,7 +108,7 @@ def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Modul
     """A PNNH layer without its norm, and as one product if the growth allows it."""
     norm = layer.norm
     if isinstance(norm, _Norm):
-        if isinstance(layer, SumInnerLayer):  # the norm acts on the sum, so it scales coder and learner
+        if layer.variant == "sum_inner":  # the norm acts on the sum, so it scales coder and learner
             assert norm.running_var is not None
             code = code * (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None]
         if isinstance(layer.learner, nn.Sequential):
@@ -117,13 +117,13 @@ def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Modul
             layer.learner = _fuse_norm(layer.learner, norm)
         layer.norm = nn.Identity()
     learner = _single_linear(layer.learner)
-    if learner is None or isinstance(layer, SumLayer) or not isinstance(layer.norm, nn.Identity):
+    if learner is None or layer.variant == "sum" or not isinstance(layer.norm, nn.Identity):
         return FusedLayer(layer, code)
-    product = _stack_rows(code, learner) if isinstance(layer, ConcatLayer) else _add(learner, code)
+    product = _stack_rows(code, learner) if layer.variant == "concat" else _add(learner, code)
     separate = code.numel() + sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, _Linear))
     if product.weight.numel() > growth * separate:
         return FusedLayer(layer, code)
-    if isinstance(layer, ConcatLayer):
+    if layer.variant == "concat":
         return FusedConcat(product, layer.split.coded, layer.activation)
     return nn.Sequential(product, _in_place(layer.activation))
 

@@ -1,22 +1,14 @@
 """He initialisation, with an independent random stream for each parameter."""
 
 import math
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from rdp.utils import rng
 
 Layer = TypeVar("Layer", bound=nn.Module)
-
-
-@runtime_checkable
-class DrawsStart(Protocol):
-    """A module that draws its own initial weights, such as a coder."""
-
-    def draw_start(self, generator: np.random.Generator) -> None: ...
 
 
 def unrectified(layer: Layer) -> Layer:
@@ -45,8 +37,8 @@ def initialise(network: nn.Module, seed: int) -> None:
         if (std := getattr(parameter, "initial_std", None)) is not None:
             parameter.copy_(_normal(seed, name, parameter.shape) * std)
     for name, module in network.named_modules():
-        if isinstance(module, DrawsStart):
-            module.draw_start(rng.generator(seed, f"weights/{name}"))
+        if draw_start := getattr(module, "draw_start", None):
+            draw_start(rng.generator(seed, f"weights/{name}"))
         if not isinstance(module, nn.Linear | nn.Conv2d):
             continue
         weight = module.weight

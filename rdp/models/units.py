@@ -7,7 +7,7 @@ down-sampling, head), and applies an `Iteration` to them.
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -29,13 +29,6 @@ class Group:
     def __init__(self, parameters: list[nn.Parameter], modules: list[nn.Module]) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.norms = [m for m in modules if isinstance(m, _NormBase) and m.track_running_stats]
-
-
-@runtime_checkable
-class _InPlace(Protocol):
-    """A module that may overwrite its input, such as nn.ReLU."""
-
-    inplace: bool
 
 
 class _Branch(NamedTuple):
@@ -70,7 +63,7 @@ class Units:
         self.network = network
         self.blocks: list[nn.Module] = []
         self._gated: list[nn.Module] = []
-        self._was_in_place: list[_InPlace] = []
+        self._was_in_place: list[Any] = []
         self._changed_norms: list[tuple[nn.Module, str]] = []
         branches: dict[str, list[_Branch]] = {}
         try:
@@ -128,7 +121,7 @@ class Units:
         """Make modules outside branches work out of place: a block without its branch returns its input tensor."""
         inside = {id(module) for unit in units for branch in unit for module in branch.modules}
         outside = [module for module in self.network.modules() if id(module) not in inside]
-        self._was_in_place = [module for module in outside if isinstance(module, _InPlace) and module.inplace]
+        self._was_in_place = [module for module in outside if getattr(module, "inplace", False)]
         for module in self._was_in_place:
             module.inplace = False
 

@@ -16,7 +16,7 @@ from rdp.models import blocks
 from rdp.models.convert import PlainSequence
 from rdp.models.families.resnet import ConvNormRelu
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import PnnhLayer, SumOuterLayer
+from rdp.models.paths import PnnhLayer
 from rdp.models.units import Units
 
 
@@ -97,7 +97,7 @@ def branches_without_shortcut(network: nn.Module) -> list[nn.Module]:
     layer or block, up to the place where its residual form adds the shortcut.
     """
     learners = [
-        m.norm if isinstance(m, SumOuterLayer) else m.activation for m in network.modules() if isinstance(m, PnnhLayer)
+        m.norm if m.variant == "sum_outer" else m.activation for m in network.modules() if isinstance(m, PnnhLayer)
     ]
     plain = [m.branch for m in network.modules() if isinstance(m, PlainBranch)]
     for sequence in (m for m in network.modules() if isinstance(m, PlainSequence)):

@@ -25,8 +25,8 @@ _linear = partial(nn.Linear, bias=False)
 _PARTS = Parts(linear=_linear, pointwise=_linear, norm=None)
 
 
-class PlainLayer(PlainBranch):
-    """phi(W x): (batch, width) -> (batch, width)."""
+class _Rectified(nn.Module):
+    """phi around the forward pass of a branch: (batch, width) -> (batch, width)."""
 
     def __init__(self, width: int) -> None:
         super().__init__(_linear(width, width))
@@ -37,16 +37,12 @@ class PlainLayer(PlainBranch):
         return output
 
 
-class ResidualLayer(GatedBranch):
+class PlainLayer(_Rectified, PlainBranch):
+    """phi(W x)."""
+
+
+class ResidualLayer(_Rectified, GatedBranch):
     """phi(x + W x), with W named as in `PlainLayer`, so that both start with the same weights."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(_linear(width, width))
-        self.relu = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.relu(super().forward(x))
-        return output
 
 
 def build(config: NetworkConfig, *, depth: int, width: int) -> nn.Module:
