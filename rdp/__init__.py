@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdp.errors import UserError as UserError
+    from rdp.models import create_model as create_model
+    from rdp.models import list_models as list_models
     from rdp.models.branch_ends import register_block as register_block
     from rdp.models.convert import set_path as set_path
-    from rdp.models.create import create_model as create_model
-    from rdp.models.create import list_models as list_models
     from rdp.models.fusion import fuse as fuse
     from rdp.models.residual_drop_path import ResidualDropPath as ResidualDropPath
     from rdp.models.residual_drop_path import make_method as make_method
@@ -33,9 +33,9 @@ _MODULES = {
     "ResidualDropPath": "models.residual_drop_path",
     "Schedule": "models.schedule",
     "UserError": "errors",
-    "create_model": "models.create",
+    "create_model": "models",
     "fuse": "models.fusion",
-    "list_models": "models.create",
+    "list_models": "models",
     "list_probes": "probes.apply",
     "load_model": "store.export",
     "make_method": "models.residual_drop_path",

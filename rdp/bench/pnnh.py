@@ -19,7 +19,7 @@ from rdp.bench.measuring import (
     table,
     trainer,
 )
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.fusion import fuse
 from rdp.training import cost
 
@@ -64,9 +64,7 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
     device, rounds = setting.device, setting.rounds
     networks: dict[str, nn.Module] = {}
     for name, (path, options) in NETWORKS.items():
-        network = build(
-            architecture, path=path, path_options=options, norm_gain=0.5, input_shape=SHAPE, classes=CLASSES, seed=0
-        )
+        network = create_model(architecture, path=path, norm_gain=0.5, input_shape=SHAPE, classes=CLASSES, **options)
         networks[name] = network.to(device).to(memory_format=torch.channels_last).train()
     training = alternate({name: trainer(network, setting) for name, network in networks.items()}, rounds, device)
     forms = {

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from rdp import data
 from rdp.methods import FULL, Iteration
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
 from rdp.training.ema import ExponentialMovingAverage
@@ -107,14 +107,14 @@ class Trainer:
         self._metrics = EpochMetrics(self.batches.steps_per_epoch, device)
 
     def _build(self, seed: int) -> nn.Module:
-        return build(
-            name=self.spec.architecture,
+        return create_model(
+            self.spec.architecture,
             path=self.method.path,
-            path_options=self.method.path_options(),
             norm_gain=self.recipe.norm_gain,
             input_shape=self.data.info.shape,
             classes=self.data.info.classes,
             seed=seed,
+            **self.method.path_options(),
         )
 
     @cached_property
