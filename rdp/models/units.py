@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from rdp.errors import UserError
-from rdp.methods.iteration import FULL, FrozenNorm, Iteration
+from rdp.methods import FULL, FrozenNorm, Iteration
 from rdp.models import blocks
 from rdp.models.branch_ends import branch_ends, drop_probability
 from rdp.models.gates import Gate, GatedBranch

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp.methods.iteration import Iteration
+from rdp.methods import Iteration
 from rdp.models.units import Units
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
