@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rdp.models.schedule import Schedule as Schedule
     from rdp.models.weights import save_weights as save_weights
     from rdp.models.weights import start_from as start_from
-    from rdp.probes.apply import list_probes as list_probes
-    from rdp.probes.apply import probe as probe
+    from rdp.probes import list_probes as list_probes
+    from rdp.probes import probe as probe
     from rdp.store.export import load_model as load_model
 
 _MODULES = {
@@ -36,10 +36,10 @@ _MODULES = {
     "create_model": "models",
     "fuse": "models.fusion",
     "list_models": "models",
-    "list_probes": "probes.apply",
+    "list_probes": "probes",
     "load_model": "store.export",
     "make_method": "models.residual_drop_path",
-    "probe": "probes.apply",
+    "probe": "probes",
     "register_block": "models.branch_ends",
     "save_weights": "models.weights",
     "set_path": "models.convert",

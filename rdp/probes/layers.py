@@ -1,4 +1,4 @@
-"""The output of each layer of a network, for every architecture and path.
+"""The output of each layer of a network, for every architecture and path, and noise as an input to compare with.
 
 A layer is a residual branch with its shortcut, a plain block (two in a transformer: attention and MLP), a PNNH layer,
 or the layer that changes the width between PNNH layers. Stem and head are not layers.
@@ -18,6 +18,7 @@ from rdp.models.families.resnet import ConvNormRelu
 from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.paths import PnnhLayer
 from rdp.models.units import Units
+from rdp.utils import rng
 
 
 @torch.no_grad()
@@ -122,3 +123,18 @@ def _plain_layers(network: nn.Module) -> list[nn.Module]:
 def _is_downsampling(module: nn.Module) -> bool:
     """Whether a module is a down-sampling layer between PNNH layers; a stem is a ConvNormRelu without stride."""
     return isinstance(module, ConvNormRelu) and module.conv.stride[0] > 1
+
+
+def data_and_noise(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The examples, ``data``, and as many examples of ``noise``, both of shape (n, …)."""
+    return {"data": x, "noise": noise_like(x)}
+
+
+def noise_like(x: torch.Tensor) -> torch.Tensor:
+    """Independent Gaussian noise for each pixel, with its mean and variance over the examples ``x``.
+
+    It is a function of ``x`` only, so every network gets the same noise.
+    """
+    noise = torch.from_numpy(rng.generator(0, "probe/noise").standard_normal(x.shape)).to(x.device)
+    examples = x.double()  # in float32 a constant pixel could have a variance above 0
+    return (examples.mean(0) + examples.std(0, correction=0) * noise).to(x.dtype)

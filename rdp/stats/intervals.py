@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from rdp.stats.effects import Effect
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,11 @@ def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> 
     """Mean with a two-sided t interval, mean +- t(n - 1) s / sqrt(n) (Student, Biometrika 6, 1908).
 
     Args:
-        values: one per seed, shape (n,), independent draws; NaN is not allowed.
+        values: one per seed, shape (n,), independent draws; finite.
         level: coverage of the interval.
     """
-    values = np.asarray(values, dtype=float)
-    if np.isnan(values).any():
-        raise ValueError("a value is missing; leave out its run and report that")
-    n = len(values)
-    if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
-    mean = float(values.mean())
-    if n == 1:
-        return Estimate(mean, math.nan, math.nan, 1)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, n)
+    effect = Effect(tuple(map(float, values)))
+    return Estimate(effect.mean, *effect.interval(level), effect.n)
 
 
 def paired_difference(first: dict[int, float], second: dict[int, float], level: float = 0.95) -> Estimate:

@@ -93,7 +93,7 @@ def _measure_cell(
     make_deterministic(threads)
     probe = probes.probe_module(name)
     examples, store, data = (
-        slice(probes.example_limit(probe, EXAMPLES)),
+        slice(getattr(probe, "EXAMPLES", EXAMPLES)),
         Store(results),
         _dataset(cell.dataset, results),
     )

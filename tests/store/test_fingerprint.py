@@ -211,7 +211,7 @@ class TestCodeDigest:
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
-            ("methods/masks.py", "uniform < rates", "uniform <= rates"),
+            ("methods/dropping.py", "uniform < rates", "uniform <= rates"),
             ("methods/dropping.py", "1 / (1 - rates)", "1 / (1 + rates)"),
         ],
     )

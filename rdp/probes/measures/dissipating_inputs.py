@@ -10,8 +10,7 @@ import torch
 
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
-from rdp.probes.inputs import data_and_noise
-from rdp.probes.layers import visit_layers
+from rdp.probes.layers import data_and_noise, visit_layers
 from rdp.utils import rng
 
 EXAMPLES = 1024  # half of them fit a regression, and must outnumber its features
@@ -31,8 +30,8 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 
     Returns:
         One row per number; no rows for a network without layers. ``layer`` is 0 for the input, then a layer of
-        `rdp.probes.layers`; ``source`` is ``data`` or ``noise``, see `rdp.probes.inputs`. The ``quantity`` with its
-        ``value`` is one of these, for a layer's activations as one vector per example:
+        `rdp.probes.layers`; ``source`` is ``data`` or ``noise``, see `data_and_noise`. The ``quantity`` with its ``value``
+        is one of these, for a layer's activations as one vector per example:
 
         ``reconstruction``  R^2 of the source's pixels or coordinates, predicted from `project`ed activations; see
                             `reconstruction`.
