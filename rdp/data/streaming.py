@@ -123,13 +123,13 @@ _augmentation = cache(augment.Augmentation)
 def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
     """Decode and augment images into ``out``, (n, 3, size, size), or (n, size, size, 3) for channels-last."""
     arguments, draws, (start, stop), channels_last, paths, checksums = task
-    augmentation, rows = _augmentation(*arguments), augment.draws(*draws)[start:stop]
+    augmentation, seeds = _augmentation(*arguments), augment.seeds(*draws)[start:stop]
     target = torch.from_numpy(out)
     if channels_last:
         target = target.permute(0, 3, 1, 2)
-    for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
+    for i, (path, seed) in enumerate(zip(paths, seeds, strict=True)):
         content = images.read_verified(path, checksums[32 * i : 32 * i + 32])
         try:
-            target[i] = augmentation(images.decode(content), row)
+            target[i] = augmentation(images.decode(content), seed)
         except Exception as error:  # libraries raise exceptions of many types
             raise UserError(f"{path}: cannot be decoded or augmented ({type(error).__name__}: {error})") from None
