@@ -30,8 +30,8 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 
     Returns:
         One row per number; no rows for a network without layers. ``layer`` is 0 for the input, then a layer of
-        `rdp.probes.layers`; ``source`` is ``data`` or ``noise``, see `data_and_noise`. The ``quantity`` with its ``value``
-        is one of these, for a layer's activations as one vector per example:
+        `rdp.probes.layers`; ``source`` is ``data`` or ``noise``, see `data_and_noise`. The ``quantity`` with its
+        ``value`` is one of these, for a layer's activations as one vector per example:
 
         ``reconstruction``  R^2 of the source's pixels or coordinates, predicted from `project`ed activations; see
                             `reconstruction`.
