@@ -123,7 +123,7 @@ class TestAugmentation:
     @pytest.mark.parametrize("size", [(30, 40), (64, 64), (300, 20), (20, 300), (1, 1), (500, 375)])
     def test_crops_equal_torchvisions_for_the_same_seed(self, size):
         image = torch.from_numpy(np.array(folders.picture(0, *size[::-1]))).permute(2, 0, 1)
-        XX
+        change = augment.Augmentation(16, 0.2, 0, False, None, (0.0, 0.0, 0.0))
         for seed in augment.seeds(0, 0, 50):
             torch.manual_seed(seed)
             box = RandomResizedCrop.get_params(image, [0.2, 1.0], [3 / 4, 4 / 3])
