@@ -24,12 +24,9 @@ def seeds(seed: int, step: int, batch_size: int) -> list[int]:
 
 
 class Augmentation:
-    """The augmentation of a recipe.
+    """The augmentation of a recipe, for images of ``size`` x ``size`` pixels.
 
-    Args:
-        size: height and width of the output in pixels.
-        resized_crop, crop_padding, flip, randaugment: as in `rdp.spec.Recipe`.
-        mean: mean of each channel over the training images, with which RandAugment fills corners.
+    ``mean`` is that of each channel over the training images, with which RandAugment fills corners.
     """
 
     def __init__(

@@ -29,14 +29,9 @@ def class_names(folder: Path) -> list[str]:
 
 
 def list_images(root: Path, subfolder: str, classes: list[str]) -> list[tuple[str, int]]:
-    """The sorted paths below ``root`` of all image files in class folders, each with its label.
+    """The sorted paths below ``root`` of all image files in class folders of ``subfolder``, each with its label.
 
     Includes nested folders and links to folders. Ignores files with other suffixes.
-
-    Args:
-        root: the dataset's folder.
-        subfolder: the folder of class folders, relative to ``root``.
-        classes: the permitted class names.
 
     Raises:
         UserError: the folder is missing, has an unknown class or holds no image, or a file name has control

@@ -89,10 +89,7 @@ class Streamed(Prepared):
 
 
 def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Index a declared folder of images.
-
-    Returns:
-        The arrays of `Streamed`, and the paths of images that cannot be decoded, each with the reason.
+    """Index a declared folder of images: the arrays of `Streamed`, and why some images cannot be decoded, by path.
 
     Raises:
         UserError: folders are missing, or their classes or numbers of images contradict the declaration.

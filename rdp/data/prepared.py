@@ -31,10 +31,7 @@ def folder(name: str, results: Path) -> Path:
 def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
     """Read, verify and store a dataset; returns the path of its manifest.
 
-    Args:
-        name: name of the dataset.
-        results: the results directory.
-        download: whether missing files may be downloaded; by default unless ``RDP_OFFLINE`` is set.
+    Missing files are downloaded if ``download``, by default unless ``RDP_OFFLINE`` is set.
 
     Raises:
         UserError: the name is unknown, files are missing or damaged, or the folder cannot be written.

@@ -23,10 +23,9 @@ Key = tuple[int, int, int]  # step, and start and end of a slice of its mini-bat
 
 
 class TrainingBatches(Batches):
-    """The mini-batches of a run, as a pure function of the step.
+    """The mini-batches of a run, as a pure function of the step; cut from each epoch as resident ones are.
 
-    Each epoch is a permutation of the training set, cut into full mini-batches. Examples of an incomplete mini-batch
-    are skipped. Processes start with the first mini-batch, and end with `close`, this object, or the interpreter.
+    Processes start with the first mini-batch, and end with `close`, this object, or the interpreter.
 
     Raises:
         UserError: the recipe needs more training images than can be decoded, or timm does not know its RandAugment.
@@ -50,14 +49,7 @@ class TrainingBatches(Batches):
         self._slices: list[tuple[int, int]] = []  # of mini-batches, as requested so far
 
     def batch(self, step: int, examples: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        """A mini-batch, or a slice of it.
-
-        Args:
-            step: number of the optimizer step.
-            examples: the examples of the mini-batch to return; by default all.
-
-        Returns:
-            Normalised images of shape (n, 3, size, size), and labels of shape (n,).
+        """A mini-batch of `rdp.data.batches.TrainingBatches.batch`, or a slice of it.
 
         Raises:
             UserError: an image file is missing, or changed since preparation.

@@ -11,13 +11,9 @@ Variant = Literal["concat", "sum", "sum_outer", "sum_inner"]
 
 
 class Split(NamedTuple):
-    """The channels of a layer's output that coder and learner write.
+    """The channels of a layer's output that coder and learner write, ``coded`` and ``written``, of ``width``.
 
-    Attributes:
-        width: channels of the layer's input and output.
-        coded: channels that the coder writes.
-        written: channels that the learner writes.
-        share: parameters of the learner, as a share of those of a plain layer.
+    ``share`` is the learner's share of the parameters of a plain layer.
     """
 
     width: int

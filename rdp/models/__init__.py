@@ -32,11 +32,8 @@ _DECLARED = ("ARCHITECTURES", "INPUT", "VARIANTS")
 class Architecture:
     """A named member of a family.
 
-    Attributes:
-        module: the module of its family.
-        arguments: keyword arguments of the family's ``build``.
-        input: ``image`` or ``vector``.
-        variants: of PNNH layers that it can have; None for all.
+    ``arguments`` are those of the ``build`` in the family's ``module``. ``input`` is ``image`` or ``vector``.
+    ``variants`` are the PNNH variants that it can have; None for all.
     """
 
     name: str
@@ -60,14 +57,7 @@ class Architecture:
     def mismatch(
         self, path: str, kind: str, shape: tuple[int, ...], path_options: dict[str, Any] | None = None
     ) -> str | None:
-        """Why it cannot be built with this path for such examples; None if it can.
-
-        Args:
-            path: ``residual``, ``plain`` or ``pnnh``.
-            kind: of the dataset: ``image``, ``vector`` or another.
-            shape: of one example.
-            path_options: of ``pnnh``.
-        """
+        """Why it cannot be built with this path for examples of this kind and shape; None if it can."""
         if self.input == "image" and kind != "image":
             return f"{self.name} reads images, and the dataset holds {kind}s"
         if path == "pnnh":

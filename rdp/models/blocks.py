@@ -20,14 +20,7 @@ from rdp.models.tracing import BranchTracer, TracedForward, refuse
 
 
 class Branch:
-    """One branch of a gated block.
-
-    Attributes:
-        gate: its gate.
-        end: the name of the child that ends it.
-        modules: the children of the block that only this branch calls, and all modules inside them.
-        parameters: the parameters of the block that only this branch uses.
-    """
+    """One branch, which ends in the child ``end``, with the modules and parameters that only it uses."""
 
     def __init__(self, end: str, modules: list[nn.Module], parameters: list[nn.Parameter]) -> None:
         self.gate = Gate()
@@ -39,9 +32,8 @@ class Branch:
 class _Gates:
     """What a gated block holds in addition to its own attributes; not a module, so that no state_dict contains it.
 
-    Attributes:
-        forwards: the traced forward pass, by training mode.
-        silenced: droppath modules that are switched off, with the attribute and its original value.
+    ``forwards`` are its traced passes by training mode, ``silenced`` its droppath modules that are switched off, with
+    the attribute and its original value.
     """
 
     def __init__(self, block: nn.Module, ends: list[str]) -> None:

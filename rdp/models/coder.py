@@ -98,12 +98,7 @@ class Coders(nn.ModuleList):
 
 
 def apply_coder(code: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """C x along the channels.
-
-    Args:
-        code: C, shape (rows, channels).
-        x: shape (batch, channels, height, width) or (batch, …, channels).
-    """
+    """C x along the channels of x, of shape (batch, channels, height, width) or (batch, …, channels)."""
     if x.dim() == 4:
         return nn.functional.conv2d(x, code[:, :, None, None])
     return nn.functional.linear(x, code)

@@ -35,9 +35,7 @@ _MUST_BE_IDENTITY = ("aa", "se", "drop_block", "drop_path", "drop_path1", "drop_
 class PlainSequence(nn.Sequential):
     """The layers of a residual block in sequence, without the shortcut.
 
-    Attributes:
-        ends: names of the children that end a layer of the network.
-        gains: names of the norms whose gain is that of the branch.
+    ``ends`` names the children that end a layer of the network, ``gains`` the norms whose gain is that of the branch.
     """
 
     def __init__(self, layers: dict[str, nn.Module], ends: tuple[str, ...], gains: tuple[str, ...]) -> None:

@@ -60,13 +60,7 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
 
 
 class FusedConcat(nn.Module):
-    """[C x ; phi(L x)] as one product, with phi in place on its second part.
-
-    Args:
-        linear: [C ; L].
-        coded: number of channels that C writes.
-        activation: phi.
-    """
+    """[C x ; phi(L x)] as one product with the weights [C ; L]; C writes the first ``coded`` channels."""
 
     def __init__(self, linear: _Linear, coded: int, activation: nn.Module) -> None:
         super().__init__()

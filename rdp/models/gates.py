@@ -1,7 +1,7 @@
 """Gates: whether and at what scale a residual branch takes part in the current iteration.
 
-The module that owns a branch calls the branch's `Gate` in ``forward``. Modules of this project are `GatedBranch`es;
-`rdp.models.blocks` adds gates to blocks of other libraries.
+The module that owns a branch calls its `Gate` in ``forward``. `rdp.models.blocks` adds gates to other libraries'
+blocks.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,8 @@ class Gate:
 
     Attributes:
         active: whether the branch is computed.
-        scale: factor on its output: None for 1, a float for the whole mini-batch, or a tensor of shape (batch,) for
-            one factor per example.
-        override: for measurements: called as ``override(shortcut, branch, inputs)`` in place of the addition, and
-            returns the sum.
+        scale: factor on its output: None for 1, a float, or a tensor of shape (batch,) with one factor per example.
+        override: for measurements: called as ``override(shortcut, branch, inputs)`` in place of the addition.
         in_use: whether a schedule of `rdp.models.schedule` controls the gate.
     """
 

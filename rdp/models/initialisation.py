@@ -22,16 +22,12 @@ def unrectified(layer: Layer) -> Layer:
 
 @torch.no_grad()
 def initialise(network: nn.Module, seed: int) -> None:
-    """Draw the weights of every linear and convolutional layer, and set their biases to 0.
+    """Draw the weights of every linear and convolutional layer in place, and set their biases to 0.
 
     Weights are normal with variance 2 / fan-in (He initialisation, arXiv 1502.01852, section 2.2), or 1 / fan-in for a
     layer marked by `unrectified`. A parameter with an attribute ``initial_std`` (a transformer's positions) is normal
-    with that standard deviation. A module with a method ``draw_start`` draws its own weights. Other parameters, such
-    as the gains of norms, keep the values of their constructor.
-
-    Args:
-        network: changed in place.
-        seed: of all draws; each also depends on the parameter's name only.
+    with that standard deviation. A module with a method ``draw_start`` draws its own weights. Other parameters, such as
+    the gains of norms, keep the values of their constructor. A draw depends on the seed and the parameter's name.
     """
     for name, parameter in network.named_parameters():
         if (std := getattr(parameter, "initial_std", None)) is not None:

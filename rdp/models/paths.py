@@ -75,11 +75,7 @@ def with_gain(norm: Norm, gain: float) -> Norm:
 class PnnhLayer(nn.Module):
     """One PNNH layer: from x and C to the output, both of shape (batch, width, …) or (batch, …, width).
 
-    Args:
-        variant: the formula, see `rdp.models.paths`.
-        split: the channels that coder and learner write.
-        learner: from ``split.width`` to ``split.written`` channels.
-        norm, activation: what follows the learner; identities by default.
+    The learner maps ``split.width`` to ``split.written`` channels. Norm and activation are identities by default.
     """
 
     def __init__(
@@ -127,15 +123,8 @@ def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions)
 class PnnhStack(nn.Module):
     """Consecutive PNNH layers of equal shape with their coders: (batch, width, …) -> the same shape.
 
-    Each coder is computed once per forward pass, however many layers use it.
-
-    Args:
-        layers: in the order of the forward pass.
-        options: of the coders.
-        kinds: how many kinds of layers alternate, each with coders of its own (2 for attention and MLP).
-
-    Raises:
-        UserError: layers of different widths, which cannot share a coder.
+    Each coder is computed once per forward pass, however many layers use it. ``kinds`` kinds of layers alternate, each
+    with coders of its own (2 for attention and MLP). Raises `UserError` for layers of different widths.
     """
 
     def __init__(self, layers: Iterable[PnnhLayer], options: PnnhOptions, kinds: int = 1) -> None:
@@ -170,12 +159,7 @@ def build_layers(
     residual: Callable[[], nn.Module],
     plain: Callable[[], nn.Module],
 ) -> nn.Module:
-    """``depth`` layers of ``width`` in the path of ``config``.
-
-    Args:
-        parts: the learners' layers, for ``pnnh``.
-        residual, plain: make one layer of the other paths.
-    """
+    """``depth`` layers of ``width`` in the path of ``config``; ``residual`` and ``plain`` make one layer of theirs."""
     if config.path == "pnnh":
         return pnnh_stack(width, depth, parts, config.norm_gain, config.pnnh)
     layer = residual if config.path == "residual" else plain

@@ -1,9 +1,4 @@
-"""Droppable units: the branches of a network that an iteration computes, and the parameters that it trains.
-
-A unit is a residual branch, or all branches of a block. `Units` collects the gates of a network (its own, or those that
-`rdp.models.blocks` adds to other blocks), divides the parameters into one group per unit and one for the rest (stem,
-down-sampling, head), and applies an `Iteration` to them.
-"""
+"""Droppable units: the branches of a network that an iteration computes, and the parameters that it trains."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -43,17 +38,15 @@ class _Branch(NamedTuple):
 class Units:
     """The units of a network, in the order of its forward pass.
 
-    Args:
-        network: a network of this project, or any network whose blocks `rdp.models.blocks` can add gates to. It keeps
-            those gates until `restore`.
-        granularity: ``branch`` or ``block``: the size of a unit.
-        take_over: switch off active droppath modules of the network. By default such a network is refused.
+    A unit is a residual branch, or all branches of a block, by ``granularity``. Blocks of other libraries get gates
+    until `restore`. With ``take_over``, the network's active droppath modules are switched off; by default it is
+    refused.
 
     Attributes:
         blocks: the modules that own branches.
         names: one per unit: its block's name, with the name of the branch's last module if the block has several.
         gates: one list of gates per unit.
-        groups: one per unit, and that of the rest last.
+        groups: parameters and norms of each unit, and last those of the rest (stem, down-sampling, head).
 
     Raises:
         UserError: a block whose branches cannot be separated, or with an active droppath module.

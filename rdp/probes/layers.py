@@ -32,17 +32,13 @@ def visit_layers(
 ) -> None:
     """Call ``visit`` with each layer's output, as the next layer reads it, in the order of the forward pass.
 
-    Outputs are not stored, so those of a deep network need not fit in memory together.
+    Outputs, of shape (n, …), are not stored, so those of a deep network need not fit in memory together. The network
+    may overwrite them after the call.
 
     Args:
         network: any network that `Units` accepts, or a plain or PNNH one of this project; it stays unchanged.
-        x: examples, shape (n, …).
-        visit: called with a tensor of shape (n, …), which the network may overwrite afterwards.
         training: normalise by the statistics of ``x``, as in training.
         layers: names of the modules to visit, instead of those that are found.
-
-    Raises:
-        UserError: a block that cannot get gates.
     """
     network = evaluation_copy(network, batch_statistics=training)
 
@@ -70,9 +66,7 @@ def visit_layers(
 def evaluation_copy(network: nn.Module, *, batch_statistics: bool) -> nn.Module:
     """A copy in evaluation mode, without dropout and droppath.
 
-    Args:
-        batch_statistics: batch norms use the statistics of their input, as in training, and update the running ones
-            of the copy.
+    With ``batch_statistics``, its batch norms use the statistics of their input, as in training.
     """
     network = deepcopy(network).eval()
     for norm in network.modules():

@@ -11,13 +11,7 @@ from rdp.stats.effects import Effect
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its interval.
-
-    Attributes:
-        mean: over n values; NaN for n = 0.
-        low, high: ends of the interval; NaN for n < 2.
-        n: number of values.
-    """
+    """A mean over n values (NaN for n = 0) and the ends of its interval (NaN for n < 2)."""
 
     mean: float
     low: float
@@ -35,25 +29,16 @@ class Estimate:
 
 
 def mean_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:
-    """Mean with a two-sided t interval, mean +- t(n - 1) s / sqrt(n) (Student, Biometrika 6, 1908).
-
-    Args:
-        values: one per seed, shape (n,), independent draws; finite.
-        level: coverage of the interval.
-    """
+    """Mean of finite values with a two-sided t interval, mean +- t(n - 1) s / sqrt(n) (Student, Biometrika 6, 1908)."""
     effect = Effect(tuple(map(float, values)))
     return Estimate(effect.mean, *effect.interval(level), effect.n)
 
 
 def paired_difference(first: dict[int, float], second: dict[int, float], level: float = 0.95) -> Estimate:
-    """Mean of ``first - second`` over the seeds that both have, with a t interval.
+    """Mean of ``first - second`` over the seeds that both have, with a t interval. Values are given by seed.
 
     The same seed gives both methods the same initial weights, where shapes agree, and the same order of data. So
     the part of the variance that a seed determines cancels.
-
-    Args:
-        first, second: value by seed.
-        level: coverage of the interval.
     """
     seeds = sorted(first.keys() & second.keys())
     return mean_interval([first[seed] - second[seed] for seed in seeds], level)

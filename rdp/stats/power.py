@@ -14,11 +14,7 @@ POWER = 0.8  # the usual target
 def detectable_effect(n: int, spread: float, level: float = LEVEL, power: float = POWER) -> float:
     """The smallest mean that a two-sided t test over n seeds distinguishes from 0 with the given power.
 
-    Args:
-        spread: standard deviation over seeds. The result has its unit.
-
-    Returns:
-        Infinity for fewer than two seeds.
+    It has the unit of ``spread``, the standard deviation over seeds, and is infinite for fewer than two seeds.
     """
     if n < 2:
         return math.inf

@@ -72,18 +72,11 @@ def _by_layer(subject: Subject, x: torch.Tensor) -> list[dict[str, float]]:
 
 
 def project(z: torch.Tensor, layer: int) -> torch.Tensor:
-    """Standardise activations over all examples, and project them at random to `FEATURES` if there are more.
+    """Standardise activations (n, features), and project them at random to `FEATURES` if there are more.
 
     The projection is Gaussian and depends only on the layer's number and width, so it is the same for all networks.
     Statistics of the fitted half only would not do: a neuron that is hardly active there would outweigh all others if
     it were active in one held-out example.
-
-    Args:
-        z: shape (n, features), float64.
-        layer: its number.
-
-    Returns:
-        Shape (n, at most `FEATURES`).
     """
     mean, deviation = z.mean(0), z.std(0, correction=0)
     deviation[deviation <= _CONSTANT * mean.abs()] = torch.inf  # no information
