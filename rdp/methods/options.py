@@ -1,10 +1,11 @@
 """Options of PNNH layers and their validation, without torch so that planning stays fast."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
-from rdp.errors import UserError
+from rdp.errors import UserError, choices
+from rdp.methods import Path
 from rdp.utils.validation import Strict, validate
 
 Variant = Literal["concat", "sum", "sum_outer", "sum_inner"]
@@ -67,8 +68,12 @@ class PnnhOptions(Strict):
         return self
 
     @classmethod
-    def read(cls, options: dict[str, object]) -> "PnnhOptions":
-        """Validate options given as a mapping; raises `UserError` for the first invalid one."""
+    def read(cls, options: dict[str, object], path: str = "pnnh") -> "PnnhOptions":
+        """Validate a path and its options; raises `UserError` for the first invalid one."""
+        if path not in get_args(Path):
+            raise UserError(f"unknown path '{path}'; {choices(path, get_args(Path))}")
+        if options and path != "pnnh":
+            raise UserError(f"a {path} network has no option '{next(iter(options))}'; the options are those of pnnh")
         try:
             return validate(cls, options, "pnnh")
         except ValueError as error:

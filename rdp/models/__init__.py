@@ -13,10 +13,9 @@ The first three are literals and are read without importing the file, because pl
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from rdp.errors import UserError, choices
-from rdp.methods import Path
 from rdp.methods.options import PnnhOptions
 from rdp.models import families
 from rdp.utils import extensions
@@ -145,14 +144,10 @@ def create_model(
     from rdp.models.initialisation import initialise
     from rdp.models.paths import NetworkConfig
 
-    if path not in get_args(Path):
-        raise UserError(f"unknown path '{path}'; {choices(path, get_args(Path))}")
-    if options and path != "pnnh":
-        raise UserError(f"a {path} network has no option '{next(iter(options))}'; the options are those of pnnh")
-    member = architecture(name)
+    pnnh, member = PnnhOptions.read(options, path), architecture(name)
     if reason := member.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, options):
         raise UserError(reason)
-    config = NetworkConfig(path, PnnhOptions.read(options), norm_gain, tuple(input_shape), classes)
+    config = NetworkConfig(path, pnnh, norm_gain, tuple(input_shape), classes)
     network: nn.Module = extensions.load(member.module, "build").build(config, **member.arguments)
     initialise(network, seed)
     return network

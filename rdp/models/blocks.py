@@ -22,9 +22,10 @@ from rdp.models.tracing import BranchTracer, TracedForward, refuse
 class Branch:
     """One branch, which ends in the child ``end``, with the modules and parameters that only it uses."""
 
-    def __init__(self, end: str, modules: list[nn.Module], parameters: list[nn.Parameter]) -> None:
-        self.gate = Gate()
-        self.end = end
+    def __init__(
+        self, end: str, modules: list[nn.Module], parameters: list[nn.Parameter], gate: Gate | None = None
+    ) -> None:
+        self.end, self.gate = end, gate or Gate()
         self.modules = [inner for module in modules for inner in module.modules()]
         self.parameters = [*(p for m in modules for p in m.parameters()), *parameters]
 

@@ -66,11 +66,7 @@ def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int =
     >>> model(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    if path not in {"residual", "plain", "pnnh"}:
-        raise UserError(f"unknown path '{path}'; valid: residual, plain, pnnh")
-    if options and path != "pnnh":
-        raise UserError(f"a {path} network has no option '{next(iter(options))}'; the options are those of pnnh")
-    return convert(model, path, norm_gain, PnnhOptions.read(options), seed)
+    return convert(model, path, norm_gain, PnnhOptions.read(options, path), seed)
 
 
 def convert(model: nn.Module, path: str, norm_gain: float, options: PnnhOptions, seed: int = 0) -> nn.Module:
