@@ -56,30 +56,31 @@ class Gate:
 
 
 class GatedBranch(nn.Module):
-    """A droppable residual branch, ``x + branch(x)``, with its gate.
-
-    A subclass that does more around the branch overrides ``forward`` and calls ``self.gate.add``.
+    """A droppable residual branch, ``relu(shortcut(x) + branch(x))``, with its gate.
 
     Args:
-        branch: from x to a tensor of its shape; a child called ``branch``.
+        branch: from x to a tensor of the shape of the shortcut; a child called ``branch``.
+        relu: a rectifier after the sum; by default none.
+        shortcut: without parameters; by default the identity.
     """
 
-    def __init__(self, branch: nn.Module) -> None:
+    def __init__(self, branch: nn.Module, relu: nn.Module | None = None, shortcut: nn.Module | None = None) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.relu, self.shortcut = branch, relu, shortcut
         self.gate = Gate()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gate.add(x, self.branch, x)
+        output = self.gate.add(x if self.shortcut is None else self.shortcut(x), self.branch, x)
+        return output if self.relu is None else self.relu(output)
 
 
 class PlainBranch(nn.Module):
-    """The plain counterpart of `GatedBranch`, ``branch(x)``. Equal parameter names give equal initial weights."""
+    """The plain counterpart of `GatedBranch`, without a shortcut. Equal parameter names give equal initial weights."""
 
-    def __init__(self, branch: nn.Module) -> None:
+    def __init__(self, branch: nn.Module, relu: nn.Module | None = None) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.relu = branch, relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.branch(x)
-        return output
+        return output if self.relu is None else self.relu(output)

@@ -41,12 +41,12 @@ class TestBranchOutputs:
         for branch, block, shortcut, output in zip(found, blocks, inputs, outputs, strict=True):
             assert torch.equal(branch.output, output)
             if path == "plain":
-                assert branch.share is None
+                assert branch.relative_norm is None
                 continue
-            if getattr(block, "stride", 1) == 2:
+            if getattr(block.shortcut, "stride", 1) == 2:
                 shortcut = shortcut[:, :, ::2, ::2]
             expected = output.flatten(1).norm(dim=1) / shortcut.flatten(1).norm(dim=1)
-            torch.testing.assert_close(branch.share, expected.double())
+            torch.testing.assert_close(branch.relative_norm, expected.double())
 
     def test_are_those_of_a_transformers_attention_and_mlp(self, make_network, make_batch):
         x = make_batch("vit_micro")[0]
@@ -62,7 +62,7 @@ class TestBranchOutputs:
             torch.testing.assert_close(middle + outputs[2 * i + 1], end)
             for branch, stream in zip(found[2 * i : 2 * i + 2], (shortcut, middle), strict=True):
                 expected = branch.output.flatten(1).norm(dim=1) / stream.flatten(1).norm(dim=1)
-                torch.testing.assert_close(branch.share, expected.double())
+                torch.testing.assert_close(branch.relative_norm, expected.double())
 
     def test_are_those_of_the_plain_forms_of_timms_blocks(self, make_network, make_batch):
         for name, ends in (("resnet18", ("bn2",)), ("vit_micro", ("attn", "mlp"))):
@@ -75,7 +75,7 @@ class TestBranchOutputs:
             assert len(found) == len(outputs) == len(branch_outputs(make_network(name), x))
             for branch, output in zip(found, outputs, strict=True):
                 assert torch.equal(branch.output, output)
-                assert branch.share is None
+                assert branch.relative_norm is None
             if name == "resnet18":
                 assert all((branch.output < 0).any() for branch in found)
 
@@ -112,7 +112,7 @@ class TestBranchOutputs:
                 _, learned = after.tensor_split([len(code) * (variant == "concat")], dim=channels)
                 added = coded if variant == "sum" else 0
                 torch.testing.assert_close(branch.output + added, learned, atol=1e-4, rtol=1e-4)
-            assert branch.share is None
+            assert branch.relative_norm is None
 
     def test_are_none_without_branches(self):
         network = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))

@@ -151,11 +151,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("make", "path", "options", "told"),
         [
-            (transformer, "through", {}, "unknown path 'through'; valid: residual, plain, pnnh"),
+            (transformer, "through", {}, "unknown path 'through'; valid: plain, pnnh, residual"),
             (lambda: nn.Linear(2, 2), "plain", {}, "Linear: no plain form is known"),
             (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would equal sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),
-            (transformer, "pnnh", {"start": "he"}, "no drawn matrix meets"),
+            (transformer, "pnnh", {"start": "he"}, "a random matrix is not orthogonal"),
             (lambda: small(BasicBlock), "pnnh", {"learner_width": 0.3}, "a width of 8 cannot be split"),
             (
                 lambda: transformer(drop_path_rate=0.2),
