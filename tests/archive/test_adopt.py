@@ -96,7 +96,7 @@ class TestAdopting:
         rate = trainer.learning_rate
         monkeypatch.setattr(trainer, "learning_rate", lambda *arguments: rate(*arguments) * 1.001)
         swept, diverged, tuned = by_kind(adopt_quietly(plan, results))
-        assert "history, epoch 1, train_loss: " in swept.obstacles[0]
+        assert "history 1, train_loss: " in swept.obstacles[0]
         assert f"{swept.sample[0][0].run}: " in swept.obstacles[0]
         assert f"{tuned.sample[0][0].run}: test_accuracy: 0.568; retraining gives " in tuned.obstacles[0]
         assert diverged.adoption is None

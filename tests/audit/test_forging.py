@@ -83,7 +83,7 @@ def test_garbage_under_a_new_checksum(case: Case, name: str) -> None:
     path = case.store.folder(case.runs[1]) / f"{name}.safetensors"
     path.write_bytes(b"garbage")
     case.forge(case.runs[1], lambda record: record["files"].update({path.name: digest.of_file(path)}))
-    assert case.findings(until="records")["records"][0].startswith(f"{path}: its checksum fits, and it")
+    assert case.findings(until="records")["records"][0].startswith(f"{path}: matches its checksum, but")
 
 
 @pytest.mark.parametrize(

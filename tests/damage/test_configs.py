@@ -108,6 +108,6 @@ def test_a_wrong_value_is_quoted_in_brief(tmp_path: Path) -> None:
 def test_the_number_of_runs_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(STUDY.format(**GOOD | {"seeds": "50001"}))
-    assert "a study has at most 100,000" in refusal(study.load, str(path))
+    assert "the maximum is 100,000" in refusal(study.load, str(path))
     path.write_text(STUDY.format(**GOOD | {"seeds": "1000"}))
     assert len(list(study.load(str(path)).specs)) == 2000

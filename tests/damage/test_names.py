@@ -151,7 +151,7 @@ def test_a_study_that_uses_an_invalid_name_is_rejected(key: str, old: str, name:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("out\nput", r"out\nput: a path without control characters is needed"),
+        ("out\nput", r"out\nput: a path must not contain control characters"),
         ("out\x1b[2J", "control characters"),
         ("out\udcff", "control characters"),
         ("a" * 300, "cannot be used (File name too long)"),
@@ -188,7 +188,7 @@ def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.C
         ("out{x}", "tiny.yaml", "out{x}: Snakemake takes braces for wildcards"),
         ("{STUDY}", "tiny.yaml", "{STUDY}: Snakemake takes braces for wildcards"),
         ("out", "in{x}/tiny.yaml", "in{x}/tiny.yaml: Snakemake takes braces for wildcards"),
-        ("out\nput", "tiny.yaml", r"out\nput: a path without control characters is needed"),
+        ("out\nput", "tiny.yaml", r"out\nput: a path must not contain control characters"),
         ("a" * 300, "tiny.yaml", "cannot be used (File name too long)"),
         ("out", "../../../etc/passwd", "no study '../../../etc/passwd'"),
         ("out", "x; touch HACKED", "no study 'x; touch HACKED'"),

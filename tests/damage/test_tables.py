@@ -101,7 +101,7 @@ def test_a_table_of_another_writer_is_named(plan: Plan, results: Path, tmp_path:
     path = tmp_path / plan.name / "history.parquet"
     pd.read_parquet(path).to_parquet(path)
     said = refusal(collect.read, plan.name, tmp_path)
-    assert said == f"{path}: damaged (it has no seal, or was not written by rdp); run: rdp collect {plan.name}"
+    assert said == f"{path}: damaged (no seal, or not written by rdp); run: rdp collect {plan.name}"
 
 
 def test_swapped_files_are_named(plan: Plan, results: Path, tmp_path: Path) -> None:

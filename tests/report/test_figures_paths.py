@@ -76,7 +76,7 @@ def test_differences_are_to_the_baseline_that_the_study_names(plan: Plan, tmp_pa
     by = drawing.data.groupby("method")["points"].mean()
     assert by["vanilla"] == pytest.approx(6.0)
     assert by["narrow"] == pytest.approx(2.0)
-    assert "against pnnh" in drawing.figure.axes[0].get_xlabel()
+    assert "minus pnnh's" in drawing.figure.axes[0].get_xlabel()
 
 
 def test_an_unknown_baseline_is_named(tmp_path: Path) -> None:
@@ -119,9 +119,7 @@ class TestConvergence:
         line = next(line for line in drawing.figure.axes[0].get_lines() if line.get_label() == "plain")
         assert line.get_xdata().tolist() == [20]
         assert line.get_ydata() == pytest.approx([0.05 * 20])  # one of two runs at 0.02 is no mean
-        assert "learning rates of 8 runs of the sweep that diverged" in drawing.figure.get_supxlabel().replace(
-            "\n", " "
-        )
+        assert "learning rates of 8 diverged runs" in drawing.figure.get_supxlabel().replace("\n", " ")
 
 
 def test_the_frontier_joins_widths_of_one_depth_by_their_parameters(plan: Plan, tmp_path: Path) -> None:
@@ -246,5 +244,5 @@ def test_throughput_is_of_the_baseline_with_its_interval(plan: Plan, tmp_path: P
     sealed.write_table(tmp_path / plan.name / "speed.parquet", pd.DataFrame(rows), plan.name)
     drawing = figures.draw(loaded, "throughput")
     assert len(drawing.data) == len(plan.cells)
-    assert drawing.figure.axes[0].get_xlabel() == "training throughput, of pnnh's"
+    assert drawing.figure.axes[0].get_xlabel() == "training throughput, relative to pnnh"
     assert "a machine" in drawing.figure.get_supxlabel()

@@ -73,7 +73,7 @@ class TestRedundancy:
         assert len(data) == 2 * 5 * 3  # settings, methods, references
         mine = data[(data["dataset"] == "digits") & (data["method"] == "rdp")].set_index("reference")
         # Seeds 0, 1, 2 are 0.01 apart.
-        means = {"trained": 0.46, "untrained": 0.41, "two trained apart": 0.26}
+        means = {"trained": 0.46, "untrained": 0.41, "independent": 0.26}
         for reference, mean in means.items():
             found = mine.loc[reference, ["mean", "min", "max", "seeds"]].tolist()
             assert found == pytest.approx([mean, mean - 0.01, mean + 0.01, 3]), reference
@@ -140,7 +140,7 @@ class TestByLayer:
         assert x == [1, 2, 3, 4]
         assert y == pytest.approx([78.4, 68.4, 58.4, 48.4])  # 90 - 10 i - (0.1 + 0.01 + 0.05) / 10 of 100
         last = drawing.figure.axes[drawing.figure.axes.index(single) + 2]  # two panels a row, two axes each
-        assert last.get_xlabel() == "units deleted from the last on"
+        assert last.get_xlabel() == "units deleted from the end"
         x, y = lines(last)["rdp"]
         assert x == [0, 1, 2, 3, 4]
         assert y == pytest.approx([88.4, 68.4, 48.4, 28.4, 8.4])
@@ -224,7 +224,7 @@ class TestActivationMaps:
         rows = [r for r in make_probe_rows(mapped.plan, tiles) if r["seed"] == 0 and r["method"] != "plain"]
         save_probe(mapped.plan, mapped.results, "activation_maps", rows)
         found = reuse.activation_maps(mapped, "plain")
-        assert "no network of this method has been trained" in found.figure.get_supxlabel()
+        assert "No network of this method has been trained" in found.figure.get_supxlabel()
         assert found.data.empty
 
 
@@ -243,7 +243,8 @@ def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> Non
     "name", [PROBED[0], "activation_maps_rdp", *(pytest.param(name, marks=pytest.mark.slow) for name in PROBED[1:])]
 )
 def test_a_probe_without_measurements_still_has_its_figures(name: str, tuned: Plan, tmp_path: Path) -> None:
-    tuned.study.probes.extend(set(contents.OF_PROBE) - set(tuned.study.probes))
+    probes = {figure.probe for figure in plots.available().values() if figure.probe}
+    tuned.study.probes.extend(probes - set(tuned.study.probes))
     save(tuned, tmp_path, make_tables(tuned, tmp_path))
     probe = contents.figures(tuned)[name]
     measurements.write(tuned, probe, tmp_path)  # no run is there

@@ -144,7 +144,7 @@ def test_the_command_writes_the_file_and_prints_how_to_load_it(trained, tmp_path
     command.weights(study_file, "vit_micro/digits/vanilla", "mine.safetensors")  # of one seed: the cell will do
     assert capsys.readouterr().out.splitlines()[0] == "import timm"
     assert (tmp_path / "mine.safetensors").is_file()
-    with pytest.raises(UserError, match=r"mine\.pth: a name that ends in \.safetensors is needed"):
+    with pytest.raises(UserError, match=r"mine\.pth: the name must end in \.safetensors"):
         command.weights(study_file, "vit_micro/digits/vanilla/seed-0000", "mine.pth")
     with pytest.raises(UserError, match="did you mean 'vit_micro/digits/vanilla'"):
         command.weights(study_file, "vit_micro/digits/vanila", "mine.safetensors")

@@ -58,7 +58,7 @@ def test_a_run_evaluates_and_stores_the_average(make_spec, make_run):
         run.train(lambda run: None)
     losses = [[row["train_loss"] for row in run.history] for run in (plain, averaged)]
     assert losses[0] == losses[1]
-    assert plain.history[-1].validation_loss != averaged.history[-1].validation_loss
+    assert plain.history[-1]["validation_loss"] != averaged.history[-1]["validation_loss"]
     _, _, weights = averaged.finish()
     own = averaged.network.state_dict()
     assert all(torch.equal(weights[name], averaged.ema.state[name]) for name in own)

@@ -65,6 +65,6 @@ def test_a_run_with_mixup_learns_and_has_its_own_code_digest(make_spec, make_run
     spec = make_spec(dataset="digits", architecture="resnet20", mixup=0.2, cutmix=1.0, epochs=4, batch_size=32)
     run = make_run(spec)
     run.train(lambda run: None)
-    assert run.history[-1].validation_accuracy > 0.4
-    assert run.history[-1].train_loss < run.history[0].train_loss
+    assert run.history[-1]["validation_accuracy"] > 0.4
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
     assert code_of(spec) != code_of(make_spec(dataset="digits", architecture="resnet20", epochs=4, batch_size=32))

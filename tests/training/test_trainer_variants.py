@@ -66,9 +66,9 @@ class TestEndWithinAnEpoch:
     def test_its_accuracy_covers_only_the_examples_of_those_steps(self, make):
         run = make()
         run.train(lambda run: None)
-        counted = run.history[-1].train_accuracy * (run.steps % PER_EPOCH) * 50
+        counted = run.history[-1]["train_accuracy"] * (run.steps % PER_EPOCH) * 50
         assert counted == pytest.approx(round(counted))
-        assert 0.3 < run.history[-1].train_accuracy <= 1
+        assert 0.3 < run.history[-1]["train_accuracy"] <= 1
 
     def test_it_is_validated_at_its_end(self, make):
         run = make()

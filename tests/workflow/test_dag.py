@@ -86,7 +86,7 @@ def test_a_new_title_or_caption_trains_nothing(project: Project) -> None:
 
 
 def test_a_reworded_comment_reruns_nothing(project: Project) -> None:
-    project.edit("rdp/training/trainer.py", '"""The training loop.', '"""This is the training loop.')
+    project.edit("rdp/training/trainer.py", '"""The trainer of a run', '"""A trainer of a run')
     path = project.root / "rdp/training/trainer.py"
     path.write_text("# a comment\n" + path.read_text())
     assert not project.planned()
