@@ -69,11 +69,7 @@ def _resize(image: torch.Tensor, size: int) -> torch.Tensor:
 
 @cache
 def rand_augment(name: str, size: int, mean: tuple[int, ...]) -> Callable[[Any], Any]:
-    """timm's RandAugment policy, a function of Pillow images, with the settings of timm's loader.
-
-    Raises:
-        ValueError: timm does not know the policy.
-    """
+    """timm's RandAugment policy, a function of Pillow images; raises `ValueError` for one that timm does not know."""
     from PIL import Image
     from timm.data import auto_augment
 

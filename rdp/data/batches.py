@@ -27,11 +27,7 @@ class Normaliser:
 
 
 class Batches:
-    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout.
-
-    Raises:
-        ValueError: the mini-batch is larger than the training set.
-    """
+    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout."""
 
     def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
         labels = data.labels("train")[: recipe.train_size]

@@ -44,8 +44,7 @@ class Remote:
 def download(name: str, remotes: Sequence[Remote]) -> None:
     """Download a dataset's files, each from the first address that works.
 
-    Raises:
-        UserError: the network is unreachable or forbidden (``RDP_OFFLINE``), or no address has the file.
+    Raises `UserError` if the network is unreachable or forbidden (``RDP_OFFLINE``), or no address has the file.
     """
     for i, remote in enumerate(remotes):
         reason = f"{OFFLINE} is set"

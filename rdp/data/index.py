@@ -54,11 +54,7 @@ class Streamed(Prepared):
         return [f"{self.root}/{os.fsdecode(name)}" for name in names], checksums
 
     def examples(self, split: str, indices: slice) -> np.ndarray:
-        """Images of a split, neither normalised nor augmented, uint8 of shape (n, 3, size, size).
-
-        Raises:
-            UserError: a file is missing, or changed since the index was made.
-        """
+        """Images of a split, neither normalised nor augmented, uint8 of shape (n, 3, size, size)."""
         from rdp.data import images
 
         def load(path: str, sha256: bytes) -> np.ndarray:
@@ -91,8 +87,7 @@ class Streamed(Prepared):
 def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Index a declared folder of images: the arrays of `Streamed`, and why some images cannot be decoded, by path.
 
-    Raises:
-        UserError: folders are missing, or their classes or numbers of images contradict the declaration.
+    Raises `UserError` for missing folders, and for classes or numbers of images that contradict the declaration.
     """
     declared = declaration(name)
     arrays: dict[str, np.ndarray] = {}

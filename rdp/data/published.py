@@ -65,8 +65,7 @@ def extract(of: str, root: Path) -> None:
 def fetch(name: str, of: str, root: Path) -> None:
     """Download and unpack the missing files of a dataset. Archives downloaded by hand are unpacked and kept.
 
-    Raises:
-        UserError: the network is unreachable, an archive is damaged, or the disk is full.
+    Raises `UserError` if the network is unreachable, an archive is damaged, or the disk is full.
     """
     expected = _checksums(of, root)
     needed = [

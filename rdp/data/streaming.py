@@ -1,7 +1,6 @@
 """Mini-batches of images that do not fit into device memory, decoded and augmented in parallel processes.
 
-A mini-batch is a function of seed and step. Neither the number of processes, nor gradient accumulation, nor a resumed
-run changes any of its bits.
+Neither the number of processes, nor gradient accumulation, nor a resumed run changes any of their bits.
 """
 
 from functools import cache, lru_cache
@@ -26,9 +25,6 @@ class TrainingBatches(Batches):
     """The mini-batches of a run, as a pure function of the step; cut from each epoch as resident ones are.
 
     Processes start with the first mini-batch, and end with `close`, this object, or the interpreter.
-
-    Raises:
-        UserError: the recipe needs more training images than can be decoded, or timm does not know its RandAugment.
     """
 
     def __init__(self, data: "Streamed", recipe: "Recipe", seed: int, device: torch.device) -> None:
@@ -49,11 +45,7 @@ class TrainingBatches(Batches):
         self._slices: list[tuple[int, int]] = []  # of mini-batches, as requested so far
 
     def batch(self, step: int, examples: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        """A mini-batch of `rdp.data.batches.TrainingBatches.batch`, or a slice of it.
-
-        Raises:
-            UserError: an image file is missing, or changed since preparation.
-        """
+        """As `rdp.data.batches.TrainingBatches.batch`; raises `UserError` for a file that is missing or changed."""
         selected = range(self.recipe.batch_size)[examples]
         key = (step, selected.start, selected.stop)
         pool = self._start_pool(len(selected))

@@ -65,10 +65,9 @@ class Pool:
             self._tasks[key] = (worker, ticket)
 
     def get(self, key: Hashable) -> np.ndarray:
-        """Wait for a requested array. It is valid until `discard_except` drops its key.
+        """Wait for a requested array, which is valid until `discard_except` drops its key.
 
-        Raises:
-            UserError: the task failed, or its process died.
+        Raises `UserError` if the task failed, or its process died.
         """
         worker, ticket = self._tasks[key]
         return worker.get(ticket)

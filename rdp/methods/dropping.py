@@ -16,9 +16,6 @@ def drop_rates(rate: float, units: int, schedule: MaskSchedule) -> np.ndarray:
 
     ``linear`` increases from 0 to ``rate``, as in stochastic depth (arXiv 1603.09382, section 3) and timm.
     ``uniform`` gives every unit ``rate``. A single unit has ``rate`` in both.
-
-    Raises:
-        ValueError: the network has no units.
     """
     if units < 1:
         raise ValueError(f"the network has no droppable units ({units} units)")
@@ -31,11 +28,8 @@ def draw(rates: np.ndarray, generator: np.random.Generator, *, nonempty: bool) -
     """Draw independent Bernoulli variables: True for dropped units, shape (units,).
 
     With ``nonempty``, the draw is conditional on at least one dropped unit. Rejection sampling has the same
-    distribution but is slow for small rates. Instead, the index of the first dropped unit is drawn from its
-    conditional distribution, and the later units independently.
-
-    Raises:
-        ValueError: ``nonempty`` is set and every rate is 0.
+    distribution but is slow for small rates. Instead, the index of the first dropped unit is drawn from its conditional
+    distribution, and the later units independently.
     """
     uniform = generator.random(len(rates))
     dropped = uniform < rates

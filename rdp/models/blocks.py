@@ -4,9 +4,6 @@ The forward pass of a block is traced with its children as black boxes (`rdp.mod
 branch end is added to a shortcut, the operations that lead to that output only are a residual branch. The block then
 gets a subclass of its own class. Its ``forward`` is the original one while all gates are open, and otherwise the traced
 one, with each branch behind its gate. Parameters, buffers and their names do not change.
-
-By default branches end in timm's ``DropPath`` or torchvision's ``StochasticDepth``, active or not (timm leaves an
-``Identity`` or None in its place). `register_block` names the ends of other blocks.
 """
 
 from typing import Any, TypeGuard
@@ -79,11 +76,8 @@ def _gates_of(block: nn.Module) -> _Gates:
 def gate(block: nn.Module) -> list[Branch]:
     """Add gates to a block that has none, and return its branches in the order of the forward pass.
 
-    The list is empty, and the block unchanged, if the forward pass reaches none of the ends (an inverted residual
-    whose shapes differ has no shortcut).
-
-    Raises:
-        UserError: an end that is reached, but whose output is not added to a shortcut.
+    The list is empty, and the block unchanged, if the forward pass reaches none of the ends (an inverted residual whose
+    shapes differ has no shortcut). Raises `UserError` for an end whose output is not added to a shortcut.
     """
     if is_gated(block):
         return block._gates.branches

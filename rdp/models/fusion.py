@@ -190,8 +190,7 @@ def _fuse_norms(module: nn.Module) -> None:
 def _consecutive(module: nn.Module) -> list[tuple[str, str]]:
     """The names of children that certainly run one after the other: those of a sequence, and convN, bnN of a ResNet.
 
-    A BatchNorm1d after a linear layer normalises that layer's channels only if its input has two dimensions, which is
-    certain in this project's networks only.
+    A BatchNorm1d fits the linear layer before it only for inputs of two dimensions, as in this project's networks.
     """
     names = [name for name, _ in module.named_children()]
     if type(module).forward is nn.Sequential.forward:

@@ -17,10 +17,7 @@ from rdp.models.gates import GatedBranch
 
 
 class Group:
-    """Parameters that are frozen or trained together, and the norms with running statistics among their modules.
-
-    Parameters that the user froze stay frozen and belong to no group.
-    """
+    """Parameters that are trained together, but those that the user froze, and the norms with running statistics."""
 
     def __init__(self, parameters: list[nn.Parameter], modules: list[nn.Module]) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
@@ -140,9 +137,6 @@ class Units:
 
         A frozen parameter gets ``requires_grad = False``. So its gradient is not computed, and is None after
         ``zero_grad(set_to_none=True)``. A zero gradient would still move it through momentum and weight decay.
-
-        Args:
-            device: of the network, for masks per example.
         """
         self._set_active(iteration, device)
         trained = [True] * len(self) if iteration.trained is None else iteration.trained.tolist()

@@ -134,8 +134,7 @@ def _state_dict(weights: "nn.Module | Weights | str | PathLike[str]") -> Weights
 def read_weights(path: str | PathLike[str]) -> Weights:
     """The tensors of a weights file, by name; reading executes no code of the file.
 
-    Raises:
-        UserError: no such file, or no tensors in it.
+    Raises `UserError` if there is no such file, or no tensors in it.
     """
     from timm.models import load_state_dict
 

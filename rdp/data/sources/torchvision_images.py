@@ -85,8 +85,7 @@ def fetch(name: str, root: Path) -> None:
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     """The published test set, and the published training set cut into train and validation.
 
-    Raises:
-        UserError: a file is missing, or differs from its published checksum.
+    Raises `UserError` for a file that is missing, or differs from its published checksum.
     """
     if download:
         fetch(name, root)

@@ -29,9 +29,8 @@ LESIONS = 12  # points of the curve of deleted last units
 
 @dataclass(frozen=True)
 class BranchOutput:
-    """The output of one branch, shape (n, …), and the ratio of its norm to that of the shortcut, shape (n,).
-
-    The ratio is nan for a shortcut of 0, and None in a network without shortcuts.
+    """One branch's output, shape (n, …), and its norm relative to the shortcut's, shape (n,): nan for 0, None without
+    one.
     """
 
     output: torch.Tensor
