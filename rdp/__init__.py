@@ -15,31 +15,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdp.errors import UserError as UserError
+    from rdp.models import create_model as create_model
+    from rdp.models import list_models as list_models
     from rdp.models.branch_ends import register_block as register_block
     from rdp.models.convert import set_path as set_path
-    from rdp.models.create import create_model as create_model
-    from rdp.models.create import list_models as list_models
     from rdp.models.fusion import fuse as fuse
     from rdp.models.residual_drop_path import ResidualDropPath as ResidualDropPath
     from rdp.models.residual_drop_path import make_method as make_method
     from rdp.models.schedule import Schedule as Schedule
     from rdp.models.weights import save_weights as save_weights
     from rdp.models.weights import start_from as start_from
-    from rdp.probes.apply import list_probes as list_probes
-    from rdp.probes.apply import probe as probe
+    from rdp.probes import list_probes as list_probes
+    from rdp.probes import probe as probe
     from rdp.store.export import load_model as load_model
 
 _MODULES = {
     "ResidualDropPath": "models.residual_drop_path",
     "Schedule": "models.schedule",
     "UserError": "errors",
-    "create_model": "models.create",
+    "create_model": "models",
     "fuse": "models.fusion",
-    "list_models": "models.create",
-    "list_probes": "probes.apply",
+    "list_models": "models",
+    "list_probes": "probes",
     "load_model": "store.export",
     "make_method": "models.residual_drop_path",
-    "probe": "probes.apply",
+    "probe": "probes",
     "register_block": "models.branch_ends",
     "save_weights": "models.weights",
     "set_path": "models.convert",

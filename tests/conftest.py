@@ -19,7 +19,7 @@ from rdp import data
 from rdp.data import prepared
 from rdp.data.sources import image_folders
 from rdp.methods import method_class
-from rdp.models import architecture, branch_ends, build
+from rdp.models import architecture, branch_ends, create_model
 from rdp.probes import Subject
 from rdp.spec import Recipe, RunSpec
 from rdp.training.trainer import Trainer, make_deterministic
@@ -144,14 +144,14 @@ def make_network() -> Callable[..., torch.nn.Module]:
         classes: int = 10,
         **path_options: Any,
     ) -> torch.nn.Module:
-        return build(
+        return create_model(
             name,
             path=path,
-            path_options=path_options,
             norm_gain=norm_gain,
             input_shape=input_shape or _shape(name),
             classes=classes,
             seed=seed,
+            **path_options,
         )
 
     return make

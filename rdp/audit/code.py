@@ -95,14 +95,10 @@ def check_lock(runs: StoredRuns) -> Check:
             continue
         check.checked += 1
         if _public(installed) not in versions:
-            check.find(name, f"version {installed} is installed; {LOCK} pins {_versions(versions)}")
+            check.find(name, f"version {installed} is installed; {LOCK} pins {' or '.join(sorted(versions))}")
     if python := sorted(used for name, used in recorded if name == "python"):
         check.notes.append(f"the lock does not pin Python; records were made with {', '.join(python)}")
     return check
-
-
-def _versions(versions: set[str]) -> str:
-    return " or ".join(sorted(versions))
 
 
 def _public(text: str) -> str:

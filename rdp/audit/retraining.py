@@ -146,7 +146,6 @@ def _seeds(spec: RunSpec, runs: StoredRuns) -> list[list[float]]:
 
 
 def _check_measurements(plan: Plan, results: Path, runs: set[str]) -> Check:
-    """Apply the study's probes to the stored networks of the drawn runs again."""
     check = Check("remeasuring", "Probes of the drawn runs' networks give the rows of their tables.", "network")
     if origin.is_recorded(results):
         check.notes.append("recorded results hold no weights, so probes cannot be repeated")

@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from rdp.bench.measuring import CLASSES, SHAPE, Benchmark, Comparison, Ratio, Setting, alternate, images, table, trainer
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.fusion import fuse
 from rdp.training import cost
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
-NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "residual": ("residual", {}),
     "plain": ("plain", {}),
     "pnnh concat": ("pnnh", {"variant": "concat"}),
@@ -43,9 +44,7 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
     device, rounds = setting.device, setting.rounds
     networks: dict[str, nn.Module] = {}
     for name, (path, options) in NETWORKS.items():
-        network = build(
-            architecture, path=path, path_options=options, norm_gain=0.5, input_shape=SHAPE, classes=CLASSES, seed=0
-        )
+        network = create_model(architecture, path=path, norm_gain=0.5, input_shape=SHAPE, classes=CLASSES, **options)
         networks[name] = network.to(device).to(memory_format=torch.channels_last).train()
     training = alternate({name: trainer(network, setting) for name, network in networks.items()}, rounds, device)
     forms = {

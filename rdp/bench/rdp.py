@@ -7,7 +7,7 @@ import torch
 
 from rdp.bench.measuring import CLASSES, SHAPE, WARM_UP, Benchmark, Comparison, Ratio, Setting, table, timed, trainer
 from rdp.methods import FULL, Iteration, method_class
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
 
@@ -33,9 +33,7 @@ def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
     Each step is forward, backward and an SGD step on a mini-batch of 32 x 32 images that stays on the device.
     """
     device = setting.device
-    network = build(
-        architecture, path="residual", path_options={}, norm_gain=1.0, input_shape=SHAPE, classes=CLASSES, seed=0
-    )
+    network = create_model(architecture, input_shape=SHAPE, classes=CLASSES)
     network = network.to(device).to(memory_format=torch.channels_last).train()
     counted = cost.IterationCost(network, SHAPE)
     units = Units(network)

@@ -1,6 +1,5 @@
-"""Augmentation of training images, as a function of the image and of its random numbers."""
+"""Augmentation of training images, as a function of the image and a seed."""
 
-import math
 import random
 from collections.abc import Callable
 from functools import cache
@@ -9,28 +8,25 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as F
 
 from rdp.data.images import evaluation_crop
 from rdp.utils import rng
 
-_ATTEMPTS = 10  # to draw a crop that fits, as in torchvision and timm
-_LOG_RATIOS = (math.log(3 / 4), math.log(4 / 3))  # of width to height
-_DRAWS = 2 * _ATTEMPTS + 6  # area and ratio per attempt; position (2), shift (2), flip, RandAugment
+_RATIOS = [3 / 4, 4 / 3]  # of width to height, as in torchvision and timm
 
 
-def draws(seed: int, step: int, batch_size: int) -> np.ndarray:
-    """Uniform random numbers for each example of a step's mini-batch, shape (batch_size, numbers)."""
-    return rng.generator(seed, "augment", step).random((batch_size, _DRAWS))
+def seeds(seed: int, step: int, batch_size: int) -> list[int]:
+    """The seed of the augmentation of each example of a step's mini-batch."""
+    numbers: list[int] = rng.generator(seed, "augment", step).integers(2**32, size=batch_size).tolist()
+    return numbers
 
 
 class Augmentation:
-    """The augmentation of a recipe.
+    """The augmentation of a recipe, for images of ``size`` x ``size`` pixels.
 
-    Args:
-        size: height and width of the output in pixels.
-        resized_crop, crop_padding, flip, randaugment: as in `rdp.spec.Recipe`.
-        mean: mean of each channel over the training images, with which RandAugment fills corners.
+    ``mean`` is that of each channel over the training images, with which RandAugment fills corners.
     """
 
     def __init__(
@@ -46,45 +42,23 @@ class Augmentation:
         fill = tuple(min(255, round(value)) for value in mean)
         self.policy = rand_augment(randaugment, size, fill) if randaugment else None
 
-    def __call__(self, image: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
-        """Augment a uint8 image of shape (3, height, width) to (3, size, size), given its row of `draws`."""
-        attempts, (top, left, down, right, flip, policy) = numbers[:-6].tolist(), numbers[-6:].tolist()
+    def __call__(self, image: torch.Tensor, seed: int) -> torch.Tensor:
+        """Augment a uint8 image of shape (3, height, width) to (3, size, size).
+
+        Torchvision and timm draw from the global generators, which are seeded for every image.
+        """
+        torch.default_generator.manual_seed(seed)  # of the CPU only
         if self.min_area is None:
             image = evaluation_crop(image, self.size)
         else:
-            height, width = image.shape[1:]
-            image = _resize(F.crop(image, *crop_box(height, width, self.min_area, attempts, top, left)), self.size)
+            box = RandomResizedCrop.get_params(image, [self.min_area, 1.0], _RATIOS)
+            image = _resize(F.crop(image, *box), self.size)
         if self.padding:
-            image = F.pad(image, [self.padding] * 4)
-            offset = (int(share * (2 * self.padding + 1)) for share in (down, right))
-            image = F.crop(image, *offset, self.size, self.size)
-        if self.flip and flip < 0.5:
+            top, left = torch.randint(2 * self.padding + 1, (2,)).tolist()
+            image = F.crop(F.pad(image, [self.padding] * 4), top, left, self.size, self.size)
+        if self.flip and torch.rand(()) < 0.5:
             image = image.flip(-1)
-        return image if self.policy is None else _apply(self.policy, image, int(policy * 2**32))
-
-
-def crop_box(
-    height: int, width: int, min_area: float, attempts: list[float], top: float, left: float
-) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a random resized crop, distributed as in torchvision and timm.
-
-    Args:
-        height, width: size of the image.
-        min_area: smallest area of the crop, as a share of the image.
-        attempts: uniform random numbers, area and ratio of each attempt in turn.
-        top, left: uniform random numbers for the position.
-    """
-    low, high = _LOG_RATIOS
-    for share, shape in zip(attempts[::2], attempts[1::2], strict=True):
-        area = height * width * (min_area + (1 - min_area) * share)
-        ratio = math.exp(low + (high - low) * shape)
-        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return int(top * (height - h + 1)), int(left * (width - w + 1)), h, w
-    # No attempt fits an image this long: crop its centre, at the nearest permitted ratio.
-    w = min(width, round(height * math.exp(high)))
-    h = min(height, round(width / math.exp(low)))
-    return (height - h) // 2, (width - w) // 2, h, w
+        return image if self.policy is None else _apply(self.policy, image, seed)
 
 
 def _resize(image: torch.Tensor, size: int) -> torch.Tensor:
@@ -95,11 +69,7 @@ def _resize(image: torch.Tensor, size: int) -> torch.Tensor:
 
 @cache
 def rand_augment(name: str, size: int, mean: tuple[int, ...]) -> Callable[[Any], Any]:
-    """timm's RandAugment policy, a function of Pillow images, with the settings of timm's loader.
-
-    Raises:
-        ValueError: timm does not know the policy.
-    """
+    """timm's RandAugment policy, a function of Pillow images; raises `ValueError` for one that timm does not know."""
     from PIL import Image
     from timm.data import auto_augment
 
@@ -134,7 +104,7 @@ def _posterize(image: Any, bits_to_keep: int, **options: Any) -> Any:
 
 
 def _apply(policy: Callable[[Any], Any], image: torch.Tensor, seed: int) -> torch.Tensor:
-    """Apply a policy. timm draws from the global generators of Python and numpy, so they are seeded per image."""
+    """Apply a policy of timm, which draws from the generators of Python and numpy."""
     from PIL import Image
 
     random.seed(seed)

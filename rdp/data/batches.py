@@ -27,15 +27,7 @@ class Normaliser:
 
 
 class Batches:
-    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout.
-
-    Attributes:
-        size: number of training examples.
-        steps_per_epoch: number of full mini-batches in an epoch.
-
-    Raises:
-        ValueError: the mini-batch is larger than the training set.
-    """
+    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout."""
 
     def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
         labels = data.labels("train")[: recipe.train_size]
@@ -94,15 +86,7 @@ class TrainingBatches(Batches):
         self._epoch = epoch
 
     def batch(self, step: int, examples: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        """A mini-batch, or a slice of it.
-
-        Args:
-            step: number of the optimizer step.
-            examples: the examples of the mini-batch to return; by default all.
-
-        Returns:
-            Normalised examples of shape (n, …), and labels of shape (n,).
-        """
+        """A step's mini-batch, or a slice of it: normalised examples, shape (n, …), and labels, shape (n,)."""
         epoch, number = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             self._start(epoch)

@@ -1,7 +1,4 @@
-"""Implement ``rdp data list``, ``fetch`` and ``verify`` with the optional functions of dataset sources.
-
-`rdp.data` documents these functions.
-"""
+"""Implement ``rdp data list``, ``fetch`` and ``verify`` with the optional functions of sources, see `rdp.data`."""
 
 import stat
 from collections.abc import Iterator
@@ -39,8 +36,7 @@ def rows(results: Path) -> Iterator[tuple[str, ...]]:
 def fetch(name: str) -> str:
     """Download the missing files of a dataset, verify all of them, and return a line for the user.
 
-    Raises:
-        UserError: the network is unreachable, a file is damaged, or no command downloads the dataset.
+    Raises `UserError` if the network is unreachable, a file is damaged, or no command downloads the dataset.
     """
     source, root = data.source(name), paths.datasets()
     if hasattr(source, "BUNDLED"):
@@ -58,8 +54,7 @@ def fetch(name: str) -> str:
 def verify(name: str, results: Path) -> tuple[list[str], list[str]]:
     """Compare a dataset's files with their published checksums, and its prepared form with its manifest.
 
-    Returns:
-        Lines about what is intact, and lines about what is missing or damaged.
+    Returns lines about what is intact, and lines about what is missing or damaged.
     """
     root, folder = paths.datasets(), prepared.folder(name, results)
     bad = problems(name, root)

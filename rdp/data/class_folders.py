@@ -29,18 +29,10 @@ def class_names(folder: Path) -> list[str]:
 
 
 def list_images(root: Path, subfolder: str, classes: list[str]) -> list[tuple[str, int]]:
-    """The sorted paths below ``root`` of all image files in class folders, each with its label.
+    """The sorted paths below ``root`` of all image files in class folders of ``subfolder``, each with its label.
 
-    Includes nested folders and links to folders. Ignores files with other suffixes.
-
-    Args:
-        root: the dataset's folder.
-        subfolder: the folder of class folders, relative to ``root``.
-        classes: the permitted class names.
-
-    Raises:
-        UserError: the folder is missing, has an unknown class or holds no image, or a file name has control
-            characters.
+    Includes nested folders and links to folders. Ignores files with other suffixes. Raises `UserError` if the folder is
+    missing, has an unknown class or no image, or a file name has control characters.
     """
     folder = root / subfolder
     if not folder.is_dir():
@@ -93,9 +85,6 @@ def describe(folder: Path) -> str:
     A folder without a training sub-folder is taken as the folder of class folders. If there is a validation folder but
     no test folder, it becomes the test split and validation images are taken from the training set: published test
     labels are rare, and nothing may be selected on the test split.
-
-    Raises:
-        UserError: the folder is missing, or has fewer than two class folders or too few images.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")

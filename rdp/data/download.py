@@ -30,13 +30,9 @@ class _TransferError(Exception):
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download.
+    """A file to download to ``path`` from one of several identical copies, with its published checksum.
 
-    Attributes:
-        path: destination.
-        urls: addresses of identical copies.
-        md5: published checksum.
-        members: files to unpack from it, with their names in the archive; empty if it is used unpacked.
+    ``members`` are the files to unpack from it, with their names in the archive; empty if it is used unpacked.
     """
 
     path: Path
@@ -48,8 +44,7 @@ class Remote:
 def download(name: str, remotes: Sequence[Remote]) -> None:
     """Download a dataset's files, each from the first address that works.
 
-    Raises:
-        UserError: the network is unreachable or forbidden (``RDP_OFFLINE``), or no address has the file.
+    Raises `UserError` if the network is unreachable or forbidden (``RDP_OFFLINE``), or no address has the file.
     """
     for i, remote in enumerate(remotes):
         reason = f"{OFFLINE} is set"
@@ -86,15 +81,10 @@ def _transfer(url: str, path: Path, md5: str) -> None:
 
 
 def unpack(packed: Path, members: Mapping[Path, str], check: Callable[[Path, Path], str | None]) -> None:
-    """Unpack files from a tar.gz or gz file.
+    """Unpack files from a tar.gz or gz file: destinations, each with the member's name in a tar.gz.
 
-    Args:
-        packed: the archive.
-        members: destinations, each with the member's name in a tar.gz.
-        check: a function of temporary file and destination that returns what is wrong with the file, or None.
-
-    Raises:
-        UserError: the archive is damaged or lacks a member, or the disk is full.
+    ``check`` maps a temporary file and its destination to what is wrong with the file, or None. Raises `UserError` if
+    the archive is damaged or lacks a member, or the disk is full.
     """
     with _naming(packed), ExitStack() as stack:
         archive = stack.enter_context(tarfile.open(packed)) if packed.name.endswith(".tar.gz") else None

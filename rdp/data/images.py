@@ -39,8 +39,7 @@ def read_verified(path: Path | str, sha256: bytes) -> bytearray:
 def decode(content: bytearray) -> torch.Tensor:
     """Decode an image file to RGB, uint8 of shape (3, height, width); drops an alpha channel.
 
-    Raises:
-        Unreadable: the file is truncated, damaged, or not an image.
+    Raises `Unreadable` if the file is truncated, damaged, or not an image.
     """
     try:
         if not content.startswith(_TORCHVISION):
@@ -63,10 +62,7 @@ def _by_pillow(content: bytearray) -> torch.Tensor:
 
 
 def evaluation_crop(image: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize the shorter side to size / 0.875 and crop the centre, shape (3, size, size).
-
-    An image of exactly this size is returned unchanged.
-    """
+    """Resize the shorter side to size / 0.875 and crop the centre; an image of exactly this size stays unchanged."""
     if image.shape[1:] == (size, size):
         return image
     crop: torch.Tensor = F.center_crop(F.resize(image, [round(size / _CROP)], antialias=True), [size, size])

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,7 @@ class Streamed(Prepared):
         return [f"{self.root}/{os.fsdecode(name)}" for name in names], checksums
 
     def examples(self, split: str, indices: slice) -> np.ndarray:
-        """Images of a split, neither normalised nor augmented, uint8 of shape (n, 3, size, size).
-
-        Raises:
-            UserError: a file is missing, or changed since the index was made.
-        """
+        """Images of a split, neither normalised nor augmented, uint8 of shape (n, 3, size, size)."""
         from rdp.data import images
 
         def load(path: str, sha256: bytes) -> np.ndarray:
@@ -88,21 +85,17 @@ class Streamed(Prepared):
 
 
 def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Index a declared folder of images.
+    """Index a declared folder of images: the arrays of `Streamed`, and why some images cannot be decoded, by path.
 
-    Returns:
-        The arrays of `Streamed`, and the paths of images that cannot be decoded, each with the reason.
-
-    Raises:
-        UserError: folders are missing, or their classes or numbers of images contradict the declaration.
+    Raises `UserError` for missing folders, and for classes or numbers of images that contradict the declaration.
     """
     declared = declaration(name)
     arrays: dict[str, np.ndarray] = {}
     unreadable: dict[str, str] = {}
-    with _process_pool() as run:
+    with _process_pool() as pool:
         for split, files in _splits(name, declared).items():
             names = [name for name, _ in files]
-            examined = list(run(_examine, declared.root, names))
+            examined = list(pool.map(_examine, [declared.root / name for name in names], chunksize=_CHUNK))
             bad = {name: reason for name, (_, reason) in zip(names, examined, strict=True) if reason}
             _check_size(declared, split, len(files), bad)
             unreadable |= bad
@@ -113,9 +106,11 @@ def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             arrays[f"{split}_sha256"] = np.frombuffer(b"".join(examined[i][0] for i in good), np.uint8).reshape(-1, 32)
             if split == "train":
                 sample = rng.generator(0, f"moments/{name}").permutation(len(good))[:_MOMENT_SAMPLE]
-                sums = list(run(_sums, declared.root, [names[good[i]] for i in sorted(sample)], declared.size))
+                chosen = [declared.root / names[good[i]] for i in sorted(sample)]
                 # Integer sums do not depend on the assignment of images to processes.
-                count, total, squares = (sum(column) for column in zip(*sums, strict=True))
+                count, total, squares = np.sum(
+                    list(pool.map(_sums, chosen, repeat(declared.size), chunksize=_CHUNK)), axis=0
+                )
                 mean = total / count
                 arrays["mean"] = mean.astype(np.float32)
                 arrays["std"] = np.sqrt(squares / count - mean**2).astype(np.float32)
@@ -159,47 +154,35 @@ def _check_size(declared: Declaration, split: str, count: int, bad: dict[str, st
 
 
 @contextmanager
-def _process_pool() -> Iterator[Callable[..., Iterator[Any]]]:
-    """Processes on all cores. Yields a function that maps a module-level function over chunks of file names."""
+def _process_pool() -> Iterator[ProcessPoolExecutor]:
+    """Processes on all cores."""
     context = get_context("forkserver")  # forking a process that runs torch's threads is unsafe
     context.set_forkserver_preload(["rdp.training.trainer", "rdp.data.images"])
     pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), context)
-
-    def run(function: Callable[..., list[Any]], root: Path, names: list[str], *arguments: Any) -> Iterator[Any]:
-        chunks = [names[start : start + _CHUNK] for start in range(0, len(names), _CHUNK)]
-        tasks = [pool.submit(function, root, chunk, *arguments) for chunk in chunks]
-        return (result for task in tasks for result in task.result())
-
     try:
-        yield run
+        yield pool
     except BrokenProcessPool:  # usually killed for lack of memory
         raise UserError("a process that reads images ended early; the machine may lack memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _examine(root: Path, names: list[str]) -> list[tuple[bytes, str | None]]:
-    """The SHA-256 of each file, and the reason if it cannot be decoded."""
+def _examine(file: Path) -> tuple[bytes, str | None]:
+    """The SHA-256 of a file, and the reason if it cannot be decoded."""
     from rdp.data import images
 
-    results: list[tuple[bytes, str | None]] = []
-    for name in names:
-        content, reason = images.read(root / name), None
-        try:
-            images.decode(content)
-        except images.Unreadable as error:
-            reason = str(error)
-        results.append((hashlib.sha256(content).digest(), reason))
-    return results
+    content, reason = images.read(file), None
+    try:
+        images.decode(content)
+    except images.Unreadable as error:
+        reason = str(error)
+    return hashlib.sha256(content).digest(), reason
 
 
-def _sums(root: Path, names: list[str], size: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """Number, sum and sum of squares of the pixels of each channel, over images cropped for evaluation."""
+def _sums(file: Path, size: int) -> np.ndarray:
+    """Number, sum and sum of squares of the pixels of each channel of an image cropped for evaluation."""
     from rdp.data import images
 
-    count, total, squares = 0, np.zeros(3, np.int64), np.zeros(3, np.int64)
-    for name in names:
-        crop = images.evaluation_crop(images.decode(images.read(root / name)), size)
-        pixels = crop.numpy().reshape(3, -1).astype(np.int64)
-        count, total, squares = count + pixels.shape[1], total + pixels.sum(1), squares + (pixels**2).sum(1)
-    return [(count, total, squares)]
+    crop = images.evaluation_crop(images.decode(images.read(file)), size)
+    pixels = crop.numpy().reshape(3, -1).astype(np.int64)
+    return np.stack([np.full(3, pixels.shape[1]), pixels.sum(1), (pixels**2).sum(1)])

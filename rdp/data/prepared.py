@@ -31,13 +31,8 @@ def folder(name: str, results: Path) -> Path:
 def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
     """Read, verify and store a dataset; returns the path of its manifest.
 
-    Args:
-        name: name of the dataset.
-        results: the results directory.
-        download: whether missing files may be downloaded; by default unless ``RDP_OFFLINE`` is set.
-
-    Raises:
-        UserError: the name is unknown, files are missing or damaged, or the folder cannot be written.
+    Missing files are downloaded if ``download``, by default unless ``RDP_OFFLINE`` is set. Raises `UserError` if files
+    are missing or damaged, or the folder cannot be written.
     """
     from safetensors.numpy import save_file
 
@@ -115,8 +110,7 @@ def ensure(name: str, results: Path) -> None:
 def load(name: str, results: Path) -> Prepared:
     """Load a dataset and verify its checksum; prepares it first if necessary.
 
-    Raises:
-        UserError: the prepared form is damaged, or preparation fails.
+    Raises `UserError` if the prepared form is damaged, or preparation fails.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file

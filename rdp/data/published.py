@@ -39,13 +39,7 @@ def paths(of: str, root: Path) -> list[Path]:
 
 
 def problems(name: str, of: str, root: Path) -> Iterator[str]:
-    """One line per file that is missing or differs from its published checksum. Decodes nothing.
-
-    Args:
-        name: the dataset's name in this project.
-        of: the name of torchvision's class.
-        root: the data directory.
-    """
+    """One line per file of torchvision's class ``of`` that is missing or differs from its checksum. Decodes nothing."""
     command = f"rdp data fetch {name}"
     if (processed := root / of / "processed").exists():
         yield f"{processed}: torchvision reads this instead of files with a known checksum; delete it"
@@ -71,8 +65,7 @@ def extract(of: str, root: Path) -> None:
 def fetch(name: str, of: str, root: Path) -> None:
     """Download and unpack the missing files of a dataset. Archives downloaded by hand are unpacked and kept.
 
-    Raises:
-        UserError: the network is unreachable, an archive is damaged, or the disk is full.
+    Raises `UserError` if the network is unreachable, an archive is damaged, or the disk is full.
     """
     expected = _checksums(of, root)
     needed = [

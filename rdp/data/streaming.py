@@ -1,7 +1,6 @@
 """Mini-batches of images that do not fit into device memory, decoded and augmented in parallel processes.
 
-A mini-batch is a function of seed and step. Neither the number of processes, nor gradient accumulation, nor a resumed
-run changes any of its bits.
+Neither the number of processes, nor gradient accumulation, nor a resumed run changes any of their bits.
 """
 
 from functools import cache, lru_cache
@@ -23,13 +22,9 @@ Key = tuple[int, int, int]  # step, and start and end of a slice of its mini-bat
 
 
 class TrainingBatches(Batches):
-    """The mini-batches of a run, as a pure function of the step.
+    """The mini-batches of a run, as a pure function of the step; cut from each epoch as resident ones are.
 
-    Each epoch is a permutation of the training set, cut into full mini-batches. Examples of an incomplete mini-batch
-    are skipped. Processes start with the first mini-batch, and end with `close`, this object, or the interpreter.
-
-    Raises:
-        UserError: the recipe needs more training images than can be decoded, or timm does not know its RandAugment.
+    Processes start with the first mini-batch, and end with `close`, this object, or the interpreter.
     """
 
     def __init__(self, data: "Streamed", recipe: "Recipe", seed: int, device: torch.device) -> None:
@@ -50,18 +45,7 @@ class TrainingBatches(Batches):
         self._slices: list[tuple[int, int]] = []  # of mini-batches, as requested so far
 
     def batch(self, step: int, examples: slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        """A mini-batch, or a slice of it.
-
-        Args:
-            step: number of the optimizer step.
-            examples: the examples of the mini-batch to return; by default all.
-
-        Returns:
-            Normalised images of shape (n, 3, size, size), and labels of shape (n,).
-
-        Raises:
-            UserError: an image file is missing, or changed since preparation.
-        """
+        """As `rdp.data.batches.TrainingBatches.batch`; raises `UserError` for a file that is missing or changed."""
         selected = range(self.recipe.batch_size)[examples]
         key = (step, selected.start, selected.stop)
         pool = self._start_pool(len(selected))
@@ -123,13 +107,13 @@ _augmentation = cache(augment.Augmentation)
 def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
     """Decode and augment images into ``out``, (n, 3, size, size), or (n, size, size, 3) for channels-last."""
     arguments, draws, (start, stop), channels_last, paths, checksums = task
-    augmentation, rows = _augmentation(*arguments), augment.draws(*draws)[start:stop]
+    augmentation, seeds = _augmentation(*arguments), augment.seeds(*draws)[start:stop]
     target = torch.from_numpy(out)
     if channels_last:
         target = target.permute(0, 3, 1, 2)
-    for i, (path, row) in enumerate(zip(paths, rows, strict=True)):
+    for i, (path, seed) in enumerate(zip(paths, seeds, strict=True)):
         content = images.read_verified(path, checksums[32 * i : 32 * i + 32])
         try:
-            target[i] = augmentation(images.decode(content), row)
+            target[i] = augmentation(images.decode(content), seed)
         except Exception as error:  # libraries raise exceptions of many types
             raise UserError(f"{path}: cannot be decoded or augmented ({type(error).__name__}: {error})") from None

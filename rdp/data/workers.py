@@ -35,13 +35,10 @@ def count() -> int:
 
 
 class Pool:
-    """Processes that fill arrays of one shape, several arrays in advance.
+    """Processes that fill uint8 arrays of one shape, several arrays in advance.
 
-    Args:
-        fill: a module-level function that writes the result of a task into an array.
-        shape: shape of the uint8 arrays. A task may need fewer entries along the first axis.
-        processes: number of processes.
-        preload: modules to import before the processes start.
+    ``fill``, a module-level function, writes the result of a task into an array. A task may need fewer entries along
+    the first axis. The modules in ``preload`` are imported before the processes start.
     """
 
     def __init__(self, fill: Fill, shape: tuple[int, ...], processes: int, preload: list[str]) -> None:
@@ -68,10 +65,9 @@ class Pool:
             self._tasks[key] = (worker, ticket)
 
     def get(self, key: Hashable) -> np.ndarray:
-        """Wait for a requested array. It is valid until `discard_except` drops its key.
+        """Wait for a requested array, which is valid until `discard_except` drops its key.
 
-        Raises:
-            UserError: the task failed, or its process died.
+        Raises `UserError` if the task failed, or its process died.
         """
         worker, ticket = self._tasks[key]
         return worker.get(ticket)

@@ -1,23 +1,20 @@
 """Options of PNNH layers and their validation, without torch so that planning stays fast."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
-from rdp.errors import UserError
+from rdp.errors import UserError, choices
+from rdp.methods import Path
 from rdp.utils.validation import Strict, validate
 
 Variant = Literal["concat", "sum", "sum_outer", "sum_inner"]
 
 
 class Split(NamedTuple):
-    """The channels of a layer's output that coder and learner write.
+    """The channels of a layer's output that coder and learner write, ``coded`` and ``written``, of ``width``.
 
-    Attributes:
-        width: channels of the layer's input and output.
-        coded: channels that the coder writes.
-        written: channels that the learner writes.
-        share: parameters of the learner, as a share of those of a plain layer.
+    ``share`` is the learner's share of the parameters of a plain layer.
     """
 
     width: int
@@ -71,8 +68,12 @@ class PnnhOptions(Strict):
         return self
 
     @classmethod
-    def read(cls, options: dict[str, object]) -> "PnnhOptions":
-        """Validate options given as a mapping; raises `UserError` for the first invalid one."""
+    def read(cls, options: dict[str, object], path: str = "pnnh") -> "PnnhOptions":
+        """Validate a path and its options; raises `UserError` for the first invalid one."""
+        if path not in get_args(Path):
+            raise UserError(f"unknown path '{path}'; {choices(path, get_args(Path))}")
+        if options and path != "pnnh":
+            raise UserError(f"a {path} network has no option '{next(iter(options))}'; the options are those of pnnh")
         try:
             return validate(cls, options, "pnnh")
         except ValueError as error:

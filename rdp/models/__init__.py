@@ -31,11 +31,8 @@ _DECLARED = ("ARCHITECTURES", "INPUT", "VARIANTS")
 class Architecture:
     """A named member of a family.
 
-    Attributes:
-        module: the module of its family.
-        arguments: keyword arguments of the family's ``build``.
-        input: ``image`` or ``vector``.
-        variants: of PNNH layers that it can have; None for all.
+    ``arguments`` are those of the ``build`` in the family's ``module``. ``input`` is ``image`` or ``vector``.
+    ``variants`` are the PNNH variants that it can have; None for all.
     """
 
     name: str
@@ -59,14 +56,7 @@ class Architecture:
     def mismatch(
         self, path: str, kind: str, shape: tuple[int, ...], path_options: dict[str, Any] | None = None
     ) -> str | None:
-        """Why it cannot be built with this path for such examples; None if it can.
-
-        Args:
-            path: ``residual``, ``plain`` or ``pnnh``.
-            kind: of the dataset: ``image``, ``vector`` or another.
-            shape: of one example.
-            path_options: of ``pnnh``.
-        """
+        """Why it cannot be built with this path for examples of this kind and shape; None if it can."""
         if self.input == "image" and kind != "image":
             return f"{self.name} reads images, and the dataset holds {kind}s"
         if path == "pnnh":
@@ -105,41 +95,59 @@ def architecture(name: str) -> Architecture:
     return architectures()[name]
 
 
-def build(
+def list_models() -> list[str]:
+    """The names that `create_model` accepts, sorted.
+
+    >>> import rdp
+    >>> {"mlp32", "resnet56", "resnet50", "vit_tiny"} <= set(rdp.list_models())
+    True
+    """
+    return sorted(architectures())
+
+
+def create_model(
     name: str,
     *,
-    path: str,
-    path_options: dict[str, object],
-    norm_gain: float,
-    input_shape: tuple[int, ...],
-    classes: int,
-    seed: int,
+    path: str = "residual",
+    input_shape: tuple[int, ...] = (3, 32, 32),
+    classes: int = 10,
+    norm_gain: float = 1.0,
+    seed: int = 0,
+    **options: object,
 ) -> "nn.Module":
-    """Build a network with the initial weights of ``seed``.
+    """Create a network of this project: residual, plain or PNNH (arXiv 2402.08645).
+
+    An initial weight depends on ``seed`` and on its parameter's name and shape only, so networks of different paths
+    start alike where names and shapes agree.
 
     Args:
-        name: an architecture's name.
+        name: one of `list_models`.
         path: how a block combines its input and output: ``residual``, ``plain`` or ``pnnh``.
-        path_options: of ``pnnh``, see `rdp.methods.options.PnnhOptions`; empty for the other paths.
-        norm_gain: initial gain of the last normalisation of every branch or learner, for every path.
-        input_shape: of one example: (channels, height, width) or (features,).
+        input_shape: of one example: (channels, height, width) in pixels, or (features,) for an ``mlp``.
         classes: number of logits.
-        seed: of the initial weights. A weight depends on the seed and on its parameter's name and shape only, so
-            networks of different paths start alike where names and shapes agree.
+        norm_gain: initial gain of the norm that ends each branch or learner; in a transformer, of the norm in front
+            of it.
+        seed: of the initial weights.
+        **options: of ``pnnh``, as in `set_path`.
 
     Returns:
-        A network from (batch, *input_shape) to logits, (batch, classes); on the CPU, in training mode.
+        A network from (n, *input_shape) to logits, (n, classes); on the CPU, in training mode.
 
     Raises:
-        UserError: an unknown name, or a path or examples that the family does not support.
+        UserError: an unknown name, path or option, or one that the network or the input shape does not support.
+
+    >>> import rdp, torch
+    >>> model = rdp.create_model("resnet20", path="pnnh", input_shape=(3, 16, 16))
+    >>> model(torch.zeros(2, 3, 16, 16)).shape
+    torch.Size([2, 10])
     """
     from rdp.models.initialisation import initialise
     from rdp.models.paths import NetworkConfig
 
-    member = architecture(name)
-    if reason := member.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, path_options):
+    pnnh, member = PnnhOptions.read(options, path), architecture(name)
+    if reason := member.mismatch(path, "image" if len(input_shape) == 3 else "vector", input_shape, options):
         raise UserError(reason)
-    config = NetworkConfig(path, PnnhOptions.read(path_options), norm_gain, input_shape, classes)
+    config = NetworkConfig(path, pnnh, norm_gain, tuple(input_shape), classes)
     network: nn.Module = extensions.load(member.module, "build").build(config, **member.arguments)
     initialise(network, seed)
     return network

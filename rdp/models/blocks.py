@@ -4,9 +4,6 @@ The forward pass of a block is traced with its children as black boxes (`rdp.mod
 branch end is added to a shortcut, the operations that lead to that output only are a residual branch. The block then
 gets a subclass of its own class. Its ``forward`` is the original one while all gates are open, and otherwise the traced
 one, with each branch behind its gate. Parameters, buffers and their names do not change.
-
-By default branches end in timm's ``DropPath`` or torchvision's ``StochasticDepth``, active or not (timm leaves an
-``Identity`` or None in its place). `register_block` names the ends of other blocks.
 """
 
 from typing import Any, TypeGuard
@@ -20,18 +17,12 @@ from rdp.models.tracing import BranchTracer, TracedForward, refuse
 
 
 class Branch:
-    """One branch of a gated block.
+    """One branch, which ends in the child ``end``, with the modules and parameters that only it uses."""
 
-    Attributes:
-        gate: its gate.
-        end: the name of the child that ends it.
-        modules: the children of the block that only this branch calls, and all modules inside them.
-        parameters: the parameters of the block that only this branch uses.
-    """
-
-    def __init__(self, end: str, modules: list[nn.Module], parameters: list[nn.Parameter]) -> None:
-        self.gate = Gate()
-        self.end = end
+    def __init__(
+        self, end: str, modules: list[nn.Module], parameters: list[nn.Parameter], gate: Gate | None = None
+    ) -> None:
+        self.end, self.gate = end, gate or Gate()
         self.modules = [inner for module in modules for inner in module.modules()]
         self.parameters = [*(p for m in modules for p in m.parameters()), *parameters]
 
@@ -39,9 +30,8 @@ class Branch:
 class _Gates:
     """What a gated block holds in addition to its own attributes; not a module, so that no state_dict contains it.
 
-    Attributes:
-        forwards: the traced forward pass, by training mode.
-        silenced: droppath modules that are switched off, with the attribute and its original value.
+    ``forwards`` are its traced passes by training mode, ``silenced`` its droppath modules that are switched off, with
+    the attribute and its original value.
     """
 
     def __init__(self, block: nn.Module, ends: list[str]) -> None:
@@ -86,11 +76,8 @@ def _gates_of(block: nn.Module) -> _Gates:
 def gate(block: nn.Module) -> list[Branch]:
     """Add gates to a block that has none, and return its branches in the order of the forward pass.
 
-    The list is empty, and the block unchanged, if the forward pass reaches none of the ends (an inverted residual
-    whose shapes differ has no shortcut).
-
-    Raises:
-        UserError: an end that is reached, but whose output is not added to a shortcut.
+    The list is empty, and the block unchanged, if the forward pass reaches none of the ends (an inverted residual whose
+    shapes differ has no shortcut). Raises `UserError` for an end whose output is not added to a shortcut.
     """
     if is_gated(block):
         return block._gates.branches

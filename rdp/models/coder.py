@@ -16,7 +16,7 @@ _GROUP_SIZES = {"stage": None, "pair": 2, "none": 1}
 
 
 class Coder(nn.Module):
-    """A linear map from ``width`` to ``rows`` <= ``width`` channels. ``coder()`` returns C, shape (rows, width).
+    """A linear map from ``width`` to ``rows`` <= ``width`` channels, used by ``uses`` layers. ``coder()`` returns C.
 
     A trained coder is one of
 
@@ -26,11 +26,6 @@ class Coder(nn.Module):
     ``none``: C = W.
 
     Weight decay pulls A to 0, and so C to its start; it pulls W to 0.
-
-    Args:
-        width, rows: channels of input and output.
-        uses: number of layers that share the coder.
-        options: constraint, start and training.
     """
 
     fixed: torch.Tensor | None
@@ -98,12 +93,7 @@ class Coders(nn.ModuleList):
 
 
 def apply_coder(code: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """C x along the channels.
-
-    Args:
-        code: C, shape (rows, channels).
-        x: shape (batch, channels, height, width) or (batch, …, channels).
-    """
+    """C x along the channels of x, of shape (batch, channels, height, width) or (batch, …, channels)."""
     if x.dim() == 4:
         return nn.functional.conv2d(x, code[:, :, None, None])
     return nn.functional.linear(x, code)

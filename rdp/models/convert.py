@@ -18,7 +18,7 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions, Split
 from rdp.models.initialisation import initialise, unrectified
-from rdp.models.paths import LAYERS, Parts, PnnhLayer, PnnhStack, pnnh_layer, with_gain
+from rdp.models.paths import Parts, PnnhLayer, PnnhStack, pnnh_layer, with_gain
 
 # Names of the children of each class of blocks: its layers in order, those that end a layer of the network, and the
 # norms whose gain is that of the branch.
@@ -35,9 +35,7 @@ _MUST_BE_IDENTITY = ("aa", "se", "drop_block", "drop_path", "drop_path1", "drop_
 class PlainSequence(nn.Sequential):
     """The layers of a residual block in sequence, without the shortcut.
 
-    Attributes:
-        ends: names of the children that end a layer of the network.
-        gains: names of the norms whose gain is that of the branch.
+    ``ends`` names the children that end a layer of the network, ``gains`` the norms whose gain is that of the branch.
     """
 
     def __init__(self, layers: dict[str, nn.Module], ends: tuple[str, ...], gains: tuple[str, ...]) -> None:
@@ -68,11 +66,7 @@ def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int =
     >>> model(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
     """
-    if path not in {"residual", "plain", "pnnh"}:
-        raise UserError(f"unknown path '{path}'; valid: residual, plain, pnnh")
-    if options and path != "pnnh":
-        raise UserError(f"a {path} network has no option '{next(iter(options))}'; the options are those of pnnh")
-    return convert(model, path, norm_gain, PnnhOptions.read(options), seed)
+    return convert(model, path, norm_gain, PnnhOptions.read(options, path), seed)
 
 
 def convert(model: nn.Module, path: str, norm_gain: float, options: PnnhOptions, seed: int = 0) -> nn.Module:
@@ -174,7 +168,7 @@ def _bottleneck(width: int, inner: int, norm_gain: float, options: PnnhOptions) 
         )
     )
     norm = with_gain(nn.BatchNorm2d(split.written), norm_gain)
-    return LAYERS[options.variant](split, learner, norm, nn.ReLU())
+    return PnnhLayer(options.variant, split, learner, norm, nn.ReLU())
 
 
 def _transformer(blocks: list[nn.Module], norm_gain: float, options: PnnhOptions) -> PnnhStack:
@@ -208,7 +202,7 @@ def _transformer(blocks: list[nn.Module], norm_gain: float, options: PnnhOptions
             learner = _attention(attention, split) if name == "attn" else _mlp(mlp, split)
             # eps and the class of the norm are the block's.
             fresh = with_gain(type(norm)(width, eps=norm.eps), norm_gain)
-            layers.append(LAYERS[options.variant](split, nn.Sequential(OrderedDict({"norm": fresh, name: learner}))))
+            layers.append(PnnhLayer(options.variant, split, nn.Sequential(OrderedDict({"norm": fresh, name: learner}))))
     stack = PnnhStack(layers, options, kinds=2)
     for module in stack.modules():
         if isinstance(module, nn.Linear):

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from rdp.models.paths import ConcatLayer, PnnhLayer, PnnhStack, SumInnerLayer, SumLayer
+from rdp.models.paths import PnnhLayer, PnnhStack
 
 _Linear = nn.Linear | nn.Conv2d
 # In these forward passes bn1 follows conv1, and so on.
@@ -60,13 +60,7 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
 
 
 class FusedConcat(nn.Module):
-    """[C x ; phi(L x)] as one product, with phi in place on its second part.
-
-    Args:
-        linear: [C ; L].
-        coded: number of channels that C writes.
-        activation: phi.
-    """
+    """[C x ; phi(L x)] as one product with the weights [C ; L]; C writes the first ``coded`` channels."""
 
     def __init__(self, linear: _Linear, coded: int, activation: nn.Module) -> None:
         super().__init__()
@@ -108,7 +102,7 @@ def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Modul
     """A PNNH layer without its norm, and as one product if the growth allows it."""
     norm = layer.norm
     if isinstance(norm, _Norm):
-        if isinstance(layer, SumInnerLayer):  # the norm acts on the sum, so it scales coder and learner
+        if layer.variant == "sum_inner":  # the norm acts on the sum, so it scales coder and learner
             assert norm.running_var is not None
             code = code * (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None]
         if isinstance(layer.learner, nn.Sequential):
@@ -117,13 +111,13 @@ def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Modul
             layer.learner = _fuse_norm(layer.learner, norm)
         layer.norm = nn.Identity()
     learner = _single_linear(layer.learner)
-    if learner is None or isinstance(layer, SumLayer) or not isinstance(layer.norm, nn.Identity):
+    if learner is None or layer.variant == "sum" or not isinstance(layer.norm, nn.Identity):
         return FusedLayer(layer, code)
-    product = _stack_rows(code, learner) if isinstance(layer, ConcatLayer) else _add(learner, code)
+    product = _stack_rows(code, learner) if layer.variant == "concat" else _add(learner, code)
     separate = code.numel() + sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, _Linear))
     if product.weight.numel() > growth * separate:
         return FusedLayer(layer, code)
-    if isinstance(layer, ConcatLayer):
+    if layer.variant == "concat":
         return FusedConcat(product, layer.split.coded, layer.activation)
     return nn.Sequential(product, _in_place(layer.activation))
 
@@ -196,8 +190,7 @@ def _fuse_norms(module: nn.Module) -> None:
 def _consecutive(module: nn.Module) -> list[tuple[str, str]]:
     """The names of children that certainly run one after the other: those of a sequence, and convN, bnN of a ResNet.
 
-    A BatchNorm1d after a linear layer normalises that layer's channels only if its input has two dimensions, which is
-    certain in this project's networks only.
+    A BatchNorm1d fits the linear layer before it only for inputs of two dimensions, as in this project's networks.
     """
     names = [name for name, _ in module.named_children()]
     if type(module).forward is nn.Sequential.forward:

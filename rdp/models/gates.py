@@ -1,7 +1,7 @@
 """Gates: whether and at what scale a residual branch takes part in the current iteration.
 
-The module that owns a branch calls the branch's `Gate` in ``forward``. Modules of this project are `GatedBranch`es;
-`rdp.models.blocks` adds gates to blocks of other libraries.
+The module that owns a branch calls its `Gate` in ``forward``. `rdp.models.blocks` adds gates to other libraries'
+blocks.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,8 @@ class Gate:
 
     Attributes:
         active: whether the branch is computed.
-        scale: factor on its output: None for 1, a float for the whole mini-batch, or a tensor of shape (batch,) for
-            one factor per example.
-        override: for measurements: called as ``override(shortcut, branch, inputs)`` in place of the addition, and
-            returns the sum.
+        scale: factor on its output: None for 1, a float, or a tensor of shape (batch,) with one factor per example.
+        override: for measurements: called as ``override(shortcut, branch, inputs)`` in place of the addition.
         in_use: whether a schedule of `rdp.models.schedule` controls the gate.
     """
 
@@ -58,30 +56,31 @@ class Gate:
 
 
 class GatedBranch(nn.Module):
-    """A droppable residual branch, ``x + branch(x)``, with its gate.
-
-    A subclass that does more around the branch overrides ``forward`` and calls ``self.gate.add``.
+    """A droppable residual branch, ``relu(shortcut(x) + branch(x))``, with its gate.
 
     Args:
-        branch: from x to a tensor of its shape; a child called ``branch``.
+        branch: from x to a tensor of the shape of the shortcut; a child called ``branch``.
+        relu: a rectifier after the sum; by default none.
+        shortcut: without parameters; by default the identity.
     """
 
-    def __init__(self, branch: nn.Module) -> None:
+    def __init__(self, branch: nn.Module, relu: nn.Module | None = None, shortcut: nn.Module | None = None) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.relu, self.shortcut = branch, relu, shortcut
         self.gate = Gate()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gate.add(x, self.branch, x)
+        output = self.gate.add(x if self.shortcut is None else self.shortcut(x), self.branch, x)
+        return output if self.relu is None else self.relu(output)
 
 
 class PlainBranch(nn.Module):
-    """The plain counterpart of `GatedBranch`, ``branch(x)``. Equal parameter names give equal initial weights."""
+    """The plain counterpart of `GatedBranch`, without a shortcut. Equal parameter names give equal initial weights."""
 
-    def __init__(self, branch: nn.Module) -> None:
+    def __init__(self, branch: nn.Module, relu: nn.Module | None = None) -> None:
         super().__init__()
-        self.branch = branch
+        self.branch, self.relu = branch, relu
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         output: torch.Tensor = self.branch(x)
-        return output
+        return output if self.relu is None else self.relu(output)

@@ -1,22 +1,14 @@
 """He initialisation, with an independent random stream for each parameter."""
 
 import math
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import nn
 
 from rdp.utils import rng
 
 Layer = TypeVar("Layer", bound=nn.Module)
-
-
-@runtime_checkable
-class DrawsStart(Protocol):
-    """A module that draws its own initial weights, such as a coder."""
-
-    def draw_start(self, generator: np.random.Generator) -> None: ...
 
 
 def unrectified(layer: Layer) -> Layer:
@@ -30,23 +22,19 @@ def unrectified(layer: Layer) -> Layer:
 
 @torch.no_grad()
 def initialise(network: nn.Module, seed: int) -> None:
-    """Draw the weights of every linear and convolutional layer, and set their biases to 0.
+    """Draw the weights of every linear and convolutional layer in place, and set their biases to 0.
 
     Weights are normal with variance 2 / fan-in (He initialisation, arXiv 1502.01852, section 2.2), or 1 / fan-in for a
     layer marked by `unrectified`. A parameter with an attribute ``initial_std`` (a transformer's positions) is normal
-    with that standard deviation. A module with a method ``draw_start`` draws its own weights. Other parameters, such
-    as the gains of norms, keep the values of their constructor.
-
-    Args:
-        network: changed in place.
-        seed: of all draws; each also depends on the parameter's name only.
+    with that standard deviation. A module with a method ``draw_start`` draws its own weights. Other parameters, such as
+    the gains of norms, keep the values of their constructor. A draw depends on the seed and the parameter's name.
     """
     for name, parameter in network.named_parameters():
         if (std := getattr(parameter, "initial_std", None)) is not None:
             parameter.copy_(_normal(seed, name, parameter.shape) * std)
     for name, module in network.named_modules():
-        if isinstance(module, DrawsStart):
-            module.draw_start(rng.generator(seed, f"weights/{name}"))
+        if draw_start := getattr(module, "draw_start", None):
+            draw_start(rng.generator(seed, f"weights/{name}"))
         if not isinstance(module, nn.Linear | nn.Conv2d):
             continue
         weight = module.weight

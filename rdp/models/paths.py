@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 from rdp.errors import UserError
-from rdp.methods.options import PnnhOptions, Split
+from rdp.methods.options import PnnhOptions, Split, Variant
 from rdp.models.coder import Coders, apply_coder
 from rdp.models.initialisation import unrectified
 
@@ -75,63 +75,36 @@ def with_gain(norm: Norm, gain: float) -> Norm:
 class PnnhLayer(nn.Module):
     """One PNNH layer: from x and C to the output, both of shape (batch, width, …) or (batch, …, width).
 
-    Args:
-        split: the channels that coder and learner write.
-        learner: from ``split.width`` to ``split.written`` channels.
-        norm, activation: what follows the learner; identities by default.
+    The learner maps ``split.width`` to ``split.written`` channels. Norm and activation are identities by default.
     """
 
     def __init__(
-        self, split: Split, learner: nn.Module, norm: nn.Module | None = None, activation: nn.Module | None = None
+        self,
+        variant: Variant,
+        split: Split,
+        learner: nn.Module,
+        norm: nn.Module | None = None,
+        activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.split = split
+        self.variant, self.split = variant, split
         self.learner = learner
         self.norm = norm or nn.Identity()
         self.activation = activation or nn.Identity()
 
     def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-
-class ConcatLayer(PnnhLayer):
-    """[C x ; phi(norm(L x))]."""
-
-    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        learned = self.activation(self.norm(self.learner(x)))
-        return torch.cat([apply_coder(code, x), learned], dim=1 if x.dim() == 4 else -1)
-
-
-class SumLayer(PnnhLayer):
-    """C x + phi(norm(L x))."""
-
-    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        learned: torch.Tensor = self.activation(self.norm(self.learner(x)))
-        return apply_coder(code, x) + learned
-
-
-class SumOuterLayer(PnnhLayer):
-    """phi(norm(L x) + C x)."""
-
-    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.activation(self.norm(self.learner(x)) + apply_coder(code, x))
+        output: torch.Tensor = self.learner(x)
+        if self.variant == "sum_inner":
+            output = output + apply_coder(code, x)
+        output = self.norm(output)
+        if self.variant == "sum_outer":
+            output = output + apply_coder(code, x)
+        output = self.activation(output)
+        if self.variant == "sum":
+            output = apply_coder(code, x) + output
+        if self.variant == "concat":
+            output = torch.cat([apply_coder(code, x), output], dim=1 if x.dim() == 4 else -1)
         return output
-
-
-class SumInnerLayer(PnnhLayer):
-    """phi(norm(L x + C x))."""
-
-    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.activation(self.norm(self.learner(x) + apply_coder(code, x)))
-        return output
-
-
-LAYERS: dict[str, type[PnnhLayer]] = {
-    "concat": ConcatLayer,
-    "sum": SumLayer,
-    "sum_outer": SumOuterLayer,
-    "sum_inner": SumInnerLayer,
-}
 
 
 def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhLayer:
@@ -144,21 +117,14 @@ def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions)
         narrow = unrectified(parts.linear(width, inner))
         learner = nn.Sequential(OrderedDict(narrow=narrow, widen=parts.pointwise(inner, width)))
     norm = with_gain(parts.norm(split.written), norm_gain) if parts.norm else None
-    return LAYERS[options.variant](split, learner, norm, nn.ReLU())
+    return PnnhLayer(options.variant, split, learner, norm, nn.ReLU())
 
 
 class PnnhStack(nn.Module):
     """Consecutive PNNH layers of equal shape with their coders: (batch, width, …) -> the same shape.
 
-    Each coder is computed once per forward pass, however many layers use it.
-
-    Args:
-        layers: in the order of the forward pass.
-        options: of the coders.
-        kinds: how many kinds of layers alternate, each with coders of its own (2 for attention and MLP).
-
-    Raises:
-        UserError: layers of different widths, which cannot share a coder.
+    Each coder is computed once per forward pass, however many layers use it. ``kinds`` kinds of layers alternate, each
+    with coders of its own (2 for attention and MLP). Raises `UserError` for layers of different widths.
     """
 
     def __init__(self, layers: Iterable[PnnhLayer], options: PnnhOptions, kinds: int = 1) -> None:
@@ -193,12 +159,7 @@ def build_layers(
     residual: Callable[[], nn.Module],
     plain: Callable[[], nn.Module],
 ) -> nn.Module:
-    """``depth`` layers of ``width`` in the path of ``config``.
-
-    Args:
-        parts: the learners' layers, for ``pnnh``.
-        residual, plain: make one layer of the other paths.
-    """
+    """``depth`` layers of ``width`` in the path of ``config``; ``residual`` and ``plain`` make one layer of theirs."""
     if config.path == "pnnh":
         return pnnh_stack(width, depth, parts, config.norm_gain, config.pnnh)
     layer = residual if config.path == "residual" else plain

@@ -6,7 +6,7 @@ from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods import FrozenNorm, Granularity, Method, method_class
-from rdp.methods.masks import MaskSchedule
+from rdp.methods.dropping import MaskSchedule
 from rdp.models.schedule import Schedule
 from rdp.utils.validation import validate
 
@@ -25,7 +25,7 @@ class ResidualDropPath(Schedule):
         scaling: of the computed branches in drop iterations: ``keep`` for 1 / (1 - rate), or ``none``.
         redraw: redraw a mask that drops no unit.
         frozen_norm: batch normalisation with frozen parameters: ``update``, ``batch`` or ``eval``, see
-            `rdp.methods.iteration.Iteration`.
+            `rdp.methods.Iteration`.
         train_rest: train stem, down-sampling and head in recover iterations too.
         granularity: a unit is a ``branch`` or a whole ``block``.
         take_over: as in `Schedule`.

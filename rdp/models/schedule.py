@@ -1,14 +1,5 @@
 """Training a model by a method in your own loop, on any model whose residual branches can be found.
 
-    model = timm.create_model("vit_tiny_patch16_224")
-    schedule = rdp.ResidualDropPath(model, rate=0.1, seed=0)
-    for step, (x, y) in enumerate(loader):
-        with schedule.iteration(step):
-            loss = criterion(model(x), y)
-            loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
 A step is an optimizer step. With gradient accumulation, enter ``schedule.iteration(step)`` with the same step for each
 mini-batch, and step the optimizer after the last one. Gradient clipping, autocast with a gradient scaler, and averages
 of weights need no changes: a frozen parameter has no gradient (None), and a copy of the model is a plain model.

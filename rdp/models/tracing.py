@@ -19,10 +19,8 @@ _NO_EFFECT = {torch._assert, operator.getitem, getattr}
 class TracedForward(NamedTuple):
     """A block's forward pass with its branches separated, as functions whose first argument is the block.
 
-    Attributes:
-        forward: the whole pass, with a call of ``join`` in place of each addition.
-        branches: one function per branch.
-        parts: for each branch, the name of its end, its modules and its other parameters.
+    ``forward`` calls ``join`` in place of each addition. There is one function of ``branches`` for each branch, and in
+    ``parts`` the name of its end, its modules and its other parameters.
     """
 
     forward: Callable[..., Any]
@@ -36,11 +34,9 @@ def refuse(block: nn.Module, reason: str) -> UserError:
 
 
 class BranchTracer:
-    """Splits one block.
+    """Splits one block into branches, which end in the children ``ends``.
 
-    Args:
-        ends: names of the children that end its branches.
-        join: called as ``join(block._gates, index, shortcut, *inputs)`` in place of the addition of branch ``index``.
+    ``join(block._gates, index, shortcut, *inputs)`` is called in place of the addition of branch ``index``.
     """
 
     def __init__(self, block: nn.Module, ends: list[str], join: Callable[..., torch.Tensor]) -> None:

@@ -1,66 +1,41 @@
-"""Droppable units: the branches of a network that an iteration computes, and the parameters that it trains.
-
-A unit is a residual branch, or all branches of a block. `Units` collects the gates of a network (its own, or those that
-`rdp.models.blocks` adds to other blocks), divides the parameters into one group per unit and one for the rest (stem,
-down-sampling, head), and applies an `Iteration` to them.
-"""
+"""Droppable units: the branches of a network that an iteration computes, and the parameters that it trains."""
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from rdp.errors import UserError
-from rdp.methods.iteration import FULL, FrozenNorm, Iteration
+from rdp.methods import FULL, FrozenNorm, Iteration
 from rdp.models import blocks
+from rdp.models.blocks import Branch
 from rdp.models.branch_ends import branch_ends, drop_probability
-from rdp.models.gates import Gate, GatedBranch
+from rdp.models.gates import GatedBranch
 
 
 class Group:
-    """Parameters that are frozen or trained together, and the norms with running statistics among their modules.
-
-    Parameters that the user froze stay frozen and belong to no group.
-    """
+    """Parameters that are trained together, but those that the user froze, and the norms with running statistics."""
 
     def __init__(self, parameters: list[nn.Parameter], modules: list[nn.Module]) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         self.norms = [m for m in modules if isinstance(m, _NormBase) and m.track_running_stats]
 
 
-@runtime_checkable
-class _InPlace(Protocol):
-    """A module that may overwrite its input, such as nn.ReLU."""
-
-    inplace: bool
-
-
-class _Branch(NamedTuple):
-    """One branch of a network, before branches are grouped into units."""
-
-    name: str
-    gate: Gate
-    parameters: list[nn.Parameter]
-    modules: list[nn.Module]
-
-
 class Units:
     """The units of a network, in the order of its forward pass.
 
-    Args:
-        network: a network of this project, or any network whose blocks `rdp.models.blocks` can add gates to. It keeps
-            those gates until `restore`.
-        granularity: ``branch`` or ``block``: the size of a unit.
-        take_over: switch off active droppath modules of the network. By default such a network is refused.
+    A unit is a residual branch, or all branches of a block, by ``granularity``. Blocks of other libraries get gates
+    until `restore`. With ``take_over``, the network's active droppath modules are switched off; by default it is
+    refused.
 
     Attributes:
         blocks: the modules that own branches.
         names: one per unit: its block's name, with the name of the branch's last module if the block has several.
         gates: one list of gates per unit.
-        groups: one per unit, and that of the rest last.
+        groups: parameters and norms of each unit, and last those of the rest (stem, down-sampling, head).
 
     Raises:
         UserError: a block whose branches cannot be separated, or with an active droppath module.
@@ -70,12 +45,12 @@ class Units:
         self.network = network
         self.blocks: list[nn.Module] = []
         self._gated: list[nn.Module] = []
-        self._was_in_place: list[_InPlace] = []
+        self._was_in_place: list[Any] = []
         self._changed_norms: list[tuple[nn.Module, str]] = []
-        branches: dict[str, list[_Branch]] = {}
+        branches: dict[str, list[Branch]] = {}
         try:
-            for block, branch in self._find_branches(take_over):
-                branches.setdefault(block if granularity == "block" else branch.name, []).append(branch)
+            for block, name, branch in self._find_branches(take_over):
+                branches.setdefault(block if granularity == "block" else name, []).append(branch)
         except UserError:
             self.ungate()
             raise
@@ -90,23 +65,22 @@ class Units:
     def __len__(self) -> int:
         return len(self.gates)
 
-    def _find_branches(self, take_over: bool) -> list[tuple[str, _Branch]]:
-        """All branches, each with its block's name."""
-        pairs: list[tuple[str, _Branch]] = []
-        for name, module in self.network.named_modules():
+    def _find_branches(self, take_over: bool) -> Iterator[tuple[str, str, Branch]]:
+        """All branches, each with its block's name and its own."""
+        for block, module in self.network.named_modules():
             if isinstance(module, GatedBranch):
-                branch = module.branch
-                branches = [_Branch(name, module.gate, list(branch.parameters()), list(branch.modules()))]
-            elif branch_ends(module):
-                branches = self._gate_block(name, module, take_over)
+                branches = [Branch("", [module.branch], [], module.gate)]
             else:
-                continue
+                branches = self._gate_block(block, module, take_over) if branch_ends(module) else []
             if branches:
                 self.blocks.append(module)
-                pairs += [(name, branch) for branch in branches]
-        return pairs
+            names = [block if len(branches) == 1 else f"{block}.{branch.end}" for branch in branches]
+            if len(set(names)) < len(names):  # several branches end in the same droppath module
+                names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
+            for name, branch in zip(names, branches, strict=True):
+                yield block, name, branch
 
-    def _gate_block(self, name: str, block: nn.Module, take_over: bool) -> list[_Branch]:
+    def _gate_block(self, name: str, block: nn.Module, take_over: bool) -> list[Branch]:
         active = {end: p for end in branch_ends(block) if (p := drop_probability(block, end)) > 0}
         if active and not take_over:
             end, probability = next(iter(active.items()))
@@ -119,20 +93,17 @@ class Units:
         if branches and not had_gates:
             self._gated.append(block)
             blocks.silence(block)
-        names = [name if len(branches) == 1 else f"{name}.{branch.end}" for branch in branches]
-        if len(set(names)) < len(names):  # several branches end in the same droppath module
-            names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
-        return [_Branch(n, b.gate, b.parameters, b.modules) for n, b in zip(names, branches, strict=True)]
+        return branches
 
-    def _avoid_in_place(self, units: list[list[_Branch]]) -> None:
+    def _avoid_in_place(self, units: list[list[Branch]]) -> None:
         """Make modules outside branches work out of place: a block without its branch returns its input tensor."""
         inside = {id(module) for unit in units for branch in unit for module in branch.modules}
         outside = [module for module in self.network.modules() if id(module) not in inside]
-        self._was_in_place = [module for module in outside if isinstance(module, _InPlace) and module.inplace]
+        self._was_in_place = [module for module in outside if getattr(module, "inplace", False)]
         for module in self._was_in_place:
             module.inplace = False
 
-    def _group(self, units: list[list[_Branch]]) -> list[Group]:
+    def _group(self, units: list[list[Branch]]) -> list[Group]:
         groups: list[Group] = []
         owned: set[int] = set()
         uses = Counter(key for unit in units for key in {id(p) for branch in unit for p in branch.parameters})
@@ -166,9 +137,6 @@ class Units:
 
         A frozen parameter gets ``requires_grad = False``. So its gradient is not computed, and is None after
         ``zero_grad(set_to_none=True)``. A zero gradient would still move it through momentum and weight decay.
-
-        Args:
-            device: of the network, for masks per example.
         """
         self._set_active(iteration, device)
         trained = [True] * len(self) if iteration.trained is None else iteration.trained.tolist()

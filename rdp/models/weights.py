@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from rdp.errors import UserError
-from rdp.models.unwrap import unwrap
 from rdp.utils import files
 
 Weights = Mapping[str, torch.Tensor]
@@ -28,6 +28,16 @@ class LoadResult:
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, DataParallel and torch.compile; itself if there is no wrapper."""
+    while True:
+        is_parallel = isinstance(model, DataParallel | DistributedDataParallel)
+        inner = getattr(model, "module" if is_parallel else "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
 
 
 def save_weights(model: nn.Module, path: str | PathLike[str]) -> Path:
@@ -124,8 +134,7 @@ def _state_dict(weights: "nn.Module | Weights | str | PathLike[str]") -> Weights
 def read_weights(path: str | PathLike[str]) -> Weights:
     """The tensors of a weights file, by name; reading executes no code of the file.
 
-    Raises:
-        UserError: no such file, or no tensors in it.
+    Raises `UserError` if there is no such file, or no tensors in it.
     """
     from timm.models import load_state_dict
 

@@ -1,4 +1,4 @@
-"""The output of each layer of a network, for every architecture and path.
+"""The output of each layer of a network, for every architecture and path, and noise as an input to compare with.
 
 A layer is a residual branch with its shortcut, a plain block (two in a transformer: attention and MLP), a PNNH layer,
 or the layer that changes the width between PNNH layers. Stem and head are not layers.
@@ -16,8 +16,9 @@ from rdp.models import blocks
 from rdp.models.convert import PlainSequence
 from rdp.models.families.resnet import ConvNormRelu
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.paths import PnnhLayer, SumOuterLayer
+from rdp.models.paths import PnnhLayer
 from rdp.models.units import Units
+from rdp.utils import rng
 
 
 @torch.no_grad()
@@ -31,17 +32,13 @@ def visit_layers(
 ) -> None:
     """Call ``visit`` with each layer's output, as the next layer reads it, in the order of the forward pass.
 
-    Outputs are not stored, so those of a deep network need not fit in memory together.
+    Outputs, of shape (n, …), are not stored, so those of a deep network need not fit in memory together. The network
+    may overwrite them after the call.
 
     Args:
         network: any network that `Units` accepts, or a plain or PNNH one of this project; it stays unchanged.
-        x: examples, shape (n, …).
-        visit: called with a tensor of shape (n, …), which the network may overwrite afterwards.
         training: normalise by the statistics of ``x``, as in training.
         layers: names of the modules to visit, instead of those that are found.
-
-    Raises:
-        UserError: a block that cannot get gates.
     """
     network = evaluation_copy(network, batch_statistics=training)
 
@@ -69,9 +66,7 @@ def visit_layers(
 def evaluation_copy(network: nn.Module, *, batch_statistics: bool) -> nn.Module:
     """A copy in evaluation mode, without dropout and droppath.
 
-    Args:
-        batch_statistics: batch norms use the statistics of their input, as in training, and update the running ones
-            of the copy.
+    With ``batch_statistics``, its batch norms use the statistics of their input, as in training.
     """
     network = deepcopy(network).eval()
     for norm in network.modules():
@@ -97,7 +92,7 @@ def branches_without_shortcut(network: nn.Module) -> list[nn.Module]:
     layer or block, up to the place where its residual form adds the shortcut.
     """
     learners = [
-        m.norm if isinstance(m, SumOuterLayer) else m.activation for m in network.modules() if isinstance(m, PnnhLayer)
+        m.norm if m.variant == "sum_outer" else m.activation for m in network.modules() if isinstance(m, PnnhLayer)
     ]
     plain = [m.branch for m in network.modules() if isinstance(m, PlainBranch)]
     for sequence in (m for m in network.modules() if isinstance(m, PlainSequence)):
@@ -122,3 +117,18 @@ def _plain_layers(network: nn.Module) -> list[nn.Module]:
 def _is_downsampling(module: nn.Module) -> bool:
     """Whether a module is a down-sampling layer between PNNH layers; a stem is a ConvNormRelu without stride."""
     return isinstance(module, ConvNormRelu) and module.conv.stride[0] > 1
+
+
+def data_and_noise(x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The examples, ``data``, and as many examples of ``noise``, both of shape (n, …)."""
+    return {"data": x, "noise": noise_like(x)}
+
+
+def noise_like(x: torch.Tensor) -> torch.Tensor:
+    """Independent Gaussian noise for each pixel, with its mean and variance over the examples ``x``.
+
+    It is a function of ``x`` only, so every network gets the same noise.
+    """
+    noise = torch.from_numpy(rng.generator(0, "probe/noise").standard_normal(x.shape)).to(x.device)
+    examples = x.double()  # in float32 a constant pixel could have a variance above 0
+    return (examples.mean(0) + examples.std(0, correction=0) * noise).to(x.dtype)

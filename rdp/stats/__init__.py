@@ -1,9 +1,8 @@
 """Statistics: intervals over seeds, effects and their tests, power, and aggregates over cells."""
 
 from rdp.stats.aggregate import interquartile_mean, probability_of_improvement
-from rdp.stats.effects import LEVEL, Effect, IntervalEffect, accuracy_difference
+from rdp.stats.effects import LEVEL, Effect, IntervalEffect, accuracy_difference, holm
 from rdp.stats.intervals import Estimate, mean_interval, paired_difference
-from rdp.stats.multiplicity import holm
 
 __all__ = [
     "LEVEL",

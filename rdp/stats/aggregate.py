@@ -15,9 +15,7 @@ _RESAMPLES = 2000
 def interquartile_mean(cells: Sequence[Sequence[float]], level: float = 0.95) -> Estimate:
     """The mean of the middle half of all runs, with a percentile bootstrap interval over seeds.
 
-    Args:
-        cells: one value per seed, for each cell.
-        level: coverage of the interval.
+    ``cells`` has one value per seed, for each cell.
     """
     return _bootstrap(cells, lambda resamples: stats.trim_mean(np.concatenate(resamples, 1), 0.25, axis=1), level)
 
@@ -28,11 +26,7 @@ def probability_of_improvement(
     """The probability that a run of the first method beats a run of the second, averaged over cells.
 
     It is Mann and Whitney's U over the number of pairs; ties count half, and 0.5 means no difference. The bootstrap
-    resamples the seeds of both methods.
-
-    Args:
-        first, second: one value per seed, for each cell, in the same order of cells.
-        level: coverage of the interval.
+    resamples the seeds of both methods. Both give one value per seed, for each cell, in the same order of cells.
     """
     if len(first) != len(second):
         raise ValueError(f"both methods need the same cells; got {len(first)} and {len(second)}")

@@ -1,6 +1,7 @@
 """Effects: the mean of one number per seed, its standard error, interval and tests."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -216,3 +217,16 @@ def accuracy_difference(first: np.ndarray, second: np.ndarray, scale: float = 1.
         residual = difference - seeds[:, None] - examples + difference.mean()
         variance = examples.var(ddof=1) / m - (residual**2).sum() / ((n - 1) * (m - 1)) / (n * m)
     return Effect(tuple(map(float, seeds)), max(float(variance), 0.0), m, scale / m)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjusted p values, in the order given (Holm, Scand. J. Stat. 6, 1979).
+
+    The k-th smallest of n is multiplied by n - k + 1, and is at least the one before it. Rejecting below a level
+    keeps the chance of any false rejection below that level.
+    """
+    values = np.asarray(p, float)
+    order = np.argsort(values, kind="stable")
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)).clip(max=1)
+    return [float(value) for value in adjusted]

@@ -14,11 +14,7 @@ POWER = 0.8  # the usual target
 def detectable_effect(n: int, spread: float, level: float = LEVEL, power: float = POWER) -> float:
     """The smallest mean that a two-sided t test over n seeds distinguishes from 0 with the given power.
 
-    Args:
-        spread: standard deviation over seeds. The result has its unit.
-
-    Returns:
-        Infinity for fewer than two seeds.
+    It has the unit of ``spread``, the standard deviation over seeds, and is infinite for fewer than two seeds.
     """
     if n < 2:
         return math.inf
@@ -54,13 +50,11 @@ def equivalence_margin(n: int, spread: float, level: float = LEVEL, power: float
     """The smallest margin within which n seeds show a true mean of 0 with the given power."""
     if n < 2:
         return math.inf
-    low, high = 0.0, spread
-    while equivalence_power(n, spread, high, level) < power:
-        high *= 2
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if equivalence_power(n, spread, middle, level) < power else (low, middle)
-    return high
+    if spread == 0:
+        return 0.0
+    error = spread / math.sqrt(n)
+    certain = error * (10 + stats.t.ppf(1 - level, n - 1) * _standard_errors(n).max())
+    return float(optimize.brentq(lambda margin: equivalence_power(n, spread, margin, level) - power, 0.0, certain))
 
 
 @cache

@@ -72,8 +72,7 @@ def load_model(path: "str | PathLike[str]") -> "nn.Module":
     """
     from safetensors import SafetensorError, safe_open
 
-    from rdp.models import weights
-    from rdp.models.create import create_model
+    from rdp.models import create_model, weights
 
     state = weights.read_weights(path)
     try:

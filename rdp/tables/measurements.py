@@ -81,7 +81,7 @@ def measure_cell(
 
     make_deterministic(study.threads)
     probe = probes.probe_module(name)
-    examples, store = slice(probes.example_limit(probe, EXAMPLES)), Store(results)
+    examples, store = slice(getattr(probe, "EXAMPLES", EXAMPLES)), Store(results)
     data = _dataset(cell.dataset, results)
     y = torch.from_numpy(data.labels("test")[examples])
     pairs = list(_runs(cell, store, probes.seed_limit(probe, study.probe_seeds)))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from rdp import data
 from rdp.methods import FULL, Iteration
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
 from rdp.training.determinism import make_deterministic as make_deterministic
@@ -61,12 +61,12 @@ class Trainer:
         self._architecture: dict[str, Any] = {
             "name": spec.architecture,
             "path": self.method.path,
-            "path_options": self.method.path_options(),
+            **self.method.path_options(),
             "norm_gain": self.recipe.norm_gain,
             "input_shape": dataset.info.shape,
             "classes": dataset.info.classes,
         }
-        self.network = build(**self._architecture, seed=spec.seed).to(device)
+        self.network = create_model(**self._architecture, seed=spec.seed).to(device)
         if self.recipe.channels_last and dataset.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
         self.units = Units(self.network, self.method.unit_granularity)
@@ -100,7 +100,7 @@ class Trainer:
         granularity = self.method.unit_granularity
         key = json.dumps([self._architecture, granularity])
         if key not in _costs:
-            network = build(**self._architecture, seed=0)
+            network = create_model(**self._architecture, seed=0)
             _costs[key] = cost.IterationCost(network, self.data.info.shape, granularity)
         return _costs[key]
 

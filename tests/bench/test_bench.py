@@ -17,7 +17,7 @@ from rdp.bench import timm as timm_loop
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, method_class
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
 from rdp.utils import sealed
@@ -83,9 +83,7 @@ def measured() -> pairs.PairCost:
 class TestPairs:
     def test_the_counted_cost_is_that_of_the_timed_masks(self, measured):
         shape = (3, 32, 32)
-        network = build(
-            ARCHITECTURE, path="residual", path_options={}, norm_gain=1.0, input_shape=shape, classes=10, seed=0
-        )
+        network = create_model(ARCHITECTURE)
         count, units = cost.IterationCost(network, shape), len(Units(network))
         method = method_class("residual_droppath")(rate=RATE)
         shares = [

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from rdp.errors import UserError
 from rdp.methods import FULL, Method, available, method_class, schedules
-from rdp.methods.masks import drop_rates
+from rdp.methods.dropping import drop_rates
 
 DROPPING = ["droppath", "droppath_batch", "random_freeze", "residual_droppath"]
 BY_BATCH = [name for name in DROPPING if name != "droppath"]  # whose masks hold for the mini-batch

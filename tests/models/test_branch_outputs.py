@@ -43,7 +43,7 @@ class TestBranchOutputs:
             if path == "plain":
                 assert branch.relative_norm is None
                 continue
-            if getattr(block, "stride", 1) == 2:
+            if getattr(block.shortcut, "stride", 1) == 2:
                 shortcut = shortcut[:, :, ::2, ::2]
             expected = output.flatten(1).norm(dim=1) / shortcut.flatten(1).norm(dim=1)
             torch.testing.assert_close(branch.relative_norm, expected.double())

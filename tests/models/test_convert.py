@@ -151,7 +151,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("make", "path", "options", "told"),
         [
-            (transformer, "through", {}, "unknown path 'through'; valid: residual, plain, pnnh"),
+            (transformer, "through", {}, "unknown path 'through'; valid: plain, pnnh, residual"),
             (lambda: nn.Linear(2, 2), "plain", {}, "Linear: no plain form is known"),
             (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would equal sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),

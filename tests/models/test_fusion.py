@@ -8,7 +8,7 @@ import torch
 from timm.models import resnet
 from torch import nn
 
-from rdp.models import build
+from rdp.models import create_model
 from rdp.models.coder import Coder
 from rdp.models.convert import set_path
 from rdp.models.fusion import FusedConcat, FusedLayer, fuse
@@ -30,7 +30,7 @@ def trained(name: str, path: str, options: dict, dtype: torch.dtype = torch.floa
         small = resnet.ResNet(getattr(resnet, name), (2, 1, 1, 2), num_classes=5, in_chans=1, channels=(8, 8, 16, 16))
         network = set_path(small, path, norm_gain=0.7, **options)
     else:
-        network = build(name, path=path, path_options=options, norm_gain=0.7, input_shape=shape, classes=5, seed=0)
+        network = create_model(name, path=path, norm_gain=0.7, input_shape=shape, classes=5, **options)
     with torch.no_grad():
         for number, module in enumerate(network.modules()):
             if isinstance(module, Coder):

@@ -9,7 +9,7 @@ from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
-from rdp.models import architecture, architectures, build
+from rdp.models import architecture, architectures, create_model
 from rdp.models.paths import Parts, pnnh_stack
 from rdp.training import cost
 
@@ -158,7 +158,7 @@ class TestBuild:
         assert told.startswith(reason) if reason else told is None
         if reason:
             with pytest.raises(UserError, match=re.escape(reason)):
-                build(name, path="pnnh", path_options=options, norm_gain=1, input_shape=shape, classes=2, seed=0)
+                create_model(name, path="pnnh", input_shape=shape, classes=2, **options)
 
     @pytest.mark.parametrize(
         ("name", "depth"), [("mlp32", 32), ("resnet110", 110), ("vit_tiny", 12), ("vit_micro24", 24), ("resnet50", 50)]

@@ -1,16 +1,17 @@
 """PNNH layers: coders, variants, what they share, and what they are in other words."""
 
 import re
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
 from rdp.errors import UserError
-from rdp.methods.options import PnnhOptions
+from rdp.methods.options import PnnhOptions, Variant
 from rdp.models.coder import Coder, Coders
 from rdp.models.gates import GatedBranch
-from rdp.models.paths import LAYERS, Parts, PnnhStack, SumLayer, pnnh_layer, pnnh_stack
+from rdp.models.paths import Parts, PnnhLayer, PnnhStack, pnnh_layer, pnnh_stack
 from rdp.spec import Recipe
 from rdp.training.optimizers import make_optimizer
 from rdp.utils import rng
@@ -150,7 +151,7 @@ class TestCoder:
 class TestLayers:
     """Each variant against its formula, written out."""
 
-    @pytest.mark.parametrize("variant", list(LAYERS))
+    @pytest.mark.parametrize("variant", get_args(Variant))
     def test_is_its_formula(self, variant):
         found = pnnh_layer(8, PARTS, 0.7, PnnhOptions(variant=variant))
         x, code = gaussian(16, 8), gaussian(4 if variant == "concat" else 8, 8, seed=1)
@@ -185,7 +186,7 @@ class TestLayers:
     @pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8), (5, 8, 3, 2)])
     def test_concat_puts_channels_side_by_side_wherever_they_are(self, shape):
         axis = 1 if len(shape) == 4 else -1
-        found = LAYERS["concat"](PnnhOptions().split(8), Half(axis))
+        found = PnnhLayer("concat", PnnhOptions().split(8), Half(axis))
         x, code = gaussian(*shape), torch.eye(8)[4:]
         assert torch.equal(found(x, code), torch.cat([x.narrow(axis, 4, 4), 2 * x.narrow(axis, 0, 4)], axis))
 
@@ -259,7 +260,8 @@ def test_sum_with_an_orthogonal_coder_is_a_residual_network_in_rotated_coordinat
         assert (code - torch.eye(width)).abs().max() > 0.3  # far from the identity
         residual, power = [], torch.eye(width, dtype=torch.float64)  # C^l
         for layer in stack.layers:
-            assert isinstance(layer, SumLayer)
+            assert isinstance(layer, PnnhLayer)
+            assert layer.variant == "sum"
             narrow = nn.Linear(width, width // 2, bias=False).double()
             narrow.weight.copy_(layer.learner.narrow.weight @ power)
             power = code @ power

@@ -23,7 +23,11 @@ class CutBlock(nn.Module):
 
     def __init__(self, block: GatedBranch, relu: bool) -> None:
         super().__init__()
-        self.relu, self.stride, self.new = relu, getattr(block, "stride", 1), getattr(block, "new_channels", 0)
+        self.relu, self.stride, self.new = (
+            relu,
+            getattr(block.shortcut, "stride", 1),
+            getattr(block.shortcut, "new_channels", 0),
+        )
 
     def forward(self, x):
         if self.stride == 2:

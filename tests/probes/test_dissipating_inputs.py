@@ -10,7 +10,7 @@ from torch import nn
 
 from rdp.models.gates import PlainBranch
 from rdp.probes import Subject, available, probe_module
-from rdp.probes.inputs import data_and_noise, noise_like
+from rdp.probes.layers import data_and_noise, noise_like
 from rdp.probes.measures.dissipating_inputs import (
     COLUMNS,
     FEATURES,

@@ -13,7 +13,7 @@ from rdp.methods.options import PnnhOptions
 from rdp.models.convert import PlainSequence
 from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
-from rdp.probes import Subject, available, example_limit, probe_module
+from rdp.probes import Subject, available, probe_module
 from rdp.probes.layers import branches_without_shortcut, layer_outputs, visit_layers
 from rdp.probes.measures.coders import COLUMNS, measure
 from tests.helpers.tiny import TINY, gaussian
@@ -174,8 +174,8 @@ def test_tools_are_no_probes():
 
 
 def test_a_probe_says_how_many_examples_it_reads():
-    assert example_limit(probe_module("dissipating_inputs"), 256) == 1024
-    assert example_limit(probe_module("feature_reuse"), 256) == 256
+    assert probe_module("dissipating_inputs").EXAMPLES == 1024
+    assert not hasattr(probe_module("feature_reuse"), "EXAMPLES")
 
 
 class TestCoders:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from rdp.probes import Subject, available, probe_module
-from rdp.probes.inputs import noise_like
+from rdp.probes.layers import noise_like
 from rdp.probes.measures.surviving_neurons import COLUMNS, measure
 from tests.helpers.tiny import gaussian
 

@@ -197,7 +197,7 @@ class TestCodeDigest:
             ("models/blocks.py", "def __init__(self, end: str", "def __init__(self, /, end: str"),
             ("training/cost.py", "_EXAMPLES = 2", "_EXAMPLES = 3"),
             ("methods/__init__.py", "return FULL", "return Iteration('full')"),
-            ("methods/iteration.py", "rest_trained: bool = True", "rest_trained: bool = False"),
+            ("methods/__init__.py", "rest_trained: bool = True", "rest_trained: bool = False"),
         ],
     )
     @pytest.mark.slow
@@ -211,7 +211,7 @@ class TestCodeDigest:
     @pytest.mark.parametrize(
         ("file", "old", "new"),
         [
-            ("methods/masks.py", "uniform < rates", "uniform <= rates"),
+            ("methods/dropping.py", "uniform < rates", "uniform <= rates"),
             ("methods/dropping.py", "1 / (1 - rates)", "1 / (1 + rates)"),
         ],
     )
@@ -282,7 +282,6 @@ class TestClosure:
             "rdp.utils.rng",
             "rdp.data.batches",
             "rdp.methods",
-            "rdp.methods.iteration",
             "rdp.models",
             "rdp.models.blocks",
             "rdp.models.branch_ends",
@@ -294,7 +293,7 @@ class TestClosure:
             "rdp.training.optimizers",
             "rdp.training.process_group",
         }
-        shared = {"rdp.methods.dropping", "rdp.methods.masks"}
+        shared = {"rdp.methods.dropping"}
         paths = {"rdp.models.paths", "rdp.models.coder"}
         for method in available():
             own = {f"rdp.methods.schedules.{method}"} | (shared if method in DROPPING else set())

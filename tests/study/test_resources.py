@@ -42,8 +42,7 @@ LARGE = ("resnet110_same_flops", "resnet50", "vit_tiny")
 )
 def test_the_work_told_from_arguments_is_near_what_is_counted(name):
     shape = SHAPES[models.architecture(name).input]
-    options = {"path_options": {}, "norm_gain": 1.0, "input_shape": shape, "classes": 10, "seed": 0}
-    network = models.build(name, path="residual", **options).to("meta")
+    network = models.create_model(name, input_shape=shape).to("meta")
     counted = cost.count_flops(lambda: network(torch.zeros(2, *shape, device="meta")))
     assert 0.7 < forward_operations(name, shape) / counted < 1.4
     assert 0.7 < parameters(name, shape) / cost.count_parameters(network) < 1.4
@@ -138,11 +137,7 @@ class TestLimits:
 class TestDiskAndProcesses:
     def test_a_run_keeps_weights_and_predictions_and_one_of_a_sweep_neither(self, make_spec):
         spec = make_spec(architecture="resnet20", dataset="digits")
-        weights = 4 * cost.count_parameters(
-            models.build(
-                "resnet20", path="residual", path_options={}, norm_gain=1.0, input_shape=(1, 8, 8), classes=10, seed=0
-            )
-        )
+        weights = 4 * cost.count_parameters(models.create_model("resnet20", input_shape=(1, 8, 8)))
         swept = spec.model_copy(update={"sweep": True})
         assert run_bytes(spec) - run_bytes(swept) == pytest.approx(weights, rel=0.1)
 

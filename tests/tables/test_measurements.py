@@ -12,7 +12,7 @@ from rdp import probes, study
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs.runner import run_job
-from rdp.models import build
+from rdp.models import create_model
 from rdp.store import Store
 from rdp.study import Plan
 from rdp.tables import measurements
@@ -47,9 +47,7 @@ def networks(plan: Plan, results: Path, stage: str) -> list[torch.nn.Module]:
     """The first method's networks, built here from nothing and the store's weights."""
     found = []
     for spec in plan.cells[0].specs:
-        network = build(
-            "mlp8", path="residual", path_options={}, norm_gain=0.5, input_shape=(2,), classes=2, seed=spec.seed
-        )
+        network = create_model("mlp8", norm_gain=0.5, input_shape=(2,), classes=2, seed=spec.seed)
         if stage == "trained":
             store = Store(results)
             weights = store.arrays(spec.run, store.read_finished(spec.run), "weights")

@@ -16,19 +16,25 @@ from rdp.utils import rng
 
 _VALIDATION = 5000  # images of the published training set held out for validation
 
-_FASHION_MNIST = DatasetInfo(
+_MNIST = DatasetInfo(
     kind="image",
     shape=(1, 28, 28),
     classes=10,
     sizes={"train": 55000, "validation": _VALIDATION, "test": 10000},
+    origin="MNIST (Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-Based Learning Applied to Document "
+    "Recognition, Proc. IEEE 86, 1998)",
+    licence="commonly stated as CC BY-SA 3.0, copyright Y. LeCun and C. Cortes",
+    download_bytes=11_594_722,
+)
+_FASHION_MNIST = replace(
+    _MNIST,
     origin="Fashion-MNIST (H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747)",
     licence="MIT",
     download_bytes=30_878_645,
 )
-_CIFAR10 = DatasetInfo(
-    kind="image",
+_CIFAR10 = replace(
+    _MNIST,
     shape=(3, 32, 32),
-    classes=10,
     sizes={"train": 45000, "validation": _VALIDATION, "test": 10000},
     origin="CIFAR-10 (A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009)",
     licence="none stated by its authors",
@@ -37,16 +43,7 @@ _CIFAR10 = DatasetInfo(
 _AVERAGED = ", each 2x2 pixels averaged"
 
 DATASETS = {
-    "mnist": DatasetInfo(
-        kind="image",
-        shape=(1, 28, 28),
-        classes=10,
-        sizes={"train": 55000, "validation": _VALIDATION, "test": 10000},
-        origin="MNIST (Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-Based Learning Applied to Document "
-        "Recognition, Proc. IEEE 86, 1998)",
-        licence="commonly stated as CC BY-SA 3.0, copyright Y. LeCun and C. Cortes",
-        download_bytes=11_594_722,
-    ),
+    "mnist": _MNIST,
     "fashion_mnist": _FASHION_MNIST,
     "fashion_mnist_14": replace(_FASHION_MNIST, shape=(1, 14, 14), origin=_FASHION_MNIST.origin + _AVERAGED),
     "cifar10": _CIFAR10,
@@ -54,10 +51,8 @@ DATASETS = {
     "cifar100": replace(
         _CIFAR10, classes=100, origin=_CIFAR10.origin.replace("CIFAR-10", "CIFAR-100"), download_bytes=169_001_437
     ),
-    "svhn": DatasetInfo(
-        kind="image",
-        shape=(3, 32, 32),
-        classes=10,
+    "svhn": replace(
+        _CIFAR10,
         sizes={"train": 68257, "validation": _VALIDATION, "test": 26032},  # its `extra` images are not used
         origin="Street View House Numbers, cropped digits (Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu, "
         "A. Y. Ng, Reading Digits in Natural Images with Unsupervised Feature Learning, NIPS workshop, 2011)",
@@ -66,14 +61,10 @@ DATASETS = {
     ),
 }
 
-_CLASSES = {
-    "mnist": "MNIST",
-    "fashion_mnist": "FashionMNIST",
-    "cifar10": "CIFAR10",
-    "cifar100": "CIFAR100",
-    "svhn": "SVHN",
-}
 _HALVES = {"fashion_mnist_14": "fashion_mnist", "cifar10_16": "cifar10"}
+# The names of torchvision's classes.
+_CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+_CLASSES["svhn"] = "SVHN"
 
 
 def files(name: str, root: Path) -> list[Path]:
@@ -94,8 +85,7 @@ def fetch(name: str, root: Path) -> None:
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
     """The published test set, and the published training set cut into train and validation.
 
-    Raises:
-        UserError: a file is missing, or differs from its published checksum.
+    Raises `UserError` for a file that is missing, or differs from its published checksum.
     """
     if download:
         fetch(name, root)

@@ -7,7 +7,6 @@ outputs grow with depth, and ``norm_gain`` has no effect.
 from functools import partial
 from math import prod
 
-import torch
 from torch import nn
 
 from rdp.models.gates import GatedBranch, PlainBranch
@@ -25,34 +24,15 @@ _linear = partial(nn.Linear, bias=False)
 _PARTS = Parts(linear=_linear, pointwise=_linear, norm=None)
 
 
-class PlainLayer(PlainBranch):
-    """phi(W x): (batch, width) -> (batch, width)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(_linear(width, width))
-        self.relu = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.relu(super().forward(x))
-        return output
-
-
-class ResidualLayer(GatedBranch):
-    """phi(x + W x), with W named as in `PlainLayer`, so that both start with the same weights."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(_linear(width, width))
-        self.relu = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.relu(super().forward(x))
-        return output
-
-
 def build(config: NetworkConfig, *, depth: int, width: int) -> nn.Module:
     """``depth`` hidden layers of ``width`` between a linear stem and a linear head."""
     hidden = build_layers(
-        config, width, depth, _PARTS, residual=partial(ResidualLayer, width), plain=partial(PlainLayer, width)
+        config,
+        width,
+        depth,
+        _PARTS,
+        residual=lambda: GatedBranch(_linear(width, width), nn.ReLU()),
+        plain=lambda: PlainBranch(_linear(width, width), nn.ReLU()),
     )
     stem = unrectified(nn.Linear(prod(config.input_shape), width))
     return nn.Sequential(nn.Flatten(), stem, hidden, unrectified(nn.Linear(width, config.classes)))

@@ -67,44 +67,31 @@ class Branch(nn.Sequential):
         self.norm2 = with_gain(nn.BatchNorm2d(width_out), norm_gain)
 
 
-class ResidualBlock(GatedBranch):
-    """phi(shortcut(x) + branch(x))."""
+class Shortcut(nn.Module):
+    """Every ``stride``-th pixel, with ``new_channels`` channels of 0 behind the others."""
 
-    def __init__(self, width_in: int, width_out: int, stride: int, norm_gain: float) -> None:
-        super().__init__(Branch(width_in, width_out, stride, norm_gain))
-        self.stride = stride
-        self.new_channels = width_out - width_in
-        self.relu = nn.ReLU()
+    def __init__(self, stride: int, new_channels: int) -> None:
+        super().__init__()
+        self.stride, self.new_channels = stride, new_channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        shortcut = x
-        if self.stride > 1:
-            shortcut = shortcut[:, :, :: self.stride, :: self.stride]
-        if self.new_channels:
-            shortcut = nn.functional.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
-        output: torch.Tensor = self.relu(self.gate.add(shortcut, self.branch, x))
-        return output
+        return nn.functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
 
 
-class PlainBlock(PlainBranch):
-    """phi(branch(x)): the same layers without the shortcut."""
-
-    def __init__(self, width_in: int, width_out: int, stride: int, norm_gain: float) -> None:
-        super().__init__(Branch(width_in, width_out, stride, norm_gain))
-        self.relu = nn.ReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.relu(self.branch(x))
-        return output
+def _block(config: NetworkConfig, width_in: int, width_out: int, stride: int = 1) -> nn.Module:
+    """A basic block, phi(shortcut(x) + branch(x)), or its plain form, phi(branch(x))."""
+    branch = Branch(width_in, width_out, stride, config.norm_gain)
+    if config.path == "plain":
+        return PlainBranch(branch, nn.ReLU())
+    return GatedBranch(branch, nn.ReLU(), None if stride == 1 else Shortcut(stride, width_out - width_in))
 
 
 def _stage(config: NetworkConfig, width_in: int, width_out: int, blocks: int) -> nn.Module:
     """One stage of 2 * ``blocks`` layers; it halves the resolution if it changes the width."""
     stride = 1 if width_in == width_out else 2
     if config.path != "pnnh":
-        block = ResidualBlock if config.path == "residual" else PlainBlock
-        first = block(width_in, width_out, stride, config.norm_gain)
-        return nn.Sequential(first, *(block(width_out, width_out, 1, config.norm_gain) for _ in range(blocks - 1)))
+        later = (_block(config, width_out, width_out) for _ in range(blocks - 1))
+        return nn.Sequential(_block(config, width_in, width_out, stride), *later)
     depth = 2 * blocks if stride == 1 else 2 * blocks - 1
     stack = pnnh_stack(width_out, depth, _PARTS, config.norm_gain, config.pnnh)
     # A coder maps a width onto itself, so the layer that changes the width is plain.

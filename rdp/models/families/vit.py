@@ -31,8 +31,8 @@ ARCHITECTURES = {
 def build(config: NetworkConfig, *, depth: int, width: int, heads: int, mlp_ratio: float, patch: int) -> nn.Module:
     """``depth`` blocks of two layers, attention and MLP, ``width`` wide, on patches of ``patch`` x ``patch`` pixels.
 
-    A block normalises in front of each branch, so ``norm_gain`` is the initial gain of those norms. Linear layers
-    start with variance 1 / fan-in, because none of them feeds a rectifier (the MLP's is GELU).
+    ``norm_gain`` is that of the norms, which precede the branches. Linear layers start with variance 1 / fan-in,
+    because none of them feeds a rectifier (the MLP's is GELU).
     """
     channels, height, columns = config.input_shape
     network = VisionTransformer(

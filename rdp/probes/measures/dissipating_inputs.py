@@ -10,8 +10,7 @@ import torch
 
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
-from rdp.probes.inputs import data_and_noise
-from rdp.probes.layers import visit_layers
+from rdp.probes.layers import data_and_noise, visit_layers
 from rdp.utils import rng
 
 EXAMPLES = 1024  # half of them fit a regression, and must outnumber its features
@@ -31,7 +30,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 
     Returns:
         One row per number; no rows for a network without layers. ``layer`` is 0 for the input, then a layer of
-        `rdp.probes.layers`; ``source`` is ``data`` or ``noise``, see `rdp.probes.inputs`. The ``quantity`` with its
+        `rdp.probes.layers`; ``source`` is ``data`` or ``noise``, see `data_and_noise`. The ``quantity`` with its
         ``value`` is one of these, for a layer's activations as one vector per example:
 
         ``reconstruction``  R^2 of the source's pixels or coordinates, predicted from `project`ed activations; see
@@ -73,18 +72,11 @@ def _by_layer(subject: Subject, x: torch.Tensor) -> list[dict[str, float]]:
 
 
 def project(z: torch.Tensor, layer: int) -> torch.Tensor:
-    """Standardise activations over all examples, and project them at random to `FEATURES` if there are more.
+    """Standardise activations (n, features), and project them at random to `FEATURES` if there are more.
 
     The projection is Gaussian and depends only on the layer's number and width, so it is the same for all networks.
     Statistics of the fitted half only would not do: a neuron that is hardly active there would outweigh all others if
     it were active in one held-out example.
-
-    Args:
-        z: shape (n, features), float64.
-        layer: its number.
-
-    Returns:
-        Shape (n, at most `FEATURES`).
     """
     mean, deviation = z.mean(0), z.std(0, correction=0)
     deviation[deviation <= _CONSTANT * mean.abs()] = torch.inf  # no information

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp.methods.iteration import Iteration
+from rdp.methods import Iteration
 from rdp.models.units import Units
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
@@ -29,12 +29,8 @@ LESIONS = 12  # points of the curve of deleted last units
 
 @dataclass(frozen=True)
 class BranchOutput:
-    """The output of one branch for some examples.
-
-    Attributes:
-        output: shape (n, …).
-        relative_norm: norm of the output over the norm of the shortcut, per example, shape (n,); nan for a shortcut
-            of 0. None in a network without shortcuts.
+    """One branch's output, shape (n, …), and its norm relative to the shortcut's, shape (n,): nan for 0, None without
+    one.
     """
 
     output: torch.Tensor
@@ -86,16 +82,8 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 def branch_outputs(network: nn.Module, x: torch.Tensor, layers: Sequence[str] | None = None) -> list[BranchOutput]:
     """The outputs of a network's branches, in the order of its forward pass; empty if it has none.
 
-    Branches are those of residual units, or else `branches_without_shortcut`. Normalisation uses the statistics of
-    ``x``, as in training, because an untrained network has no running statistics.
-
-    Args:
-        network: any network that `Units` accepts, or a plain or PNNH one of this project; it stays unchanged.
-        x: examples, shape (n, …).
-        layers: names of the modules to use, instead of those that are found.
-
-    Raises:
-        UserError: a block that cannot get gates.
+    Branches are those of residual units, or else `branches_without_shortcut`, or the modules named by ``layers``.
+    Normalisation uses the statistics of ``x``, as in training, because an untrained network has no running statistics.
     """
     outputs: list[BranchOutput] = []
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from rdp.probes import Subject
-from rdp.probes.inputs import data_and_noise
-from rdp.probes.layers import evaluation_copy
+from rdp.probes.layers import data_and_noise, evaluation_copy
 
 MEASURES = "every nn.ReLU, nn.GELU, nn.SiLU and the like, or the inputs of the modules that layers=[...] names"
 # By name, because timm has classes of its own.
@@ -32,7 +31,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
     Returns:
         One row per rectifier and source:
 
-        ``source``            ``data`` or ``noise``, see `rdp.probes.inputs`.
+        ``source``            ``data`` or ``noise``, see `data_and_noise`.
         ``layer``, ``name``   number of the rectifier from 1, and name of the module.
         ``positive``          share of pre-activations above 0, over examples, channels and positions.
         ``dead``              share of channels that are never above 0.

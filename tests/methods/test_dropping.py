@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from rdp.methods.masks import draw, drop_rates
+from rdp.methods.dropping import draw, drop_rates
 from rdp.utils import rng
 
 edge_rates = st.floats(1e-300, 1 - 2**-53) | st.sampled_from([0.0, 1e-300, 2**-53, 1 - 2**-53])
