@@ -92,7 +92,6 @@ class Units:
         branches = blocks.gate(block)
         if branches and not had_gates:
             self._gated.append(block)
-            blocks.silence(block)
         return branches
 
     def _avoid_in_place(self, units: list[list[Branch]]) -> None:
