@@ -2,7 +2,9 @@
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 _MAX_LENGTH = 2000  # characters of a message
 
@@ -22,6 +24,15 @@ class UserError(Exception):
 
 class Terminated(Exception):
     """The job received SIGTERM and has written its checkpoint."""
+
+
+@contextmanager
+def os_errors(path: Path, problem: str = "cannot be read") -> Iterator[None]:
+    """Turn an `OSError` in the block into a `UserError` about a path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {problem} ({error.strerror or error})") from None
 
 
 def choices(name: object, valid: Iterable[str]) -> str:

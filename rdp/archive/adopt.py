@@ -30,25 +30,15 @@ _SHOWN = 4  # differences of a run
 
 @dataclass
 class Group:
-    """Stale runs that one version of the code made on one stack.
+    """Stale runs that one version of the code made on one stack."""
 
-    Attributes:
-        old: digest of the code that made them.
-        new: digest of this checkout's code for them.
-        stack: digest of the stack.
-        runs: the runs with their records.
-        sample: the runs to retrain.
-        obstacles: the reasons against adoption, one line each.
-        adoption: the file of the adoption, if there is no obstacle.
-    """
-
-    old: str
-    new: str
-    stack: str
-    runs: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)
-    sample: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)
-    obstacles: list[str] = field(default_factory=list)
-    adoption: Path | None = None
+    old: str  # digest of the code that made them
+    new: str  # digest of this checkout's code for them
+    stack: str  # digest of the stack
+    runs: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)  # the runs with their records
+    sample: list[tuple[RunSpec, RunRecord]] = field(default_factory=list)  # the runs to retrain
+    obstacles: list[str] = field(default_factory=list)  # the reasons against adoption, one line each
+    adoption: Path | None = None  # the file of the adoption, if there is no obstacle
 
     @property
     def title(self) -> str:
@@ -116,13 +106,7 @@ def _stale(plan: Plan, results: Path) -> list[Group]:
 
 
 def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str | None:
-    """Return why a run cannot be retrained here to the same bits, or None.
-
-    Args:
-        record: its record.
-        stack: the stack of this machine, see `rdp.store.fingerprint.stack`.
-        data_digest: digest of the dataset on this machine.
-    """
+    """Return why a run cannot be retrained here to the same bits, or None. Stack and data are those of this machine."""
     if record.status == "failed":
         return "it failed and has no numbers"
     if record.identity.stack != digest.of(stack):

@@ -19,7 +19,8 @@ from pathlib import Path
 from rdp.archive.inventory import StoredCell, StoredRun, size
 from rdp.errors import UserError
 from rdp.jobs import locks
-from rdp.store import Store, adoptions, debris, origin, scratch
+from rdp.store import Store, adoptions, origin, scratch
+from rdp.utils import files
 
 _FRESH_SECONDS = 120.0  # attempts write their progress every few seconds, and files take less
 _SILENT_SECONDS = 3600.0  # of an attempt on another host, whose process is not visible here
@@ -27,34 +28,19 @@ _SILENT_SECONDS = 3600.0  # of an attempt on another host, whose process is not 
 
 @dataclass(frozen=True)
 class Removal:
-    """Files that may be removed together.
+    """Files that may be removed together."""
 
-    Attributes:
-        paths: files and folders, in the order of removal.
-        reason: why they are not needed.
-        bytes: their size.
-        run: the run they belong to, which must not be in training; empty if there is none.
-        whole: whether these are all files of the run.
-    """
-
-    paths: tuple[Path, ...]
-    reason: str
-    bytes: int
-    run: str = ""
-    whole: bool = False
+    paths: tuple[Path, ...]  # files and folders, in the order of removal
+    reason: str  # why they are not needed
+    bytes: int  # their size
+    run: str = ""  # the run they belong to, which must not be in training; empty if there is none
+    whole: bool = False  # whether these are all files of the run
 
 
 def find_removals(
     results: Path, cells: Iterable[StoredCell], *, unneeded: bool = False, stale: bool = False, attempts: bool = False
 ) -> Iterator[Removal]:
-    """Find what may be removed.
-
-    Args:
-        results: the results directory.
-        cells: the cells of its store, from `rdp.archive.inventory.cells`.
-        unneeded: include runs that no study uses.
-        stale: include runs of other code that were not adopted.
-        attempts: include checkpoints of unfinished runs, which then start again.
+    """Find what may be removed; on request also unneeded and stale runs, and checkpoints of unfinished attempts.
 
     Raises:
         UserError: the results are recorded; unpacking again replaces those.
@@ -72,10 +58,10 @@ def find_removals(
                 yield Removal(present, reason, run.bytes, run.run, whole=True)
             else:
                 yield from _run_debris(store, run, attempts)
-        yield from _partial_files(debris.of_cell(store.root / cell.name))
+        yield from _partial_files(store.root / cell.name)
         for path in sorted((store.root / cell.name).glob("seed-*.lock")):
             yield Removal((path,), "lock", size(path), f"{cell.name}/{path.stem}")
-    yield from _partial_files(debris.of_cell(store.root / adoptions.FOLDER))
+    yield from _partial_files(store.root / adoptions.FOLDER)
     for name in (scratch.RETRAINED, scratch.IMPORTED):
         for path in sorted((store.root / name).glob("*")):
             if not _in_use(path):
@@ -96,12 +82,12 @@ def _run_debris(store: Store, run: StoredRun, attempts: bool) -> Iterator[Remova
         else:
             continue
         yield Removal((path,), reason, size(path), run.run)
-    if done and (remains := tuple(debris.of_run(store.folder(run.run)))):
+    if done and (remains := tuple(store.debris(run.run))):
         yield Removal(remains, "remains of training", sum(map(size, remains)), run.run)
 
 
-def _partial_files(paths: Iterable[Path]) -> Iterator[Removal]:
-    for path in sorted(paths):
+def _partial_files(folder: Path) -> Iterator[Removal]:
+    for path in sorted(files.partial_files(folder)):
         if _age(path) > _FRESH_SECONDS:
             yield Removal((path,), "partial file", size(path))
 
@@ -167,7 +153,6 @@ def _alive(attempt: Path) -> bool:
 
 
 def _stopped(attempt: Path) -> bool:
-    """Whether an attempt was stopped in an orderly way."""
     with suppress(OSError):
         return '"stopped": true' in (attempt / "progress.json").read_text(encoding="utf-8", errors="replace")
     return False
@@ -182,7 +167,6 @@ def _age(path: Path) -> float:
 
 
 def _in_use(folder: Path) -> bool:
-    """Whether a process holds the lock of a scratch folder."""
     try:
         with (folder / scratch.LOCK).open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,7 +34,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from rdp.archive.manifest import Entry, Manifest
-from rdp.errors import UserError
+from rdp.errors import UserError, os_errors
 from rdp.utils import digest, files
 
 FORMAT = 1
@@ -55,19 +55,12 @@ _LARGEST = 1 << 31  # bytes of a manifest, and of a file after decompression
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive whose manifest is verified. Its files are verified as they are read.
-
-    Attributes:
-        path: the file.
-        manifest: its manifest.
-        seal: digest of the manifest, and so of every file.
-        offsets: position of each file's header, by name.
-    """
+    """An archive whose manifest is verified. Its files are verified as they are read."""
 
     path: Path
     manifest: Manifest
-    seal: str
-    offsets: Mapping[str, int]
+    seal: str  # digest of the manifest, and so of every file
+    offsets: Mapping[str, int]  # position of each file's header, by name
 
     def read(self, name: str) -> bytes:
         """Return a file's content, verified and decompressed."""
@@ -123,10 +116,8 @@ class Archive:
             raise UserError(f"{self.path}: damaged: {name} is not the file that its manifest states")
 
     def _open(self) -> IO[bytes]:
-        try:
+        with os_errors(self.path):
             return self.path.open("rb")
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be read ({error.strerror})") from None
 
 
 def load(path: Path) -> Archive:
@@ -135,12 +126,9 @@ def load(path: Path) -> Archive:
     Raises:
         UserError: not an archive, of a later format, damaged, or with a file that an archive cannot hold.
     """
-    try:
-        with path.open("rb") as source:
-            content = _read_manifest(path, source)
-            size = os.fstat(source.fileno()).st_size
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with os_errors(path), path.open("rb") as source:
+        content = _read_manifest(path, source)
+        size = os.fstat(source.fileno()).st_size
     try:
         value = json.loads(content)
         seal, intact = str(value.get("seal")), digest.unseal(value)
@@ -251,7 +239,6 @@ def _open(source: Path | bytes) -> IO[bytes]:
 
 
 def _measure(source: Path | bytes) -> tuple[int, str]:
-    """Size and SHA-256."""
     with _open(source) as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file or BytesIO
         return file.seek(0, os.SEEK_END), checksum

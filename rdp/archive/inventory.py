@@ -18,35 +18,22 @@ _NO_CELLS = frozenset({adoptions.FOLDER, scratch.RETRAINED, scratch.IMPORTED})
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run with a record, a receipt or an attempt in the store.
-
-    Attributes:
-        run: its name.
-        status: ``completed``, ``diverged``, ``failed``, ``stale``, ``damaged``; ``no receipt`` (the next job writes
-            it); or ``started`` (attempts only).
-        reason: the reason for the status, if there is one.
-        bytes: size of its record, other files, receipt and attempts.
-    """
+    """A run with a record, a receipt or an attempt in the store."""
 
     run: str
+    # completed, diverged, failed, stale, damaged; "no receipt" (the next job writes it); or started (attempts only)
     status: str
-    reason: str
-    bytes: int
+    reason: str  # of the status; may be empty
+    bytes: int  # size of its record, other files, receipt and attempts
 
 
 @dataclass(frozen=True)
 class StoredCell:
-    """A cell with runs in the store.
-
-    Attributes:
-        name: its name in the store.
-        runs: its runs.
-        studies: the runs of the cell that each study uses, by the study's name.
-    """
+    """A cell with runs in the store."""
 
     name: str
     runs: list[StoredRun]
-    studies: dict[str, set[str]] = field(default_factory=dict)
+    studies: dict[str, set[str]] = field(default_factory=dict)  # its runs that each study uses, by the study's name
 
     @property
     def bytes(self) -> int:
@@ -66,10 +53,7 @@ class StoredCell:
 
 
 def load_studies(more: Iterable[str] = ()) -> tuple[dict[str, Plan], list[str]]:
-    """Load all studies of the project and of the working directory.
-
-    Args:
-        more: paths of further study files.
+    """Load all studies of the project and of the working directory, and ``more`` study files.
 
     Returns:
         The studies by name, and a line for each file that cannot be read.
@@ -94,12 +78,7 @@ def unknown_studies(results: Path, plans: Iterable[Plan]) -> list[Path]:
 
 
 def cells(results: Path, plans: dict[str, Plan]) -> Iterator[StoredCell]:
-    """The cells of the store.
-
-    Args:
-        results: the results directory.
-        plans: all studies by name, from `load_studies`.
-    """
+    """The cells of the store, with the studies that use them, from `load_studies`."""
     store = Store(results)
     users: dict[str, dict[str, set[str]]] = {}
     specs: dict[str, RunSpec] = {}

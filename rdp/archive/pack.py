@@ -13,12 +13,13 @@ from rdp.archive import format as archive_format
 from rdp.archive import recorded
 from rdp.archive.format import ADOPTIONS, CLAIMS, FORMAT, PREDICTIONS, RECORDS, SPEED, STUDY, Archive
 from rdp.archive.manifest import Manifest
+from rdp.archive.stage import Records
 from rdp.claims import preregistration
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs import tuning
 from rdp.spec import RunSpec
-from rdp.store import RunRecord, Store, origin
+from rdp.store import Store, origin
 from rdp.store.record import PREDICTIONS as PREDICTIONS_FILE
 from rdp.store.record import WEIGHTS, Telemetry, accuracy_fits
 from rdp.study import Plan
@@ -27,19 +28,12 @@ from rdp.utils import digest, files, machine, sealed
 from rdp.utils.humanize import count
 
 log = logging.getLogger(__name__)
-Records = dict[str, tuple[RunSpec, RunRecord]]  # by run, those of sweeps first
 
 
 def pack(plan: Plan, results: Path, path: Path, *, weights: bool = False) -> Archive:
     """Write the archive of a study: its finished runs, and everything that its report is made from.
 
     The manifest lists the other runs as missing. The same results, machine and commit give the same bytes.
-
-    Args:
-        plan: the study.
-        results: the results directory.
-        path: the archive.
-        weights: include weights.
 
     Raises:
         UserError: no finished run; a damaged run or table; a learning rate that its sweep does not choose; data other
@@ -91,7 +85,6 @@ def _finished(plan: Plan, results: Path) -> tuple[Records, list[RunSpec]]:
 
 
 def _labels(dataset: str, records: Records, results: Path) -> np.ndarray:
-    """The labels of the test split of the dataset that the runs were trained on."""
     data = prepared.load(dataset, results)
     for spec, record in records.values():
         if spec.dataset == dataset and record.identity.data != data.digest:
@@ -113,7 +106,6 @@ def _check_sweeps(plan: Plan, records: Records) -> None:
 
 
 def _records(records: Records, labels: dict[str, np.ndarray], store: Store) -> tuple[bytes, bytes]:
-    """The contents of the files of records and of predictions."""
     lines, predictions = [], []
     for run, (spec, record) in records.items():
         content = b""
@@ -129,7 +121,6 @@ def _records(records: Records, labels: dict[str, np.ndarray], store: Store) -> t
 
 
 def _tables(plan: Plan, results: Path) -> dict[str, bytes]:
-    """The tables of probes and of throughput that were measured."""
     folder, contents = results / plan.name, {}
     runs = {spec.run for spec in plan.specs}
     for name in plan.study.probes:

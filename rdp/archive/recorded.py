@@ -81,10 +81,7 @@ def _compare(archive: Archive, planned: Plan, message: str) -> None:
     }
     differences = [
         f"{len(names)} {where}, first {min(names)}"
-        for names, where in (
-            (requested - stated, "not in the archive"),
-            (stated - requested, "only in the archive"),
-        )
+        for names, where in ((requested - stated, "not in the archive"), (stated - requested, "only in the archive"))
         if names
     ]
     if differences:

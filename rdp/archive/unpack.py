@@ -12,7 +12,7 @@ from rdp.archive.format import SPEED, STUDY, Archive
 from rdp.archive.stage import Records
 from rdp.claims import preregistration
 from rdp.data import prepared
-from rdp.errors import UserError
+from rdp.errors import UserError, os_errors
 from rdp.jobs import tuning
 from rdp.jobs.locks import try_lock_run
 from rdp.store import RunRecord, Store, adoptions, origin, scratch
@@ -25,19 +25,12 @@ _REPLACED = ("store", "data", preregistration.FOLDER)  # folders that `as_record
 
 @dataclass
 class Outcome:
-    """What `into_store` did.
+    """What `into_store` did."""
 
-    Attributes:
-        added: runs that it added to the store.
-        present: runs that were in the store, with the same digests.
-        rejected: a line for each run that it did not add.
-        study: the study file, if this checkout has no study of that name.
-    """
-
-    added: list[str] = field(default_factory=list)
-    present: list[str] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)
-    study: Path | None = None
+    added: list[str] = field(default_factory=list)  # runs that it added to the store
+    present: list[str] = field(default_factory=list)  # runs that were in the store, with the same digests
+    rejected: list[str] = field(default_factory=list)  # a line for each run that it did not add
+    study: Path | None = None  # the study file, if this checkout has no study of that name
 
 
 def into_store(archive: Archive, results: Path) -> Outcome:
@@ -77,10 +70,7 @@ def into_store(archive: Archive, results: Path) -> Outcome:
 def as_recorded(archive: Archive, plan: Plan, results: Path) -> Path:
     """Rebuild recorded results in a directory of their own, from which tables, figures and the report are made.
 
-    Args:
-        archive: the archive.
-        plan: its study, from `rdp.archive.recorded.plan`.
-        results: the directory; results that were unpacked there before are replaced.
+    Results that were unpacked there before are replaced.
 
     Returns:
         The mark of recorded results.
@@ -140,19 +130,16 @@ def _add(run: str, record: RunRecord, staged: Store, store: Store, outcome: Outc
             if not done:
                 store.write_receipt(run, present)
             return
-        try:
+        with os_errors(store.folder(run), "cannot be written"):
             if present is not None:  # a failed run; the scratch folder is removed with it
                 store.folder(run).rename(staged.root.parent / uuid.uuid4().hex)
             staged.folder(run).rename(store.folder(run))
-        except OSError as error:
-            raise UserError(f"{store.folder(run)}: cannot be written ({error.strerror})") from None
         files.fsync_folder(store.folder(run).parent)
         store.write_receipt(run, record)
         outcome.added.append(run)
 
 
 def _take_weights(source: Path, target: Path) -> None:
-    """Give weights to a run that was unpacked without them before."""
     if (source / WEIGHTS).exists() and (target / WEIGHTS_OMITTED).exists():
         (source / WEIGHTS).rename(target / WEIGHTS)
         (target / WEIGHTS_OMITTED).unlink()

@@ -13,8 +13,8 @@ from rdp.study import Plan
 from rdp.study.states import adopted
 from rdp.tables import collect
 from rdp.utils import digest, paths
+from rdp.utils.distribution import LOCK, pinned_versions
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, pinned_versions
 
 _ROOT = paths.ROOT
 _LISTED = 20  # runs that a study lacks, or has too many, which are listed
@@ -95,14 +95,10 @@ def check_lock(runs: StoredRuns) -> Check:
             continue
         check.checked += 1
         if _public(installed) not in versions:
-            check.find(name, f"version {installed} is installed; {LOCK} pins {_versions(versions)}")
+            check.find(name, f"version {installed} is installed; {LOCK} pins {' or '.join(sorted(versions))}")
     if python := sorted(used for name, used in recorded if name == "python"):
         check.notes.append(f"the lock does not pin Python; records were made with {', '.join(python)}")
     return check
-
-
-def _versions(versions: set[str]) -> str:
-    return " or ".join(sorted(versions))
 
 
 def _public(text: str) -> str:

@@ -1,10 +1,14 @@
-"""The result of an audit: checks with their findings and notes."""
+"""The result of an audit: checks with their findings and notes, written as a page and as JSON."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from rdp.errors import UserError
+from rdp.report import templating
+from rdp.study import Plan
+from rdp.utils import files, sealed
 from rdp.utils.humanize import count
 
 _P = ParamSpec("_P")
@@ -58,13 +62,7 @@ class Check:
             self.find(where, what or "cannot be read")
 
     def attempt(self, where: object, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | None:
-        """Return the result of a call, or None with a finding if it raises.
-
-        Args:
-            where: what the call reads, for errors that do not name it.
-            call: a function that reads files which anybody may have written and sealed.
-            args, kwargs: its arguments.
-        """
+        """Return the result of a call, or None with a finding if it raises; ``where`` is what the call reads."""
         try:
             return call(*args, **kwargs)
         except UserError as error:
@@ -100,3 +98,21 @@ class Audit:
         """Return the content of ``audit.json``."""
         checks = [vars(check) | {"findings": [vars(finding) for finding in check.findings]} for check in self.checks]
         return self.about | {"findings": len(self.findings), "checks": checks}
+
+
+def write(plan: Plan, results: Path, audit: Audit) -> Path:
+    """Write both files among a study's products, and return the path of the page."""
+    folder = results / plan.name / "audit"
+    sealed.write_json(folder / "audit.json", audit.as_json(), plan.name)
+    path = folder / "index.html"
+    with files.atomic_write(path) as part:
+        part.write_text(render(audit), encoding="utf-8")
+    return path
+
+
+def render(audit: Audit) -> str:
+    """Return the page as HTML."""
+    style = templating.text("style.css")
+    return templating.html("audit.html.j2").render(
+        audit=audit, about=audit.about, style=style, policy=templating.policy(style)
+    )

@@ -63,7 +63,6 @@ def _check_published_files(name: str, check: Check) -> None:
 
 
 def _check_archive(results: Path, check: Check) -> None:
-    """Check that recorded results come from the archive in this checkout."""
     mark = origin.read(results)
     stored = recorded.find(mark["study"])
     if stored.seal != mark["archive_seal"]:

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-import pandas as pd
-
 from rdp import tables
 from rdp.audit.findings import Check, Finding
 from rdp.claims import preregistration, verdict_json
@@ -28,13 +26,7 @@ _MATPLOTLIB = re.compile(rb"Matplotlib v(?:ersion ?)?([0-9.]+)")
 
 
 def check(plan: Plan, results: Path, scratch: Path) -> Iterator[Check]:
-    """Yield the checks of tables, claims, figures and report.
-
-    Args:
-        plan: the study.
-        results: its results directory.
-        scratch: a directory that does not exist yet, for the rebuilt products.
-    """
+    """Yield the checks of tables, claims, figures and report; ``scratch`` is a directory that does not exist yet."""
     rebuild = _Rebuild(results / plan.name, scratch / plan.name)
     yield _check_tables(plan, results, scratch, rebuild)
 
@@ -81,14 +73,11 @@ def _check_tables(plan: Plan, results: Path, scratch: Path, rebuild: "_Rebuild")
         for name, one, other in zip(collect.TABLES, stored, rebuilt, strict=True):
             check.checked += 1
             path = rebuild.stored / f"{name}.parquet"
-            check.find(path, *(check.attempt(path, _describe_tables, one, other) or ()))
+            changes = table_differences(one, other, ignore={_COLLECTOR})
+            check.find(path, *(check.attempt(path, describe, changes, _SOURCE) or ()))
         if _COLLECTOR in stored[0] and set(stored[0][_COLLECTOR].dropna()) - {fingerprint.package_digest()}:
             check.notes.append("collected by another version of this package")
     return check
-
-
-def _describe_tables(stored: pd.DataFrame, rebuilt: pd.DataFrame) -> list[str]:
-    return describe(table_differences(stored, rebuilt, ignore={_COLLECTOR}), _SOURCE)
 
 
 def _link_inputs(plan: Plan, results: Path, scratch: Path) -> None:

@@ -146,7 +146,6 @@ def _seeds(spec: RunSpec, runs: StoredRuns) -> list[list[float]]:
 
 
 def _check_measurements(plan: Plan, results: Path, runs: set[str]) -> Check:
-    """Apply the study's probes to the stored networks of the drawn runs again."""
     check = Check("remeasuring", "Probes of the drawn runs' networks give the rows of their tables.", "network")
     if origin.is_recorded(results):
         check.notes.append("recorded results hold no weights, so probes cannot be repeated")
@@ -163,7 +162,8 @@ def _check_probe(check: Check, plan: Plan, results: Path, name: str, cell: Cell,
     columns = measurements.columns(name)
     try:
         stored = measurements.read(plan.name, name, results)
-        measured = pd.DataFrame(measurements.measure_again(plan, cell, name, results, runs), columns=columns)
+        rows = measurements.measure_cell(cell, study=plan.study, name=name, results=results, runs=runs)
+        measured = pd.DataFrame(rows, columns=columns)
     except UserError as error:
         check.find_lines([error])
         return

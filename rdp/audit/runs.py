@@ -44,13 +44,8 @@ def read(plan: Plan, results: Path) -> StoredRuns:
 def check_records(plan: Plan, results: Path, runs: StoredRuns, labels: dict[str, np.ndarray]) -> Check:
     """Check every record against its run, its data, its receipt and the files beside it.
 
-    A record that lacks what later checks need is removed from ``runs``.
-
-    Args:
-        plan: the study.
-        results: its results directory.
-        runs: the stored runs.
-        labels: labels of the test splits by dataset, see `rdp.audit.inputs.check_data`.
+    A record that lacks what later checks need is removed from ``runs``. ``labels`` are those of the test splits by
+    dataset, see `rdp.audit.inputs.check_data`.
     """
     statement = "Every record is intact, belongs to its run and data, and its predictions give its accuracy."
     check = Check("records", statement, "run")
@@ -90,7 +85,6 @@ def _specification(record: RunRecord) -> RunSpec | None:
 
 
 def _data_digests(plan: Plan, results: Path) -> dict[str, str]:
-    """Return the digests in the manifests of the study's datasets."""
     digests = {}
     for name in dict.fromkeys(cell.dataset for cell in plan.cells):
         try:
@@ -169,11 +163,7 @@ def _checksums(arrays: dict[str, np.ndarray]) -> dict[str, str]:
 def check_sweeps(plan: Plan, results: Path, runs: StoredRuns, scratch: Path) -> Check:
     """Check that the learning rates in ``tuned.json`` and in records follow from the records of the sweeps.
 
-    Args:
-        plan: the study.
-        results: its results directory.
-        runs: the stored runs.
-        scratch: an empty results directory for the recomputed choices.
+    The recomputed choices are written to ``scratch``, an empty results directory.
     """
     check = Check("sweeps", "Every learning rate that a sweep chose follows from the sweep's records.", "run")
     compared: set[Path] = set()

@@ -32,24 +32,15 @@ _BAR = 0.95
 
 @dataclass(frozen=True)
 class EngineSpeed:
-    """Speed of a training run.
-
-    Attributes:
-        architecture, optimizer: names.
-        throughput: training throughput of the run over the bare loop's; the bar is on it.
-        bfloat16: training throughput in bfloat16 over that in the setting's precision.
-        step_seconds: median time of a step.
-        evaluation_share: share of the time that validation after every epoch takes.
-        checkpoint_share: share of the time that a checkpoint every minute takes.
-    """
+    """Speed of a training run."""
 
     architecture: str
     optimizer: str
-    throughput: Ratio
-    bfloat16: Ratio
-    step_seconds: float
-    evaluation_share: float
-    checkpoint_share: float
+    throughput: Ratio  # training throughput of the run over the bare loop's; the bar is on it
+    bfloat16: Ratio  # training throughput in bfloat16 over that in the setting's precision
+    step_seconds: float  # median time of a step
+    evaluation_share: float  # share of the time that validation after every epoch takes
+    checkpoint_share: float  # share of the time that a checkpoint every minute takes
 
 
 def recipe(architecture: str, setting: Setting) -> Recipe:

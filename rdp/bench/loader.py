@@ -28,19 +28,12 @@ _BAR = 1.0
 
 @dataclass(frozen=True)
 class LoaderSpeed:
-    """Throughput of both loaders for one pipeline of transforms.
+    """Throughput of both loaders for one pipeline of transforms."""
 
-    Attributes:
-        transforms: a key of `TRANSFORMS`.
-        workers: number of processes of each loader.
-        throughput: this project's throughput over timm's.
-        images, timm_images: median images per second.
-    """
-
-    transforms: str
-    workers: int
-    throughput: Ratio
-    images: float
+    transforms: str  # a key of `TRANSFORMS`
+    workers: int  # number of processes of each loader
+    throughput: Ratio  # this project's throughput over timm's
+    images: float  # median images per second
     timm_images: float
 
 

@@ -49,33 +49,19 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Setting:
-    """The conditions of a measurement.
+    """The conditions of a measurement."""
 
-    Attributes:
-        device: device of the networks.
-        threads: number of CPU threads.
-        precision: precision of networks and gradients, as in `Recipe`.
-        batch_size: images in a mini-batch.
-        rounds: measurements of each alternative.
-        rate: droppath rate of the deepest unit.
-        smoke: whether the figures mean nothing and only the code is tried.
-    """
-
-    device: torch.device
-    threads: int
-    precision: Literal["float32", "bfloat16"]
-    batch_size: int
-    rounds: int
-    rate: float = 0.2
-    smoke: bool = False
+    device: torch.device  # device of the networks
+    threads: int  # number of CPU threads
+    precision: Literal["float32", "bfloat16"]  # precision of networks and gradients, as in `Recipe`
+    batch_size: int  # images in a mini-batch
+    rounds: int  # measurements of each alternative
+    rate: float = 0.2  # droppath rate of the deepest unit
+    smoke: bool = False  # whether the figures mean nothing and only the code is tried
 
     @classmethod
     def of(cls, *, device: str, threads: int, rate: float = 0.2, **rest: Any) -> "Setting":
-        """Make this process deterministic, as for training, and return its setting.
-
-        Args:
-            device: ``auto``, ``cpu`` or ``cuda``.
-            threads, rate, rest: as the attributes.
+        """Make this process deterministic, as for training, and return its setting; ``device`` may be ``auto``.
 
         Raises:
             UserError: an unknown device, or a rate outside (0, 1).
@@ -98,35 +84,22 @@ class Setting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A headline ratio of a benchmark, and its bar.
+    """A headline ratio of a benchmark, and its bar."""
 
-    Attributes:
-        subject: what was compared, such as ``resnet20``.
-        ratio: the ratio.
-        least, most: inclusive ends of the bar; None for an open side.
-    """
-
-    subject: str
+    subject: str  # what was compared, such as ``resnet20``
     ratio: Ratio
-    least: float | None = None
+    least: float | None = None  # ends of the bar, which are included; None for an open side
     most: float | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The result of a benchmark.
+    """The result of a benchmark."""
 
-    Attributes:
-        title: title of its table and axis.
-        rows: dataclasses with all figures.
-        table: the rows for a terminal.
-        comparisons: the headline ratios; none if it has no ratios.
-    """
-
-    title: str
-    rows: Sequence[Any]
-    table: Table
-    comparisons: Sequence[Comparison] = ()
+    title: str  # title of its table and axis
+    rows: Sequence[Any]  # dataclasses with all figures
+    table: Table  # the rows for a terminal
+    comparisons: Sequence[Comparison] = ()  # the headline ratios; none if it has no ratios
 
     def save(self, name: str, setting: Setting, results: Path) -> Path:
         """Write the figures with machine, versions and commit to ``bench/NAME.json``, and return the path."""

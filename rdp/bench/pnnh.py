@@ -2,61 +2,41 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from rdp.bench.measuring import (
-    CLASSES,
-    SHAPE,
-    Benchmark,
-    Comparison,
-    Ratio,
-    Setting,
-    alternate,
-    images,
-    table,
-    trainer,
-)
+from rdp.bench.measuring import CLASSES, SHAPE, Benchmark, Comparison, Ratio, Setting, alternate, images, table, trainer
 from rdp.models import create_model
 from rdp.models.fusion import fuse
 from rdp.training import cost
 
 ARCHITECTURES = ("resnet56", "vit_tiny")
-NETWORKS: dict[str, tuple[str, dict[str, object]]] = {
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "residual": ("residual", {}),
     "plain": ("plain", {}),
     "pnnh concat": ("pnnh", {"variant": "concat"}),
     "pnnh sum": ("pnnh", {"variant": "sum"}),
 }
+FORMS = ("whole", "folded", "joined")
 _JOINED = 2.0  # growth of operations up to which `rdp.models.fusion.fuse` joins products
 
 
 @dataclass(frozen=True)
 class PathSpeed:
-    """Speed of one network of an architecture.
-
-    Attributes:
-        architecture: name.
-        network: a key of `NETWORKS`.
-        parameters, forward_flops: counts.
-        training: training throughput over the residual network's.
-        inference: throughput of evaluation over the residual network's, neither of them fused.
-        folded: throughput of evaluation after `rdp.models.fusion.fuse` over that before.
-        joined: as ``folded``, with products joined even if that costs more operations.
-        seconds: median time of a training step.
-    """
+    """Speed of one network of an architecture."""
 
     architecture: str
-    network: str
+    network: str  # a key of `NETWORKS`
     parameters: int
     forward_flops: int
-    training: Ratio
-    inference: Ratio
-    folded: Ratio
-    joined: Ratio
-    seconds: float
+    training: Ratio  # training throughput over the residual network's
+    inference: Ratio  # throughput of evaluation over the residual network's, neither of them fused
+    folded: Ratio  # throughput of evaluation after `rdp.models.fusion.fuse` over that before
+    joined: Ratio  # as ``folded``, with products joined even if that costs more operations
+    seconds: float  # median time of a training step
 
 
 def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
@@ -70,11 +50,7 @@ def path_speeds(architecture: str, setting: Setting) -> list[PathSpeed]:
     forms = {
         (name, form): module
         for name, network in networks.items()
-        for form, module in (
-            ("whole", network.eval()),
-            ("folded", fuse(network)),
-            ("joined", fuse(network, growth=_JOINED)),
-        )
+        for form, module in zip(FORMS, (network.eval(), fuse(network), fuse(network, growth=_JOINED)), strict=True)
     }
     x, _ = images(setting)
     half = setting.precision == "bfloat16"

@@ -5,18 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rdp.bench.measuring import (
-    CLASSES,
-    SHAPE,
-    WARM_UP,
-    Benchmark,
-    Comparison,
-    Ratio,
-    Setting,
-    table,
-    timed,
-    trainer,
-)
+from rdp.bench.measuring import CLASSES, SHAPE, WARM_UP, Benchmark, Comparison, Ratio, Setting, table, timed, trainer
 from rdp.methods import FULL, Iteration, method_class
 from rdp.models import create_model
 from rdp.models.units import Units
@@ -27,24 +16,15 @@ ARCHITECTURES = ("resnet56", "vit_tiny")
 
 @dataclass(frozen=True)
 class PairCost:
-    """Cost of a drop and a recover iteration over that of two vanilla steps.
-
-    Attributes:
-        architecture: name.
-        measured: ratio of times.
-        counted: ratio of the operations of the timed masks, the median.
-        measured_over_counted: their quotient pair by pair; the bar is on it.
-        drop, recover: measured over counted cost of each iteration.
-        vanilla_seconds: median time of a vanilla step.
-    """
+    """Cost of a drop and a recover iteration over that of two vanilla steps."""
 
     architecture: str
-    measured: Ratio
-    counted: float
-    measured_over_counted: Ratio
-    drop: float
+    measured: Ratio  # ratio of times
+    counted: float  # ratio of the operations of the timed masks, the median
+    measured_over_counted: Ratio  # their quotient pair by pair; the bar is on it
+    drop: float  # measured over counted cost, as for the other kind of iteration
     recover: float
-    vanilla_seconds: float
+    vanilla_seconds: float  # median time of a vanilla step
 
 
 def rdp_pairs(architecture: str, setting: Setting) -> PairCost:

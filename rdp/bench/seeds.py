@@ -5,16 +5,16 @@ The alternative use of the cores, one seed with as many threads, is timed too.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Literal
 
 import numpy as np
 
 from rdp.bench.engine import ARCHITECTURES, make_run
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table
 from rdp.errors import UserError
+from rdp.training.determinism import make_deterministic
 from rdp.utils import machine
 
 _STEPS = 4  # in a round
@@ -22,21 +22,13 @@ _STEPS = 4  # in a round
 
 @dataclass(frozen=True)
 class Packing:
-    """Throughput of several cores over that of one core.
-
-    Attributes:
-        architecture: name.
-        seeds: number of seeds and of cores.
-        parallel: throughput of all seeds in parallel over one seed's.
-        threads: throughput of one seed with as many threads over one thread's.
-        step_seconds: median time of a step on one core.
-    """
+    """Throughput of several cores over that of one core."""
 
     architecture: str
     seeds: int
-    parallel: Ratio
-    threads: Ratio
-    step_seconds: float
+    parallel: Ratio  # throughput of all seeds in parallel over one seed's
+    threads: Ratio  # throughput of one seed with as many threads over one thread's
+    step_seconds: float  # median time of a step on one core
 
 
 def packing(architecture: str, seeds: int, setting: Setting) -> Packing:
@@ -72,9 +64,8 @@ def _workers(architecture: str, threads: list[int], setting: Setting) -> Iterato
     processes = []
     try:
         for count, (_, theirs) in zip(threads, pipes, strict=True):
-            process = context.Process(
-                target=_work, args=(theirs, architecture, count, setting.batch_size, setting.precision), daemon=True
-            )
+            arguments = (theirs, architecture, replace(setting, threads=count))
+            process = context.Process(target=_work, args=arguments, daemon=True)
             process.start()
             processes.append(process)
             theirs.close()  # so that the end of the process closes the pipe
@@ -86,15 +77,9 @@ def _workers(architecture: str, threads: list[int], setting: Setting) -> Iterato
             process.join()
 
 
-def _work(
-    orders: Connection,
-    architecture: str,
-    threads: int,
-    batch_size: int,
-    precision: Literal["float32", "bfloat16"],
-) -> None:
+def _work(orders: Connection, architecture: str, setting: Setting) -> None:
     """Run steps as ordered until the other end of the pipe closes."""
-    setting = Setting.of(device="cpu", rounds=0, threads=threads, batch_size=batch_size, precision=precision)
+    make_deterministic(setting.threads)
     run = make_run(architecture, setting)
     try:
         while True:

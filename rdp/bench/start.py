@@ -24,31 +24,20 @@ _STEPS = 3  # after the first step, which allocates the optimizer's state
 
 @dataclass(frozen=True)
 class Start:
-    """Cost of starting a job.
-
-    Attributes:
-        architecture: name.
-        seconds: median time of each of `STAGES`: start of the interpreter, imports, data and network, the first step,
-            and the operation count of an iteration.
-        peak_bytes: median peak memory of the process.
-    """
+    """Cost of starting a job."""
 
     architecture: str
+    # median time of each of `STAGES`: interpreter, imports, data and network, first step, count of its operations
     seconds: dict[str, float]
-    peak_bytes: int
+    peak_bytes: int  # median peak memory of the process
 
 
 def start(architecture: str, setting: "Setting") -> Start:
     """Start processes one after another and return the medians."""
     import numpy as np
 
-    options = {
-        "batch_size": setting.batch_size,
-        "precision": setting.precision,
-        "rounds": setting.rounds,
-        "threads": setting.threads,
-        "device": setting.device.type,
-    }
+    names = ("batch_size", "precision", "rounds", "threads")
+    options = {name: getattr(setting, name) for name in names} | {"device": setting.device.type}
     starts = []
     for _ in range(min(setting.rounds, _MAX_STARTS)):
         command = [sys.executable, __file__, architecture, json.dumps(options), repr(time.time())]
@@ -77,7 +66,6 @@ def run(setting: "Setting") -> "Benchmark":
 
 
 def _child(architecture: str, options: dict[str, Any], began: float) -> None:
-    """Start as a job does, run a few steps, and print the figures."""
     marks = [began, time.time()]
     from rdp.bench import engine
     from rdp.bench.measuring import Setting

@@ -27,22 +27,14 @@ _WORKERS = 1
 
 @dataclass(frozen=True)
 class LoopSpeed:
-    """Speed of a training run and of one of `LOOPS`.
-
-    Attributes:
-        architecture: name.
-        loop: a key of `LOOPS`.
-        workers: number of processes of timm's loader.
-        throughput: training throughput of the run over the loop's; the bar is on the first loop.
-        step_seconds, loop_seconds: median times of a step of the run and of the loop.
-    """
+    """Speed of a training run and of one of `LOOPS`."""
 
     architecture: str
-    loop: str
-    workers: int
-    throughput: Ratio
-    step_seconds: float
-    loop_seconds: float
+    loop: str  # a key of `LOOPS`
+    workers: int  # number of processes of timm's loader
+    throughput: Ratio  # training throughput of the run over the loop's; the bar is on the first loop
+    step_seconds: float  # median time of a step of the run
+    loop_seconds: float  # median time of a step of the loop
 
 
 def dataset(root: Path) -> Any:

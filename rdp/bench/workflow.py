@@ -31,24 +31,15 @@ _CORES = "2"
 
 @dataclass(frozen=True)
 class Growth:
-    """Seconds of each command for one size of study.
-
-    Attributes:
-        runs, cells: size of the study.
-        plan: ``rdp plan`` if all runs are done.
-        dry_run: ``snakemake --dry-run`` if no run is done.
-        collect: ``rdp collect`` of all records.
-        collect_again: ``rdp collect`` if no record is new.
-        nothing: ``snakemake`` if nothing is to be done.
-    """
+    """Seconds of each command for one size of study."""
 
     runs: int
     cells: int
-    plan: float
-    dry_run: float
-    collect: float
-    collect_again: float
-    nothing: float
+    plan: float  # ``rdp plan`` if all runs are done
+    dry_run: float  # ``snakemake --dry-run`` if no run is done
+    collect: float  # ``rdp collect`` of all records
+    collect_again: float  # ``rdp collect`` if no record is new
+    nothing: float  # ``snakemake`` if nothing is to be done
 
 
 def growth(runs: int) -> Growth:
@@ -111,7 +102,6 @@ def _record(store: Store, spec: RunSpec) -> None:
 
 
 def _seconds(root: Path, command: str, *arguments: str) -> float:
-    """Return the seconds that a command takes from start to end."""
     words = [str(Path(sys.executable).with_name(command)), *arguments]
     if command == "snakemake":
         words += ["--snakefile", str(paths.snakefile()), "--cores", _CORES, "--quiet", "all"]

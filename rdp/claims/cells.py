@@ -9,15 +9,10 @@ Pairs = dict[Part, Pair | None]  # by part; None where the study has no such cel
 
 
 def pairs_by_setting(claim: Claim, plan: Plan, groups: dict[Setting, list[Cell]]) -> dict[Setting, Pairs]:
-    """The settings in which a study tests a claim: those with the cells of the claim's first part.
+    """The pairs of cells that a claim compares, by setting and part.
 
-    Args:
-        claim: the claim.
-        plan: the study's plan.
-        groups: the study's cells by setting, see `rdp.study.comparisons.cells`.
-
-    Returns:
-        The pairs of cells by setting and part. A part shown beside the claim is included only where its cells exist.
+    A study tests a claim in the settings with the cells of the claim's first part. ``groups`` are the study's cells by
+    setting. A part shown beside the claim is included only where its cells exist.
     """
     settings = {}
     for setting, cells in groups.items():

@@ -17,59 +17,43 @@ from rdp.tables import Tables
 _HOUR = 3600.0
 
 
-class ComputeCost:
-    """The cost of the runs of a study and of its sweeps.
+def compute_costs(tables: Tables, verdicts: Iterable[ClaimVerdicts]) -> dict[str | None, dict[str, Any]]:
+    """The cost of the runs that decide each claim, by claim, and of all runs of the study, under None.
 
-    Args:
-        tables: the study's tables.
-        verdicts: the verdicts on all claims. Claims may share runs.
+    It counts each run once, and the sweeps that chose the learning rates of a claim's runs. Where some runs lack a
+    number, it gives the sum over the others and how many these are. ``shared`` counts the runs that decide more than
+    one claim. ``core_hours`` covers runs on CPUs, ``gpu_hours`` runs on GPUs.
     """
-
-    def __init__(self, tables: Tables, verdicts: Iterable[ClaimVerdicts]) -> None:
-        self._runs, self._sweeps = _costs(tables)
-        self._names = {claim.name: self._deciding_runs(claim) for claim in verdicts}
-        self._claims_per_run = Counter(run for runs in self._names.values() for run in runs)
-
-    def of_claim(self, name: str) -> dict[str, Any]:
-        """The cost of the runs that decide a claim, each counted once."""
-        return self._sum(self._names[name])
-
-    def of_study(self) -> dict[str, Any]:
-        """The cost of all runs of the study, each counted once, including runs that decide no claim."""
-        return self._sum(set(self._runs.index))
-
-    def _deciding_runs(self, claim: ClaimVerdicts) -> set[str]:
-        """The runs that decide a claim and those of the sweeps that chose their learning rates."""
+    table, sweeps = _costs(tables)
+    names: dict[str | None, set[str]] = {}
+    for claim in verdicts:
         comparisons = (c for verdict in claim.verdicts.values() for c in verdict.comparisons)
-        runs = {run for c in comparisons for names in c.evidence.runs for run in names}
-        swept = {name for run in runs for name in self._sweeps.get(run.partition("/")[0], ())}
-        return (runs | swept) & set(self._runs.index)
+        deciding = {run for c in comparisons for group in c.evidence.runs for run in group}
+        swept = {name for run in deciding for name in sweeps.get(run.partition("/")[0], ())}
+        names[claim.name] = (deciding | swept) & set(table.index)
+    claims_per_run = Counter(run for runs in names.values() for run in runs)
+    names[None] = set(table.index)
+    return {name: _sum(table.loc[sorted(runs)], claims_per_run) for name, runs in names.items()}
 
-    def _sum(self, names: set[str]) -> dict[str, Any]:
-        """Sums over runs. Where some runs lack a number, the sum over the others and how many these are.
 
-        ``shared`` counts the runs that decide more than one claim. ``core_hours`` covers runs on CPUs, ``gpu_hours``
-        runs on GPUs.
-        """
-        runs = self._runs.loc[sorted(names)]
-        timed = runs[runs["seconds"].notna() & runs["device_type"].notna()]
-        on_gpu = timed["device_type"] == "cuda"
-        cores = timed["threads"] * timed["processes"]
-        joules = {kind: runs[kind].dropna() for kind in energy.KINDS}
-        return {
-            "runs": len(runs),
-            "of_sweeps": int(runs["sweep"].sum()),
-            "shared": sum(self._claims_per_run[run] > 1 for run in names),
-            "timed": len(timed),
-            "core_hours": float((timed["seconds"] * cores)[~on_gpu].sum()) / _HOUR,
-            "gpu_hours": float((timed["seconds"] * timed["processes"])[on_gpu].sum()) / _HOUR,
-            **{kind: float(values.sum()) if len(values) else None for kind, values in joules.items()},
-            **{f"{kind}_of": len(values) for kind, values in joules.items()},
-        }
+def _sum(runs: pd.DataFrame, claims_per_run: Counter[str]) -> dict[str, Any]:
+    timed = runs[runs["seconds"].notna() & runs["device_type"].notna()]
+    on_gpu = timed["device_type"] == "cuda"
+    cores = timed["threads"] * timed["processes"]
+    joules = {kind: runs[kind].dropna() for kind in energy.KINDS}
+    return {
+        "runs": len(runs),
+        "of_sweeps": int(runs["sweep"].sum()),
+        "shared": sum(claims_per_run[run] > 1 for run in runs.index),
+        "timed": len(timed),
+        "core_hours": float((timed["seconds"] * cores)[~on_gpu].sum()) / _HOUR,
+        "gpu_hours": float((timed["seconds"] * timed["processes"])[on_gpu].sum()) / _HOUR,
+        **{kind: float(values.sum()) if len(values) else None for kind, values in joules.items()},
+        **{f"{kind}_of": len(values) for kind, values in joules.items()},
+    }
 
 
 def _costs(tables: Tables) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    """The cost of each recorded run by name, and the names of each cell's sweep runs."""
     columns = ["seconds", "device_type", "threads", "processes", *energy.KINDS]
     sweep = tables.sweep.rename(columns={"run": "of", "sweep_run": "run"})
     sweeps: dict[str, list[str]] = {}

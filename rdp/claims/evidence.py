@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,8 @@ class Records:
         self.tables = tables
         self.store = Store(tables.results)
         self._correct: dict[str, Array] = {}
-        self._labels: dict[str, Array] = {}
-        self._probes: dict[str, pd.DataFrame] = {}
+        self._labels = cache(lambda dataset: _labels(dataset, tables.results))
+        self._probe = cache(tables.probe)
 
     def evidence(self, part: Part, cell: Cell, other: Cell | None) -> Evidence:
         """The evidence for one part of a claim: the metric of ``cell``, compared with ``other`` if given."""
@@ -126,19 +126,16 @@ class Records:
 
     @cached_property
     def _by_cell(self) -> dict[str, pd.DataFrame]:
-        """The records by cell."""
         return dict(list(self.tables.records.groupby("cell", sort=False)))
 
     @cached_property
     def _diverged(self) -> frozenset[str]:
-        """The names of the diverged runs of the study and of its sweeps."""
         runs, sweep = self.tables.records, self.tables.sweep
         return frozenset(runs[runs["status"] == "diverged"]["run"]) | frozenset(
             sweep[sweep["status"] == "diverged"]["sweep_run"]
         )
 
     def _values(self, part: Part, cell: Cell) -> _SeedValues:
-        """The metric of a cell's runs."""
         if part.metric == "loss_at_best_rate":
             return self._swept(cell)
         records, probe = self._by_cell[cell.id], part.definition.probe
@@ -155,10 +152,7 @@ class Records:
         return _SeedValues({seed: float(numbers[seed]) for seed in runs}, runs, left_out)
 
     def _measurements(self, probe: str, part: Part, cell: Cell) -> pd.DataFrame:
-        """A probe's rows of a cell at the stage that a part compares."""
-        if probe not in self._probes:
-            self._probes[probe] = self.tables.probe(probe)
-        rows = self._probes[probe]
+        rows = self._probe(probe)
         return rows[(rows["run"].str.startswith(f"{cell.id}/")) & (rows["stage"] == part.stage)]
 
     def _swept(self, cell: Cell) -> _SeedValues:
@@ -176,7 +170,6 @@ class Records:
         )
 
     def _accuracy(self, cell: Cell, other: Cell, seeds: tuple[int, ...]) -> Effect:
-        """The difference in points, with the sampling error of the test set."""
         if not seeds:
             return Effect(())
         first, second = (np.stack([self._predictions(each, seed) for seed in seeds]) for each in (cell, other))
@@ -186,9 +179,7 @@ class Records:
         """1 for each test example that a run predicts correctly, else 0, shape (m,); chance for a diverged run."""
         spec = next(spec for spec in cell.specs if spec.seed == seed)
         if spec.run not in self._correct:
-            if cell.dataset not in self._labels:
-                self._labels[cell.dataset] = _labels(cell.dataset, self.tables.results)
-            labels = self._labels[cell.dataset]
+            labels = self._labels(cell.dataset)
             record, problem = usable_record(self.store, spec)
             if record is None:
                 raise UserError(f"{spec.run}: {problem}; run: rdp collect {self.tables.plan.name}")

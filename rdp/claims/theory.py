@@ -134,7 +134,8 @@ def rectified_gaussian(mean: float, variance: float) -> Moments:
     if variance == 0:
         return Moments(max(mean, 0.0), max(mean, 0.0) ** 2)
     deviation = math.sqrt(variance)
-    share, density = survival(mean, variance), deviation * _density(mean / deviation)
+    share = survival(mean, variance)
+    density = deviation * (math.exp(-((mean / deviation) ** 2) / 2) / math.sqrt(2 * math.pi))
     return Moments(mean * share + density, (mean**2 + variance) * share + mean * density)
 
 
@@ -198,8 +199,3 @@ def by_depth(path: PathName, depth: int, mean: float, second: float, norm_gain: 
         shares = survival(z.mean, z.variance), cantelli(z.mean, z.variance)
         layers.append(Layer(number, z.mean, z.variance, *shares, *now))
     return layers
-
-
-def _density(x: float) -> float:
-    """The density of the standard normal distribution."""
-    return math.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rdp.claims import model, phrasing, preregistration
-from rdp.claims.compute_cost import ComputeCost
+from rdp.claims.compute_cost import compute_costs
 from rdp.claims.evidence import Records
 from rdp.claims.model import KINDS, Claims, Part
 from rdp.claims.verdicts import ClaimVerdicts, Comparison, Verdict, by_setting, decide
@@ -50,14 +50,14 @@ def as_json(claims: Claims, verdicts: list[ClaimVerdicts], tables: Tables) -> di
     runs, sweep = tables.records, tables.sweep
     started = dict(zip(runs["run"], runs["started"], strict=True))
     started |= dict(zip(sweep["sweep_run"], sweep["started"], strict=True)) if "started" in sweep else {}
-    cost = ComputeCost(tables, verdicts)
+    costs = compute_costs(tables, verdicts)
     return {
         "study": tables.plan.name,
         "level": LEVEL,
         "confirmatory": claims.confirmatory,
-        "cost": cost.of_study(),
+        "cost": costs[None],
         "claims": [
-            _claim(claim, claims.digest(claim.name), started, tables) | {"cost": cost.of_claim(claim.name)}
+            _claim(claim, claims.digest(claim.name), started, tables) | {"cost": costs[claim.name]}
             for claim in verdicts
         ],
     }
@@ -107,7 +107,6 @@ def _verdict(verdict: Verdict, tables: Tables) -> dict[str, Any]:
 
 
 def _scale(verdict: Verdict, tables: Tables) -> dict[str, float | None]:
-    """The largest numbers of parameters, optimizer steps and training examples of the compared networks."""
     runs = {run for c in verdict.comparisons for names in (*c.evidence.runs, c.evidence.measured_on) for run in names}
     rows = tables.records[tables.records["run"].isin(runs)]
     return {name: _number(rows[name].max()) for name in ("parameters", "steps", "examples")}
@@ -177,7 +176,6 @@ def _comparison(c: Comparison) -> dict[str, Any]:
 
 
 def _sign_flip(part: Part, effect: Effect) -> float:
-    """p of the sign-flip test; NaN for an exact metric and for seeds that are not independent."""
     if effect.inflation != 1 or part.definition.exact:
         return math.nan
     return effect.sign_flip_p_value(part.margin if part.direction != "within" else 0.0)

@@ -60,17 +60,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ClaimVerdicts:
-    """A claim and its two verdicts."""
+    """A claim and its two verdicts, by kind of dataset, confirmatory first."""
 
     name: str
     claim: Claim
-    confirmatory: Verdict
-    exploratory: Verdict
-
-    @property
-    def verdicts(self) -> dict[str, Verdict]:
-        """The verdicts by kind of dataset, confirmatory first."""
-        return {kind: getattr(self, kind) for kind in KINDS}
+    verdicts: dict[str, Verdict]
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -95,13 +89,12 @@ def _decide(name: str, claim: Claim, claims: Claims, settings: dict[Setting, Pai
         deciding = _compare(claim, claim.parts, of_kind, records, decides=True)
         beside = _compare(claim, claim.beside, of_kind, records, decides=False)
         verdicts[kind] = Verdict(_word(claim, deciding), deciding, beside)
-    return ClaimVerdicts(name, claim, **verdicts)
+    return ClaimVerdicts(name, claim, verdicts)
 
 
 def _compare(
     claim: Claim, parts: Sequence[Part], settings: dict[Setting, Pairs], records: Records, *, decides: bool
 ) -> tuple[Comparison, ...]:
-    """The comparisons of the parts in each setting, with p values corrected for their number."""
     comparisons = [
         _untested(claim, setting, part, pairs[part], records, decides)
         for setting, pairs in settings.items()
@@ -114,15 +107,23 @@ def _compare(
     for places, correct in ((tested, holm), (exact, list)):
         p = [_p(comparisons[i].part, comparisons[i].evidence.effect) for i in places]
         contrary = [_contrary_p(comparisons[i].part, comparisons[i].evidence.effect) for i in places]
-        for i, *values in zip(places, p, contrary, correct(p), correct(contrary), strict=True):
-            comparisons[i] = _tested(comparisons[i], *values)
+        adjusted = zip(correct(p), correct(contrary), strict=True)
+        for i, p_i, contrary_i, (holm_p, holm_contrary) in zip(places, p, contrary, adjusted, strict=True):
+            outcome: Outcome = "holds" if holm_p < LEVEL else "fails" if holm_contrary < LEVEL else "undecided"
+            comparisons[i] = replace(
+                comparisons[i],
+                outcome=outcome,
+                p=p_i,
+                p_contrary=contrary_i,
+                adjusted=holm_p,
+                adjusted_contrary=holm_contrary,
+            )
     return tuple(comparisons)
 
 
 def _untested(
     claim: Claim, setting: Setting, part: Part, pair: Pair | None, records: Records, decides: bool
 ) -> Comparison:
-    """A comparison with its evidence, and the reason if it cannot be tested."""
     if pair is None:
         reason = f"the study has no cell for {part_name(part)}"
         evidence = Evidence(Effect(()), absent=reason)
@@ -136,18 +137,6 @@ def _untested(
     elif not reason:
         reason = evidence.uninformative or ""
     return Comparison(setting, part, cell.label, other.label if other else None, decides, evidence, outcome, reason)
-
-
-def _tested(comparison: Comparison, p: float, contrary: float, adjusted: float, adjusted_contrary: float) -> Comparison:
-    outcome: Outcome = "holds" if adjusted < LEVEL else "fails" if adjusted_contrary < LEVEL else "undecided"
-    return replace(
-        comparison,
-        outcome=outcome,
-        p=p,
-        p_contrary=contrary,
-        adjusted=adjusted,
-        adjusted_contrary=adjusted_contrary,
-    )
 
 
 def _p(part: Part, effect: Effect) -> float:
@@ -170,7 +159,6 @@ def _contrary_p(part: Part, effect: Effect) -> float:
 
 
 def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
-    """The verdict from the outcomes of all settings."""
     outcomes = set(by_setting(comparisons).values())
     if outcomes <= {"absent"}:
         return "not tested"

@@ -2,12 +2,11 @@
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
-from rdp.cli import archive, auditing, comparing, data, provenance, reporting, store, tools, training, weights
+from rdp.cli import data, results, store, tools, training
 from rdp.errors import Terminated, UserError
 from rdp.utils import distribution
 from rdp.utils.console import configure_logging
@@ -29,24 +28,18 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for _module in (training, reporting, auditing, comparing, provenance, archive, store, weights, tools):
+for _module in (training, results, store, tools):
     app.add_typer(_module.app)
 app.add_typer(data.app, name="data")
 
 _UsageError: Any = typer.BadParameter.__bases__[0]  # not exported by typer, which has its own copy of click
 
 
-def _more_output(count: int) -> None:
-    if count:
-        configure_logging(count)
+def _level(flag: str, letter: str, sign: int, text: str) -> Any:
+    def callback(count: int) -> None:
+        if count:
+            configure_logging(sign * count)
 
-
-def _less_output(count: int) -> None:
-    if count:
-        configure_logging(-count)
-
-
-def _common(flag: str, letter: str, callback: Callable[[int], None], text: str) -> Any:
     return typer.Option(
         flag, letter, count=True, callback=callback, expose_value=False, metavar="", show_default=False, help=text
     )
@@ -54,8 +47,8 @@ def _common(flag: str, letter: str, callback: Callable[[int], None], text: str) 
 
 @app.callback()
 def _root(
-    verbose: Annotated[int, _common("--verbose", "-v", _more_output, "Show debug messages.")] = 0,
-    quiet: Annotated[int, _common("--quiet", "-q", _less_output, "Show only warnings and errors; -qq: errors.")] = 0,
+    verbose: Annotated[int, _level("--verbose", "-v", 1, "Show debug messages.")] = 0,
+    quiet: Annotated[int, _level("--quiet", "-q", -1, "Show only warnings and errors; -qq: errors.")] = 0,
 ) -> None: ...
 
 

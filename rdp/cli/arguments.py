@@ -21,9 +21,7 @@ Gpus = Annotated[
 def select(plan: study.Plan, names: list[str]) -> list[RunSpec]:
     """Return the runs that are named on the command line, or all runs of a study if no name is given.
 
-    Args:
-        plan: the study.
-        names: of cells and runs, as `rdp plan` or the store spells them, or paths of receipts.
+    Names are of cells and runs, as `rdp plan` or the store spells them, or paths of receipts.
 
     Raises:
         UserError: no cell or run has such a name.

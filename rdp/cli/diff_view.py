@@ -47,7 +47,6 @@ def _sides(differences: dict[str, Any]) -> Table:
 
 
 def _values(values: list[str]) -> str:
-    """List the first values, digests shortened."""
     return _first([value[:_DIGITS] if len(value) == 64 else value for value in values]) or _DASH
 
 

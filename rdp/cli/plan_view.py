@@ -75,7 +75,6 @@ def _skipped(plan: Plan) -> list[Table]:
 
 
 def _claims(plan: Plan) -> list[Table]:
-    """Return a table of the claims on this study's cells, with those that its seeds cannot decide."""
     from rdp.claims import model, planning  # imports scipy, in half a second
 
     table = Table("claim", "on datasets", "settings", "its seeds", title="claims it tests", title_justify="left")

@@ -4,7 +4,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -24,34 +23,23 @@ _TROUBLE = ("failed", "damaged", "stopped")
 _MAX_ROWS = 20  # of runs in trouble, and of cells in a live view
 
 
-@dataclass(frozen=True)
 class Snapshot:
     """The states of a study's runs at one moment."""
 
-    plan: Plan
-    results: Path
-    states: list[tuple[RunSpec, State]]
+    def __init__(self, plan: Plan, results: Path) -> None:
+        self.plan, self.results, self.states = plan, results, list(states(plan, results))
+        self.remaining = [spec for spec, state in self.states if state.status not in STATUSES]
 
     def of(self, *statuses: str) -> list[tuple[RunSpec, State]]:
         """Return the runs in one of these statuses."""
         return [(spec, state) for spec, state in self.states if state.status in statuses]
-
-    @property
-    def remaining(self) -> list[RunSpec]:
-        """The runs that are not done."""
-        return [spec for spec, state in self.states if state.status not in STATUSES]
-
-
-def read(plan: Plan, results: Path) -> Snapshot:
-    """Return the current states of a study's runs."""
-    return Snapshot(plan, results, list(states(plan, results)))
 
 
 def watch(plan: Plan, results: Path, console: Console, seconds: float) -> None:
     """Show the tables and refresh them every ``seconds`` until all runs are done or the user interrupts."""
     with Live(console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         while True:
-            snapshot = read(plan, results)
+            snapshot = Snapshot(plan, results)
             live.update(Group(*tables(snapshot, unfinished=True)), refresh=True)
             if not snapshot.remaining:
                 return
@@ -61,9 +49,7 @@ def watch(plan: Plan, results: Path, console: Console, seconds: float) -> None:
 def tables(snapshot: Snapshot, *, unfinished: bool = False) -> Iterator[Table]:
     """Yield the table of cells, then those of running runs, of runs in trouble and of notes, unless empty.
 
-    Args:
-        snapshot: from `read`.
-        unfinished: leave out finished cells, so that the others fit on a screen.
+    With ``unfinished``, leave out finished cells, so that the others fit on a screen.
     """
     yield _cells(snapshot, unfinished)
     for table in (_running(snapshot), _trouble(snapshot), _notes(snapshot)):
@@ -131,7 +117,6 @@ def _notes(snapshot: Snapshot) -> Table:
 
 
 def _logs(plan: Plan, results: Path) -> dict[str, list[Path]]:
-    """Return the logs of the workflow's jobs by run, the likeliest first."""
     logs: dict[str, list[Path]] = {}
     batch = {seed: number for number, seeds in enumerate(plan.seed_batches()) for seed in seeds}
     for cell in plan.cells:

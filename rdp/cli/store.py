@@ -1,16 +1,17 @@
-"""``rdp adopt`` and ``rdp store``: manage stored runs."""
+"""The commands on stored runs: list, clean, adopt, pack, unpack, and export their weights."""
 
 import logging
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from rdp import study
-from rdp.cli.arguments import Gpus, StudyArgument
+from rdp.cli.arguments import Gpus, StudyArgument, select
 from rdp.errors import UserError
 from rdp.jobs.gpus import lease
-from rdp.store import Store
+from rdp.store import Store, origin
 from rdp.utils import paths
 from rdp.utils.console import show
 from rdp.utils.humanize import count, size
@@ -79,7 +80,7 @@ def ls(more: More = None) -> None:
 
 @store.command()
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; by default it is only shown.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the files; by default they are only listed.")] = False,
     unneeded: Annotated[bool, typer.Option("--unneeded", help="Also runs that no study uses.")] = False,
     stale: Annotated[bool, typer.Option("--stale", help="Also runs of other code that were not adopted.")] = False,
     attempts: Annotated[bool, typer.Option("--attempts", help="Also checkpoints of unfinished runs.")] = False,
@@ -118,3 +119,82 @@ def clean(
         print("nothing to remove")
     for line in dict.fromkeys(in_use):
         log.warning("rdp: not removed: %s", line)
+
+
+@app.command()
+def pack(
+    name: StudyArgument,
+    to: Annotated[str | None, typer.Option(metavar="FILE", help="By default results/recorded/STUDY.tar.")] = None,
+    weights: Annotated[bool, typer.Option("--weights", help="Include weights.")] = False,
+) -> None:
+    """Pack a study's finished runs and tables into one archive file."""
+    planned = study.load(name)
+    path = paths.parse(to) if to else Path("results") / "recorded" / f"{planned.name}.tar"
+    from rdp.archive.pack import pack
+
+    archive = pack(planned, paths.results(), path, weights=weights)
+    runs = archive.manifest.runs
+    missing = f", {runs['missing']} missing" if runs["missing"] else ""
+    print(f"{path}: {count(sum(runs.values()) - runs['missing'], 'run')}{missing}, {size(path.stat().st_size)}")
+
+
+@app.command()
+def unpack(
+    name: Annotated[str, typer.Argument(metavar="ARCHIVE", help="An archive file, or the name of a recorded study.")],
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Rebuild recorded results apart from your own: results/rebuilt/STUDY.")
+    ] = False,
+    to: Annotated[str | None, typer.Option(metavar="DIR", help="Another results directory.")] = None,
+) -> None:
+    """Verify an archive and add its runs to the store.
+
+    With --recorded, rebuild recorded results apart from the store.
+    """
+    from rdp.archive import recorded as recorded_studies
+
+    archive = recorded_studies.find(name)
+    from rdp.archive import unpack
+
+    if recorded:
+        results = paths.results(to or str(paths.results() / "rebuilt" / archive.manifest.study))
+        planned = recorded_studies.plan(archive, results, name)
+        unpack.as_recorded(archive, planned, results)
+        print(f"{results}: for its report, RDP_RESULTS={results} rdp report {planned.file}")
+        return
+    outcome = unpack.into_store(archive, paths.results(to))
+    for line in outcome.rejected:
+        log.error("rdp: %s", line)
+    missing = archive.manifest.runs.get("missing", 0)
+    print(
+        f"{count(len(outcome.added), 'run')} added, {len(outcome.present)} already present, "
+        f"{len(outcome.rejected)} rejected, {missing} missing from the archive"
+    )
+    if missing:
+        file = outcome.study or archive.manifest.study
+        print(f"to train the missing runs: snakemake --cores all --config study={file}")
+    if outcome.rejected:
+        raise typer.Exit(1)
+
+
+@app.command()
+def weights(
+    name: StudyArgument,
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run, as in `rdp plan`: architecture/dataset/method/seed-0003.")
+    ],
+    to: Annotated[str, typer.Option(metavar="FILE", help="File to write; its name ends in .safetensors.")],
+) -> None:
+    """Write a run's trained weights to a file that timm loads.
+
+    Prints the Python code that loads the file.
+    """
+    planned, path = study.load(name), paths.parse(to)
+    specs = select(planned, [run])
+    if len(specs) != 1:
+        raise UserError(f"{planned.file}: '{run}' is {len(specs)} runs; name one: {run}/seed-{specs[0].seed:04d}")
+    if origin.is_recorded(paths.results()):
+        raise UserError(f"{paths.results()}: holds recorded results ({origin.FILE}), which have no weights")
+    from rdp.store import export
+
+    for line in export.export(specs[0], paths.results(), path).lines:
+        print(line)

@@ -48,7 +48,8 @@ def status(
 ) -> None:
     """Show which runs are done, running, waiting or failed.
 
-    Of a running run it shows where it runs, its progress and when it ends; of a failed one the end of its log.
+    For a run in training it shows the host, the progress and the expected end. For a failed run it shows the end of
+    its log.
     """
     from rdp.cli import status_view
 
@@ -57,7 +58,7 @@ def status(
         with suppress(KeyboardInterrupt):
             status_view.watch(planned, paths.results(), console(), every)
     else:
-        show(*status_view.tables(status_view.read(planned, paths.results())))
+        show(*status_view.tables(status_view.Snapshot(planned, paths.results())))
 
 
 @app.command()

@@ -33,7 +33,9 @@ def compare(left: Side, right: Side) -> dict[str, Any]:
         "claims": _claims(left.claims, right.claims),
         "figures": figures.compare(left.figures, right.figures),
     }
-    changes, others = _changes(differences), _other_changes(differences)
+    changes, others = _changes(differences), []
+    if timed := sum(row["status"] == "timing" for row in differences["figures"]):
+        others.append(f"other measured times in {count(timed, 'figure')}")
     number = differences["runs"]["in_both"]
     equal = ["the same numbers, bit for bit"] if number and not differences["runs"]["other"] else []
     return {"same": not changes, "summary": "; ".join([*equal, *changes, *others]) or "no run in both"} | differences
@@ -45,7 +47,6 @@ def _side(side: Side) -> dict[str, Any]:
 
 
 def _identity(left: pd.DataFrame, right: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return what made the numbers of each side: code, stack, data, machine and commit."""
     sides = [_made_by(table[table["status"] != "missing"]) for table in (left, right)]
     names = dict.fromkeys([*sides[0], *sides[1]])
     rows = [{"what": name, "left": sides[0].get(name, []), "right": sides[1].get(name, [])} for name in names]
@@ -69,7 +70,6 @@ def _values(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _claims(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the changed verdicts and texts of the claims that both sides decide, and the other claims."""
     first, second = ({c["name"]: c for c in (content or {"claims": []})["claims"]} for content in (left, right))
     both = [name for name in first if name in second]
     verdicts, evidence = [], []
@@ -94,7 +94,6 @@ def _claims(left: dict[str, Any] | None, right: dict[str, Any] | None) -> dict[s
 
 
 def _changes(differences: dict[str, Any]) -> list[str]:
-    """Return the parts of the summary that make two sides unequal."""
     by_run, by_claim = differences["runs"], differences["claims"]
     parts = []
     if other := by_run["other"]:
@@ -117,8 +116,3 @@ def _changes(differences: dict[str, Any]) -> list[str]:
         if number := sum(row["status"] == status for row in differences["figures"]):
             parts.append(f"{count(number, 'figure')} {status}")
     return parts
-
-
-def _other_changes(differences: dict[str, Any]) -> list[str]:
-    number = sum(row["status"] == "timing" for row in differences["figures"])
-    return [f"other measured times in {count(number, 'figure')}"] if number else []

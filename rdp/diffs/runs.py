@@ -46,7 +46,8 @@ def _differ(left: Row, right: Row) -> bool:
 def _changed(pair: Pair, left: Row, right: Row) -> dict[str, Any]:
     changes = _changes(*({name: row[name] for name in ("status", *NUMBERS)} for row in (left, right)))
     known = None not in (left["accuracy"], right["accuracy"])
-    shares = [_share(*values) for name, values in changes.items() if name != "status"]
+    numbers = [np.array(values, dtype=float) for name, values in changes.items() if name != "status"]
+    shares = [float(relative_change(values[:1], values[1:])[0]) for values in numbers]
     return {
         **pair.key,
         "seed": left["seed"],
@@ -59,16 +60,10 @@ def _changed(pair: Pair, left: Row, right: Row) -> dict[str, Any]:
 
 
 def _changes(left: Row, right: Row) -> dict[str, list[Any]]:
-    """Return both values of each entry that differs."""
     return {difference.name: [difference.left, difference.right] for difference in differences(left, right)}
 
 
-def _share(left: float | None, right: float | None) -> float:
-    return float(relative_change(np.array([left], dtype=float), np.array([right], dtype=float))[0])
-
-
 def _only(sides: list[tuple[Pair, dict[int, Row], dict[int, Row]]]) -> list[dict[str, Any]]:
-    """Return by cell the seeds that only the first of two sides has."""
     return [
         {**pair.key, "seeds": seeds, "cell": not others}
         for pair, runs, others in sides
@@ -139,7 +134,6 @@ def _setting(row: Row) -> tuple[Any, ...]:
 
 
 def _baselines(pairs: list[Pair], side: str) -> dict[tuple[Any, ...], Pair]:
-    """Return the first baseline of each setting."""
     baselines: dict[tuple[Any, ...], Pair] = {}
     for pair in pairs:
         runs = getattr(pair, side)

@@ -31,35 +31,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class JobContext:
-    """What the attempts of a job share.
+    """What the attempts of a job share."""
 
-    Attributes:
-        store: the run store.
-        device: where to train.
-        stack: versions and hardware that determine numbers, see `rdp.store.fingerprint.stack`.
-        checkpoint_seconds: time between checkpoints.
-        group: the processes that train each run together.
-        bar: shows progress, if any.
-    """
-
-    store: Store
-    device: "torch.device"
-    stack: dict[str, str]
-    checkpoint_seconds: float
-    group: "ProcessGroup"
-    bar: "Progress | None"
+    store: Store  # the run store
+    device: "torch.device"  # where to train
+    stack: dict[str, str]  # versions and hardware that determine numbers, see `rdp.store.fingerprint.stack`
+    checkpoint_seconds: float  # time between checkpoints
+    group: "ProcessGroup"  # the processes that train each run together
+    bar: "Progress | None"  # shows progress, if any
 
 
 class RunAttempt:
-    """One attempt at one run, in a directory of its own.
-
-    Args:
-        job: the job's context.
-        spec: the run.
-        data: its dataset.
-        identity: its identity.
-        learning_rate: the rate that its sweep chose, or None without a sweep.
-    """
+    """One attempt at one run, in a directory of its own; ``learning_rate`` is the one that its sweep chose."""
 
     def __init__(
         self, job: JobContext, spec: RunSpec, data: "Prepared", identity: Identity, learning_rate: float | None
@@ -130,7 +113,6 @@ class RunAttempt:
         return self._record("completed", None, numbers, _timings(trainer))
 
     def _resume(self, trainer: "Trainer") -> None:
-        """Continue from the latest checkpoint of this identity, if there is one."""
         latest, warnings = self.group.on_main(lambda: checkpoint.latest(self.earlier, self.identity.model_dump()))
         for line in warnings:
             log.warning(line)

@@ -38,12 +38,14 @@ def run_job(
         UserError: as there; or processes died too often, or there are fewer GPUs than processes.
         Terminated: SIGTERM came. The run in training has written its checkpoint.
     """
+    import torch
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     processes, device = specs[0].processes, runner.choose_device(device)
-    _check_gpus(processes, device)
+    if device == "cuda" and (available := torch.cuda.device_count()) < processes:
+        raise UserError(f"device: {processes} processes need a GPU each, but this machine has {available}")
     os.environ.setdefault("OMP_NUM_THREADS", str(specs[0].threads))  # otherwise the agent sets it, with a warning
     config = LaunchConfig(
         min_nodes=1,
@@ -76,16 +78,7 @@ def run_job(
     return [store.read(spec.run) for spec in specs]
 
 
-def _check_gpus(processes: int, device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        if (available := torch.cuda.device_count()) < processes:
-            raise UserError(f"device: {processes} processes need a GPU each, but this machine has {available}")
-
-
 def _worker(contents: list[dict[str, Any]], results: str, device: str, options: dict[str, Any], verbosity: int) -> None:
-    """Train the runs as one of the processes: the main function of each."""
     terminate_with_parent()
     import torch
     from torch import distributed

@@ -68,13 +68,13 @@ class Meter:
     def joules(self) -> dict[str, float | None]:
         """Joules so far, by kind; None if a part of them is unknown."""
         self._polled = time.monotonic()
-        return {kind: self._sum(kind) for kind in KINDS}
-
-    def _sum(self, kind: str) -> float | None:
-        counters = self._counters.get(kind, [])
-        parts = [self.earlier.get(kind), *(counter.joules() for counter in counters)]
-        known = [part for part in parts if part is not None]
-        return sum(known) if counters and len(known) == len(parts) else None
+        sums: dict[str, float | None] = {}
+        for kind in KINDS:
+            counters = self._counters.get(kind, [])
+            parts = [self.earlier.get(kind), *(counter.joules() for counter in counters)]
+            known = [part for part in parts if part is not None]
+            sums[kind] = sum(known) if counters and len(known) == len(parts) else None
+        return sums
 
 
 def make_meter(gpus: Iterable[int] = ()) -> Meter:
@@ -100,7 +100,6 @@ def package_counters(powercap: Path) -> list[Counter]:
 
 
 def _read_microjoules(file: Path) -> float:
-    """A file's number of microjoules, in joules."""
     return int(file.read_text()) / 1e6
 
 
@@ -113,14 +112,11 @@ def _gpu_counters(indices: list[int]) -> list[Counter]:
         import torch
 
         pynvml.nvmlInit()
+
+        def joules(handle: Any) -> float:
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3
+
         # Torch and NVML number GPUs differently if CUDA_VISIBLE_DEVICES is set.
         uuids = [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in indices]
-        return [Counter(partial(_read_gpu, pynvml.nvmlDeviceGetHandleByUUID(uuid))) for uuid in uuids]
+        return [Counter(partial(joules, pynvml.nvmlDeviceGetHandleByUUID(uuid))) for uuid in uuids]
     return []
-
-
-def _read_gpu(handle: Any) -> float:
-    """A GPU's counter, in joules."""
-    import pynvml
-
-    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1e3

@@ -41,9 +41,6 @@ def lease(count: int) -> Iterator[list[str]]:
     Enter it before CUDA is initialised. It waits until enough are free. It does nothing in a Slurm job, whose devices
     Slurm chooses, and on a machine without GPUs.
 
-    Args:
-        count: number of GPUs; 0 holds none.
-
     Raises:
         UserError: the machine has fewer.
     """

@@ -15,8 +15,8 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
-from rdp.errors import Terminated, UserError
-from rdp.jobs.signals import note_signals
+from rdp.errors import UserError, os_errors
+from rdp.jobs.signals import Termination
 from rdp.store import Store
 from rdp.utils import digest
 
@@ -32,12 +32,8 @@ def lock_run(store: Store, run: str, check: Callable[[], None] = lambda: None) -
     """Wait while another process trains the same run, and make others wait while the block lasts.
 
     The lock saves work; correctness does not depend on it. Where locks are not supported, or the holder shows no
-    progress (a lost node), the run is trained twice, and `Store.commit` keeps one whole record.
-
-    Args:
-        store: the store of the run.
-        run: its name.
-        check: called while waiting; an exception that it raises ends the waiting.
+    progress (a lost node), the run is trained twice, and `Store.commit` keeps one whole record. ``check`` is called
+    while waiting; an exception that it raises ends the waiting.
     """
     path = _lock_path(store, run)
     since, last, waiting = time.monotonic(), None, False
@@ -75,10 +71,8 @@ def try_lock_run(store: Store, run: str) -> Iterator[bool]:
 
 def _lock_path(store: Store, run: str) -> Path:
     path = store.root / f"{run}.lock"
-    try:
+    with os_errors(store.root, "cannot write results"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{store.root}: cannot write results ({error.strerror})") from None
     return path
 
 
@@ -121,14 +115,13 @@ def hold_names(names: Iterable[str], path: Path) -> None:
     file = _open(path)
     _held.append(file)
     waiting = False
-    with note_signals(signal.SIGINT, signal.SIGTERM) as stop:  # Snakemake's own handler would wait for jobs to end
+    with Termination().on(signal.SIGINT, signal.SIGTERM) as stop:  # Snakemake's own handler would wait for jobs to end
         for position in sorted({_position(name) for name in names}):  # sorted: no two processes wait for each other
             while not _lock_byte(file, position):
                 if not waiting:
                     log.warning("%s: another process makes the same files, waiting for it to end", path)
                     waiting = True
-                if stop.requested:
-                    raise Terminated
+                stop.check()
                 time.sleep(_POLL_SECONDS)
 
 
@@ -140,11 +133,9 @@ def try_hold_name(name: str, path: Path) -> Iterator[bool]:
 
 
 def _open(path: Path) -> IO[str]:
-    try:
+    with os_errors(path, "cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _position(name: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rdp.errors import Terminated, UserError
 from rdp.jobs import distributed, runner
-from rdp.jobs.signals import note_signals, terminate_with_parent, termination
+from rdp.jobs.signals import Termination, terminate_with_parent, termination
 from rdp.spec import RunSpec, at_once
 from rdp.store import RunRecord, Store
 from rdp.utils import console
@@ -57,13 +57,12 @@ def run_job(
 
 
 def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> None:
-    """Train runs in this many processes, and wait for the end."""
     context = get_context("forkserver")  # torch's threads do not survive a fork; the server has only imported torch
     context.set_forkserver_preload(["rdp.training.trainer"])
     next_index = context.Value("i", 0)
     arguments = (specs, next_index, options, console.verbosity())
     workers = [context.Process(target=_worker, args=arguments) for _ in range(min(processes, len(specs)))]
-    with termination.on_sigterm(), note_signals(signal.SIGINT) as interrupt:
+    with termination.on(signal.SIGTERM), Termination().on(signal.SIGINT) as interrupt:
         try:
             for worker in workers:
                 worker.start()
@@ -77,8 +76,8 @@ def _train(specs: list[RunSpec], processes: int, options: dict[str, Any]) -> Non
             for worker in workers:
                 worker.join()
         termination.check()
-    if interrupt.requested:
-        raise KeyboardInterrupt
+        if interrupt.requested:
+            raise KeyboardInterrupt
     statuses = [worker.exitcode for worker in workers if worker.exitcode]
     if statuses:
         raise UserError(f"{len(statuses)} of {len(workers)} processes ended early (status {statuses[0]}), see above")

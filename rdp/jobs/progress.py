@@ -67,7 +67,6 @@ class RunProgress:
             log.info("%s: epoch %d, step %d/%d, %s", self._name, last["epoch"], step, steps, scores)
 
     def _describe(self, step: int, steps: int, now: float) -> dict[str, Any]:
-        """The content of the progress file."""
         since, first = self._first or (now, step)
         return {
             "run": self._name,

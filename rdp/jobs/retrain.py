@@ -17,14 +17,8 @@ def retrain_runs(
 ) -> list[RunRecord]:
     """Retrain runs in an empty results directory, and return their new records in the same order.
 
-    A learning rate that a sweep chose is taken from the record; the sweep is not repeated.
-
-    Args:
-        pairs: the runs with their records.
-        results: the results directory that holds the records; nothing is written there.
-        scratch: an empty results directory.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        cores: how many threads to use for runs that train side by side.
+    A learning rate that a sweep chose is taken from the record; the sweep is not repeated. Nothing is written to
+    ``results``, which holds the records; ``scratch`` is an empty results directory.
 
     Raises:
         UserError: a dataset is missing.

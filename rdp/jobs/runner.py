@@ -1,8 +1,10 @@
 """Training of a job's runs in this process: a record and a receipt for each."""
 
 import logging
+import signal
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,6 @@ from rdp.store import Identity, RunRecord, Store, fingerprint
 from rdp.utils import digest
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from rdp.data.dataset import Prepared
     from rdp.training.process_group import ProcessGroup
 
@@ -41,11 +41,6 @@ def choose_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device: cuda requested, but torch can use no GPU on this machine")
     return name
-
-
-def run_identity(spec: RunSpec, data_digest: str, stack: dict[str, str]) -> Identity:
-    """The four digests of a run. Equal digests mean bitwise equal numbers."""
-    return Identity(spec=spec.spec_digest, data=data_digest, code=fingerprint.code_of(spec), stack=digest.of(stack))
 
 
 def run_job(
@@ -77,34 +72,26 @@ def run_job(
         Terminated: SIGTERM came. A run in training has written a checkpoint, one in its last evaluation its record.
             No other run was started.
     """
+    import torch
+
     from rdp.training.process_group import SINGLE
 
     group = group or SINGLE
-    with progress_bar(bar and group.is_main) as shown, termination.on_sigterm():
-        job = _Job(results, choose_device(device), checkpoint_seconds, shown, group, dict(known_rates or {}))
+    with progress_bar(bar and group.is_main) as shown, termination.on(signal.SIGTERM):
+        device = choose_device(device)
+        torch_device = torch.device(f"cuda:{group.rank}" if group.size > 1 and device == "cuda" else device)
+        stack = fingerprint.stack(device)
+        context = JobContext(Store(results), torch_device, stack, checkpoint_seconds, group, shown)
+        job = _Job(context, results, dict(known_rates or {}))
         return [job.train(spec) for spec in specs]
 
 
+@dataclass
 class _Job:
-    """The store, device, datasets and learning rates that the runs of a job share."""
-
-    def __init__(
-        self,
-        results: Path,
-        device: str,
-        checkpoint_seconds: float,
-        bar: "Progress | None",
-        group: "ProcessGroup",
-        rates: dict[str, float],
-    ) -> None:
-        import torch
-
-        name = f"cuda:{group.rank}" if group.size > 1 and device == "cuda" else device
-        stack = fingerprint.stack(device)
-        self.results, self.store, self.group = results, Store(results), group
-        self.context = JobContext(self.store, torch.device(name), stack, checkpoint_seconds, group, bar)
-        self._rates = rates  # by cell
-        self._datasets: dict[str, Prepared] = {}
+    context: JobContext
+    results: Path
+    rates: dict[str, float]
+    datasets: dict[str, "Prepared"] = field(default_factory=dict)
 
     def train(self, spec: RunSpec) -> RunRecord:
         """The record of a run, which is trained if there is none."""
@@ -113,38 +100,39 @@ class _Job:
         termination.check()
         make_deterministic(spec.threads)
         data = self.dataset(spec.dataset)
-        identity = run_identity(spec, data.digest, self.context.stack)
+        code, stack = fingerprint.code_of(spec), digest.of(self.context.stack)
+        identity = Identity(spec=spec.spec_digest, data=data.digest, code=code, stack=stack)
         rate = None
         if spec.tuning and self._stored(spec, identity) is None:
             rate = self._tuned_rate(spec)  # before the lock: nobody should wait for a whole sweep
-        is_main = self.group.is_main
-        with lock_run(self.store, spec.run, termination.check) if is_main else nullcontext():
+        store, is_main = self.context.store, self.context.group.is_main
+        with lock_run(store, spec.run, termination.check) if is_main else nullcontext():
             record = self._stored(spec, identity)
             if record is None:
                 record = RunAttempt(self.context, spec, data, identity, rate).run()
             elif is_main:
-                self.store.remove_leftovers(spec.run)
+                store.remove_leftovers(spec.run)
                 log.info("%s: already %s, skipped", spec.run, record.status)
             if is_main:
-                self.store.write_receipt(spec.run, record)
+                store.write_receipt(spec.run, record)
         return record
 
     def dataset(self, name: str) -> "Prepared":
         """A dataset, prepared if it is not."""
-        if name not in self._datasets:
-            self.group.on_main(lambda: prepared.ensure(name, self.results))
-            self._datasets[name] = prepared.load(name, self.results)
-        return self._datasets[name]
+        if name not in self.datasets:
+            self.context.group.on_main(lambda: prepared.ensure(name, self.results))
+            self.datasets[name] = prepared.load(name, self.results)
+        return self.datasets[name]
 
     def _stored(self, spec: RunSpec, identity: Identity) -> RunRecord | None:
-        return self.group.on_main(lambda: self.store.find(spec.run, identity))
+        return self.context.group.on_main(lambda: self.context.store.find(spec.run, identity))
 
     def _tuned_rate(self, spec: RunSpec) -> float:
         """The learning rate that a cell's sweep chooses.
 
         It uses records of this stack only: otherwise the choice would not follow from the run's identity.
         """
-        if spec.cell not in self._rates:
+        if spec.cell not in self.rates:
             records = [self.train(candidate) for candidate in spec.candidates()]
-            self._rates[spec.cell] = tuning.choose(spec, records).learning_rate
-        return self._rates[spec.cell]
+            self.rates[spec.cell] = tuning.choose(spec, records).learning_rate
+        return self.rates[spec.cell]

@@ -6,60 +6,44 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import parent_process
-from types import FrameType, SimpleNamespace
+from types import FrameType
 
 from rdp.errors import Terminated
 
 
 class Termination:
-    """Notes SIGTERM, so that a run ends after its current step, with a checkpoint.
+    """Notes signals, so that a run ends after its current step, with a checkpoint.
+
+    An exception could be raised where Python drops it, such as in a callback, and the job would go on.
 
     Attributes:
-        requested: whether SIGTERM came.
+        requested: whether a signal came.
     """
 
     requested = False
 
     def check(self) -> None:
-        """Raise `Terminated` if SIGTERM came."""
+        """Raise `Terminated` if a signal came."""
         if self.requested:
             raise Terminated
 
     @contextmanager
-    def on_sigterm(self) -> Iterator[None]:
-        """Handle SIGTERM while the block lasts."""
+    def on(self, *numbers: int) -> Iterator["Termination"]:
+        """Handle these signals while the block lasts."""
 
         def handler(number: int, frame: FrameType | None) -> None:
             self.requested = True
 
-        previous = signal.signal(signal.SIGTERM, handler)
+        previous = {number: signal.signal(number, handler) for number in numbers}
         try:
-            yield
+            yield self
         finally:
             self.requested = False
-            signal.signal(signal.SIGTERM, previous)
+            for number, before in previous.items():
+                signal.signal(number, before)
 
 
-termination = Termination()
-
-
-@contextmanager
-def note_signals(*numbers: int) -> Iterator[SimpleNamespace]:
-    """Set ``requested`` when one of these signals comes while the block lasts.
-
-    An exception could be raised where Python drops it, such as in a callback, and the job would go on.
-    """
-    noted = SimpleNamespace(requested=False)
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        noted.requested = True
-
-    previous = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield noted
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)
+termination = Termination()  # by SIGTERM, of this process
 
 
 def terminate_with_parent() -> None:

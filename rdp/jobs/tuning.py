@@ -14,19 +14,12 @@ from rdp.utils import files
 
 @dataclass(frozen=True)
 class Rate:
-    """Result of a sweep at one learning rate.
-
-    Attributes:
-        learning_rate: the rate.
-        accuracy: mean validation accuracy after the last epoch over the sweep's seeds; a diverged run counts as chance.
-        loss: mean validation loss; infinite if a run diverged.
-        diverged: number of diverged runs.
-    """
+    """Result of a sweep at one learning rate: means over its seeds, after the last epoch."""
 
     learning_rate: float
-    accuracy: float
-    loss: float
-    diverged: int
+    accuracy: float  # on the validation split; a diverged run counts as chance
+    loss: float  # on the validation split; infinite if a run diverged
+    diverged: int  # number of diverged runs
 
 
 def rates(spec: RunSpec, records: list[RunRecord]) -> list[Rate]:
@@ -51,7 +44,6 @@ def _summarize(rate: float, records: list[RunRecord], chance: float) -> Rate:
 
 
 def _score(record: RunRecord, chance: float) -> tuple[float, float]:
-    """Validation accuracy and loss after the last epoch."""
     last = record.numbers.history[-1] if record.status != "diverged" else None
     accuracy, loss = (last.validation_accuracy, last.validation_loss) if last else (None, None)
     return (chance if accuracy is None else accuracy, math.inf if loss is None else loss)

@@ -12,20 +12,21 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-import yaml
 
+from rdp import data
 from rdp.claims.model import KINDS
-from rdp.provenance import evidence as evidence_module
-from rdp.provenance.evidence import NOT_TESTED, Evidence
-from rdp.report import templating
+from rdp.report import contents, facts, templating
 from rdp.report.formatting import listed, ranges
 from rdp.study import Plan
-from rdp.utils import distribution, files, paths
+from rdp.utils import files
+from rdp.utils.distribution import LOCK
 from rdp.utils.humanize import count, duration
-from rdp.utils.lockfile import LOCK
 
 NAME = "checklist.html"
 YES, NO, NA, UNPROVABLE = WORDS = ("Yes", "No", "NA", "not provable from records")
+_NOT_TESTED = "not tested"
+# First words of a licence entry that gives no terms.
+_NO_LICENCE = ("", "unknown", "none stated", "not stated", "unstated")
 _LISTED = 5  # cells or runs that a sentence lists
 
 
@@ -45,34 +46,15 @@ class Answer:
     see: list[str]
 
 
-@dataclass(frozen=True)
-class Links:
-    """Targets of links to evidence that is not among a study's products, relative to the folder of its report.
-
-    Attributes:
-        study: the study file, or the section of the page that shows it.
-        lock: the lock, or None for no link.
-        data: the folder of the datasets' manifests.
-        name: name of the study file.
-    """
-
-    study: str
-    lock: str | None
-    data: str
-    name: str
-
-    def link(self, target: str) -> dict[str, str | None]:
-        """Return the ``label`` of an entry of `Answer.see`, and its ``href``, or None for no link."""
-        if target == "study":
-            return {"label": self.name, "href": self.study}
-        if target == "lock":
-            return {"label": LOCK, "href": self.lock}
-        if target.startswith("data/"):
-            file = f"{target.removeprefix('data/')}/manifest.json"
-            return {"label": f"data/{file}", "href": f"{self.data}/{file}"}
-        file, _, section = target.removeprefix("report/").partition("#")
-        label = f"page: {section.replace('-', ' ')}" if section else file
-        return {"label": label, "href": target.removeprefix("report/") if "report/" in target else f"../{target}"}
+def _link(target: str, links: dict[str, tuple[str, str | None]]) -> dict[str, str | None]:
+    """Return the ``label`` of an entry of `Answer.see`, and its ``href``, or None for no link."""
+    if target in links:
+        return dict(zip(("label", "href"), links[target], strict=True))
+    if target.startswith("data/"):
+        return {"label": f"{target}/manifest.json", "href": f"{links['data'][1]}/{target[5:]}/manifest.json"}
+    file, _, section = target.removeprefix("report/").partition("#")
+    label = f"page: {section.replace('-', ' ')}" if section else file
+    return {"label": label, "href": target.removeprefix("report/") if "report/" in target else f"../{target}"}
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -82,46 +64,39 @@ def write(plan: Plan, results: Path) -> Path:
         UserError: tables or verdicts are missing, damaged or of another study.
     """
     path = results / plan.name / "report" / NAME
-    links = Links("index.html#study-file", None, "../../data", plan.file.name)
-    text = render(evidence_module.gather(plan, results), links)
+    links = {"study": (plan.file.name, "index.html#study-file"), "lock": (LOCK, None), "data": ("", "../../data")}
+    text = render(facts.gather(plan, results), links)
     with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
-def render(evidence: Evidence, links: Links) -> str:
-    """Return the checklist as HTML."""
+def render(shared: dict[str, Any], links: dict[str, tuple[str, str | None]]) -> str:
+    """Return the checklist as HTML.
+
+    Args:
+        shared: from `rdp.report.facts.gather`.
+        links: label and address, relative to the report's folder, of ``study`` (the study file), ``lock`` and ``data``
+            (the folder of the datasets' manifests).
+    """
     style = templating.text("style.css")
-    template = templating.html().get_template(f"{NAME}.j2")
-    answered = answers(evidence)
+    answered = answers(shared)
     rows = [
         {"name": question["name"], "asks": question["asks"], "word": answer.word, "because": answer.because}
-        | {"see": [links.link(target) for target in answer.see]}
-        for question, answer in zip(questions(), answered.values(), strict=True)
+        | {"see": [_link(target, links) for target in answer.see]}
+        for question, answer in zip(contents.texts("checklist"), answered.values(), strict=True)
     ]
     tally = Counter(answer.word for answer in answered.values())
-    return template.render(
-        plan=evidence.plan,
-        version=distribution.version(),
-        style=style,
-        policy=templating.policy(style),
-        recording=evidence.recording,
-        tally={word: tally[word] for word in WORDS if tally[word]},
-        rows=rows,
-    )
+    own: dict[str, Any] = {"style": style, "policy": templating.policy(style), "rows": rows}
+    own["tally"] = {word: tally[word] for word in WORDS if tally[word]}
+    return templating.html(f"{NAME}.j2").render(shared | own)
 
 
-def questions() -> list[dict[str, Any]]:
-    """Return the entries of report/checklist.yaml."""
-    content: list[dict[str, Any]] = yaml.safe_load((paths.templates() / "checklist.yaml").read_text(encoding="utf-8"))
-    return content
-
-
-def answers(evidence: Evidence) -> dict[str, Answer]:
+def answers(shared: dict[str, Any]) -> dict[str, Answer]:
     """Return the answers by the names of the questions, in their order."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    names = _names(evidence)
-    manifests = [f"data/{name}" for name in evidence.datasets]
+    names = _names(shared)
+    manifests = [f"data/{name}" for name in shared["datasets"]]
 
     def fill(text: str) -> str:
         return environment.from_string(text).render(names)
@@ -132,77 +107,71 @@ def answers(evidence: Evidence) -> dict[str, Answer]:
             [" ".join(part.split()) for part in re.split(r"\n\s*\n", fill(question["because"])) if part.strip()],
             [t for see in question["see"] for t in (manifests if see == "datasets" else [fill(see)]) if t],
         )
-        for question in questions()
+        for question in contents.texts("checklist")
     }
 
 
-def _names(evidence: Evidence) -> dict[str, Any]:
-    """Return the names that report/checklist.yaml may use."""
-    plan, done = evidence.plan, evidence.done
+def _names(shared: dict[str, Any]) -> dict[str, Any]:
+    plan, done, cells, datasets = (shared[name] for name in ("plan", "done", "cells", "datasets"))
     recipes = {cell.specs[0].recipe.model_dump_json(): cell.specs[0].recipe for cell in plan.cells}.values()
-    tested = evidence.tested()
+    claims = shared["verdicts"]["claims"]
+    tested = [c for c in claims if any(v["verdict"] != _NOT_TESTED for v in c["verdicts"].values())]
     theory = {claim["name"]: claim for claim in tested}.get("PNNH-3")
     measured = theory["verdicts"].items() if theory and "surviving_neurons" in plan.study.probes else ()
     timed = done[done["seconds"].notna() & done["device"].notna()]
-    runs = [(f"{row['cell']}, seed {row['seeds']}, {row['status']}", row["status"]) for row in evidence.unfinished]
-    sizes = sorted({cell.accuracy.n for cell in evidence.cells})
-    return {
-        "evidence": evidence,
-        "plan": plan,
+    runs = [(f"{row['cell']}, seed {row['seeds']}, {row['status']}", row["status"]) for row in shared["unfinished"]]
+    sizes = sorted({cell.accuracy.n for cell in cells})
+    ways = {name: _open_access(name) for name in datasets}
+    return shared | {
         "count": count,
         "duration": duration,
         "listed": listed,
         "first": _first,
         "kinds": KINDS,
+        "figures": contents.figures(plan),
         "networks": sorted({cell.architecture for cell in plan.cells}),
         "tested": tested,
-        "verdicts": {
-            kind: [f"{n} {word}" for word, n in evidence.verdicts(kind).items() if word != NOT_TESTED] for kind in KINDS
-        },
         "late": [claim["name"] for claim in tested if claim["runs_before_it"]],
-        "closed_forms": [f"{v['verdict']} on {kind} data" for kind, v in measured if v["verdict"] != NOT_TESTED],
+        "closed_forms": [f"{v['verdict']} on {kind} data" for kind, v in measured if v["verdict"] != _NOT_TESTED],
+        "open_access": {name: way for name, way in ways.items() if way},
+        "manual_access": {name: datasets[name].get or "not documented" for name, way in ways.items() if not way},
+        "without_licence": [name for name, info in datasets.items() if not _licence_known(info.licence)],
         "trained": len(done),
-        "absent": evidence.counts.get("failed", 0) + evidence.counts.get("missing", 0),
-        "diverged": evidence.counts.get("diverged", 0),
+        "absent": shared["counts"]["failed"] + shared["counts"]["missing"],
         "unfinished": [run for run, _ in runs],
         "without_number": [run for run, status in runs if status != "diverged"],
         "unknown_commits": int(done["commit"].isna().sum()),
-        "uncommitted": [commit for commit in evidence.commits if commit.endswith("+")],
+        "uncommitted": [commit for commit in shared["commits"] if commit.endswith("+")],
         "digests": {name: done[f"{name}_digest"].nunique() for name in ("data", "code", "stack")},
-        "most_parameters": _thousands(done["parameters"].max()),
-        "most_steps": _thousands(done["steps"].max()),
+        "most": {name: _known(done[name].max()) for name in ("parameters", "steps")},
         "recipes": list(recipes),
-        "splits": [
-            f"{name} {' / '.join(f'{size:,}' for size in info.sizes.values())}"
-            for name, info in evidence.datasets.items()
-        ],
         "train_sizes": [f"{size:,}" for size in sorted({recipe.train_size or 0 for recipe in recipes} - {0})],
         "seeds": " to ".join(map(str, dict.fromkeys((sizes[0], sizes[-1])))),
-        "few_runs": [f"{cell.method} ({cell.setting.title})" for cell in evidence.cells if cell.accuracy.n < 2],
+        "few_runs": [f"{cell.method} ({cell.setting.title})" for cell in cells if cell.accuracy.n < 2],
         "untimed": len(done) - len(timed),
-        "time": _time(timed),
-        "peak_memory": None if pd.isna(peak := timed["process_peak_bytes"].max()) else peak,
-    }
-
-
-def _time(timed: pd.DataFrame) -> dict[str, Any] | None:
-    if timed.empty:
-        return None
-    seconds = timed["seconds"]
-    return {
-        "runs": len(timed),
-        "total": seconds.sum(),
-        "median": seconds.median(),
-        "longest": seconds.max(),
+        "seconds": timed["seconds"],
         "threads": ranges(set(timed["threads"].astype(int))),
+        "peak_memory": _known(timed["process_peak_bytes"].max()),
     }
 
 
-def _thousands(value: float) -> str | None:
-    return None if pd.isna(value) else f"{value:,.0f}"
+def _open_access(dataset: str) -> str | None:
+    """Return how anybody can get a dataset, or None if no command downloads it."""
+    source = data.source(dataset)
+    if hasattr(source, "BUNDLED"):
+        return str(source.BUNDLED)
+    return f"downloaded and verified by rdp data fetch {dataset}" if hasattr(source, "fetch") else None
+
+
+def _licence_known(licence: str) -> bool:
+    """Return whether a licence entry names terms; ``none needed`` does."""
+    return not any(licence.strip().lower() == word or licence.lower().startswith(f"{word} ") for word in _NO_LICENCE)
+
+
+def _known(value: float) -> float | None:
+    return None if pd.isna(value) else value
 
 
 def _first(names: list[str], separator: str) -> str:
-    """Join the first few names, and the number of the others."""
     others = [f"and {len(names) - _LISTED} more"] if len(names) > _LISTED else []
     return separator.join([*names[:_LISTED], *others])

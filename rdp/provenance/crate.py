@@ -10,25 +10,24 @@ Sources: RO-Crate 1.1, https://w3id.org/ro/crate/1.1; Workflow Run Crate 0.5, ht
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 from rdp.archive import recorded
 from rdp.archive.format import SUFFIX
 from rdp.archive.pack import pack
 from rdp.data import prepared
 from rdp.errors import UserError
-from rdp.provenance import checklist, evidence, metadata, products
-from rdp.provenance.checklist import Links
-from rdp.provenance.evidence import Evidence
-from rdp.report import templating
+from rdp.provenance import checklist, metadata, products
+from rdp.report import facts, templating
 from rdp.store import RunRecord, Store, origin
 from rdp.study import Plan
 from rdp.tables import collect
 from rdp.utils import files, sealed
-from rdp.utils.lockfile import LOCK
+from rdp.utils.distribution import LOCK
 
 METADATA = "ro-crate-metadata.json"
 CHECKLIST, WEIGHTS, ARCHIVES = f"report/{checklist.NAME}", "weights.csv", "recorded"
-# Sealed products that `evidence.gather` does not read. Files of the other types have no seal.
+# Sealed products that `facts.gather` does not read. Files of the other types have no seal.
 _SEALED, _UNSEALED = ("figures/", "probes/", "speed."), (".pdf", ".png", ".csv", ".rst")
 
 
@@ -47,10 +46,10 @@ def write(plan: Plan, results: Path) -> Path:
         raise UserError(
             f"{plan.name}: no run has left a record yet; first: snakemake --cores all --config study={plan.name}"
         )
-    gathered = evidence.gather(plan, results)
+    shared = facts.gather(plan, results)
     with files.atomic_folder(target) as part:
-        descriptions = _fill(part, plan, results, gathered, records)
-        metadata.describe(part, descriptions, gathered, list(records.values()), _config(plan, results)).write(part)
+        descriptions = _fill(part, plan, results, shared, records)
+        metadata.describe(part, descriptions, shared, list(records.values()), _config(plan, results)).write(part)
     return target / METADATA
 
 
@@ -65,9 +64,8 @@ def _config(plan: Plan, results: Path) -> dict[str, str]:
 
 
 def _fill(
-    part: Path, plan: Plan, results: Path, gathered: Evidence, records: dict[str, RunRecord]
+    part: Path, plan: Plan, results: Path, shared: dict[str, Any], records: dict[str, RunRecord]
 ) -> dict[str, tuple[str, str]]:
-    """Write the files, and return the kind and the description of each by its path."""
     descriptions = {}
     report = f"run: rdp report {plan.name}"
     for name, description in products.products(plan).items():
@@ -78,20 +76,22 @@ def _fill(
     for name, source in products.sources(plan).items():
         _copy(source, part / name, "it is a file of the project")
         descriptions[name] = ("workflow", f"{name} of the project")
-    for name in gathered.datasets:
+    for name in shared["datasets"]:
         path = f"data/{name}/manifest.json"
         _copy(prepared.folder(name, results) / "manifest.json", part / path, f"run: rdp data prepare {name}")
         descriptions[path] = ("data", f"Manifest of the dataset {name}: origin, licence, sizes and checksum")
     file = f"{plan.name}.yaml"
-    links = Links(f"../{products.STUDY}/{file}", f"../{LOCK}", "../data", file)
-    (part / CHECKLIST).write_text(checklist.render(gathered, links), encoding="utf-8")
+    study, lock = (file, f"../{products.STUDY}/{file}"), (LOCK, f"../{LOCK}")
+    (part / CHECKLIST).write_text(
+        checklist.render(shared, {"study": study, "lock": lock, "data": ("", "../data")}), encoding="utf-8"
+    )
     descriptions[CHECKLIST] = ("checklist", "The NeurIPS paper checklist, answered from the records")
     _write_weights(part / WEIGHTS, records)
     descriptions[WEIGHTS] = ("weights", "Checksums of weights and predictions")
     path = f"{ARCHIVES}/{plan.name}{SUFFIX}"
     missing = _write_archive(part / path, plan, results)
     descriptions[path] = ("archive", "All records, from which the report is made again")
-    text = templating.html().get_template("crate.md.j2").render(found=gathered, plan=plan, missing=missing)
+    text = templating.html("crate.md.j2").render(shared, missing=missing)
     (part / "README.md").write_text(text, encoding="utf-8")
     descriptions["README.md"] = ("readme", "Content of this research object, and how to use it")
     return descriptions
@@ -106,7 +106,6 @@ def _copy(source: Path, target: Path, remedy: str) -> None:
 
 
 def _records(plan: Plan, results: Path) -> dict[str, RunRecord]:
-    """The usable records of a study's runs, those of sweeps first."""
     store = Store(results)
     records = {spec.run: collect.usable_record(store, spec)[0] for spec in recorded.runs(plan)}
     return {run: record for run, record in records.items() if record is not None}

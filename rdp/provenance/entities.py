@@ -9,7 +9,6 @@ from rocrate.model.entity import Entity
 from rocrate.rocrate import ROCrate
 
 from rdp.provenance import products
-from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
 from rdp.utils import digest
 from rdp.utils.humanize import count
@@ -94,9 +93,9 @@ def software(crate: ROCrate, runs: Iterable[RunRecord]) -> list[Entity]:
     ]
 
 
-def dataset(crate: ROCrate, manifest: Entity, name: str, evidence: Evidence) -> Entity:
+def dataset(crate: ROCrate, manifest: Entity, name: str, shared: dict[str, Any]) -> Entity:
     """A dataset outside the research object: its origin, its licence and its checksum in the records."""
-    info, runs = evidence.datasets[name], evidence.done
+    info, runs = shared["datasets"][name], shared["done"]
     licence = context(crate, f"#licence-{name}", "CreativeWork", name=info.licence or "not known")
     digests = sorted(runs[runs["dataset"] == name]["data_digest"].dropna().unique())
     entity = context(
@@ -114,16 +113,16 @@ def dataset(crate: ROCrate, manifest: Entity, name: str, evidence: Evidence) -> 
     return entity
 
 
-def usage(crate: ROCrate, evidence: Evidence) -> list[Entity]:
+def usage(crate: ROCrate, shared: dict[str, Any]) -> list[Entity]:
     """Machines, time and memory, from the records."""
-    done = evidence.done
+    done = shared["done"]
     rows: list[tuple[str, str | float, str | None]] = [
         ("machine", f"{count(row['runs'], 'run')} on {row['device']}: {row['versions']}", None)
-        for row in evidence.machines
+        for row in shared["machines"]
     ]
     rows.append(("total seconds of all runs", round(float(done["seconds"].sum()), 3), "SEC"))
-    if evidence.plan.sweep and evidence.sweep_seconds is not None:
-        rows.append(("total seconds of the runs of sweeps", round(evidence.sweep_seconds, 3), "SEC"))
+    if shared["plan"].sweep and shared["sweep_seconds"] is not None:
+        rows.append(("total seconds of the runs of sweeps", round(shared["sweep_seconds"], 3), "SEC"))
     most = done["process_peak_bytes"].max()
     rows += [("peak memory of a process in bytes", int(most), "AD")] if most == most else []
     return [

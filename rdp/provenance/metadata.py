@@ -13,10 +13,9 @@ from rocrate.rocrate import ROCrate
 
 from rdp.errors import UserError
 from rdp.provenance import entities, products
-from rdp.provenance.evidence import Evidence
 from rdp.store import RunRecord
+from rdp.utils.distribution import LOCK, pinned_versions
 from rdp.utils.humanize import count
-from rdp.utils.lockfile import LOCK, pinned_versions
 
 VERSION = "1.1"
 PROFILES = {
@@ -56,7 +55,7 @@ _ACTION = "#run"
 def describe(
     folder: Path,
     descriptions: dict[str, tuple[str, str]],
-    evidence: Evidence,
+    shared: dict[str, Any],
     runs: list[RunRecord],
     config: dict[str, str],
 ) -> ROCrate:
@@ -65,10 +64,11 @@ def describe(
     Args:
         folder: the folder.
         descriptions: kind and description of each file, by its path.
-        evidence: what the study's records prove.
+        shared: the facts of the study, see `rdp.report.facts.gather`.
         runs: the records, including those of sweeps; at least one.
         config: the configuration of the workflow: ``study``, ``device``, ``records`` and ``results``.
     """
+    plan = shared["plan"]
     crate = ROCrate(version=VERSION)
     crate.metadata.extra_terms.update(TERMS)
     licence = entities.context(crate, LICENCE[0], "CreativeWork", name=LICENCE[1])
@@ -86,7 +86,7 @@ def describe(
         name: [entities.context(crate, f"#value-{name}", "PropertyValue", name=name, value=value)]
         for name, value in config.items()
     }
-    study, claims = files[f"{products.STUDY}/{evidence.plan.name}.yaml"], [files[path] for path in products.claims()]
+    study, claims = files[f"{products.STUDY}/{plan.name}.yaml"], [files[path] for path in products.claims()]
     inputs = {**values, "study-file": [study], "claims-file": claims, "data": by_kind["data"]}
     outputs = {kind: by_kind[kind] for kind in OUTPUTS if kind in by_kind}
     workflow = _workflow(crate, folder, citation, licence)
@@ -98,23 +98,23 @@ def describe(
         for name, entities_of_kind in outputs.items()
     ]
     datasets = [
-        entities.dataset(crate, files[f"data/{name}/manifest.json"], name, evidence) for name in evidence.datasets
+        entities.dataset(crate, files[f"data/{name}/manifest.json"], name, shared) for name in shared["datasets"]
     ]
     action = entities.context(
         crate,
         _ACTION,
         "CreateAction",
-        name=f"The study {evidence.plan.name}",
-        description=_describe_runs(evidence),
+        name=f"The study {plan.name}",
+        description=_describe_runs(shared),
         instrument=workflow,
         startTime=begun,
         endTime=ended,
         object=[*(entity for group in inputs.values() for entity in group), *datasets],
         result=[entity for group in outputs.values() for entity in group],
-        resourceUsage=entities.usage(crate, evidence),
-        **_status(evidence),
+        resourceUsage=entities.usage(crate, shared),
+        **_status(shared),
     )
-    _root(crate, evidence, citation, licence, action, ended)
+    _root(crate, shared, citation, licence, action, ended)
     if "README.md" in files:
         files["README.md"]["about"] = crate.root_dataset
     return crate
@@ -147,20 +147,21 @@ def _workflow(crate: ROCrate, folder: Path, citation: dict[str, Any], licence: E
     return workflow
 
 
-def _status(evidence: Evidence) -> dict[str, str]:
+def _status(shared: dict[str, Any]) -> dict[str, str]:
     """Status of the action: failed if runs failed or are missing, with their names."""
-    absent = [row for row in evidence.unfinished if row["status"] in ("failed", "missing")]
+    absent = [row for row in shared["unfinished"] if row["status"] in ("failed", "missing")]
     if not absent:
         return {"actionStatus": "http://schema.org/CompletedActionStatus"}
     named = "; ".join(f"{row['cell']}, seed {row['seeds']}: {row['status']} ({row['reason']})" for row in absent)
     return {"actionStatus": "http://schema.org/FailedActionStatus", "error": named}
 
 
-def _describe_runs(evidence: Evidence) -> str:
-    counts = ", ".join(f"{n} {status}" for status, n in evidence.counts.items())
-    swept = f", and {count(len(evidence.plan.sweep), 'run')} of sweeps of learning rates" if evidence.plan.sweep else ""
-    at = f" Trained at commit {', '.join(evidence.commits)}." if evidence.commits else ""
-    return f"{count(len(evidence.records), 'run')}: {counts}{swept}.{at} {' '.join(evidence.recording)}".strip()
+def _describe_runs(shared: dict[str, Any]) -> str:
+    counts = ", ".join(f"{n} {status}" for status, n in shared["counts"].items() if n)
+    sweep, commits = shared["plan"].sweep, ", ".join(shared["commits"])
+    swept = f", and {count(len(sweep), 'run')} of sweeps of learning rates" if sweep else ""
+    at = f" Trained at commit {commits}." if commits else ""
+    return f"{count(shared['runs'], 'run')}: {counts}{swept}.{at} {' '.join(shared['recording'])}".strip()
 
 
 def _times(runs: list[RunRecord]) -> tuple[str, str]:
@@ -173,11 +174,11 @@ def _times(runs: list[RunRecord]) -> tuple[str, str]:
 
 
 def _root(
-    crate: ROCrate, evidence: Evidence, citation: dict[str, Any], licence: Entity, action: Entity, ended: str
+    crate: ROCrate, shared: dict[str, Any], citation: dict[str, Any], licence: Entity, action: Entity, ended: str
 ) -> None:
-    root = crate.root_dataset
-    root["name"] = f"{evidence.plan.study.title} ({evidence.plan.name})"
-    root["description"] = evidence.plan.study.description or f"Results of the study {evidence.plan.name} of rdp"
+    root, plan = crate.root_dataset, shared["plan"]
+    root["name"] = f"{plan.study.title} ({plan.name})"
+    root["description"] = plan.study.description or f"Results of the study {plan.name} of rdp"
     root["datePublished"] = ended
     root["license"] = licence
     root["mentions"] = action
@@ -185,7 +186,7 @@ def _root(
         entities.context(crate, url, "CreativeWork", name=name, version=version)
         for url, (name, version) in PROFILES.items()
     ]
-    root["keywords"] = ", ".join(sorted({cell.dataset for cell in evidence.plan.cells}))
+    root["keywords"] = ", ".join(sorted({cell.dataset for cell in plan.cells}))
     root["citation"] = [
         entities.context(
             crate,

@@ -8,7 +8,7 @@ from rdp.errors import UserError
 from rdp.report import contents
 from rdp.study import Plan
 from rdp.utils import extensions, paths
-from rdp.utils.lockfile import LOCK
+from rdp.utils.distribution import LOCK
 
 FORMATS = {  # media types by suffix
     "": "text/plain",

@@ -13,12 +13,9 @@ _SHARES = ("p_holm", "p_contrary_holm", "p_sign_flip")
 
 
 def groups(content: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> list[dict[str, Any]]:
-    """The claims by paper, in the file's order, then those of this project.
+    """The claims of ``claims.json`` by paper, in the file's order, then those of this project.
 
-    Args:
-        content: the content of ``claims.json``.
-        drawn: the titles of the report's figures, by name.
-        runs: the names of the runs in the explorer.
+    ``drawn`` are the titles of the report's figures by name, ``runs`` the names of the runs in the explorer.
     """
     by_paper: dict[str | None, list[dict[str, Any]]] = {}
     for claim in content["claims"]:
@@ -75,7 +72,6 @@ def _verdict(verdict: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
 
 
 def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[str, Any]:
-    """Comparisons with numbers as rows, and the settings of the others by comparison and reason."""
     absent: dict[tuple[str, str], list[str]] = {}
     for c in comparisons:
         if c["outcome"] == "absent":

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -57,14 +58,14 @@ def figures_by_source(plan: Plan) -> dict[str, list[str]]:
 
 def caption(name: str) -> dict[str, str]:
     """A figure's ``title``, ``caption`` and ``alt`` text, from report/captions.yaml or the figure's own file."""
-    file = paths.templates() / "captions.yaml"
     kind, _, label = name.partition(f"{MAPS}_")  # all methods share a caption
     key = MAPS if label and not kind else name
     declared = plots.available().get(key)
-    texts = _captions(file).get(key, {}) | (declared.texts if declared else {})
-    if missing := [text for text in plots.TEXTS if text not in texts]:
+    captions: dict[str, str] = texts("captions").get(key, {}) | (declared.texts if declared else {})
+    if missing := [text for text in plots.TEXTS if text not in captions]:
+        file = paths.templates() / "captions.yaml"
         raise UserError(f"figure '{name}': no {', '.join(missing)} in {file} or in FIGURES of its own file")
-    return texts | ({"title": f"{texts['title']}, {label}"} if label and not kind else {})
+    return captions | ({"title": f"{captions['title']}, {label}"} if label and not kind else {})
 
 
 def save_drawing(plan: Plan, name: str, folder: Path, drawing: str) -> None:
@@ -77,20 +78,16 @@ def drawing(plan: Plan, name: str, folder: Path) -> str:
     return sealed.read(folder / f"{name}.svg", plan.name, f"run: rdp plot {plan.name} {name}")[0].decode()
 
 
-def choices() -> list[dict[str, str]]:
-    """The choices where the papers leave a setting open: ``about``, ``paper``, ``chosen``, ``why``."""
-    content: list[dict[str, str]] = yaml.safe_load((paths.templates() / "choices.yaml").read_text(encoding="utf-8"))
-    return content
-
-
 @cache
-def _captions(file: Path) -> dict[str, dict[str, str]]:
-    captions: dict[str, dict[str, str]] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return captions
+def texts(name: str) -> Any:
+    """The content of a YAML file among the templates: ``captions``, ``checklist``, or ``choices``.
+
+    ``choices`` lists the choices where the papers leave a setting open: ``about``, ``paper``, ``chosen``, ``why``.
+    """
+    return yaml.safe_load((paths.templates() / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def _has_widths(plan: Plan) -> bool:
-    """Whether a dataset has networks of one family and depth in several widths."""
     seen: dict[tuple[str, str, int], set[str]] = {}
     for cell in plan.cells:
         network = models.architecture(cell.architecture)

@@ -1,4 +1,4 @@
-"""Facts about a study's runs that both the page and the paper show."""
+"""The facts about a study that page, paper, tables, checklist and research object share."""
 
 import json
 import textwrap
@@ -7,13 +7,75 @@ from typing import Any
 
 import pandas as pd
 
-from rdp.report.formatting import DASH, listed, ranges
+from rdp import data, tables
+from rdp.claims import verdict_json
+from rdp.claims.model import KINDS
+from rdp.jobs import energy
+from rdp.report import claims_view, contents, efficiency, summary, templating
+from rdp.report.formatting import DASH, ranges
 from rdp.store import fingerprint, origin
-from rdp.study import Plan
+from rdp.study import Plan, comparisons
+from rdp.tables.collect import ROW_STATUSES
+from rdp.utils import distribution
 from rdp.utils.humanize import count
 
 _REASONS = 2  # reasons that a row lists
 _REASON = 300  # characters of a reason, so that a row fits on a page
+ALL = "the study, each run once"
+_DEVICES = {"gpu_joules": "GPUs", "cpu_package_joules": "processor packages"}
+
+
+def gather(plan: Plan, results: Path) -> dict[str, Any]:
+    """Read a study's tables and verdicts, and return the facts that templates use, by name.
+
+    Raises:
+        UserError: tables or verdicts are missing, damaged or of another study.
+    """
+    loaded = tables.load(plan, results)
+    records, verdicts = loaded.records, verdict_json.read(plan.name, results)
+    cells, baseline = summary.cells(plan, records), comparisons.baseline(plan)
+    counts = records["status"].value_counts()
+    datasets = {cell.dataset: data.info(cell.dataset) for cell in plan.cells}
+    kinds = {name: KINDS[name not in verdicts["confirmatory"]] for name in datasets}
+    return {
+        "plan": plan,
+        "version": distribution.version(),
+        "tables": loaded,
+        "verdicts": verdicts,
+        "tally": claims_view.tally(verdicts),
+        "costs": costs(verdicts),
+        "energies": energies(verdicts),
+        "done": records[records["spec_digest"].notna()],
+        "sweep_seconds": _seconds(loaded.sweep),
+        "runs": len(records),
+        "counts": {status: int(counts.get(status, 0)) for status in ROW_STATUSES},
+        "seeds": plan.study.seed_list(),
+        "commits": sorted(records["commit"].dropna().unique()),
+        "baseline": baseline,
+        "cells": cells,
+        "sentences": list(summary.sentences(cells, baseline)),
+        "comparisons": summary.by_budget(cells),
+        "budgets": summary.BUDGETS,
+        "efficient": list(efficiency.efficiencies(plan, records)),
+        "datasets": datasets,
+        "data_of": {kind: [name for name in datasets if kinds[name] == kind] for kind in KINDS},
+        "recording": recording(plan, records, results),
+        "machines": machines(records),
+        "adopted": adopted(records),
+        "unfinished": unfinished(plan, records),
+        "choices": contents.texts("choices"),
+    }
+
+
+def costs(verdicts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The compute cost of each claim in ``claims.json``, and in a last row that of the study."""
+    by_name = {claim["name"]: claim["cost"] for claim in verdicts["claims"]} | {ALL: verdicts["cost"]}
+    return [{"claim": name, **cost} for name, cost in by_name.items()]
+
+
+def energies(verdicts: dict[str, Any]) -> dict[str, str]:
+    """The kinds of energy that any run of the study measured, with the devices of each."""
+    return {kind: _DEVICES[kind] for kind in energy.KINDS if verdicts["cost"][f"{kind}_of"]}
 
 
 def machines(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -30,44 +92,18 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     """The origin of recorded results, in sentences; empty for results that were trained in place."""
     if not origin.is_recorded(results):
         return []
-    source = origin.read(results)
-    devices = "; ".join(
-        f"{count(row['runs'], 'run')} on {row['device']} with {row['versions']}" for row in machines(table)
-    )
-    swept = f", and {source['runs']['sweep']} of sweeps" if source["runs"]["sweep"] else ""
-    commits = f"commit {listed(source['commits'])}" if source["commits"] else "an unknown commit"
-    when = (
-        f"from {source['started']} to {source['ended']}"
-        if source["started"] and source["ended"]
-        else "at unknown times"
-    )
-    packed = source["packed_on"]
-    memory = f"{packed['memory_bytes'] / 1e9:.0f} GB of memory"
-    return [
-        "This report is built from recorded results; nothing was trained or measured for it. The records are of "
-        f"{count(len(table), 'run')}{swept}, trained {when} at {commits}: {devices}.",
-        f"They were packed on a machine with {count(packed['cores'], 'core')} and {memory} ({packed['system']}), at "
-        f"commit {packed['commit'] or 'unknown'}. Every file was verified against the manifest with the seal "
-        f"{source['archive_seal'][:12]}.",
-        _code(plan, table),
-    ]
-
-
-def _code(plan: Plan, table: pd.DataFrame) -> str:
-    """Whether the training code of this checkout is that of the recorded runs, in a sentence."""
     digests = dict(zip(table["run"], table["code_digest"], strict=True))
     accepted = set(table["run"][table["adopted"].astype(bool)])
     different = {spec.run for spec in plan.specs if digests[spec.run] != fingerprint.code_of(spec)}
-    other = len(different - accepted)
-    if not different:
-        return "The training code of this checkout is the code that trained them."
-    if not other:
-        return " ".join(adopted(table))
-    which = "any of them" if other == len(table) else f"{other} of the {count(len(table), 'run')}"
-    return (
-        f"The training code of this checkout differs from the code that trained {which}. Their numbers are those of "
-        "their commit; this checkout made the tables, figures and verdicts from them."
+    text = templating.plain("recording.j2").render(
+        runs=len(table),
+        source=origin.read(results),
+        machines=machines(table),
+        different=different,
+        other=len(different - accepted),
+        adopted=adopted(table),
     )
+    return text.splitlines()
 
 
 def adopted(table: pd.DataFrame) -> list[str]:
@@ -92,3 +128,8 @@ def unfinished(plan: Plan, table: pd.DataFrame) -> list[dict[str, str]]:
         row = {"cell": titles[cell], "status": status, "seeds": ranges(runs["seed"]), "n": len(runs)}
         rows.append(row | {"reason": "; ".join([*reasons[:_REASONS], *more]) or DASH})
     return rows
+
+
+def _seconds(sweep: pd.DataFrame) -> float | None:
+    seconds = sweep.drop_duplicates("sweep_run")["seconds"]
+    return float(seconds.sum()) if seconds.notna().all() else None

@@ -5,8 +5,12 @@ from typing import Any
 
 from rdp.claims import metrics
 from rdp.report import efficiency
+from rdp.stats import Estimate
+from rdp.utils.humanize import count
 
 DASH = "\u2013"  # for an unknown value
+_KILO = 1000.0
+_WATT_HOUR = 3600.0  # joules
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -66,3 +70,46 @@ def p(row: dict[str, Any], name: str) -> str:
     if metrics.available()[row["metric"]].exact:
         return "exact"
     return "< 0.001" if row[name] < 0.001 else f"{row[name]:.3f}"
+
+
+def percent(estimate: Estimate) -> str:
+    """``96.4 % [95.9, 96.9]``, without the interval if there is none."""
+    return _estimate(estimate, "{:.1f} %", "{:.1f}")
+
+
+def points(estimate: Estimate) -> str:
+    """``+0.5 points [-0.1, +1.1]``, without the interval if there is none."""
+    # An interval that excludes 0 must not be rounded to end at 0.
+    ends_at_zero = estimate.excludes(0) and min(abs(estimate.low), abs(estimate.high)) < 0.05
+    digits = 2 if ends_at_zero else 1
+    return _estimate(estimate, f"{{:+.{digits}f}} points", f"{{:+.{digits}f}}")
+
+
+def _estimate(estimate: Estimate, mean: str, end: str) -> str:
+    if not estimate.n:
+        return "none"
+    text = mean.format(estimate.mean)
+    if estimate.has_interval:
+        text += f" [{end.format(estimate.low)}, {end.format(estimate.high)}]"
+    return text.replace("-", "\u2212")
+
+
+def joules(row: dict[str, Any], kind: str) -> str:
+    """``1.25 kWh``, with the number of runs that measured it if not all did; a dash if none did."""
+    if row[kind] is None:
+        return DASH
+    hours = row[kind] / _WATT_HOUR
+    amount = f"{rounded(hours / _KILO)} kWh" if hours >= _KILO else f"{rounded(hours)} Wh"
+    return amount + (f" ({row[f'{kind}_of']} of {row['runs']} runs)" if row[f"{kind}_of"] < row["runs"] else "")
+
+
+def hours(row: dict[str, Any]) -> str:
+    """``12.5 core-hours``, ``3 GPU-hours``, or both; a dash if no run has a time."""
+    amounts = ((row["gpu_hours"], "GPU"), (row["core_hours"], "core"))
+    return " and ".join(f"{rounded(value)} {of}-hours" for value, of in amounts if value) or DASH
+
+
+FILTERS = {  # of the templates of page and paper
+    function.__name__: function
+    for function in (bound, count, hours, interval, joules, listed, number, p, percent, points, ranges, rounded, times)
+}

@@ -6,91 +6,39 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from rdp import data, tables
-from rdp.claims import verdict_json
-from rdp.report import (
-    claims_view,
-    compute_cost,
-    contents,
-    csv_tables,
-    efficiency,
-    explorer,
-    facts,
-    formatting,
-    summary,
-    templating,
-)
-from rdp.study import Plan, comparisons
-from rdp.utils import distribution, files
-from rdp.utils.humanize import count
+from rdp.report import claims_view, contents, explorer, facts, table_files, templating
+from rdp.study import Plan
+from rdp.utils import files
 
 
 def write(plan: Plan, results: Path) -> Path:
     """Write ``report/index.html`` and ``tables/`` from a study's tables, verdicts and figures."""
-    loaded = tables.load(plan, results)
-    table, history = loaded.records, loaded.history
-    claims = verdict_json.read(plan.name, results)
-    folder = results / plan.name
-    cells = summary.cells(plan, table)
-    efficient = list(efficiency.efficiencies(plan, table))
-    csv_tables.write(folder / "tables", cells, efficient, claims)
+    shared, folder = facts.gather(plan, results), results / plan.name
+    table_files.write(folder / "tables", shared)
     path = folder / "report" / "index.html"
-    recording = facts.recording(plan, table, results)
-    text = render(plan, table, history, claims, cells, efficient, folder / "figures", recording)
+    text = _render(shared, folder / "figures")
     with files.atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 
 
-def render(
-    plan: Plan,
-    table: pd.DataFrame,
-    history: pd.DataFrame,
-    claims: dict[str, Any],
-    cells: list[summary.CellSummary],
-    efficient: list[efficiency.Efficiency],
-    drawn: Path,
-    recording: list[str],
-) -> str:
-    """The page as text; ``recording`` describes the origin of recorded results."""
-    environment = templating.html()
-    environment.filters |= {"number": formatting.number, "rounded": formatting.rounded, "count": count}
-    environment.filters |= {"percent": summary.percent, "points": summary.points, "times": formatting.times}
-    environment.filters |= {"joules": compute_cost.joules, "hours": compute_cost.hours}
+def _render(shared: dict[str, Any], drawn: Path) -> str:
+    plan, claims, table = shared["plan"], shared["verdicts"], shared["tables"].records
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
     style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
-    return environment.get_template("page.html.j2").render(
-        plan=plan,
+    return templating.html("page.html.j2").render(
+        **shared,
         style=style,
         script=script,
         policy=templating.policy(style, script),
         claims=claims,
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
-        tally=claims_view.tally(claims),
-        explorer=explorer.embedded(explorer.content(plan, table, history)),
-        version=distribution.version(),
-        counts=table["status"].value_counts().to_dict(),
-        runs=len(table),
-        baseline=comparisons.baseline(plan),
-        sentences=list(summary.sentences(cells, comparisons.baseline(plan))),
-        cells=cells,
-        comparisons=summary.by_budget(cells),
-        budgets=summary.BUDGETS,
-        efficient=efficient,
-        costs=compute_cost.rows(claims),
-        energies=compute_cost.energies(claims),
+        explorer=explorer.embedded(explorer.content(plan, table, shared["tables"].history)),
         figures=figures,
-        recording=recording,
-        unfinished=facts.unfinished(plan, table),
-        machines=facts.machines(table),
-        adopted=facts.adopted(table),
-        commits=sorted(table["commit"].dropna().unique()),
         recipes=_recipes(plan),
-        datasets={name: data.info(name) for name in dict.fromkeys(cell.dataset for cell in plan.cells)},
         identities=_identities(plan, table),
         study_text=plan.file.read_text(encoding="utf-8"),
-        choices=contents.choices(),
         rotated=_rotated(plan),
         halves=any(cell.specs[0].method == "residual_droppath" for cell in plan.cells),
     )
@@ -116,7 +64,6 @@ def _figures(plan: Plan, drawn: Path) -> list[dict[str, str]]:
 
 
 def _recipes(plan: Plan) -> list[dict[str, Any]]:
-    """The recipes with the cells that each trains."""
     rows: dict[str, dict[str, Any]] = {}
     for cell in plan.cells:
         recipe = cell.specs[0].recipe
@@ -126,13 +73,10 @@ def _recipes(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _identities(plan: Plan, table: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = []
-    by_cell = dict(list(table.groupby("cell")))
-    for cell in plan.cells:
-        runs = by_cell[cell.id]
-        digests = {
-            name: ", ".join(sorted({value[:12] for value in runs[f"{name}_digest"].dropna()}))
-            for name in ("data", "code", "stack")
-        }
-        rows.append({"label": cell.title, "cell": cell.id, "options": cell.specs[0].options} | digests)
-    return rows
+    digests = table.groupby("cell")[["data_digest", "code_digest", "stack_digest"]].agg(
+        lambda values: ", ".join(sorted({value[:12] for value in values.dropna()}))
+    )
+    return [
+        {"label": cell.title, "cell": cell.id, "options": cell.specs[0].options} | digests.loc[cell.id].to_dict()
+        for cell in plan.cells
+    ]

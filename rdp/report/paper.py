@@ -12,11 +12,10 @@ import typst
 from markupsafe import Markup
 
 from rdp.errors import UserError
-from rdp.report import compute_cost, formatting, summary
+from rdp.report import formatting
 from rdp.report.paper_values import values
 from rdp.study import Plan
 from rdp.utils import files, paths
-from rdp.utils.humanize import count
 
 
 def write(plan: Plan, results: Path) -> Path:
@@ -56,21 +55,7 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "code": lambda value: Markup(_string(value)),
-        "number": formatting.number,
-        "rounded": formatting.rounded,
-        "count": count,
-        "percent": summary.percent,
-        "points": summary.points,
-        "times": formatting.times,
-        "joules": compute_cost.joules,
-        "interval": formatting.interval,
-        "bound": formatting.bound,
-        "p": formatting.p,
-        "listed": formatting.listed,
-        "ranges": formatting.ranges,
-    }
+    environment.filters |= formatting.FILTERS | {"code": lambda value: Markup(_string(value))}
     try:
         return environment.get_template("paper.typ.j2").render(content)
     except jinja2.UndefinedError as error:

@@ -8,16 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from rdp import data, models, tables
-from rdp.claims import metrics, verdict_json
+from rdp import models
+from rdp.claims import metrics
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
-from rdp.report import claims_view, compute_cost, contents, efficiency, facts, summary
+from rdp.report import contents, facts
 from rdp.report.formatting import DASH, listed
-from rdp.study import Plan, comparisons
-from rdp.tables.collect import ROW_STATUSES
-from rdp.utils import distribution
+from rdp.study import Plan
 
 _NARROW = 345.0  # points; a figure of at most this width is readable at half the column
 _HEAD = 2000  # characters of an SVG file that include its size
@@ -25,40 +23,20 @@ _HEAD = 2000  # characters of an SVG file that include its size
 
 def values(plan: Plan, results: Path) -> dict[str, Any]:
     """All values that the templates use, by name."""
-    table = tables.load(plan, results).records
-    decided = verdict_json.read(plan.name, results)
-    cells = summary.cells(plan, table)
+    shared = facts.gather(plan, results)
+    table, verdicts, cells = shared["tables"].records, shared["verdicts"], shared["cells"]
     figures = _figures(plan, results / plan.name / "figures")
-    claims = [_claim(claim) for claim in decided["claims"]]
+    claims = [_claim(claim) for claim in verdicts["claims"]]
     beside = _beside(claims, figures)
-    counts = table["status"].value_counts()
-    datasets = list(dict.fromkeys(cell.dataset for cell in plan.cells))
-    kinds = {name: KINDS[name not in decided["confirmatory"]] for name in datasets}
-    return {
-        "plan": plan,
-        "version": distribution.version(),
-        "commits": sorted(table["commit"].dropna().unique()),
+    common, recipes = _recipes(plan)
+    return shared | {
         "begun": sorted(table["started"].dropna()) if "started" in table else [],
-        "runs": len(table),
-        "counts": {status: int(counts.get(status, 0)) for status in ROW_STATUSES},
-        "seeds": plan.study.seed_list(),
-        "baseline": comparisons.baseline(plan),
-        "sentences": list(summary.sentences(cells, comparisons.baseline(plan))),
-        "cells": cells,
-        "comparisons": summary.by_budget(cells),
-        "budgets": summary.BUDGETS,
-        "efficient": list(efficiency.efficiencies(plan, table)),
-        "datasets": {name: data.info(name) for name in datasets},
-        "confirmatory": decided["confirmatory"],
-        "data_of": {kind: [name for name in datasets if kinds[name] == kind] for kind in KINDS},
+        "confirmatory": verdicts["confirmatory"],
         "early": [claim["name"] for claim in claims if claim["tested"] and claim["runs_before_it"]],
-        "sure": f"{100 * (1 - decided['level']):g} %",
-        "sure_within": f"{100 * (1 - 2 * decided['level']):g} %",
-        "level": f"{decided['level']:g}",
+        "sure": f"{100 * (1 - verdicts['level']):g} %",
+        "sure_within": f"{100 * (1 - 2 * verdicts['level']):g} %",
+        "level": f"{verdicts['level']:g}",
         "claims": claims,
-        "costs": compute_cost.rows(decided),
-        "energies": compute_cost.energies(decided),
-        "tally": claims_view.tally(decided),
         "effects": [
             {"word": word, "kind": kind, "effects": effects}
             for word in WORDS[:2]
@@ -71,15 +49,10 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "architectures": {cell.architecture: models.architecture(cell.architecture) for cell in plan.cells},
         "methods": _methods(plan),
         "entries": _entries(plan),
-        "shared": _recipes(plan)[0],
-        "recipes": _recipes(plan)[1],
-        "recording": facts.recording(plan, table, results),
-        "machines": facts.machines(table),
-        "adopted": facts.adopted(table),
-        "unfinished": facts.unfinished(plan, table),
+        "shared": common,
+        "recipes": recipes,
         "largest": max((cell.parameters for cell in cells), default=float("nan")),
         "longest": max((cell.steps for cell in cells if cell.steps == cell.steps), default=float("nan")),
-        "choices": contents.choices(),
     }
 
 
@@ -126,7 +99,6 @@ def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[st
 
 
 def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:
-    """The study's figures in order, with captions, width and path below the study's folder."""
     figures = {}
     for name in contents.figures(plan):
         width = _width(contents.drawing(plan, name, drawn))
@@ -158,7 +130,6 @@ def _methods(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _entries(plan: Plan) -> list[dict[str, str]]:
-    """The study's entries that rename a method or change its options, recipe or architecture form."""
     rows = {}
     for cell in plan.cells:
         spec, entry = cell.specs[0], plan.study.methods[cell.label]

@@ -9,12 +9,11 @@ from typing import Any
 import pandas as pd
 
 from rdp import data
+from rdp.report import templating
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan, comparisons
 from rdp.study.comparisons import Setting
-from rdp.utils.humanize import PERCENT, count
-
-_MANY = 10  # methods of a setting that a sentence lists
+from rdp.utils.humanize import PERCENT
 
 
 @dataclass(frozen=True)
@@ -139,78 +138,47 @@ def sentences(summaries: list[CellSummary], baseline: str | None) -> Iterator[st
     groups: dict[Setting, list[CellSummary]] = {}
     for summary in summaries:
         groups.setdefault(summary.setting, []).append(summary)
+    template = templating.plain("sentences.j2")
     for setting, group in groups.items():
         measured = [summary for summary in group if summary.accuracy.n]
-        results = _means(measured) + _against_baseline(measured, baseline) if measured else "no run has finished yet. "
-        yield f"{setting.title}: {results}{_incomplete(group)}".strip()
+        text = template.render(
+            setting=setting,
+            ranked=sorted(measured, key=lambda summary: -summary.accuracy.mean),
+            sizes=sorted({summary.accuracy.n for summary in measured}),
+            intervals=any(summary.accuracy.has_interval for summary in measured),
+            chance=PERCENT * data.info(setting.dataset).chance,
+            outcomes=_outcomes(measured, baseline),
+            incomplete=_incomplete(group),
+        )
+        yield " ".join(text.split())
 
 
-def _means(group: list[CellSummary]) -> str:
-    sizes = sorted({s.accuracy.n for s in group})
-    seeds = f"{sizes[0]} to {sizes[-1]} seeds" if len(sizes) > 1 else count(sizes[0], "seed")
-    ranked = sorted(group, key=lambda summary: -summary.accuracy.mean)
-    own = {s.method: f" ({count(s.accuracy.n, 'seed')})" if len(sizes) > 1 else "" for s in group}
-    each = [f"{s.method} {percent(s.accuracy)}{own[s.method]}" for s in ranked]
-    means = ", ".join(each) if len(each) <= _MANY else f"{len(each)} methods, from {each[0]} down to {each[-1]}"
-    interval = " and 95 % interval" if any(s.accuracy.has_interval for s in group) else ""
-    chance = PERCENT * data.info(group[0].setting.dataset).chance
-    return f"{means} (mean test accuracy{interval} over {seeds}; chance is {chance:.0f} %). "
-
-
-def _against_baseline(group: list[CellSummary], baseline: str | None) -> str:
-    compared = [(s.method, s.difference) for s in group if s.difference is not None]
-    clear = [(m, d) for m, d in compared if d.has_interval and d.excludes(0)]
-    outcomes = {
-        f"above {baseline}": [(m, d) for m, d in clear if d.mean > 0],
-        f"below {baseline}": [(m, d) for m, d in clear if d.mean < 0],
-        f"no difference to {baseline} shown": [(m, d) for m, d in compared if d.has_interval and not d.excludes(0)],
-        "one pair of runs, so no interval": [(m, d) for m, d in compared if d.n == 1],
-        f"no seed shared with {baseline}, so not compared": [(m, d) for m, d in compared if d.n == 0],
+def _outcomes(group: list[CellSummary], baseline: str | None) -> dict[str, list[CellSummary]]:
+    """The cells by the outcome of their comparison with the baseline."""
+    outcomes: dict[str, list[CellSummary]] = {
+        f"above {baseline}": [],
+        f"below {baseline}": [],
+        f"no difference to {baseline} shown": [],
+        "one pair of runs, so no interval": [],
+        f"no seed shared with {baseline}, so not compared": [],
     }
-    parts = [
-        f"{outcome}: {', '.join(f'{m} ({points(d)})' if d.n else m for m, d in members)}"
-        for outcome, members in outcomes.items()
-        if members
-    ]
-    return f"Paired by seed, {'; '.join(parts)}. " if parts else ""
+    above, below, unclear, single, unpaired = outcomes.values()
+    for cell in group:
+        if (difference := cell.difference) is None:
+            continue
+        if difference.n < 2:
+            (single if difference.n else unpaired).append(cell)
+        elif difference.has_interval:
+            (unclear if not difference.excludes(0) else above if difference.mean > 0 else below).append(cell)
+    return {outcome: cells for outcome, cells in outcomes.items() if cells}
 
 
-def _incomplete(group: list[CellSummary]) -> str:
-    """The number of incomplete runs by status."""
-    statuses = (
-        ("diverged", "diverged, counted at chance"),
-        ("failed", "failed, left out"),
-        ("missing", "missing, left out"),
-    )
+def _incomplete(group: list[CellSummary]) -> dict[tuple[str, int, int], list[str]]:
+    """The methods by status, number of runs of that status, and number of runs."""
+    statuses = {"diverged": "counted at chance", "failed": "left out", "missing": "left out"}
     alike: dict[tuple[str, int, int], list[str]] = {}
-    for status, words in statuses:
+    for status, words in statuses.items():
         for s in group:
             if n := s.counts.get(status, 0):
-                alike.setdefault((words, n, s.seeds), []).append(s.method)
-    parts = [
-        f"{words}: {n} of {seeds} runs of {'each of ' if len(methods) > 1 else ''}{', '.join(methods)}"
-        for (words, n, seeds), methods in alike.items()
-    ]
-    return f"Runs that did not complete: {'; '.join(parts)}. " if parts else ""
-
-
-def percent(estimate: Estimate) -> str:
-    """``96.4 % [95.9, 96.9]``, without the interval if there is none."""
-    return _interval(estimate, "{:.1f} %", "{:.1f}")
-
-
-def points(estimate: Estimate) -> str:
-    """``+0.5 points [-0.1, +1.1]``, without the interval if there is none."""
-    # An interval that excludes 0 must not be rounded to end at 0.
-    ends_at_zero = estimate.excludes(0) and min(abs(estimate.low), abs(estimate.high)) < 0.05
-    digits = 2 if ends_at_zero else 1
-    return _interval(estimate, f"{{:+.{digits}f}} points", f"{{:+.{digits}f}}")
-
-
-def _interval(estimate: Estimate, mean: str, end: str) -> str:
-    if not estimate.n:
-        return "none"
-    text = mean.format(estimate.mean)
-    if estimate.has_interval:
-        text += f" [{end.format(estimate.low)}, {end.format(estimate.high)}]"
-    return text.replace("-", "\u2212")
+                alike.setdefault((f"{status}, {words}", n, s.seeds), []).append(s.method)
+    return alike

@@ -2,21 +2,35 @@
 
 import base64
 import hashlib
+from functools import cache
 
 import jinja2
 
+from rdp.report.formatting import FILTERS
 from rdp.utils import paths
 
 
-def html() -> jinja2.Environment:
-    """The environment of HTML templates, which escapes values and raises for a missing one."""
-    return jinja2.Environment(
+def html(name: str) -> jinja2.Template:
+    """An HTML template, which escapes values and raises for a missing one."""
+    return _template(name, escape=True)
+
+
+def plain(name: str) -> jinja2.Template:
+    """A template of plain text, which raises for a missing value."""
+    return _template(name, escape=False)
+
+
+@cache
+def _template(name: str, *, escape: bool) -> jinja2.Template:
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates()),
-        autoescape=True,
+        autoescape=escape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= FILTERS
+    return environment.get_template(name)
 
 
 def text(name: str) -> str:

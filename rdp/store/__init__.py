@@ -25,8 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rdp.errors import UserError
-from rdp.store import debris, receipts
+from rdp.errors import UserError, os_errors
+from rdp.store import receipts
 from rdp.store.adoptions import Adoptions
 from rdp.store.receipts import Receipt
 from rdp.store.record import WEIGHTS, WEIGHTS_OMITTED
@@ -42,11 +42,7 @@ def timestamp(seconds: float) -> str:
 
 
 class Store:
-    """The runs in one results directory.
-
-    Args:
-        results: the results directory.
-    """
+    """The runs in one results directory."""
 
     def __init__(self, results: Path) -> None:
         self.root = results / "store"
@@ -105,12 +101,10 @@ class Store:
                 )
             shutil.rmtree(attempt, ignore_errors=True)
             return earlier
-        try:
+        with os_errors(target, "cannot be written"):
             if target.exists():  # a failed run, or one with another identity
                 target.rename(attempt.with_name(f"{attempt.name}-replaced"))
             attempt.rename(target)
-        except OSError as error:
-            raise UserError(f"{target}: cannot be written ({error.strerror})") from None
         files.fsync_folder(target.parent)
         if record.status != "failed":
             self.remove_leftovers(run)
@@ -121,11 +115,17 @@ class Store:
 
         A job that was killed between record and receipt leaves them behind.
         """
-        for path in (*debris.of_run(self.folder(run)), *debris.of_receipt(self.receipt(run))):
+        receipt = self.receipt(run)
+        for path in (*self.debris(run), *receipt.parent.glob(files.partial_pattern(receipt.name))):
             with suppress(OSError):
                 path.unlink()
         for path in self.attempts(run):
             shutil.rmtree(path, ignore_errors=True)
+
+    def debris(self, run: str) -> list[Path]:
+        """Files of no use in the directory of a finished run: checkpoints, its progress file, partly written files."""
+        folder = self.folder(run)
+        return [*folder.glob("progress.json"), *folder.glob("checkpoint-*"), *files.partial_files(folder)]
 
     def write_receipt(self, run: str, record: RunRecord) -> None:
         """Mark a run as done."""
@@ -146,11 +146,8 @@ class Store:
         Raises:
             UserError: it cannot be deleted.
         """
-        path = self.receipt(run)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be removed ({error.strerror})") from None
+        with os_errors(self.receipt(run), "cannot be removed"):
+            self.receipt(run).unlink(missing_ok=True)
 
     def read(self, run: str) -> RunRecord:
         """The record of a run, checked against its own digest.
@@ -201,12 +198,10 @@ class Store:
             self.check_files(run, record)
         except UserError:
             return None
-        return record if record.status != "failed" and self._reusable(record.identity, identity) else None
-
-    def _reusable(self, recorded: Identity, current: Identity) -> bool:
-        if recorded.model_copy(update={"code": current.code}) != current:
-            return False
-        return self.adoptions.lead(recorded.code, current.code, current.stack)
+        recorded = record.identity
+        if record.status == "failed" or recorded.model_copy(update={"code": identity.code}) != identity:
+            return None
+        return record if self.adoptions.lead(recorded.code, identity.code, identity.stack) else None
 
     @cached_property
     def adoptions(self) -> Adoptions:
@@ -220,9 +215,7 @@ class Store:
         """
         for name, expected in record.files.items():
             path = self.folder(run) / name
-            if _omitted(path):
-                continue
-            if _digest_of_file(path) != expected:
+            if not _omitted(path) and _digest_of_file(path) != expected:
                 raise UserError(f"{path}: damaged: its checksum is not the one in the record")
 
     def arrays(self, run: str, record: RunRecord, name: str) -> dict[str, np.ndarray]:
@@ -251,7 +244,5 @@ def _omitted(path: Path) -> bool:
 
 
 def _digest_of_file(path: Path) -> str:
-    try:
+    with os_errors(path):
         return digest.of_file(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -9,7 +9,6 @@ show it. Records are not changed: each keeps the digest of the code that made it
 """
 
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +54,7 @@ def read(path: Path) -> Adoption:
 
 
 def check(path: Path, content: Any) -> Adoption:
-    """Verify the content of an adoption's file and return it without its seal.
-
-    Args:
-        path: the file, whose name the content must match.
-        content: what it holds.
+    """Verify the content of an adoption's file and return it without its seal. The path must have its name.
 
     Raises:
         UserError: the content is damaged or of another format.
@@ -81,55 +76,37 @@ def _digests(adoption: Adoption) -> tuple[str, str, str]:
 
 
 class Adoptions:
-    """The adoptions of a store, read on first use. Damaged ones are listed and ignored.
+    """The adoptions of the store at ``root``. Damaged ones are ignored.
 
-    Args:
-        root: of the store.
+    Attributes:
+        all: every undamaged adoption.
+        damaged: a message about each damaged adoption.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-
-    @property
-    def all(self) -> list[Adoption]:
-        """Every undamaged adoption."""
-        return self._read[0]
-
-    @property
-    def damaged(self) -> list[str]:
-        """A message about each damaged one."""
-        return self._read[1]
-
-    @cached_property
-    def _read(self) -> tuple[list[Adoption], list[str]]:
-        adoptions, damaged = [], []
-        for path in sorted((self._root / FOLDER).glob("*.json")):
+        self.all: list[Adoption] = []
+        self.damaged: list[str] = []
+        self._by_code: dict[tuple[str, str], list[Adoption]] = {}  # by code and stack
+        for path in sorted((root / FOLDER).glob("*.json")):
             try:
-                adoptions.append(read(path))
+                self.all.append(read(path))
             except UserError as error:
-                damaged.append(str(error))
-        return adoptions, damaged
+                self.damaged.append(str(error))
+        for adoption in self.all:
+            self._by_code.setdefault((adoption["old"], digest.of(adoption["stack"])), []).append(adoption)
 
     def lead(self, old: str, new: str, stack: str) -> bool:
-        """Whether one code equals another, or a chain of adoptions leads from one to the other.
-
-        Args:
-            old: digest of the code that made a record.
-            new: digest of the code that would use it.
-            stack: digest of the stack that the record was made on.
-        """
+        """Whether two digests of code are equal, or adoptions on a stack lead from the old to the new one."""
         return old == new or any(new == adoption["new"] for adoption in self.chain(old, stack))
 
     def chain(self, code: str, stack: str) -> list[Adoption]:
         """All adoptions that can be reached from a code on a stack."""
-        by_code: dict[str, list[Adoption]] = self._by_stack.get(stack, {})
-        pending, seen, reached = [code], {code}, []
-        while pending:
-            for adoption in by_code.get(pending.pop(), ()):
+        codes, reached = [code], []
+        for reachable in codes:  # grows meanwhile
+            for adoption in self._by_code.get((reachable, stack), ()):
                 reached.append(adoption)
-                if adoption["new"] not in seen:
-                    seen.add(adoption["new"])
-                    pending.append(adoption["new"])
+                if adoption["new"] not in codes:
+                    codes.append(adoption["new"])
         return reached
 
     def of_records(self, records: Iterable["RunRecord"]) -> list[Adoption]:
@@ -137,11 +114,3 @@ class Adoptions:
         codes = {(record.identity.code, record.identity.stack) for record in records}
         adoptions = {name(adoption): adoption for code in codes for adoption in self.chain(*code)}
         return [adoptions[key] for key in sorted(adoptions)]
-
-    @cached_property
-    def _by_stack(self) -> dict[str, dict[str, list[Adoption]]]:
-        by_stack: dict[str, dict[str, list[Adoption]]] = {}
-        for adoption in self.all:
-            by_code = by_stack.setdefault(digest.of(adoption["stack"]), {})
-            by_code.setdefault(adoption["old"], []).append(adoption)
-        return by_stack

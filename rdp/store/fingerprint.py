@@ -9,7 +9,7 @@ retrains nothing else, and a changed training loop retrains everything.
 import ast
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec, resolve_name
@@ -51,6 +51,7 @@ NEUTRAL = NEUTRAL_PACKAGES | {
 _LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "PIL": "pillow"}
 _STACK = ("torch", "numpy")
 _PACKAGE = Path(__file__).parents[1]
+_installed = cache(packages_distributions)  # reads the metadata of every installed distribution
 _EXTENDED = {package: kind for kind, package in extensions.PACKAGES.items()}
 
 
@@ -74,13 +75,8 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
 
 def code_of(spec: "RunSpec") -> str:
     """`code_digest` of a run."""
-    return code_digest(
-        spec.method,
-        spec.architecture,
-        spec.dataset,
-        tuned=spec.tuning is not None,
-        mixes=spec.recipe.mixes,
-    )
+    options = {"tuned": spec.tuning is not None, "mixes": spec.recipe.mixes}
+    return code_digest(spec.method, spec.architecture, spec.dataset, **options)
 
 
 def module_digest(module: str) -> str:
@@ -137,9 +133,9 @@ def _tree(module: str) -> ast.Module:
 
 
 @cache
-def _imports(module: str) -> frozenset[str]:
-    """Modules of this package that ``module`` imports anywhere, its parent package included."""
-    names = {module.rpartition(".")[0]}
+def _imported(module: str) -> frozenset[str]:
+    """The names of what a module imports anywhere, and of the modules that it is imported from."""
+    names: set[str] = set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
@@ -147,19 +143,19 @@ def _imports(module: str) -> frozenset[str]:
             source = resolve_name("." * node.level + (node.module or ""), module.rpartition(".")[0])
             names.add(source)
             names.update(f"{source}.{alias.name}" for alias in node.names)
-    return frozenset(name for name in names if name.startswith("rdp.") and _file(name))
+    return frozenset(names)
 
 
 @cache
-def _third_parties(module: str) -> frozenset[str]:
+def _imports(module: str) -> frozenset[str]:
+    """Modules of this package that ``module`` imports anywhere, its parent package included."""
+    names = {module.rpartition(".")[0], *_imported(module)}
+    return frozenset(name for name in names if name.startswith("rdp.") and _file(name))
+
+
+def _third_parties(module: str) -> set[str]:
     """The top-level packages outside this one that a module imports."""
-    names: set[str] = set()
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-    return frozenset(name.partition(".")[0] for name in names) - {"rdp"}
+    return {name.partition(".")[0] for name in _imported(module)} - {"rdp"}
 
 
 def _versions(names: set[str]) -> list[list[str]]:
@@ -169,20 +165,14 @@ def _versions(names: set[str]) -> list[list[str]]:
     """
     used = {library for name in names for library in _third_parties(name) if library in _LIBRARIES}
     distributions = {_LIBRARIES[library] for library in used}
-    uninstalled: frozenset[str] = frozenset()
-    if own := [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]:
-        outside: frozenset[str] = frozenset().union(*map(_third_parties, own)) - sys.stdlib_module_names - {*_STACK}
-        installed = _installed()
-        distributions.update(name for library in outside for name in installed.get(library, ()))
-        uninstalled = outside - installed.keys()
+    own = [name for name in names if (file := _file(name)) and not file.is_relative_to(_PACKAGE)]
+    outside = {library for name in own for library in _third_parties(name)} - sys.stdlib_module_names - {*_STACK}
+    installed = _installed() if outside else {}
+    distributions.update(name for library in outside for name in installed.get(library, ()))
+    uninstalled = outside - installed.keys()
     return [[name, version(name)] for name in sorted(distributions)] + [
         [name, _source(name)] for name in sorted(uninstalled)
     ]
-
-
-@cache  # reads the metadata of every installed distribution
-def _installed() -> Mapping[str, list[str]]:
-    return packages_distributions()
 
 
 def _source(library: str) -> str:
@@ -213,16 +203,11 @@ def _whole(module: str) -> str:
 
 
 def _content(names: Iterable[str]) -> str:
-    """One digest of modules, whatever their names."""
     return digest.of(sorted(_whole(name) for name in names))
 
 
 def stack(device: str) -> dict[str, str]:
-    """Versions of the libraries that can change a bit, the device, and the instruction set.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-    """
+    """Versions of the libraries that can change a bit, the device, and the instruction set."""
     import torch
 
     content = {name: version(name) for name in _STACK}
@@ -239,7 +224,6 @@ def stack(device: str) -> dict[str, str]:
 
 @cache
 def _processor() -> str:
-    """Model name, family and model number of the processor."""
     fields = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -25,10 +25,7 @@ def is_recorded(results: Path) -> bool:
 def write(results: Path, content: dict[str, Any], *, complete: bool) -> Path:
     """Write the origin of the results in a directory and return the file's path.
 
-    Args:
-        results: the results directory.
-        content: the archive's manifest, with ``study``, ``archive_seal``, and ``labels``, digests by dataset.
-        complete: whether the whole archive is unpacked.
+    ``content`` is the archive's manifest with its ``archive_seal``, and the digests of ``labels`` by dataset.
     """
     sealed.write_json(results / FILE, content | {"whole": complete}, _SEALED_AS)
     return results / FILE

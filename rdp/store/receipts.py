@@ -22,23 +22,16 @@ class Used(Part):
 
 
 class Receipt(Part):
-    """What plans and status views need of a finished run, without its record, which is a hundred times as large.
-
-    Attributes:
-        run: the run's name in the store.
-        digest: of its record.
-        record: SHA-256 of the record's file.
-        code, stack: digests of the run's identity.
-    """
+    """What plans and status views need of a finished run, without its record, which is a hundred times as large."""
 
     format: Literal[3] = FORMAT
-    run: str
+    run: str  # the run's name in the store
     status: Status
     reason: str | None
-    digest: str
-    record: str
-    code: str
-    stack: str
+    digest: str  # of its record
+    record: str  # SHA-256 of the record's file
+    code: str  # digest of the run's identity
+    stack: str  # digest of the run's identity
     used: Used
 
 

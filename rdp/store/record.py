@@ -30,21 +30,13 @@ DIGESTED = {"format", "spec", "identity", "status", "numbers", "files"}  # the f
 
 @dataclass(frozen=True)
 class Column:
-    """Marks a field as a column of the table of a study's runs.
+    """Marks a field as a column of the table of a study's runs."""
 
-    Attributes:
-        exact: counted and not computed in floating point, so equal on every stack.
-        sweep: a column of the table of sweep runs too.
-        title: label in the runs explorer; None where the explorer leaves the field out.
-        notation: how the explorer prints the number; None for thousands separators in integers, and six digits else.
-        dtype: pandas type; None for the one of the field's annotation.
-    """
-
-    exact: bool = False
-    sweep: bool = False
-    title: str | None = None
-    notation: Literal["scientific"] | None = None
-    dtype: str | None = None
+    exact: bool = False  # counted and not computed in floating point, so equal on every stack
+    sweep: bool = False  # a column of the table of sweep runs too
+    title: str | None = None  # label in the runs explorer; None where the explorer leaves the field out
+    notation: Literal["scientific"] | None = None  # None for thousands separators in integers, and six digits else
+    dtype: str | None = None  # pandas type; None for the one of the field's annotation
 
 
 class Part(BaseModel):
@@ -127,23 +119,16 @@ class Telemetry(Part):
 
 
 class RunRecord(Part):
-    """What a run leaves.
-
-    Attributes:
-        spec: the run's specification, as JSON.
-        status: ``completed``, ``diverged`` (a loss that is not finite) or ``failed`` (any other error).
-        reason: why it did not complete.
-        files: SHA-256 of the record's other files, by name.
-    """
+    """What a run leaves."""
 
     format: Literal[2] = FORMAT
-    spec: dict[str, Any]
+    spec: dict[str, Any]  # the run's specification, as JSON
     identity: Identity
-    status: Status
-    reason: str | None = None
+    status: Status  # ``completed``, ``diverged`` (a loss that is not finite) or ``failed`` (any other error)
+    reason: str | None = None  # why it did not complete
     numbers: Numbers = Numbers()
     telemetry: Telemetry = Telemetry()
-    files: dict[str, str] = {}
+    files: dict[str, str] = {}  # SHA-256 of the record's other files, by name
 
     @property
     def digest(self) -> str:

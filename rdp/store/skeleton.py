@@ -20,12 +20,10 @@ _FIELD = ("target", "annotation", "value")  # of a dataclass or a pydantic model
 def parse(source: str) -> ast.Module:
     """The tree of a source without the blocks under ``if TYPE_CHECKING:``, which never run."""
     tree = ast.parse(source)
-    tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and _names_type_checking(node.test))]
+    tests = (ast.unparse(node.test) if isinstance(node, ast.If) else "" for node in tree.body)
+    names = [test.rpartition(".")[2] for test in tests]
+    tree.body = [node for node, name in zip(tree.body, names, strict=True) if name != "TYPE_CHECKING"]
     return tree
-
-
-def _names_type_checking(test: ast.expr) -> bool:
-    return ast.unparse(test).rpartition(".")[2] == "TYPE_CHECKING"
 
 
 def skeleton(node: Any, content: Content = lambda module: None) -> Any:
@@ -113,11 +111,8 @@ def _aliases(node: ast.Import | ast.ImportFrom, content: Content) -> list[Any]:
 
 
 def _lists_architectures(node: ast.stmt) -> bool:
-    if isinstance(node, ast.AnnAssign):
-        return isinstance(node.target, ast.Name) and node.target.id == "ARCHITECTURES"
-    return (
-        isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "ARCHITECTURES"
-    )
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return isinstance(targets[0], ast.Name) and targets[0].id == "ARCHITECTURES"
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rdp import data, models
-from rdp.errors import UserError, choices
+from rdp.errors import UserError, choices, os_errors
 from rdp.spec import Recipe, RunSpec, Tuning
 from rdp.study.schema import Device, Grid, Study
 from rdp.utils import paths
@@ -24,19 +24,12 @@ RESERVED_NAMES = frozenset({"bench", "data", "logs", "rebuilt", "recorded", "rep
 
 @dataclass(frozen=True)
 class Cell:
-    """Architecture x dataset x method with one recipe: one job, or several if the study splits its seeds.
-
-    Attributes:
-        dataset: name of the dataset.
-        architecture: its name in the grid. Runs of a method with a form train another one, see `RunSpec.architecture`.
-        label: the study's name for the method with its options, which figures and tables show.
-        specs: one run per seed.
-    """
+    """Architecture x dataset x method with one recipe: one job, or several if the study splits its seeds."""
 
     dataset: str
-    architecture: str
-    label: str
-    specs: tuple[RunSpec, ...]
+    architecture: str  # as in the grid. Runs of a method with a form train another one, see `RunSpec.architecture`
+    label: str  # the study's name for the method with its options, which figures and tables show
+    specs: tuple[RunSpec, ...]  # one per seed
 
     @property
     def title(self) -> str:
@@ -145,12 +138,9 @@ def is_baseline(study: Study, cell: Cell) -> bool:
 def _find(name: str) -> Path:
     if name.endswith((".yaml", ".yml")):
         file = paths.parse(name)
-        try:
-            exists = file.is_file()
-        except OSError as error:  # the name is too long
-            raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-        if not exists:
-            raise UserError(f"{file}: no such study file")
+        with os_errors(file):  # the name may be too long
+            if not file.is_file():
+                raise UserError(f"{file}: no such study file")
     else:
         studies = paths.studies()
         if name not in studies:
@@ -212,7 +202,6 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
 
 
 def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> None:
-    """Raise `ValueError` unless a dataset can be trained on with a recipe."""
     info = data.info(dataset)
     size, parts = info.sizes["train"], study.processes * recipe.accumulate
     if (recipe.train_size or 0) > size:

@@ -14,16 +14,11 @@ from rdp.study import VANILLA, Cell, Plan, is_baseline
 
 @dataclass(frozen=True)
 class Setting:
-    """A dataset, an architecture and a recipe.
-
-    Attributes:
-        recipe: the entries that differ from other grids with the same dataset and architecture, such as
-            ``learning_rate 0.5``; empty if there are none.
-    """
+    """A dataset, an architecture and a recipe."""
 
     dataset: str
     architecture: str
-    recipe: str = ""
+    recipe: str = ""  # entries that differ from other grids with this architecture and dataset: ``learning_rate 0.5``
 
     @property
     def title(self) -> str:

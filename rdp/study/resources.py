@@ -7,10 +7,12 @@ estimated from an architecture's arguments (`rdp.study.workload`).
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 from rdp import models
 from rdp.errors import UserError
@@ -30,18 +32,11 @@ _WORKFLOW_BYTES = 0.5e9  # of the Snakemake processes that a cluster counts as p
 
 @dataclass(frozen=True)
 class Resources:
-    """Estimated resources of a job that trains runs one after another.
+    """Estimated resources of a job that trains runs one after another."""
 
-    Attributes:
-        seconds: training and evaluation, on a machine like those of the finished runs.
-        bytes: peak memory of all processes that train a run together.
-        basis: the weakest evidence among the runs: ``this cell``, ``this network``, ``this family``, ``other runs`` or
-            ``its size``.
-    """
-
-    seconds: float
-    bytes: float
-    basis: str
+    seconds: float  # training and evaluation, on a machine like those of the finished runs
+    bytes: float  # peak memory of all processes that train a run together
+    basis: str  # the weakest evidence among the runs, of `_BASES`
 
     @property
     def measured(self) -> bool:
@@ -61,10 +56,7 @@ class Resources:
         return math.ceil((1.5 * self.bytes + _WORKFLOW_BYTES) / 1e8) * 100 << (attempt - 1)
 
 
-@dataclass(frozen=True)
-class _Usage:
-    """What a finished run used."""
-
+class _Usage(NamedTuple):
     seconds_per_operation: float
     bytes: float
 
@@ -111,25 +103,21 @@ class ResourceEstimator:
     def _search(self, architecture: str, dataset: str, method: str) -> tuple[str, list[_Usage]]:
         """Runs of this network and dataset, with this method if there are any; else of its family; else any runs."""
 
-        def matching(*parts: str) -> Iterator[str]:
-            return (cell for cell in self._cells if cell.split("-")[: len(parts)] == list(parts))
-
         family, known = models.architecture(architecture).family, models.architectures()
-        networks = ((cell, known.get(cell.split("-")[0])) for cell in self._cells)
-        candidates = (
-            ("this network", matching(architecture, dataset, method)),
-            ("this network", matching(architecture, dataset)),
-            ("this family", (cell for cell, network in networks if network and network.family == family)),
-            ("other runs", iter(self._cells)),
-        )
-        for basis, cells in candidates:
-            usages: list[_Usage] = []
-            for cell in cells:
-                usages += self._usages(cell, None)
-                if len(usages) >= _ENOUGH_RUNS:
-                    break
-            if usages:
-                return basis, usages
+
+        def distance(cell: str) -> int:
+            network, *rest = cell.split("-")
+            if network == architecture and rest[:1] == [dataset]:
+                return 0 if rest[1:2] == [method] else 1
+            return 2 if network in known and known[network].family == family else 3
+
+        by_distance: dict[int, list[str]] = {}
+        for cell in self._cells:
+            by_distance.setdefault(distance(cell), []).append(cell)
+        for nearest, cells in sorted(by_distance.items()):
+            usages = chain.from_iterable(self._usages(cell, None) for cell in cells)
+            if nearest_usages := list(islice(usages, _ENOUGH_RUNS)):
+                return _BASES[max(nearest, 1)], nearest_usages
         return _BASES[-1], []
 
     @cached_property
@@ -142,13 +130,9 @@ class ResourceEstimator:
     def _usages(self, cell: str, spec: RunSpec | None) -> list[_Usage]:
         """Usage of a cell's finished runs: of several if a specification is given, else of one."""
         if cell not in self._by_cell:
-            usages: list[_Usage] = []
-            for path in sorted((self._store.root / cell).glob("seed-*.json")):
-                if (usage := self._usage(f"{cell}/{path.stem}", spec)) is not None:
-                    usages.append(usage)
-                if len(usages) >= (_ENOUGH_RUNS if spec else 1):
-                    break
-            self._by_cell[cell] = usages
+            runs = (f"{cell}/{path.stem}" for path in sorted((self._store.root / cell).glob("seed-*.json")))
+            usages = (usage for run in runs if (usage := self._usage(run, spec)) is not None)
+            self._by_cell[cell] = list(islice(usages, _ENOUGH_RUNS if spec else 1))
         return self._by_cell[cell]
 
     def _usage(self, run: str, spec: RunSpec | None) -> _Usage | None:

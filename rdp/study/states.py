@@ -20,24 +20,15 @@ _FRESH_SECONDS = 60.0  # an attempt writes its progress every few seconds
 
 @dataclass(frozen=True)
 class Progress:
-    """The last progress report of an attempt.
+    """The last progress report of an attempt."""
 
-    Attributes:
-        step, steps: optimizer steps done and in all.
-        started: when the attempt began, in seconds since the epoch.
-        updated: when it wrote this report, in seconds since the epoch.
-        seconds_left: its own estimate of the time until its end, if it has one.
-        location: the host, with the Slurm job and the GPU if there are any.
-        shut_down: whether the attempt was asked to stop, and did.
-    """
-
-    step: int
-    steps: int
-    started: float
-    updated: float
-    seconds_left: float | None
-    location: str
-    shut_down: bool = False
+    step: int  # optimizer steps done
+    steps: int  # optimizer steps in all
+    started: float  # when the attempt began, in seconds since the epoch
+    updated: float  # when it wrote this report, in seconds since the epoch
+    seconds_left: float | None  # its own estimate of the time until its end, if it has one
+    location: str  # the host, with the Slurm job and the GPU if there are any
+    shut_down: bool = False  # whether the attempt was asked to stop, and did
 
     @property
     def age(self) -> float:
@@ -52,27 +43,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class State:
-    """The state of one run.
+    """The state of one run."""
 
-    Attributes:
-        status: ``completed``, ``diverged``, ``failed``, ``running``, ``stopped`` (its attempt shows no progress),
-            ``stale`` (made by other code), ``damaged`` or ``waiting``.
-        reason: an explanation, if the status needs one.
-        progress: of a run that is running or stopped.
-    """
-
-    status: RunState
-    reason: str = ""
-    progress: Progress | None = None
+    status: RunState  # ``stopped``: its attempt shows no progress; ``stale``: made by other code
+    reason: str = ""  # an explanation, if the status needs one
+    progress: Progress | None = None  # of a run that is running or stopped
 
 
 def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple[RunSpec, State]]:
     """Every run of the study with its state, runs of sweeps first.
 
-    Args:
-        plan: the study.
-        results: the results directory.
-        verify: whether to read every record and its files too, which finds damage that receipts do not show.
+    With ``verify``, every record and its files are read too, which finds damage that receipts do not show.
     """
     store = Store(results)
     attempts: dict[str, dict[str, list[Path]]] = {}
@@ -104,12 +85,6 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
 
     It can if its code is this checkout's, or an adoption leads from it to this checkout's. Recorded results can always
     be used: their code is that of another commit, and the report says so.
-
-    Args:
-        store: where the record is.
-        spec: the run.
-        code: digest of the code that made the record.
-        stack: digest of the stack it was made on.
     """
     if code == fingerprint.code_of(spec) or origin.is_recorded(store.root.parent):
         return None
@@ -122,11 +97,10 @@ def stale(store: Store, spec: RunSpec, code: str, stack: str) -> str | None:
 def adopted(store: Store, spec: RunSpec, code: str, stack: str) -> bool:
     """Whether other code made a record, and an adoption leads from that code to this checkout's (see `stale`)."""
     current = fingerprint.code_of(spec)
-    return code != current and bool(store.adoptions.all) and store.adoptions.lead(code, current, stack)
+    return code != current and store.adoptions.lead(code, current, stack)
 
 
 def _attempts(store: Store, cell: str) -> dict[str, list[Path]]:
-    """The directories of attempts at a cell's runs, by seed."""
     attempts: dict[str, list[Path]] = {}
     for path in (store.root / cell / "attempts").glob("seed-*"):
         attempts.setdefault("-".join(path.name.split("-")[:2]), []).append(path)
@@ -146,7 +120,6 @@ def _unfinished(attempts: list[Path]) -> State:
 
 
 def _progress(path: Path) -> Progress | None:
-    """The progress report in a file, or None if it is absent or damaged."""
     try:
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         location = str(row["host"])

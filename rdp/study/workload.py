@@ -24,12 +24,7 @@ class _Stage(NamedTuple):
 
 
 def operations(spec: RunSpec, device: str = "cpu") -> float:
-    """Estimated floating-point operations of a run, including evaluation and the overhead of calls.
-
-    Args:
-        spec: the run.
-        device: ``cpu`` or ``cuda``, which decides the overhead of a call.
-    """
+    """Estimated floating-point operations of a run, including evaluation and the overhead of calls."""
     info, recipe = data.info(spec.dataset), spec.recipe
     forward = forward_operations(spec.architecture, info.shape)
     steps = nominal_steps(spec)

@@ -15,21 +15,13 @@ from rdp.utils import sealed
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of a study.
+    """The tables of a study."""
 
-    Attributes:
-        plan: the study.
-        records: one row per run.
-        history: one row per run and epoch.
-        sweep: one row per run of a sweep.
-        results: the results directory.
-    """
-
-    plan: Plan
-    records: pd.DataFrame
-    history: pd.DataFrame
-    sweep: pd.DataFrame
-    results: Path
+    plan: Plan  # the study
+    records: pd.DataFrame  # one row per run
+    history: pd.DataFrame  # one row per run and epoch
+    sweep: pd.DataFrame  # one row per run of a sweep
+    results: Path  # the results directory
 
     @property
     def labels(self) -> list[str]:

@@ -7,6 +7,7 @@ most of the time.
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,42 +39,22 @@ _SWEEP_COLUMNS = ("status", "reason", "train_loss", "accuracy", *_SWEEP_DTYPES, 
 _HISTORY_KEY = ("run", "dataset", "architecture", "method", "seed")
 
 
-class PreviousRows:
-    """Rows of a table that was written earlier.
+Rows = dict[str, dict[str, Any]]  # by run
 
-    Args:
-        table: ``records`` or ``sweep``.
-        name: its column with the runs' names in the store.
-        columns: those of its columns that follow from a record.
-    """
 
-    def __init__(self, table: pd.DataFrame, name: str, columns: tuple[str, ...]) -> None:
-        self._rows: dict[str, dict[str, Any]] = {}
-        if {name, *columns} <= set(table):
-            values = table[[name, *columns]].astype(object)
-            rows = values.where(values.notna(), None).to_dict("records")
-            self._rows = {str(row.pop(name)): {str(key): row[key] for key in row} for row in rows if row["file_digest"]}
-
-    def get(self, store: Store, spec: RunSpec) -> dict[str, Any] | None:
-        """A run's row if this code would make the same one from the record as it is now, else None."""
-        row = self._rows.get(spec.run)
-        if row is None or any(row[name] != value for name, value in _current_sources(spec).items()):
-            return None
-        try:
-            return row if store.record_checksum(spec.run) == row["file_digest"] else None
-        except UserError:  # reading the record gives the reason
-            return None
+def _previous_rows(table: pd.DataFrame | None, key: str, columns: tuple[str, ...]) -> Rows:
+    """The ``columns`` of a table that was written earlier, by the name of the run in its column ``key``."""
+    if table is None or not {key, *columns} <= set(table):
+        return {}
+    values = table[[key, *columns]].astype(object)
+    rows = values.where(values.notna(), None).to_dict("records")
+    return {str(row.pop(key)): {str(name): row[name] for name in row} for row in rows if row["file_digest"]}
 
 
 def collect(
     plan: Plan, results: Path, previous: tuple[pd.DataFrame, pd.DataFrame] | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The records and the history of a study's runs.
-
-    Args:
-        plan: the study.
-        results: the results directory.
-        previous: the tables of an earlier call.
 
     Returns:
         Records, one row per run in the study's order, and history, one row per run and epoch. In records, ``accuracy``
@@ -82,28 +63,25 @@ def collect(
         other methods are compared with it, and ``numbers_digest`` a digest of its status and numbers.
     """
     store = Store(results)
-    rows_before = PreviousRows(previous[0], "run", _RECORD_COLUMNS) if previous else None
+    previous_rows = _previous_rows(previous[0] if previous else None, "run", _RECORD_COLUMNS)
     rows, epochs, reused = [], [], []
     settings = comparisons.by_cell(plan)
     for cell in plan.cells:
+        comparison = {"setting": settings[cell.id].recipe, "baseline": is_baseline(plan.study, cell)}
         for spec in cell.specs:
-            row = rows_before.get(store, spec) if rows_before else None
-            if row is None:
-                record, problem, checksum = _examine(store, spec)
-                row = _row(store, spec, record, problem, checksum)
-                epochs += [{"run": spec.run} | dict(epoch) for epoch in record.numbers.history] if record else []
-            else:
+            values, history = _values(store, spec, previous_rows)
+            if history is None:
                 reused.append(spec.run)
-            comparison = {"setting": settings[cell.id].recipe, "baseline": is_baseline(plan.study, cell)}
-            rows.append(_key(cell, spec) | comparison | {name: row[name] for name in _RECORD_COLUMNS})
+            epochs += [{"run": spec.run} | dict(epoch) for epoch in history or ()]
+            rows.append(_key(cell, spec) | comparison | values)
     records = _typed(pd.DataFrame(rows), _DTYPES)
-    history = pd.DataFrame(epochs, columns=["run", *HISTORY_COLUMNS])
+    table = pd.DataFrame(epochs, columns=["run", *HISTORY_COLUMNS])
     if previous is not None and reused:
-        old = previous[1].loc[previous[1]["run"].isin(reused), list(history)]
-        history = pd.concat([old, history.astype(old.dtypes)]) if len(history) else old
+        old = previous[1].loc[previous[1]["run"].isin(reused), list(table)]
+        table = pd.concat([old, table.astype(old.dtypes)]) if len(table) else old
     # A column without any value must still be one of numbers.
-    history = history.astype({"epoch": "int64", "step": "int64"} | dict.fromkeys(_LAST_EPOCH, "float64"))
-    return records, records[list(_HISTORY_KEY)].merge(history, on="run")
+    table = table.astype({"epoch": "int64", "step": "int64"} | dict.fromkeys(_LAST_EPOCH, "float64"))
+    return records, records[list(_HISTORY_KEY)].merge(table, on="run")
 
 
 def collect_sweep(
@@ -111,33 +89,21 @@ def collect_sweep(
 ) -> pd.DataFrame:
     """The runs of the sweeps that choose learning rates, one row per cell, learning rate and seed.
 
-    Args:
-        plan: the study.
-        results: the results directory.
-        records: the table of `collect`, which holds the chosen rates.
-        previous: the table of an earlier call.
-
     Returns:
         A table in which ``accuracy`` is the value that the choice is made by: validation accuracy after the last
         epoch, chance for a diverged run, and missing for a failed or missing run. ``train_loss`` is that of the last
         epoch. ``chosen`` says whether the cell's runs train with this rate; it is missing while none of them is done.
     """
-    store = Store(results)
-    rows_before = PreviousRows(previous, "sweep_run", _SWEEP_COLUMNS) if previous is not None else None
-    rows = []
+    store, rows = Store(results), []
+    previous_rows = _previous_rows(previous, "sweep_run", _SWEEP_COLUMNS)
     chosen = {cell: set(rates.dropna()) for cell, rates in records.groupby("cell")["learning_rate"]}
     for cell in plan.cells:
         rates = chosen[cell.id]
         for spec in cell.specs[0].candidates():
-            values = rows_before.get(store, spec) if rows_before else None
-            if values is None:
-                values = _sweep_row(store, spec, *_examine(store, spec))
             rate = spec.recipe.learning_rate
-            row: dict[str, Any] = {"run": cell.specs[0].run, "sweep_run": spec.run, "dataset": cell.dataset}
-            row |= {"architecture": cell.architecture, "method": cell.label, "seed": spec.seed, "learning_rate": rate}
-            row |= {"depth": models.architecture(spec.architecture).depth, "chosen": rate in rates if rates else None}
-            row |= {"threads": spec.threads, "processes": spec.processes}
-            rows.append(row | values)
+            row = _key(cell, spec) | _values(store, spec, previous_rows)[0]
+            row |= {"run": cell.specs[0].run, "sweep_run": spec.run, "learning_rate": rate}
+            rows.append(row | {"chosen": rate in rates if rates else None})
     names = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "chosen"]
     table = pd.DataFrame(rows, columns=[*names, "threads", "processes", *_SWEEP_COLUMNS])
     return _typed(table, _SWEEP_DTYPES | dict.fromkeys(("learning_rate", "accuracy", "train_loss"), "float64"))
@@ -222,64 +188,38 @@ def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def _row(
-    store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None, checksum: str | None
-) -> dict[str, Any]:
-    """The values of `_RECORD_COLUMNS` for a run."""
-    row: dict[str, Any] = dict.fromkeys(_RECORD_COLUMNS) | _status(record, problem)
-    row |= _sources(store, spec, record, checksum)
-    if record is None:
-        return row | {"stack": "{}"}
-    telemetry = record.telemetry
-    row |= dict(column_values(record)) | _last_epoch(record)
-    row["accuracy"] = data.info(spec.dataset).chance if record.status == "diverged" else row["test_accuracy"]
-    row["device"], row["device_type"] = telemetry.stack.get("device"), telemetry.device
-    row["stack"] = json.dumps(telemetry.versions | telemetry.stack, sort_keys=True)
-    row["data_digest"], row["stack_digest"] = record.identity.data, record.identity.stack
-    row["digest"] = record.digest
-    row["numbers_digest"] = digest.of([record.status, record.numbers.model_dump(mode="json", exclude_none=True)])
-    return row
-
-
-def _sweep_row(
-    store: Store, spec: RunSpec, record: RunRecord | None, problem: str | None, checksum: str | None
-) -> dict[str, Any]:
-    """The values of `_SWEEP_COLUMNS` for a run of a sweep."""
-    row: dict[str, Any] = dict.fromkeys(_SWEEP_COLUMNS) | _status(record, problem)
-    row |= _sources(store, spec, record, checksum)
-    if record is None:
-        return row
-    last = _last_epoch(record)
-    row |= {name: value for name, value in column_values(record) if name in _SWEEP_DTYPES}
-    row["accuracy"] = data.info(spec.dataset).chance if record.status == "diverged" else last.get("validation_accuracy")
-    return row | {"train_loss": last.get("train_loss"), "device_type": record.telemetry.device}
-
-
-def _last_epoch(record: RunRecord) -> dict[str, Any]:
-    history = record.numbers.history
-    return {name: getattr(history[-1], name) for name in _LAST_EPOCH} if history else {}
-
-
-def _status(record: RunRecord | None, problem: str | None) -> dict[str, Any]:
-    status: RowStatus = record.status if record else "missing"
-    return {"status": status, "reason": record.reason if record else problem}
-
-
-def _sources(store: Store, spec: RunSpec, record: RunRecord | None, checksum: str | None) -> dict[str, Any]:
-    """What a row is made from. It stays empty without a record, so that the next call looks again.
-
-    The code digest is the record's own: a row made by other code is not reused, since its adoption may come or go.
-    """
-    if record is None or checksum is None:
-        return {"adopted": False}
-    identity = record.identity
-    made = {"code_digest": identity.code, "file_digest": checksum}
-    return _current_sources(spec) | made | {"adopted": adopted(store, spec, identity.code, identity.stack)}
-
-
-def _current_sources(spec: RunSpec) -> dict[str, Any]:
-    collector = fingerprint.package_digest()
-    return {"spec_digest": spec.spec_digest, "code_digest": fingerprint.code_of(spec), "collector": collector}
+def _values(store: Store, spec: RunSpec, previous: Rows) -> tuple[dict[str, Any], list[Epoch] | None]:
+    """The values of `_RECORD_COLUMNS` for a run and its history; or its previous row and None."""
+    current = {"spec_digest": spec.spec_digest, "code_digest": fingerprint.code_of(spec)}
+    current["collector"] = fingerprint.package_digest()
+    row = previous.get(spec.run)
+    if row is not None and all(row[name] == value for name, value in current.items()):
+        with suppress(UserError):  # reading the record gives the reason
+            if store.record_checksum(spec.run) == row["file_digest"]:
+                return row, None
+    record, problem, checksum = _examine(store, spec)
+    row = dict.fromkeys(_RECORD_COLUMNS) | {"stack": "{}", "adopted": False}
+    if record is None:  # its sources stay empty, so that the next call looks again
+        return row | {"status": "missing", "reason": problem}, []
+    identity, telemetry, numbers = record.identity, record.telemetry, record.numbers
+    last = {name: getattr(numbers.history[-1], name) for name in _LAST_EPOCH} if numbers.history else {}
+    accuracy = last.get("validation_accuracy") if spec.sweep else numbers.test_accuracy
+    return row | dict(column_values(record)) | last | current | {
+        "status": record.status,
+        "reason": record.reason,
+        "accuracy": data.info(spec.dataset).chance if record.status == "diverged" else accuracy,
+        "device": telemetry.stack.get("device"),
+        "device_type": telemetry.device,
+        "stack": json.dumps(telemetry.versions | telemetry.stack, sort_keys=True),
+        "data_digest": identity.data,
+        "stack_digest": identity.stack,
+        "digest": record.digest,
+        "numbers_digest": digest.of([record.status, numbers.model_dump(mode="json", exclude_none=True)]),
+        # The record's own: a row made by other code is not reused, since its adoption may come or go.
+        "code_digest": identity.code,
+        "file_digest": checksum,
+        "adopted": adopted(store, spec, identity.code, identity.stack),
+    }, numbers.history
 
 
 def _typed(table: pd.DataFrame, dtypes: dict[str, str]) -> pd.DataFrame:

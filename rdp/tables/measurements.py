@@ -16,9 +16,11 @@ from rdp.data.dataset import Prepared
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
 from rdp.study import Cell, Plan
+from rdp.study.schema import Study
 from rdp.tables.collect import usable_record
 from rdp.utils import sealed
 
+_dataset = lru_cache(maxsize=2)(prepared.load)  # a study's cells are ordered by dataset
 EXAMPLES = 256  # number of test examples, unless the probe states its own
 
 
@@ -26,19 +28,12 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     """Measure the networks of a study and write ``probes/NAME.parquet``.
 
     The table has the probe's rows, with the run and the stage of the network: ``initial`` or ``trained``. A diverged
-    run has only an initial network.
-
-    Args:
-        plan: the study.
-        name: of the probe.
-        results: the results directory.
-        cores: cells are measured in parallel, with ``plan.study.threads`` threads each; this changes no number.
+    run has only an initial network. Cells are measured in parallel on ``cores``, which changes no number.
     """
-    threads, seeds = plan.study.threads, plan.study.probe_seeds
-    measure = partial(_measure_cell, name=name, results=results, threads=threads, seeds=seeds)
+    measure = partial(measure_cell, study=plan.study, name=name, results=results)
     with ExitStack() as stack:
         parallel_map: Callable[..., Iterator[list[dict[str, Any]]]] = map
-        if (processes := cores // threads) > 1:
+        if (processes := cores // plan.study.threads) > 1:
             pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads break fork
             parallel_map = stack.enter_context(pool).map
         rows = [row for cell_rows in parallel_map(measure, plan.cells) for row in cell_rows]
@@ -54,12 +49,6 @@ def expected_runs(plan: Plan, name: str, results: Path) -> set[str]:
     """The runs that a probe's table has rows of."""
     store, seeds = Store(results), probes.seed_limit(probes.probe_module(name), plan.study.probe_seeds)
     return {spec.run for cell in plan.cells for spec, _ in _runs(cell, store, seeds)}
-
-
-def measure_again(plan: Plan, cell: Cell, name: str, results: Path, runs: frozenset[str]) -> list[dict[str, Any]]:
-    """The rows of some of a cell's runs, measured as in `write`."""
-    threads, seeds = plan.study.threads, plan.study.probe_seeds
-    return _measure_cell(cell, name=name, results=results, threads=threads, seeds=seeds, only=runs)
 
 
 def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:
@@ -82,40 +71,32 @@ def _path(study: str, name: str, results: Path) -> Path:
     return results / study / "probes" / f"{name}.parquet"
 
 
-def _measure_cell(
-    cell: Cell, *, name: str, results: Path, threads: int, seeds: int | None, only: frozenset[str] | None = None
+def measure_cell(
+    cell: Cell, *, study: Study, name: str, results: Path, runs: frozenset[str] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of the networks of a cell's first seeds; with ``only``, of these runs."""
+    """The rows of the networks of a cell's first seeds; with ``runs``, of these only."""
     import torch
 
     from rdp.training.trainer import make_deterministic
 
-    make_deterministic(threads)
+    make_deterministic(study.threads)
     probe = probes.probe_module(name)
-    examples, store, data = (
-        slice(getattr(probe, "EXAMPLES", EXAMPLES)),
-        Store(results),
-        _dataset(cell.dataset, results),
-    )
+    examples, store = slice(getattr(probe, "EXAMPLES", EXAMPLES)), Store(results)
+    data = _dataset(cell.dataset, results)
     y = torch.from_numpy(data.labels("test")[examples])
-    runs = list(_runs(cell, store, probes.seed_limit(probe, seeds)))
+    pairs = list(_runs(cell, store, probes.seed_limit(probe, study.probe_seeds)))
     rows = []
     for stage in ("initial", "trained"):
-        done = [(spec, record) for spec, record in runs if stage == "initial" or record.status == "completed"]
+        done = [(spec, record) for spec, record in pairs if stage == "initial" or record.status == "completed"]
         networks = [_network(spec, record, data, store, stage, examples) for spec, record in done]
         for i, (spec, _) in enumerate(done):
-            if only is not None and spec.run not in only:
+            if runs is not None and spec.run not in runs:
                 continue
             network, x = networks[i]
             other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
             measured = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))
             rows += [_key(cell, spec) | {"stage": stage} | row for row in measured]
     return rows
-
-
-@lru_cache(maxsize=2)  # a study's cells are ordered by dataset
-def _dataset(name: str, results: Path) -> Prepared:
-    return prepared.load(name, results)
 
 
 def _runs(cell: Cell, store: Store, seeds: int | None) -> Iterator[tuple[RunSpec, RunRecord]]:
@@ -142,10 +123,5 @@ def _network(
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
-    return {
-        "run": spec.run,
-        "dataset": cell.dataset,
-        "architecture": cell.architecture,
-        "method": cell.label,
-        "seed": spec.seed,
-    }
+    key = {"run": spec.run, "dataset": cell.dataset, "architecture": cell.architecture}
+    return key | {"method": cell.label, "seed": spec.seed}

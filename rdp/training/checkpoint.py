@@ -23,19 +23,12 @@ _STORED = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run before optimizer step ``step``.
+    """The state of a run before optimizer step ``step``."""
 
-    Attributes:
-        step: steps done.
-        identity: the run's identity; only a run of this identity resumes from it.
-        tensors: by name, on the CPU when read.
-        state: all other state, as JSON.
-    """
-
-    step: int
-    identity: dict[str, Any]
-    tensors: dict[str, torch.Tensor]
-    state: dict[str, Any]
+    step: int  # steps done
+    identity: dict[str, Any]  # the run's identity; only a run of this identity resumes from it
+    tensors: dict[str, torch.Tensor]  # by name, on the CPU when read
+    state: dict[str, Any]  # all other state, as JSON
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:

@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from rdp.methods import Iteration
+from rdp.methods import FULL, Iteration
 from rdp.models.gates import Gate
 from rdp.models.units import Group, Units
 
@@ -68,19 +68,12 @@ def count_flops(function: Callable[[], object]) -> int:
 
 @dataclass(frozen=True)
 class UnitCosts:
-    """Floating-point operations of each unit for one example, arrays of shape (units,).
+    """Floating-point operations of each unit for one example, arrays of shape (units,)."""
 
-    Attributes:
-        forward: forward pass.
-        frozen: backward pass without weight gradients.
-        trained: backward pass.
-        lowest: backward pass of the lowest trained unit, which passes no gradient down.
-    """
-
-    forward: np.ndarray
-    frozen: np.ndarray
-    trained: np.ndarray
-    lowest: np.ndarray
+    forward: np.ndarray  # forward pass
+    frozen: np.ndarray  # backward pass without weight gradients
+    trained: np.ndarray  # backward pass
+    lowest: np.ndarray  # backward pass of the lowest trained unit, which passes no gradient down
 
 
 class IterationCost:
@@ -158,8 +151,17 @@ class IterationCost:
         return forward + lowest + self._backward(active & above, trained)
 
     def _backward(self, active: np.ndarray, trained: np.ndarray) -> int:
-        """Backward pass of the active units."""
         return int(self.units.trained[active & trained].sum() + self.units.frozen[active & ~trained].sum())
+
+    def count_steps(self, budget: str, nominal: int, iteration: Callable[[int], Iteration]) -> int:
+        """Steps within the budget of ``nominal`` full iterations, counted as `Recipe.budget` says."""
+        spend = self if budget == "flops" else self.updates
+        total = nominal * spend(FULL)
+        rounding = 1e-9 * total  # shares of parameters do not add up to the last bit
+        steps, spent = 0, 0.0
+        while spent < total - rounding and spent + (more := spend(iteration(steps))) <= total + rounding:
+            steps, spent = steps + 1, spent + more
+        return max(steps, 1)
 
     def updates(self, iteration: Iteration) -> float:
         """The share of the units' parameters that an iteration trains; 1 for a network without units."""

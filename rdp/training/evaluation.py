@@ -21,17 +21,11 @@ _BATCH = 500
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result on a split.
+    """Result on a split."""
 
-    Attributes:
-        loss: mean cross-entropy; None if not finite.
-        accuracy: share of correct predictions.
-        predictions: predicted classes, shape (n,).
-    """
-
-    loss: float | None
-    accuracy: float
-    predictions: np.ndarray
+    loss: float | None  # mean cross-entropy; None if not finite
+    accuracy: float  # share of correct predictions
+    predictions: np.ndarray  # predicted classes, shape (n,)
 
 
 def autocast(recipe: "Recipe", device: torch.device) -> torch.autocast:
@@ -41,21 +35,13 @@ def autocast(recipe: "Recipe", device: torch.device) -> torch.autocast:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Evaluates networks on the splits of a dataset, divided among the processes of a group.
-
-    Attributes:
-        data: the dataset.
-        normalise: maps raw examples on the device to inputs of the network.
-        recipe: its precision and memory format are used.
-        device: where to compute.
-        group: the processes, all of which call it.
-    """
+    """Evaluates networks on the splits of a dataset, divided among the processes of a group."""
 
     data: "Prepared"
-    normalise: Callable[[torch.Tensor], torch.Tensor]
-    recipe: "Recipe"
-    device: torch.device
-    group: ProcessGroup
+    normalise: Callable[[torch.Tensor], torch.Tensor]  # maps raw examples on the device to inputs of the network
+    recipe: "Recipe"  # its precision and memory format are used
+    device: torch.device  # where to compute
+    group: ProcessGroup  # the processes, all of which call it
 
     @torch.no_grad()
     def __call__(self, network: nn.Module, split: str) -> Evaluation:

@@ -1,35 +1,11 @@
 """Losses and correct predictions of an epoch's steps, accumulated on the device."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 
-@dataclass(frozen=True)
-class EpochSummary:
-    """Training metrics of an epoch.
-
-    Attributes:
-        loss: mean loss over its steps.
-        correct: number of correct predictions.
-        steps: number of steps.
-        first_bad: index of the first step whose loss is not finite, or None.
-    """
-
-    loss: float
-    correct: int
-    steps: int
-    first_bad: int | None
-
-
 class EpochMetrics:
-    """Metrics per step. The host reads them once an epoch, so that no step waits for it.
-
-    Args:
-        steps_per_epoch: steps of an epoch.
-        device: where the metrics are stored.
-    """
+    """Metrics per step. The host reads them once an epoch, so that no step waits for it."""
 
     def __init__(self, steps_per_epoch: int, device: torch.device) -> None:
         self.losses = torch.zeros(steps_per_epoch, device=device)
@@ -41,9 +17,11 @@ class EpochMetrics:
         self.losses[index] = loss
         self.correct[index] = correct
 
-    def summarize(self, steps: int) -> EpochSummary:
-        """Summary of the first ``steps`` steps of the current epoch."""
+    def summarize(self, steps: int) -> tuple[float, int, int | None]:
+        """Mean loss, number of correct predictions, and index of the first loss that is not finite, if any.
+
+        They are of the first ``steps`` steps of the current epoch.
+        """
         losses = self.losses[:steps].double().cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(losses))
-        first_bad = int(bad[0]) if bad.size else None
-        return EpochSummary(float(losses.mean()), int(self.correct[:steps].sum()), steps, first_bad)
+        return float(losses.mean()), int(self.correct[:steps].sum()), int(bad[0]) if bad.size else None

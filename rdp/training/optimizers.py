@@ -7,7 +7,7 @@ not updated: no decay, no momentum, no step counted.
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,14 +18,6 @@ if TYPE_CHECKING:
     from rdp.spec import Recipe
 
 State = dict[nn.Parameter, dict[str, torch.Tensor]]
-
-
-class UpdateRule(Protocol):
-    """Updates parameters in place, with a state of named tensors per parameter."""
-
-    state: State
-
-    def __call__(self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> None: ...
 
 
 @dataclass
@@ -94,7 +86,7 @@ class ParameterGroup:
 class Optimizer:
     """Updates the parameters of a network, group by group."""
 
-    def __init__(self, update: UpdateRule, groups: list[ParameterGroup]) -> None:
+    def __init__(self, update: SGD | AdamW, groups: list[ParameterGroup]) -> None:
         self.update, self.groups = update, groups
 
     @property
@@ -179,5 +171,5 @@ def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
         decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
         factor = getattr(parameter, "learning_rate_factor", 1.0)
         groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    update: UpdateRule = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
+    update = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
     return Optimizer(update, [ParameterGroup(parameters, *key) for key, parameters in groups.items()])

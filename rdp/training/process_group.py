@@ -17,15 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """A process group, seen from one of its processes.
+    """A process group, seen from one of its processes."""
 
-    Attributes:
-        rank: index of this process; process 0 is the main one.
-        size: number of processes.
-    """
-
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # index of this process; process 0 is the main one
+    size: int = 1  # number of processes
 
     @property
     def is_main(self) -> bool:
@@ -49,10 +44,7 @@ class ProcessGroup:
     def wrap(self, network: nn.Module, device: torch.device, *, freezes: bool) -> nn.Module:
         """The network as `DistributedDataParallel`, which averages gradients over processes; itself in a group of one.
 
-        Args:
-            network: the same in every process.
-            device: its device.
-            freezes: whether iterations freeze parameters, so that unused ones must be searched for at each step.
+        If iterations freeze parameters, unused ones are searched for at each step.
         """
         if self.size == 1:
             return network

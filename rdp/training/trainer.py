@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import json
-import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from rdp import data
@@ -20,6 +18,7 @@ from rdp.methods import FULL, Iteration
 from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
+from rdp.training.determinism import make_deterministic as make_deterministic
 from rdp.training.ema import ExponentialMovingAverage
 from rdp.training.evaluation import Evaluation, Evaluator, autocast
 from rdp.training.metrics import EpochMetrics
@@ -34,29 +33,8 @@ if TYPE_CHECKING:
 _costs: dict[str, cost.IterationCost] = {}  # by network: the seeds of a cell share one
 
 
-def make_deterministic(threads: int) -> None:
-    """Configure this process so that the same run gives bitwise the same numbers."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # use_deterministic_algorithms() would import torch's compiler, which takes seconds.
-    torch.set_deterministic_debug_mode("error")
-    # Filling uninitialised memory costs time and only guards against reading it, which no operation here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # a float32 recipe computes in float32
-    torch.set_num_threads(threads)
-    # Vanishing gradients of deep plain nets are denormal numbers, which are slow.
-    torch.set_flush_denormal(True)
-
-
 class Trainer:
-    """Trains and evaluates the network of a `RunSpec`.
-
-    Args:
-        spec: the run.
-        dataset: its dataset.
-        device: the device of network and data.
-        learning_rate: the rate that the spec's sweep chose; required if the spec has a sweep.
-        group: the processes that train the run together.
+    """Trains and evaluates the network of a `RunSpec`; one with a sweep needs the learning rate that it chose.
 
     Attributes:
         step: optimizer steps done.
@@ -80,7 +58,15 @@ class Trainer:
             self.recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
         if self.recipe.learning_rate is None:
             raise ValueError(f"{spec.run}: a sweep chooses its learning rate, which must be given")
-        self.network = self._build(spec.seed).to(device)
+        self._architecture: dict[str, Any] = {
+            "name": spec.architecture,
+            "path": self.method.path,
+            "norm_gain": self.recipe.norm_gain,
+            "input_shape": dataset.info.shape,
+            "classes": dataset.info.classes,
+            **self.method.path_options(),
+        }
+        self.network = create_model(**self._architecture, seed=spec.seed).to(device)
         if self.recipe.channels_last and dataset.info.kind == "image":
             self.network.to(memory_format=torch.channels_last)
         self.units = Units(self.network, self.method.unit_granularity)
@@ -98,7 +84,9 @@ class Trainer:
         if self.recipe.mixes:
             mixup = importlib.import_module("rdp.training.mixup")
             self._mixup = mixup.Mixup(self.recipe, dataset.info.classes, spec.seed)
-        self.steps = self._count_steps()
+        self.steps = self.recipe.epochs * self.batches.steps_per_epoch
+        if self.recipe.budget != "steps":
+            self.steps = self.iteration_cost.count_steps(self.recipe.budget, self.steps, self.iteration)
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.diverged_step: int | None = None
@@ -106,44 +94,20 @@ class Trainer:
         self.evaluate_seconds = 0.0
         self._metrics = EpochMetrics(self.batches.steps_per_epoch, device)
 
-    def _build(self, seed: int) -> nn.Module:
-        return create_model(
-            self.spec.architecture,
-            path=self.method.path,
-            norm_gain=self.recipe.norm_gain,
-            input_shape=self.data.info.shape,
-            classes=self.data.info.classes,
-            seed=seed,
-            **self.method.path_options(),
-        )
-
     @cached_property
     def iteration_cost(self) -> cost.IterationCost:
         """Floating-point operations of an iteration of this network."""
-        info, method = self.data.info, self.method
-        network = [self.spec.architecture, method.path, method.path_options(), self.recipe.norm_gain]
-        key = json.dumps([network, info.shape, info.classes, method.unit_granularity])
+        granularity = self.method.unit_granularity
+        key = json.dumps([self._architecture, granularity])
         if key not in _costs:
-            _costs[key] = cost.IterationCost(self._build(0), info.shape, method.unit_granularity)
+            network = create_model(**self._architecture, seed=0)
+            _costs[key] = cost.IterationCost(network, self.data.info.shape, granularity)
         return _costs[key]
 
     def iteration(self, step: int) -> Iteration:
         """The units that a step computes and the parameters that it trains."""
         size = self.recipe.batch_size
         return self.method.iteration(step, units=len(self.units), batch_size=size, seed=self.spec.seed)
-
-    def _count_steps(self) -> int:
-        """Steps within the budget of the recipe's epochs, see `Recipe.budget`."""
-        nominal: int = self.recipe.epochs * self.batches.steps_per_epoch
-        if self.recipe.budget == "steps":
-            return nominal
-        spend = self.iteration_cost if self.recipe.budget == "flops" else self.iteration_cost.updates
-        budget = nominal * spend(FULL)
-        rounding = 1e-9 * budget  # shares of parameters do not add up to the last bit
-        steps, spent = 0, 0.0
-        while spent < budget - rounding and spent + (more := spend(self.iteration(steps))) <= budget + rounding:
-            steps, spent = steps + 1, spent + more
-        return max(steps, 1)
 
     def train(self, after_step: Callable[["Trainer"], None]) -> None:
         """Train from the current step to the last, or until a loss is not finite; call ``after_step`` after each."""
@@ -187,18 +151,17 @@ class Trainer:
         return loss.detach(), (logits.detach().argmax(1) == y).sum()
 
     def _mean(self, losses: list[torch.Tensor]) -> torch.Tensor:
-        """Mean loss over all microbatches of all processes."""
         if len(losses) == self.group.size == 1:
             return losses[0]
         return self.group.all_reduce(torch.stack(losses).sum()) / (len(losses) * self.group.size)
 
     def _end_epoch(self, seconds: float) -> None:
-        """Add a row to the history, or note a divergence."""
         per_epoch = self.batches.steps_per_epoch
-        summary = self._metrics.summarize(self.step % per_epoch or per_epoch)  # a budget may end within an epoch
+        steps = self.step % per_epoch or per_epoch  # a budget may end within an epoch
+        loss, correct, first_bad = self._metrics.summarize(steps)
         self.epoch_seconds.append(seconds)
-        if summary.first_bad is not None:
-            self.diverged_step = self.step - summary.steps + summary.first_bad
+        if first_bad is not None:
+            self.diverged_step = self.step - steps + first_bad
             return
         epoch = -(-self.step // per_epoch)
         validates = epoch % self.recipe.validate_every == 0 or self.step == self.steps
@@ -207,8 +170,8 @@ class Trainer:
             {
                 "epoch": epoch,
                 "step": self.step,
-                "train_loss": summary.loss,
-                "train_accuracy": summary.correct / (summary.steps * self.recipe.batch_size),
+                "train_loss": loss,
+                "train_accuracy": correct / (steps * self.recipe.batch_size),
                 "validation_loss": validation.loss if validation else None,
                 "validation_accuracy": validation.accuracy if validation else None,
             }
@@ -242,7 +205,8 @@ class Trainer:
             return numbers, {}, {}
         state = self.ema.state if self.ema else self.network.state_dict()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        numbers["weights"] = {name: _checksum(tensor) for name, tensor in weights.items()}
+        contents = {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+        numbers["weights"] = {name: hashlib.sha256(content).hexdigest()[:16] for name, content in contents.items()}
         if test is None:
             return numbers, {}, {}
         numbers |= {"test_accuracy": test.accuracy, "test_loss": test.loss}
@@ -262,19 +226,15 @@ class Trainer:
             "unit_updates": sum(map(self.iteration_cost.updates, iterations)),
             "examples": self.step * self.recipe.batch_size,
             "diverged_step": self.diverged_step,
-            "test_accuracy": None,
-            "test_loss": None,
             "history": self.history,
-            "weights": None,
-        }
+        } | dict.fromkeys(("test_accuracy", "test_loss", "weights"))
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The state for a checkpoint: tensors by name, and all else as JSON."""
-        tensors = {f"network/{name}": t for name, t in self.network.state_dict().items()}
-        tensors |= {f"optimizer/{name}": t for name, t in self.optimizer.state().items()}
+        parts = {"network": self.network.state_dict(), "optimizer": self.optimizer.state()}
+        parts |= {"ema": self.ema.state} if self.ema else {}
+        tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
         tensors |= {"losses": self._metrics.losses, "correct": self._metrics.correct}
-        if self.ema:
-            tensors |= {f"ema/{name}": t for name, t in self.ema.state.items()}
         return tensors, {"history": self.history, "epoch_seconds": self.epoch_seconds}
 
     def restore(self, checkpoint: "Checkpoint") -> None:
@@ -292,7 +252,3 @@ class Trainer:
         self.step = checkpoint.step
         self.history = list(checkpoint.state["history"])
         self.epoch_seconds = list(checkpoint.state["epoch_seconds"])
-
-
-def _checksum(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()[:16]

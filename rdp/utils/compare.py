@@ -22,15 +22,10 @@ _CONTAINERS = (Mapping, list, tuple, np.ndarray)
 
 @dataclass(frozen=True)
 class Difference:
-    """Two values that should be equal and are not.
+    """Two values that should be equal and are not."""
 
-    Attributes:
-        path: keys and 1-based list positions that lead to the values.
-        left, right: the values; None for a key that one side lacks.
-    """
-
-    path: tuple[str | int, ...]
-    left: Any
+    path: tuple[str | int, ...]  # keys and 1-based list positions that lead to the values
+    left: Any  # None for a key that this side lacks
     right: Any
 
     @property
@@ -49,12 +44,8 @@ def differences(
 ) -> Iterator[Difference]:
     """Yield the leaves in which two JSON values differ, in the order of the left value.
 
-    Lists of unequal length are one difference. An entry of a list is named by its ``name`` where it has one.
-
-    Args:
-        left, right: the values.
-        ignore: keys to skip at every level.
-        path: where the values are, in the values that contain them.
+    Keys in ``ignore`` are skipped at every level. Lists of unequal length are one difference. An entry of a list is
+    named by its ``name`` where it has one.
     """
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         for key in dict.fromkeys([*left, *right]):

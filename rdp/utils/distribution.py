@@ -1,11 +1,14 @@
-"""This project as an installed distribution: its name, version and extras."""
+"""This project as an installed distribution: its name, version, extras and lock file."""
 
 import re
 from importlib import metadata
+from pathlib import Path
 
 from rdp.errors import UserError
 
 NAME = "residual-droppath"
+LOCK = "envs/requirements.lock"  # in a checkout, and in the files of a wheel
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.M)
 
 
 def version() -> str:
@@ -29,3 +32,11 @@ def extra_of(module: str) -> str | None:
 def missing_extra(feature: str, extra: str) -> UserError:
     """Return the error to raise if a feature needs an extra that is not installed."""
     return UserError(f"{feature} needs the packages of {NAME}[{extra}]: pip install '{NAME}[{extra}]'")
+
+
+def pinned_versions(path: Path) -> dict[str, set[str]]:
+    """Versions by normalised package name; several if they depend on the platform."""
+    versions: dict[str, set[str]] = {}
+    for name, version in _PIN.findall(path.read_text(encoding="utf-8")):
+        versions.setdefault(re.sub(r"[-_.]+", "-", name).lower(), set()).add(version)
+    return versions

@@ -15,7 +15,8 @@ import importlib
 import importlib.util
 import pkgutil
 import re
-from collections.abc import Iterable
+import traceback
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -82,11 +83,7 @@ def modules(package: ModuleType) -> dict[str, Path]:
 
 
 def load(name: str, *required: str) -> ModuleType:
-    """Import a module that may be an extension.
-
-    Args:
-        name: of the module.
-        required: names that the module must define.
+    """Import a module that may be an extension and must define the ``required`` names.
 
     Raises:
         UserError: an extension fails to import, or lacks a required name. Modules of this package raise their errors.
@@ -108,13 +105,12 @@ def claims() -> list[Path]:
     return [file for folder in folders("claims") for file in sorted(folder.glob("*.yaml"))]
 
 
-def literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
+def literals(file: Path, names: Collection[str]) -> dict[str, Any]:
     """Return the values that a file assigns to the given names at module level, without running the file.
 
     Raises:
         UserError: the file is not Python, or a value is not a literal.
     """
-    wanted = set(names)
     values: dict[str, Any] = {}
     try:
         body = ast.parse(file.read_text(encoding="utf-8")).body
@@ -122,33 +118,25 @@ def literals(file: Path, names: Iterable[str]) -> dict[str, Any]:
         raise UserError(f"{file}: {_describe(error, file)}") from None
     for node in body:
         match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in wanted:
-                pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value) if name in wanted:
-                pass
-            case _:
-                continue
-        try:
-            values[name] = ast.literal_eval(value)
-        except ValueError:
-            raise UserError(f"{file}: {name} must be a literal, since it is read without running the file") from None
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ) if name in names:
+                try:
+                    values[name] = ast.literal_eval(value)
+                except ValueError:
+                    raise UserError(f"{file}: {name} must be a literal: it is read without running the file") from None
     return values
 
 
 def _extension_file(module: str) -> Path | None:
-    """Return the file of a module if it is an extension."""
     package, _, name = module.rpartition(".")
-    for kind, holder in PACKAGES.items():
-        if package == holder:
-            return next((file for folder in folders(kind) if (file := folder / f"{name}.py").is_file()), None)
-    return None
+    kinds = [kind for kind, holder in PACKAGES.items() if holder == package]
+    files = (folder / f"{name}.py" for kind in kinds for folder in folders(kind))
+    return next(filter(Path.is_file, files), None)
 
 
 def _describe(error: Exception, file: Path) -> str:
     """Return an error's type and message, after the last line of the file in its traceback."""
-    line, trace = 0, error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(file):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f"{f'line {line}: ' if line else ''}{type(error).__name__}: {error}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return f"{f'line {lines[-1]}: ' if lines else ''}{type(error).__name__}: {error}"

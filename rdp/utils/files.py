@@ -26,8 +26,12 @@ def partial_pattern(name: str) -> str:
     return f".{name}.*.part"
 
 
+def partial_files(folder: Path) -> list[Path]:
+    """The partial files in a folder."""
+    return [path for pattern in PARTIAL_PATTERNS for path in folder.glob(pattern)]
+
+
 def _partial_path(path: Path) -> Path:
-    """A temporary name for a file or folder, unique across hosts."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
 
 
@@ -87,11 +91,7 @@ def write_session(folder: Path, *patterns: str) -> Iterator[None]:
 
     Each process in such a block holds a shared lock on the file ``.lock`` of the folder. Only a process that can hold
     it exclusively removes files, so files being written by others stay, on any host. Where locks are not supported,
-    nothing is removed.
-
-    Args:
-        folder: created if it does not exist.
-        patterns: patterns of the names of partial files.
+    nothing is removed. The folder is created if it does not exist.
 
     Raises:
         UserError: the folder cannot be written.
@@ -163,15 +163,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_format(path: Path, content: Any, kind: str, number: int, remedy: str) -> None:
-    """Raise `UserError` unless the content of a JSON file has the format that this version of rdp reads.
-
-    Args:
-        path: the file.
-        content: what it holds; its format is under the key ``format``.
-        kind: the kind of file, for the message.
-        number: the format that this version reads.
-        remedy: what the user can do, as a sentence.
-    """
+    """Raise `UserError`, which ends with the remedy, unless a JSON file of some kind has this format number."""
     stated = content.get("format") if isinstance(content, dict) else None
     if type(stated) is not int:
         raise UserError(f"{path}: damaged: not a {kind}: it states no format")

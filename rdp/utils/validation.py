@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rdp.errors import UserError, choices
+from rdp.errors import UserError, choices, os_errors
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and newlines
 _brief = reprlib.Repr()  # shortens values of any size
@@ -60,11 +60,8 @@ def read_mapping(file: Path, what: str) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read or does not hold a mapping; one line with its path.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    return parse_mapping(file, content, what)
+    with os_errors(file):
+        return parse_mapping(file, file.read_bytes(), what)
 
 
 def parse_mapping(file: Path, text: bytes, what: str) -> dict[str, Any]:

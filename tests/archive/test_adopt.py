@@ -256,6 +256,6 @@ def test_snakemake_trains_nothing_of_an_adopted_study_and_all_of_a_refused_one(t
     refused = project.run("rdp", "adopt", "mini")
     assert refused.returncode == 1, refused.stdout + refused.stderr
     assert "not adopted" in refused.stderr
-    assert "history, epoch 1, train_loss" in refused.stderr
+    assert "history 1, train_loss" in refused.stderr
     assert "4" in project.run("rdp", "status", "mini").stdout.split("made by other code")[0]
     assert project.planned()["train_cell"] == 2

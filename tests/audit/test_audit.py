@@ -10,10 +10,10 @@ import typer
 from rdp import audit
 from rdp.archive import recorded, unpack
 from rdp.archive.pack import pack
-from rdp.audit import report, retraining, runs
+from rdp.audit import findings, retraining, runs
 from rdp.cli import app
 from rdp.errors import UserError
-from rdp.utils import digest, paths
+from rdp.utils import digest, paths, sealed
 from tests.audit.conftest import Case
 
 
@@ -27,7 +27,7 @@ def test_the_command_prints_and_writes_findings(case: Case, capsys: pytest.Captu
     assert line in output
     assert "note (data): spiral: generated; it has no files to verify" in output
     assert output.splitlines()[-1] == f"{case.products}/audit/index.html: 1 finding"
-    written = report.read("audited", case.results)
+    written = sealed.read_json(case.products / "audit" / "audit.json", "audited", "")
     assert written["findings"] == 1
     assert [f for check in written["checks"] for f in check["findings"]] == [
         {"where": str(path), "what": "damaged: its checksum is not the one in the record"}
@@ -153,9 +153,9 @@ def test_an_audit_of_nothing_names_the_first_command(
 @pytest.mark.slow
 def test_the_page_gives_the_command_that_retrains_runs(case: Case) -> None:
     result = audit.audit(case.plan, case.results, now=0)
-    assert "<code>rdp audit audited --retrain 3</code>" in report.render(result)
+    assert "<code>rdp audit audited --retrain 3</code>" in findings.render(result)
     result.about["recorded"] = True
-    assert "audit --config study=audited records=recorded retrain=3</code>" in report.render(result)
+    assert "audit --config study=audited records=recorded retrain=3</code>" in findings.render(result)
 
 
 def test_bad_input_is_one_line(case: Case) -> None:

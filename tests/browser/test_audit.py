@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rdp.audit import report
+from rdp.audit import findings
 from rdp.audit.findings import Audit, Check
 from tests.browser.conftest import OUTSIDE
 from tests.browser.test_access import PHONE, SERIOUS, violations
@@ -24,7 +24,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "versions": {"residual-droppath": "1", "torch": "2"},
     }
     path = tmp_path_factory.mktemp("audit") / "index.html"
-    path.write_text(report.render(Audit(about, [check, Check("data", "Every dataset is whole.", "dataset")])))
+    path.write_text(findings.render(Audit(about, [check, Check("data", "Every dataset is whole.", "dataset")])))
     return path
 
 

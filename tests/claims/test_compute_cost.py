@@ -9,8 +9,8 @@ from rdp import study
 from rdp.claims import model, verdict_json
 from rdp.claims.evidence import Records
 from rdp.claims.verdicts import decide
-from rdp.report import compute_cost
-from rdp.report.formatting import DASH, rounded
+from rdp.report import facts
+from rdp.report.formatting import DASH, hours, joules, rounded
 from rdp.tables import Tables, load
 from tests.claims.conftest import AS_CLAIMED
 from tests.helpers.planting import SEEDS
@@ -108,9 +108,9 @@ def test_energy_is_summed_over_the_runs_that_report_it(tables):
     cost = next(claim["cost"] for claim in content["claims"] if claim["name"] == "PNNH-5")
     assert cost["cpu_package_joules"] == 4 * (SEEDS - 1) * 3600.0
     assert cost["cpu_package_joules_of"] == 4 * (SEEDS - 1)
-    assert compute_cost.joules(cost, "cpu_package_joules") == "20 Wh (20 of 36 runs)"
-    assert compute_cost.joules(cost, "gpu_joules") == DASH
-    assert compute_cost.energies(content) == {"cpu_package_joules": "processor packages"}
+    assert joules(cost, "cpu_package_joules") == "20 Wh (20 of 36 runs)"
+    assert joules(cost, "gpu_joules") == DASH
+    assert facts.energies(content) == {"cpu_package_joules": "processor packages"}
 
 
 def test_runs_that_do_not_tell_their_time_are_counted_and_not_timed(tables):
@@ -129,7 +129,7 @@ def test_numbers_have_three_figures(value, words):
 
 
 def test_hours_and_energy_have_their_units():
-    assert compute_cost.hours({"core_hours": 0.5, "gpu_hours": 0.0}) == "0.5 core-hours"
-    assert compute_cost.hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
-    assert compute_cost.hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
-    assert compute_cost.joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"
+    assert hours({"core_hours": 0.5, "gpu_hours": 0.0}) == "0.5 core-hours"
+    assert hours({"core_hours": 2.0, "gpu_hours": 12.0}) == "12 GPU-hours and 2 core-hours"
+    assert hours({"core_hours": 0.0, "gpu_hours": 0.0}) == DASH
+    assert joules({"gpu_joules": 3.6e6 * 1.5, "gpu_joules_of": 2, "runs": 2}, "gpu_joules") == "1.5 kWh"

@@ -63,7 +63,7 @@ def under_way(store):
 
 def shown(plan, store, **options) -> str:
     console = Console(width=200, file=io.StringIO(), markup=False)
-    console.print(*status_view.tables(status_view.read(plan, store.root.parent), **options))
+    console.print(*status_view.tables(status_view.Snapshot(plan, store.root.parent), **options))
     return console.file.getvalue()
 
 

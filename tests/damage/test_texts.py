@@ -118,4 +118,4 @@ def test_a_table_returns_them_unchanged(report: Path) -> None:
     with (report / "tables" / "claims.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["title"] for row in rows} == {text("claim")}
-    assert {row["of"] for row in rows} == {text("paper")}
+    assert {row["source"] for row in rows} == {text("paper")}

@@ -23,13 +23,13 @@ _COMMENT = re.compile(r"(?:^|\s+)#\s.*$")
 
 @dataclass(frozen=True)
 class Block:
-    """What stands between two fences.
+    """A fenced block.
 
     Attributes:
-        line: of the first fence, from 1.
-        language: as the fence says it.
-        title: the path of the file that the block shows, or None.
-        text: with what is included in it.
+        line: line of the first fence, from 1.
+        language: language of the fence.
+        title: path of the file that the block shows, or None.
+        text: content, with included files.
     """
 
     page: str
@@ -40,7 +40,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        """Where it is, for a message."""
+        """Page and line."""
         return f"{self.page}:{self.line}"
 
     @property
@@ -52,7 +52,7 @@ class Block:
 
 
 def blocks(*pages: str) -> Iterator[Block]:
-    """All blocks of some pages, in their order."""
+    """All blocks of the pages, in order."""
     for page in pages:
         opened, title, lines, start = None, None, [], 0
         for number, line in enumerate((ROOT / page).read_text(encoding="utf-8").splitlines(), 1):
@@ -60,10 +60,10 @@ def blocks(*pages: str) -> Iterator[Block]:
             if opened is None and fence:
                 (opened, title), lines, start = fence.groups(), [], number
             elif opened is None:
-                assert not line.lstrip().startswith("```"), f"{page}:{number}: a fence that no test would see"
+                assert not line.lstrip().startswith("```"), f"{page}:{number}: an indented fence, which no test reads"
             elif line == "```":
-                text = _SNIPPET.sub(lambda found: (ROOT / found[1]).read_text().rstrip(), "\n".join(lines))
-                assert title is None or text != "\n".join(lines), f"{page}:{start}: a file that is not included"
+                text = _SNIPPET.sub(lambda match: (ROOT / match[1]).read_text().rstrip(), "\n".join(lines))
+                assert title is None or text != "\n".join(lines), f"{page}:{start}: a titled block without a file"
                 yield Block(page, start, opened, title, text + "\n")
                 opened = None
             else:
@@ -72,7 +72,7 @@ def blocks(*pages: str) -> Iterator[Block]:
 
 
 def write_files(folder: Path, *pages: str) -> None:
-    """Write the blocks of some pages that have a title to the files that the titles name."""
+    """Write the blocks that have a title to the files that their titles name."""
     for block in blocks(*pages):
         if block.title:
             path = folder / block.title

@@ -1,4 +1,4 @@
-"""The finished miniature study, for commands that speak of one, and the site."""
+"""Fixtures: the finished miniature study and the site."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.workflow.conftest import finished, project  # noqa: F401 (fixtures)
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make docs` builds."""
+    """The folder of the site that `make docs` builds."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={"NO_MKDOCS_2_WARNING": "1"})

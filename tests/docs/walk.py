@@ -1,7 +1,7 @@
-"""Run commands one after another, as somebody would type them, and stop at the first that fails.
+"""Run commands one after another, and stop at the first that fails.
 
-``python walk.py commands.json``: a list of places and commands. Those of ``rdp`` run in this process, so that torch
-is imported once; what needs a shell gets one.
+Usage: ``python walk.py commands.json``, a list of pairs of place and command. Commands of ``rdp`` run in this process,
+so that torch is imported once. Other commands, and those with pipes or variables, run in a shell.
 """
 
 import json
@@ -14,7 +14,7 @@ from rdp.cli import main
 
 
 def run(command: str) -> int:
-    """The command's exit status."""
+    """Run a command and return its exit status."""
     if not command.startswith("rdp ") or set(command) & set("|>&;$"):
         return subprocess.run(["bash", "-c", command]).returncode
     sys.argv = shlex.split(command)
@@ -25,9 +25,9 @@ def run(command: str) -> int:
     return 0
 
 
-if __name__ == "__main__":  # processes that a command starts read this file too
+if __name__ == "__main__":  # processes that a command starts import this file
     for place, command in json.loads(Path(sys.argv[1]).read_text()):
         print(f"\n=== {place}: {command}", flush=True)
         if status := run(command):
-            sys.exit(f"{place}: {command}: ended with {status}")
+            sys.exit(f"{place}: {command}: exit status {status}")
         sys.stdout.flush()

@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from rdp import data
-from rdp.provenance import checklist, crate, evidence
+from rdp.provenance import checklist, crate
 from rdp.provenance.checklist import NA, NO, UNPROVABLE, YES, Answer
+from rdp.report import contents, facts
 from rdp.study import Plan
 from rdp.tables import Tables, collect
 from tests.browser.planted import save_claims
@@ -32,7 +33,7 @@ def ask(tabled: Tables) -> Ask:
         collect.save(tabled.plan.name, tabled.results, table, tabled.history, tabled.sweep)
         if decide:
             save_claims(replace(tabled, records=table))
-        return checklist.answers(evidence.gather(tabled.plan, tabled.results))
+        return checklist.answers(facts.gather(tabled.plan, tabled.results))
 
     return given
 
@@ -42,7 +43,7 @@ def said(answer: Answer) -> str:
 
 
 def test_the_sixteen_questions_are_in_order(ask: Ask) -> None:
-    names = [row["name"] for row in checklist.questions()]
+    names = [row["name"] for row in contents.texts("checklist")]
     assert len(names) == len(ask()) == 16
     words = ("Claims", "Limitations", "Theory", "Reproducib", "Open access", "setting", "significance", "Compute")
     words += ("ethics", "impacts", "Safeguards", "Licences", "New assets", "Crowdsourcing", "board", "language models")
@@ -134,7 +135,7 @@ def test_unknown_or_uncommitted_code_is_not_reproducible(ask: Ask, commit: str |
 
 def test_the_command_that_retrains_depends_on_the_origin(ask: Ask, tabled: Tables) -> None:
     assert "(rdp audit planted --retrain 3)" in said(ask()["Reproducibility of the experiments"])
-    recorded = replace(evidence.gather(tabled.plan, tabled.results), recording=["Recorded."])
+    recorded = facts.gather(tabled.plan, tabled.results) | {"recording": ["Recorded."]}
     answer = checklist.answers(recorded)["Reproducibility of the experiments"]
     assert "audit --config study=planted records=recorded retrain=3)" in said(answer)
 

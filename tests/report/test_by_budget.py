@@ -11,7 +11,7 @@ import yaml
 
 from rdp import study, tables
 from rdp.claims import verdict_json
-from rdp.claims.compute_cost import ComputeCost
+from rdp.claims.compute_cost import compute_costs
 from rdp.report import contents, page, summary
 from rdp.study import Plan
 from tests.report.conftest import TUNED, Planted, make_plan, make_tables, make_tuned_plan, save
@@ -59,7 +59,7 @@ def build() -> Callable[[Plan, Path, Planted], str]:
         save(plan, results, planted)
         for name in contents.figures(plan):
             contents.save_drawing(plan, name, results / plan.name / "figures", "<svg/>")
-        cost = ComputeCost(tables.load(plan, results), []).of_study()
+        cost = compute_costs(tables.load(plan, results), [])[None]
         verdict_json.save(plan.name, results, {"confirmatory": [], "level": 0.05, "claims": [], "cost": cost})
         return page.write(plan, results).read_text()
 

@@ -53,13 +53,13 @@ tables = load(plan, results)
 claims = model.load()
 mine = claims.model_copy(update={"claims": {"MINE-2": claims.claims["MINE-2"]}})
 (claim,) = decide(mine, Records(tables))
-(comparison,) = claim.exploratory.comparisons
+(comparison,) = claim.verdicts["exploratory"].comparisons
 figures.write(tables, "reliability", results)
 caption = contents.caption("reliability")
 drawn = pd.read_csv(results / "extended" / "figures" / "reliability.csv")
 listed = contents.figures(plan)
 print(json.dumps({
-    "first": comparison.evidence.first, "n": comparison.evidence.effect.n, "word": claim.exploratory.word,
+    "first": comparison.evidence.first, "n": comparison.evidence.effect.n, "word": claim.verdicts["exploratory"].word,
     "probe": listed["reliability"], "last": list(listed)[-2:], "caption": caption, "rows": len(drawn),
 }))
 """

@@ -5,7 +5,7 @@ import re
 import pandas as pd
 import pytest
 
-from rdp.report import tex
+from rdp.report import table_files
 
 TABLE = pd.DataFrame(
     {
@@ -20,7 +20,7 @@ TABLE = pd.DataFrame(
 
 @pytest.fixture
 def text() -> str:
-    return tex.tabular(TABLE)
+    return table_files.tabular(TABLE)
 
 
 def test_it_is_a_table_with_the_rules_of_booktabs(text: str) -> None:
@@ -47,5 +47,5 @@ def test_what_is_written_is_escaped(text: str) -> None:
 
 
 def test_a_table_without_rows_is_its_head(text: str) -> None:
-    empty = tex.tabular(TABLE.iloc[:0])
+    empty = table_files.tabular(TABLE.iloc[:0])
     assert "\\midrule\n\\bottomrule" in empty

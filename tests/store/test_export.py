@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 import rdp
 from rdp import models, study
-from rdp.cli import weights as command
+from rdp.cli import store as command
 from rdp.data import prepared
 from rdp.errors import UserError
 from rdp.jobs.runner import run_job

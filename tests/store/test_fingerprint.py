@@ -274,6 +274,7 @@ class TestClosure:
     def test_it_is_what_one_would_expect(self):
         always = {
             "rdp.training.trainer",
+            "rdp.training.determinism",
             "rdp.training.ema",
             "rdp.training.evaluation",
             "rdp.training.metrics",

@@ -76,7 +76,6 @@ def _table(tables: Tables) -> pd.DataFrame:
 
 
 def _measured(name: str, result: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The ratios or seconds of one benchmark."""
     for row in result["comparisons"]:
         yield row["ratio"] | {name: row[name] for name in ("subject", "least", "most")} | {"unit": "ratio"}
     if name == "start":
@@ -94,7 +93,6 @@ def _once(subject: str, seconds: float) -> dict[str, Any]:
 
 
 def _machine(result: dict[str, Any]) -> str:
-    """The legend entry of a result's machine and setting."""
     machine, setting = result["machine"], result["setting"]
     device = machine["stack"]["device"].partition(", cpu family")[0]
     cores = f"{machine['cores']} cores, {count(setting['threads'], 'thread')}"

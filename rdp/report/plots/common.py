@@ -38,27 +38,24 @@ def drawing(figure: Figure, rows: list[pd.DataFrame], columns: list[str]) -> Dra
 
 def grid(panels: int, width: float = 4.6, height: float = 3.4, lines: int = 0) -> tuple[Figure, list[Axes]]:
     """A figure with panels in rows of up to three, each high enough for ``lines`` lines of text beside it."""
+    figure, groups = _stacks(panels, 1, width, height, lines)
+    return figure, [axis for (axis,) in groups]
+
+
+def pairs(panels: int, lines: int = 0) -> tuple[Figure, list[tuple[Axes, ...]]]:
+    """A figure with panels of two axes, one above the other, in rows of up to three; ``lines`` as in `grid`."""
+    return _stacks(panels, 2, 4.4, 2.8, lines)
+
+
+def _stacks(panels: int, size: int, width: float, height: float, lines: int) -> tuple[Figure, list[tuple[Axes, ...]]]:
     height = max(height, 0.8 + 0.19 * lines)
     columns = min(panels, 3)
     rows = -(-panels // columns)
-    figure, axes_grid = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
-    for axis in axes_grid.flat[panels:]:
+    figure, axes = plt.subplots(size * rows, columns, figsize=(width * columns, size * height * rows), squeeze=False)
+    groups = [tuple(axes[size * row : size * (row + 1), column]) for row in range(rows) for column in range(columns)]
+    for axis in (axis for group in groups[panels:] for axis in group):
         axis.set_visible(False)
-    return figure, list(axes_grid.flat[:panels])
-
-
-def pairs(panels: int, lines: int = 0) -> tuple[Figure, list[tuple[Axes, Axes]]]:
-    """A figure with panels of two axes, one above the other, in rows of up to three; ``lines`` as in `grid`."""
-    height = max(2.8, 0.8 + 0.19 * lines)
-    columns = min(panels, 3)
-    rows = -(-panels // columns)
-    figure, axes_grid = plt.subplots(2 * rows, columns, figsize=(4.4 * columns, 2 * height * rows), squeeze=False)
-    places = [divmod(i, columns) for i in range(rows * columns)]
-    axes = [(axes_grid[2 * row, column], axes_grid[2 * row + 1, column]) for row, column in places]
-    for pair in axes[panels:]:
-        for axis in pair:
-            axis.set_visible(False)
-    return figure, axes[:panels]
+    return figure, groups[:panels]
 
 
 def rows_of_methods(axis: Axes, labels: Sequence[str]) -> None:

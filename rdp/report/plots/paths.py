@@ -137,7 +137,8 @@ def frontier(tables: Tables) -> common.Drawing:
     for axis, ((dataset, family, depth, recipe), parts) in zip(axes, groups.items(), strict=False):
         table = pd.concat(parts)
         for label in tables.labels:
-            points = [(size, mean_interval(runs["accuracy"].to_numpy())) for size, runs in _by_size(table, label)]
+            sized = table[(table["method"] == label) & table["parameters"].notna()].groupby("parameters")["accuracy"]
+            points = [(size, mean_interval(accuracies.to_numpy())) for size, accuracies in sized]
             if not points:
                 continue
             sizes, estimates = zip(*points, strict=True)
@@ -159,11 +160,6 @@ def frontier(tables: Tables) -> common.Drawing:
     style.note(figure, f"Bars: 95 % intervals over seeds. Lines join widths of one depth. {tables.absent()}")
     columns = ["dataset", "family", "depth", "recipe", "method", "parameters", "mean", "low", "high", "seeds"]
     return common.drawing(figure, rows, columns)
-
-
-def _by_size(runs: pd.DataFrame, label: str) -> list[tuple[float, pd.DataFrame]]:
-    mine = runs[(runs["method"] == label) & runs["parameters"].notna()]
-    return list(mine.groupby("parameters", sort=True))
 
 
 def throughput(tables: Tables) -> common.Drawing:

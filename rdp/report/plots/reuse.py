@@ -140,7 +140,6 @@ def _by_layer(
     note: str,
     factor: float = 1.0,
 ) -> common.Drawing:
-    """Two quantities by layer, one above the other, one line per method."""
     panels: list[tuple[Setting, pd.DataFrame]] = tables.panels(table)
     figure, axes = common.pairs(len(panels))
     looks, rows = style.looks(tables.labels), []

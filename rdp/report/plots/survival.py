@@ -52,7 +52,6 @@ def surviving_neurons(tables: Tables) -> common.Drawing:
 
 
 def _closed_forms(axis: Axes, tables: Tables, setting: Setting) -> list[pd.DataFrame]:
-    """Draw the closed form of survival for the cells that have one, and return its data."""
     rows = []
     for cell in tables.plan.cells:
         closed = closed_form(cell)
