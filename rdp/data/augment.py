@@ -96,11 +96,10 @@ def patch_posterize(policy: Any) -> None:
 
 
 def _posterize(image: Any, bits_to_keep: int, **options: Any) -> Any:
-    from PIL import ImageOps
+    from timm.data import auto_augment
 
-    if bits_to_keep >= 8:
-        return image
-    return ImageOps.posterize(image, bits_to_keep) if bits_to_keep else image.point([0] * 256 * 3)
+    posterize: Callable[[Any, int], Any] = auto_augment.posterize
+    return posterize(image, bits_to_keep) if bits_to_keep else image.point([0] * 256 * 3)
 
 
 def _apply(policy: Callable[[Any], Any], image: torch.Tensor, seed: int) -> torch.Tensor:

@@ -93,7 +93,7 @@ def _summary(name: str, root: Path) -> str:
 
 
 def _presence(name: str, root: Path) -> tuple[str, str]:
-    """Whether a dataset's files are present (``yes``, ``part``, ``no``), and the size of the files or the download."""
+    """Whether a dataset's files are present (``yes``, ``part``, ``no``), and the size of files or download."""
     source, download = data.source(name), data.info(name).download_bytes
     if hasattr(source, "BUNDLED"):
         return "none needed", ""

@@ -31,12 +31,10 @@ _CHUNK = 256  # files per task of a process
 
 @dataclass(frozen=True)
 class Streamed(Prepared):
-    """A dataset whose images are read from their files as needed.
+    """A dataset whose images are read from their files, below ``root``, as needed.
 
-    Attributes:
-        arrays: ``train_y``, …: int64 labels (n,); ``train_sha256``, …: checksums of the files, (n, 32) bytes;
-            ``train_names``, …: zero-terminated paths relative to ``root``; ``mean`` and ``std``.
-        root: the folder of the images.
+    Its arrays are int64 labels ``train_y``, …; checksums of the files ``train_sha256``, …, (n, 32) bytes; zero-
+    terminated paths relative to ``root``, ``train_names``, …; and ``mean`` and ``std``.
     """
 
     root: Path

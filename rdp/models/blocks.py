@@ -68,13 +68,8 @@ def is_gated(block: nn.Module) -> TypeGuard[_GatedBlock]:
     return isinstance(block, _GatedBlock)
 
 
-def _gates_of(block: nn.Module) -> _Gates:
-    assert is_gated(block)
-    return block._gates
-
-
 def gate(block: nn.Module) -> list[Branch]:
-    """Add gates to a block that has none, and return its branches in the order of the forward pass.
+    """Add gates to a block that has none, switch off its droppath modules, and return its branches in order.
 
     The list is empty, and the block unchanged, if the forward pass reaches none of the ends (an inverted residual whose
     shapes differ has no shortcut). Raises `UserError` for an end whose output is not added to a shortcut.
@@ -91,6 +86,12 @@ def gate(block: nn.Module) -> list[Branch]:
     if not traced or [end for end, *_ in traced] != [end for end, *_ in gates.forwards[False].parts]:
         return []
     gates.branches = [Branch(*parts) for parts in traced]
+    for end in gates.ends:
+        if drop_probability(block, end) > 0:
+            child = getattr(block, end)
+            name = DROP_MODULES[type(child).__name__]
+            gates.silenced.append((child, name, getattr(child, name)))
+            setattr(child, name, 0.0)
     block.__class__ = _gated_class(type(block))
     assert is_gated(block)
     block._gates = gates
@@ -107,20 +108,10 @@ def _gated_class(kind: type[nn.Module]) -> type[nn.Module]:
     return _gated_classes[kind]
 
 
-def silence(block: nn.Module) -> None:
-    """Switch off the block's own droppath modules until `ungate`."""
-    gates = _gates_of(block)
-    for end in gates.ends:
-        if drop_probability(block, end) > 0:
-            child = getattr(block, end)
-            name = DROP_MODULES[type(child).__name__]
-            gates.silenced.append((child, name, getattr(child, name)))
-            setattr(child, name, 0.0)
-
-
 def ungate(block: nn.Module) -> None:
     """Restore the block as it was before `gate`."""
-    for child, name, value in _gates_of(block).silenced:
+    assert is_gated(block)
+    for child, name, value in block._gates.silenced:
         setattr(child, name, value)
     block.__class__ = type(block).__mro__[2]
     del block._gates

@@ -32,6 +32,13 @@ _GAINS = {BasicBlock: ("bn2",), Bottleneck: ("bn3",), Block: ("norm1", "norm2")}
 _MUST_BE_IDENTITY = ("aa", "se", "drop_block", "drop_path", "drop_path1", "drop_path2")
 
 
+def set_gains(network: nn.Module, gain: float) -> None:
+    """Set the gain of the norms that belong to the branches of residual blocks."""
+    for block in network.modules():
+        for name in _GAINS.get(type(block), ()):
+            with_gain(block.get_submodule(name), gain)
+
+
 class PlainSequence(nn.Sequential):
     """The layers of a residual block in sequence, without the shortcut.
 

@@ -52,12 +52,10 @@ class NetworkConfig:
 
 
 class Parts(NamedTuple):
-    """The layers that a family's learners are made of.
+    """The layers that a family's learners are made of, as functions of their widths.
 
-    Attributes:
-        linear: (input width, output width) -> a linear or k x k convolutional layer.
-        pointwise: (input width, output width) -> a linear or 1 x 1 convolutional layer.
-        norm: width -> a normalisation layer with a ``weight`` (its gain); None for no normalisation.
+    ``linear`` makes a linear or k x k convolutional layer, ``pointwise`` a linear or 1 x 1 convolutional one, and
+    ``norm`` a normalisation layer with a ``weight`` (its gain); None for no normalisation.
     """
 
     linear: Callable[[int, int], nn.Module]

@@ -138,8 +138,8 @@ class Schedule:
     def compile(self, **options: Any) -> None:
         """Compile the model block by block, with the options of torch.compile.
 
-        A block is compiled once for each of its states (dropped or computed, frozen or trained, with or without
-        gradients to pass on), whatever the mask of other blocks. So the first iterations are slow.
+        A block is compiled once for each of its states, whatever the mask of other blocks. So the first iterations are
+        slow.
         """
         config = torch._dynamo.config
         self._limit = config.recompile_limit

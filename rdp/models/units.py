@@ -28,17 +28,14 @@ class Units:
     """The units of a network, in the order of its forward pass.
 
     A unit is a residual branch, or all branches of a block, by ``granularity``. Blocks of other libraries get gates
-    until `restore`. With ``take_over``, the network's active droppath modules are switched off; by default it is
-    refused.
+    until `restore`. With ``take_over``, active droppath modules are switched off; by default the network is refused. So
+    is a block whose branches cannot be separated.
 
     Attributes:
         blocks: the modules that own branches.
         names: one per unit: its block's name, with the name of the branch's last module if the block has several.
         gates: one list of gates per unit.
         groups: parameters and norms of each unit, and last those of the rest (stem, down-sampling, head).
-
-    Raises:
-        UserError: a block whose branches cannot be separated, or with an active droppath module.
     """
 
     def __init__(self, network: nn.Module, granularity: str = "branch", *, take_over: bool = False) -> None:
@@ -92,7 +89,6 @@ class Units:
         branches = blocks.gate(block)
         if branches and not had_gates:
             self._gated.append(block)
-            blocks.silence(block)
         return branches
 
     def _avoid_in_place(self, units: list[list[Branch]]) -> None:

@@ -114,7 +114,10 @@ def start_from(model: nn.Module, weights: "nn.Module | Weights | str | PathLike[
     >>> result.missing, sorted({name.split(".")[2] for name in result.unexpected})
     ((), ['downsample'])
     """
-    inner, source = unwrap(model), _state_dict(weights)
+    if isinstance(weights, nn.Module):
+        weights = unwrap(weights).state_dict()
+    source = weights if isinstance(weights, Mapping) else read_weights(weights)
+    inner = unwrap(model)
     own = inner.state_dict()
     loaded = {name: source[name] for name in own if name in source and source[name].shape == own[name].shape}
     if not any(own[name].dim() for name in loaded):  # a norm's counter of batches fits any network
@@ -122,13 +125,6 @@ def start_from(model: nn.Module, weights: "nn.Module | Weights | str | PathLike[
     inner.load_state_dict(loaded, strict=False)
     missing = tuple(name for name in own if name not in loaded)
     return LoadResult(tuple(loaded), missing, tuple(name for name in source if name not in loaded))
-
-
-def _state_dict(weights: "nn.Module | Weights | str | PathLike[str]") -> Weights:
-    if isinstance(weights, nn.Module):
-        state: Weights = unwrap(weights).state_dict()
-        return state
-    return weights if isinstance(weights, Mapping) else read_weights(weights)
 
 
 def read_weights(path: str | PathLike[str]) -> Weights:

@@ -13,16 +13,9 @@ def minibatch_cka(features: list[torch.Tensor], others: list[torch.Tensor], batc
     CKA is HSIC_1(K, L) / sqrt(HSIC_1(K, K) HSIC_1(L, L)) of the averages. It is 1 for features that are equal up to
     rotation, scale and shift. Its mean is about 0 for independent features, so it can be negative.
 
-    Args:
-        features: one tensor per layer, of shape (n, any width).
-        others: the layers to compare with, for the same examples.
-        batch: examples per minibatch; a remainder is spread evenly.
-
-    Returns:
-        Shape (len(features), len(others)), float64; nan where features do not depend on the example.
-
-    Raises:
-        ValueError: fewer than 4 examples in total or per minibatch, or tensors of different lengths.
+    Both lists have one tensor per layer, of shape (n, any width), for the same examples. A remainder of the minibatches
+    is spread evenly. Returns float64 of shape (len(features), len(others)); nan where features do not depend on the
+    example. Raises `ValueError` for fewer than 4 examples in total or per minibatch, or tensors of different lengths.
     """
     sizes = {len(z) for z in [*features, *others]}
     if len(sizes) != 1 or min(batch, *sizes) < _MIN_EXAMPLES:

@@ -33,12 +33,8 @@ def visit_layers(
     """Call ``visit`` with each layer's output, as the next layer reads it, in the order of the forward pass.
 
     Outputs, of shape (n, …), are not stored, so those of a deep network need not fit in memory together. The network
-    may overwrite them after the call.
-
-    Args:
-        network: any network that `Units` accepts, or a plain or PNNH one of this project; it stays unchanged.
-        training: normalise by the statistics of ``x``, as in training.
-        layers: names of the modules to visit, instead of those that are found.
+    may overwrite them after the call. With ``training``, norms use the statistics of ``x``. ``layers`` names the
+    modules to visit, instead of those that are found.
     """
     network = evaluation_copy(network, batch_statistics=training)
 
@@ -87,9 +83,9 @@ def layer_outputs(
 def branches_without_shortcut(network: nn.Module) -> list[nn.Module]:
     """The modules whose outputs are the branch outputs of a network without shortcuts, in no particular order.
 
-    In a PNNH network a branch is a learner with the layers after it: phi(norm(L x)); norm(L x) in ``sum_outer``, which
-    applies phi to the sum; the whole layer in ``sum_inner``, where learner and coder are one. Otherwise it is a plain
-    layer or block, up to the place where its residual form adds the shortcut.
+    In a PNNH network a branch is a learner with norm and phi; without phi in ``sum_outer``, which applies it to the
+    sum; the whole layer in ``sum_inner``. Otherwise it is a plain layer or block, up to the place where its residual
+    form adds the shortcut.
     """
     learners = [
         m.norm if m.variant == "sum_outer" else m.activation for m in network.modules() if isinstance(m, PnnhLayer)

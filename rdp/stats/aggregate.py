@@ -44,8 +44,7 @@ def _bootstrap(
 ) -> Estimate:
     """A statistic with its percentile interval; seeds are resampled in each cell independently.
 
-    Args:
-        statistic: from one (resamples, seeds) matrix per cell to shape (resamples,).
+    The statistic maps one (resamples, seeds) matrix per cell to shape (resamples,).
     """
     if not cells or min(map(len, cells)) == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)

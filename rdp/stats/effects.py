@@ -145,11 +145,7 @@ class IntervalEffect(Effect):
     """An effect given by an estimate and its 95 % interval, such as a median over rounds and its bootstrap interval.
 
     Each side of the interval is treated as that of a normal distribution, so p < 0.05 exactly where the interval
-    excludes a margin. Without values there is no sign-flip test.
-
-    Attributes:
-        centre, low, high: the estimate and its interval.
-        rounds: number of measurements.
+    excludes a margin. Without values there is no sign-flip test. ``rounds`` is the number of measurements.
     """
 
     values: tuple[float, ...] = ()
@@ -199,13 +195,8 @@ def accuracy_difference(first: np.ndarray, second: np.ndarray, scale: float = 1.
     spread of the seeds' means contains the first and the last. The second is estimated from the spread of the
     examples' means less the residual (two-way layout without replication), and clipped at 0.
 
-    Args:
-        first, second: whether each prediction is correct, bool, shape (n seeds, m examples). The row of a diverged
-            run may hold the accuracy of chance.
-        scale: of the effect: 100 for percentage points.
-
-    Raises:
-        ValueError: shapes that differ or are not two-dimensional.
+    Both arrays state whether each prediction is correct, shape (n seeds, m examples); the row of a diverged run may
+    hold the accuracy of chance. ``scale`` is 100 for percentage points. Raises `ValueError` for other shapes.
     """
     if np.ndim(first) != 2 or np.shape(first) != np.shape(second):
         raise ValueError(f"expected two arrays of shape (seeds, examples), got {np.shape(first)}, {np.shape(second)}")

@@ -61,10 +61,10 @@ class Trainer:
         self._architecture: dict[str, Any] = {
             "name": spec.architecture,
             "path": self.method.path,
-            **self.method.path_options(),
             "norm_gain": self.recipe.norm_gain,
             "input_shape": dataset.info.shape,
             "classes": dataset.info.classes,
+            **self.method.path_options(),
         }
         self.network = create_model(**self._architecture, seed=spec.seed).to(device)
         if self.recipe.channels_last and dataset.info.kind == "image":

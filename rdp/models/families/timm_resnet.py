@@ -3,9 +3,9 @@
 from timm.models import resnet
 from torch import nn
 
-from rdp.models.convert import convert
+from rdp.models.convert import convert, set_gains
 from rdp.models.initialisation import unrectified
-from rdp.models.paths import NetworkConfig, with_gain
+from rdp.models.paths import NetworkConfig
 
 INPUT = "image"
 ARCHITECTURES = {
@@ -19,11 +19,7 @@ def build(config: NetworkConfig, *, block: str, layers: tuple[int, ...], widths:
     network = resnet.ResNet(
         getattr(resnet, block), layers, num_classes=config.classes, in_chans=config.input_shape[0], channels=widths
     )
-    for module in network.modules():
-        if isinstance(module, resnet.BasicBlock):
-            with_gain(module.bn2, config.norm_gain)
-        elif isinstance(module, resnet.Bottleneck):
-            with_gain(module.bn3, config.norm_gain)
+    set_gains(network, config.norm_gain)
     convert(network, config.path, config.norm_gain, config.pnnh)
     unrectified(network.fc)
     return network

@@ -4,12 +4,12 @@ They have pre-norm blocks of attention and MLP, a learned position for each patc
 Initial weights come from `rdp.models.initialisation`, as in every other family, and not from timm.
 """
 
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rdp.models.convert import convert
+from rdp.models.convert import convert, set_gains
 from rdp.models.initialisation import unrectified
-from rdp.models.paths import NetworkConfig, with_gain
+from rdp.models.paths import NetworkConfig
 
 INPUT = "image"
 VARIANTS = ("concat", "sum")
@@ -48,10 +48,7 @@ def build(config: NetworkConfig, *, depth: int, width: int, heads: int, mlp_rati
         global_pool="avg",
         weight_init="skip",
     )
-    for block in network.blocks:
-        assert isinstance(block, Block)
-        with_gain(block.norm1, config.norm_gain)
-        with_gain(block.norm2, config.norm_gain)
+    set_gains(network, config.norm_gain)
     convert(network, config.path, config.norm_gain, config.pnnh)
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):

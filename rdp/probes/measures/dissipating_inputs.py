@@ -1,8 +1,4 @@
-"""Dissipating inputs (arXiv 2402.08645): the information about the input after each layer of a network.
-
-No single quantity measures it, so there are four: how well a linear map recovers the input, how similar the layer's
-geometry is to the input's, how strongly different inputs correlate, and over how many directions they spread.
-"""
+"""Dissipating inputs (arXiv 2402.08645): the information about the input after each layer of a network."""
 
 from typing import Any
 
