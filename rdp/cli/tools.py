@@ -10,7 +10,6 @@ import typer
 
 from rdp import bench
 from rdp.errors import UserError
-from rdp.study.schema import json_schema
 from rdp.utils import paths
 from rdp.utils.console import show
 
@@ -18,14 +17,18 @@ app = typer.Typer()
 log = logging.getLogger(__name__)
 
 
-@app.command()
-def schema(
-    of_claims: Annotated[bool, typer.Option("--claims", help="The schema of config/claims.yaml.")] = False,
+@app.command("schema")
+def print_schema(
+    kind: Annotated[
+        Literal["study", "claims", "record"], typer.Argument(metavar="KIND", help="study, claims or record.")
+    ] = "study",
 ) -> None:
-    """Print the JSON schema of study files or claims, for editors."""
+    """Print the JSON schema of study files, claims or records."""
     from rdp.claims import model
+    from rdp.store import record
+    from rdp.study import schema
 
-    print(json.dumps(model.json_schema() if of_claims else json_schema(), indent=1))
+    print(json.dumps({"study": schema, "claims": model, "record": record}[kind].json_schema(), indent=1))
 
 
 @app.command()

@@ -151,6 +151,15 @@ class RunRecord(Part):
         return self.model_dump(mode="json", include=fields, exclude_none=True)
 
 
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of ``record.json``: the record, its digest and the seal over the file."""
+    schema = RunRecord.model_json_schema()
+    checksum = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+    schema["properties"] |= {"digest": checksum, "seal": checksum}
+    schema["required"] += ["digest", "seal"]
+    return schema
+
+
 def columns(part: type[Part] = RunRecord) -> Iterator[tuple[str, Column, str]]:
     """Name, marker and pandas type of every column that a record or a part of one has, in the order of its fields."""
     for name, field in part.model_fields.items():

@@ -4,6 +4,7 @@ import ast
 import json
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,7 +13,7 @@ from safetensors.numpy import save_file
 
 from rdp.errors import UserError
 from rdp.store import Identity, RunRecord, Store
-from rdp.store.record import Telemetry
+from rdp.store.record import Telemetry, json_schema
 
 IDENTITY = {"spec": "a" * 64, "data": "b" * 64, "code": "c" * 64, "stack": "d" * 64}
 
@@ -89,6 +90,14 @@ class TestRoundTrip:
         record = attempt((1, 2, 3))
         assert store.arrays(spec.run, record, "predictions")["test"].tolist() == [1, 2, 3]
         assert store.arrays(spec.run, record, "weights")["w"].tolist() == [0, 1, 2, 3]
+
+    def test_the_json_schema_accepts_a_stored_record_and_refuses_another_type(self, store, spec, attempt):
+        attempt()
+        content = json.loads((store.folder(spec.run) / "record.json").read_text())
+        jsonschema.validate(content, json_schema())
+        content["numbers"]["test_accuracy"] = "high"
+        with pytest.raises(jsonschema.ValidationError, match="high"):
+            jsonschema.validate(content, json_schema())
 
     def test_nothing_is_there_before_it_was_committed(self, store, spec, attempt):
         assert store.find(spec.run, Identity(**IDENTITY)) is None
