@@ -184,7 +184,7 @@ def test_a_cell_without_a_sweep_has_nothing_to_tune(tmp_path: Path) -> None:
 def test_a_benchmark_with_an_invalid_rate(tmp_path: Path) -> None:
     done = run(tmp_path, "rdp", "bench", "rdp", "--rate", "1.5")
     assert done.returncode == 2
-    assert refusal(done) == "rdp: bench: a rate in (0, 1) is needed, found 1.5"
+    assert refusal(done) == "rdp: bench: rate 1.5: a rate in (0, 1) is needed"
     assert not (tmp_path / "results").exists()
 
 

@@ -23,7 +23,7 @@ def test_each_training_job_has_its_own_device(tmp_path: Path, finished: Project)
     assert len(project.digests()) == 8
     assert project.digests().items() <= finished.digests().items()
     logs = [path.read_text() for path in project.root.glob("results/logs/train_cell/*.log")]
-    held = [re.search(r"^on GPU (.*)$", log, re.M).group(1) for log in logs]
+    held = [re.search(r"^using GPU (.*)$", log, re.M).group(1) for log in logs]
     assert set(held) == set(FAKE)
     # Snakemake never starts more than there are, so no job had to wait for another's device.
     assert not any("GPUs are in use" in log for log in logs)
