@@ -94,7 +94,7 @@ def test_the_environment_installs_from_a_wheelhouse(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     listed = project.run(".venv/bin/uv", "pip", "list", "--python", ".venv/bin/python")
     assert "connection-pool" in listed.stdout
-    assert "rdp" in listed.stdout
+    assert "residual-droppath" in listed.stdout
 
 
 BACKEND = ("editables", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers")  # what hatchling needs
