@@ -13,6 +13,7 @@ from rdp.claims.model import KINDS
 from rdp.jobs import energy
 from rdp.report import claims_view, contents, efficiency, summary, templating
 from rdp.report.formatting import DASH, ranges
+from rdp.report.sentences import sentences
 from rdp.store import fingerprint, origin
 from rdp.study import Plan, comparisons
 from rdp.tables.collect import ROW_STATUSES
@@ -53,7 +54,7 @@ def gather(plan: Plan, results: Path) -> dict[str, Any]:
         "commits": sorted(records["commit"].dropna().unique()),
         "baseline": baseline,
         "cells": cells,
-        "sentences": list(summary.sentences(cells, baseline)),
+        "sentences": list(sentences(cells, baseline)),
         "comparisons": summary.by_budget(cells),
         "budgets": summary.BUDGETS,
         "efficient": list(efficiency.efficiencies(plan, records)),

@@ -17,6 +17,7 @@ import pytest
 from rdp import study, tables
 from rdp.errors import UserError
 from rdp.report import contents, figures, page, summary
+from rdp.report.sentences import sentences
 from rdp.study import Plan
 from tests.browser.planted import save_claims
 from tests.report.conftest import Planted, make_plan, make_tables, save
@@ -97,7 +98,7 @@ def test_incomplete_runs_are_listed_and_counted(planted: Plan, tmp_path: Path, b
 def test_a_difference_whose_interval_holds_zero_is_not_claimed(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[(table["method"] == "droppath") & (table["seed"] == 0), "accuracy"] = 0.5
-    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
+    (first, *_) = sentences(summary.cells(planted, table), "vanilla")
     assert "no difference to vanilla shown: droppath (" in first
     assert "below vanilla: plain (" in first
 
@@ -106,7 +107,7 @@ def test_methods_too_many_to_be_read_in_a_sentence_are_named_by_their_ends(plant
     table = make_tables(planted, tmp_path).records
     cells = [cell for cell in summary.cells(planted, table) if cell.setting.architecture == "resnet20"]
     many = [replace(cell, method=f"{cell.method}_{i}") for cell in cells for i in range(4)]
-    (told,) = summary.sentences(many, "vanilla")
+    (told,) = sentences(many, "vanilla")
     assert "resnet20 on digits: 12 methods, from droppath_0 97.0 % [94.5, 99.5] down to plain_3 31.0 %" in told
     assert "above vanilla: droppath_0 (" in told
 
@@ -114,7 +115,7 @@ def test_methods_too_many_to_be_read_in_a_sentence_are_named_by_their_ends(plant
 def test_one_seed_gives_no_interval(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[table["seed"] > 0, "accuracy"] = float("nan")
-    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
+    (first, *_) = sentences(summary.cells(planted, table), "vanilla")
     assert "one pair of runs, so no interval: droppath (+1.0 points), plain" in first
     assert "[" not in first
 
@@ -123,7 +124,7 @@ def test_a_single_pair_is_listed_apart_from_those_with_an_interval(planted: Plan
     table = make_tables(planted, tmp_path).records
     plain = table["method"] == "plain"
     table.loc[plain & (table["seed"] > 0), ["status", "accuracy"]] = ["missing", float("nan")]
-    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
+    (first, *_) = sentences(summary.cells(planted, table), "vanilla")
     assert "above vanilla: droppath (+1.0 points [+1.0, +1.0]); one pair of runs" in first
     assert "plain 30.0 % (1 seed)" in first
     assert "missing, left out: 2 of 3 runs of plain" in first
@@ -132,7 +133,7 @@ def test_a_single_pair_is_listed_apart_from_those_with_an_interval(planted: Plan
 def test_without_a_vanilla_run_nothing_is_compared_and_it_says_so(planted: Plan, tmp_path: Path) -> None:
     table = make_tables(planted, tmp_path).records
     table.loc[table["method"] == "vanilla", ["status", "accuracy"]] = ["missing", float("nan")]
-    (first, *_) = summary.sentences(summary.cells(planted, table), "vanilla")
+    (first, *_) = sentences(summary.cells(planted, table), "vanilla")
     assert "no seed shared with vanilla, so not compared: droppath, plain" in first
 
 
