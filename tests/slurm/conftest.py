@@ -147,8 +147,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def workflow(cluster: Cluster, undisturbed: Project, tmp_path: Path) -> Iterator[Workflow]:
     """The same project with nothing trained, and its data ready."""
-    ignored = shutil.ignore_patterns("store", "logs")
-    project = Project(shutil.copytree(undisturbed.root, tmp_path / "project", symlinks=True, ignore=ignored))
+    project = Project(shutil.copytree(undisturbed.root, tmp_path / "project", symlinks=True))
+    for folder in ("store", "logs"):
+        shutil.rmtree(project.root / "results" / folder, ignore_errors=True)
     workflow = Workflow(project, cluster)
     try:
         yield workflow
