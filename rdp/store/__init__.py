@@ -163,12 +163,17 @@ class Store:
         Raises:
             UserError: record or receipt are damaged, or do not match.
         """
+        finished = self.read_with_checksum(run)
+        return None if finished is None else finished[0]
+
+    def read_with_checksum(self, run: str) -> tuple[RunRecord, str] | None:
+        """As `read_finished`, with the SHA-256 of the record's file."""
         receipt = self.read_receipt(run)
         if receipt is None:
             return None
         record = self.read(run)
         self._check_record_file(run, receipt)
-        return record
+        return record, receipt.record
 
     def record_checksum(self, run: str) -> str | None:
         """SHA-256 of a run's record file, or None if the run has no receipt.

@@ -157,16 +157,17 @@ def usable_record(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | 
 def _examine(store: Store, spec: RunSpec) -> tuple[RunRecord | None, str | None, str | None]:
     """A run's record and None, or None and the reason why it cannot be used; and the checksum of the record's file."""
     try:
-        record, receipt = store.read_finished(spec.run), store.read_receipt(spec.run)
+        finished = store.read_with_checksum(spec.run)
     except UserError as error:
         return None, f"damaged: {error}", None
-    if record is None or receipt is None:
+    if finished is None:
         return None, "not trained yet", None
+    record, checksum = finished
     if record.identity.spec != spec.spec_digest:
         return None, "damaged: the record is of another run", None
     if (reason := stale(store, spec, record.identity.code, record.identity.stack)) is not None:
         return None, f"{reason}; train it again, check out its commit, or adopt it (rdp adopt)", None
-    return record, None, receipt.record
+    return record, None, checksum
 
 
 def _key(cell: Cell, spec: RunSpec) -> dict[str, Any]:
