@@ -46,7 +46,14 @@ def folders(kind: str) -> tuple[Path, ...]:
     Raises:
         UserError: an entry point does not name an installed package.
     """
-    roots = [Path("extensions").absolute()]
+    roots = (Path("extensions").absolute(), *_packages())
+    return tuple(folder for root in roots if (folder := root / kind).is_dir())
+
+
+@cache  # once for all kinds: the search reads the metadata of every installed distribution
+def _packages() -> tuple[Path, ...]:
+    """The folders of packages with an entry point, by its name."""
+    packages: list[Path] = []
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             spec = importlib.util.find_spec(entry.value)
@@ -54,8 +61,8 @@ def folders(kind: str) -> tuple[Path, ...]:
             spec = None
         if spec is None or not spec.submodule_search_locations:
             raise UserError(f"entry point {entry.name} in {GROUP}: {entry.value} is not an installed package")
-        roots += map(Path, spec.submodule_search_locations)
-    return tuple(folder for root in roots if (folder := root / kind).is_dir())
+        packages += map(Path, spec.submodule_search_locations)
+    return tuple(packages)
 
 
 def search_path(own: Iterable[str], kind: str) -> list[str]:
