@@ -19,6 +19,7 @@ follows it, so norm and phi are identities, and ``sum_outer`` and ``sum_inner`` 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -27,6 +28,7 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions, Split, Variant
 from rdp.models.coder import Coders, apply_coder
+from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.initialisation import unrectified
 
 Norm = TypeVar("Norm", bound=nn.Module)
@@ -149,16 +151,23 @@ def pnnh_stack(width: int, depth: int, parts: Parts, norm_gain: float, options: 
     return PnnhStack((pnnh_layer(width, parts, norm_gain, options) for _ in range(depth)), options)
 
 
-def build_layers(
+def perceptron(
     config: NetworkConfig,
-    width: int,
     depth: int,
+    width: int,
     parts: Parts,
-    residual: Callable[[], nn.Module],
-    plain: Callable[[], nn.Module],
+    branch: Callable[[], nn.Module],
+    relu: Callable[[], nn.Module | None] = lambda: None,
 ) -> nn.Module:
-    """``depth`` layers of ``width`` in the path of ``config``; ``residual`` and ``plain`` make one layer of theirs."""
+    """``depth`` hidden layers of ``width`` in the path of ``config``, between a linear stem and a linear head.
+
+    ``parts`` make the PNNH layers. ``branch`` makes the branch of a residual or plain layer, and ``relu`` a rectifier
+    behind it.
+    """
     if config.path == "pnnh":
-        return pnnh_stack(width, depth, parts, config.norm_gain, config.pnnh)
-    layer = residual if config.path == "residual" else plain
-    return nn.Sequential(*(layer() for _ in range(depth)))
+        hidden: nn.Module = pnnh_stack(width, depth, parts, config.norm_gain, config.pnnh)
+    else:
+        layer = GatedBranch if config.path == "residual" else PlainBranch
+        hidden = nn.Sequential(*(layer(branch(), relu()) for _ in range(depth)))
+    stem = unrectified(nn.Linear(prod(config.input_shape), width))
+    return nn.Sequential(nn.Flatten(), stem, hidden, unrectified(nn.Linear(width, config.classes)))

@@ -5,13 +5,10 @@ outputs grow with depth, and ``norm_gain`` has no effect.
 """
 
 from functools import partial
-from math import prod
 
 from torch import nn
 
-from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.initialisation import unrectified
-from rdp.models.paths import NetworkConfig, Parts, build_layers
+from rdp.models.paths import NetworkConfig, Parts, perceptron
 
 INPUT = "vector"
 ARCHITECTURES = {
@@ -26,13 +23,4 @@ _PARTS = Parts(linear=_linear, pointwise=_linear, norm=None)
 
 def build(config: NetworkConfig, *, depth: int, width: int) -> nn.Module:
     """``depth`` hidden layers of ``width`` between a linear stem and a linear head."""
-    hidden = build_layers(
-        config,
-        width,
-        depth,
-        _PARTS,
-        residual=lambda: GatedBranch(_linear(width, width), nn.ReLU()),
-        plain=lambda: PlainBranch(_linear(width, width), nn.ReLU()),
-    )
-    stem = unrectified(nn.Linear(prod(config.input_shape), width))
-    return nn.Sequential(nn.Flatten(), stem, hidden, unrectified(nn.Linear(width, config.classes)))
+    return perceptron(config, depth, width, _PARTS, lambda: _linear(width, width), nn.ReLU)

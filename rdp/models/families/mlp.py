@@ -1,13 +1,10 @@
 """Multi-layer perceptrons of linear layers, after Figure 1 of arXiv 2411.09475 (depth 32, width 32)."""
 
 from functools import partial
-from math import prod
 
 from torch import nn
 
-from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.initialisation import unrectified
-from rdp.models.paths import NetworkConfig, Parts, build_layers, with_gain
+from rdp.models.paths import NetworkConfig, Parts, perceptron, with_gain
 
 INPUT = "vector"
 ARCHITECTURES = {
@@ -33,13 +30,4 @@ class Layer(nn.Sequential):
 
 def build(config: NetworkConfig, *, depth: int, width: int) -> nn.Module:
     """``depth`` hidden layers of ``width`` between a linear stem and a linear head."""
-    hidden = build_layers(
-        config,
-        width,
-        depth,
-        _PARTS,
-        residual=lambda: GatedBranch(Layer(width, config.norm_gain)),
-        plain=lambda: PlainBranch(Layer(width, config.norm_gain)),
-    )
-    stem = unrectified(nn.Linear(prod(config.input_shape), width))
-    return nn.Sequential(nn.Flatten(), stem, hidden, unrectified(nn.Linear(width, config.classes)))
+    return perceptron(config, depth, width, _PARTS, lambda: Layer(width, config.norm_gain))
