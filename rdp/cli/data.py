@@ -1,5 +1,6 @@
 """The commands of ``rdp data``: list, fetch, verify, prepare and describe datasets."""
 
+import logging
 from typing import Annotated
 
 import typer
@@ -7,8 +8,9 @@ from rich.table import Table
 
 from rdp.errors import UserError
 from rdp.utils import paths
-from rdp.utils.console import show, tell
+from rdp.utils.console import show
 
+log = logging.getLogger(__name__)
 app = typer.Typer(help="List, download, verify and prepare datasets.", no_args_is_help=True)
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="Name of the dataset.")]
@@ -45,7 +47,7 @@ def data_verify(name: DatasetArgument) -> None:
     for line in intact:
         print(line)
     for line in bad:
-        tell(f"rdp: {UserError(line)}")
+        log.error("rdp: %s", UserError(line))
     if bad:
         raise typer.Exit(2)
 

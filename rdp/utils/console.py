@@ -45,8 +45,3 @@ def show(*tables: Table) -> None:
     target = console()
     for table in tables:
         target.print(table)
-
-
-def tell(line: str) -> None:
-    """Print a line on standard error."""
-    print(line, file=sys.stderr, flush=True)
