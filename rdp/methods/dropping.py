@@ -1,5 +1,6 @@
 """Base classes for methods that drop residual branches: drop rates, masks and branch scaling."""
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -74,9 +75,9 @@ class Dropping(Method):
         rates = drop_rates(self.rate, units, self.schedule)
         return self.drop(step, rates, batch_size, seed)
 
+    @abstractmethod
     def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
         """The iteration of a step, given the drop rate of each unit, shape (units,), at least one of them positive."""
-        raise NotImplementedError
 
     def scale(self, rates: np.ndarray) -> np.ndarray | None:
         """The factor on each active branch, shape (units,); None for a factor of 1."""
