@@ -68,7 +68,7 @@ def stepper_of_timm(
     """Return a function that runs steps of the loop in timm's documentation and reads the loss of the last one."""
     import timm.optim
 
-    create_optimizer: Any = timm.optim.create_optimizer_v2  # type: ignore[attr-defined]
+    create_optimizer: Any = timm.optim.create_optimizer_v2  # type: ignore[attr-defined] # not exported
     optimizer = create_optimizer(
         network, opt=recipe.optimizer, lr=1e-3, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )

@@ -214,7 +214,7 @@ def stack(device: str) -> dict[str, str]:
     if device == "cuda":
         content["device"] = torch.cuda.get_device_name()
         content["cuda"] = str(torch.version.cuda)
-        content["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        content["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call] # torch does not annotate it
     else:
         # Kernels choose their blocking, and so the order of sums, by the processor's model and caches.
         content["device"] = _processor()

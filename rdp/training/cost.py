@@ -36,7 +36,7 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch 
     """Sums torch's formulas as `FlopCounterMode` does, which would import torch's compiler."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call] # as above
         self.flops = 0
 
     @classmethod

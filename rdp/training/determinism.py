@@ -11,7 +11,7 @@ def make_deterministic(threads: int) -> None:
     # use_deterministic_algorithms() would import torch's compiler, which takes seconds.
     torch.set_deterministic_debug_mode("error")
     # Filling uninitialised memory costs time and only guards against reading it, which no operation here does.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a property of the module
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # a float32 recipe computes in float32
     torch.set_num_threads(threads)

@@ -25,7 +25,7 @@ class Mixup:
 
     def __init__(self, recipe: "Recipe", classes: int, seed: int) -> None:
         smoothing = recipe.label_smoothing
-        self._mix = TimmMixup(  # type: ignore[no-untyped-call]
+        self._mix = TimmMixup(  # type: ignore[no-untyped-call] # timm does not annotate it
             recipe.mixup, recipe.cutmix, label_smoothing=smoothing, num_classes=classes
         )
         self._seed = seed

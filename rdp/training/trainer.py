@@ -18,7 +18,7 @@ from rdp.methods import FULL, Iteration
 from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
-from rdp.training.determinism import make_deterministic as make_deterministic
+from rdp.training.determinism import make_deterministic as make_deterministic  # under the code digest of every run
 from rdp.training.ema import ExponentialMovingAverage
 from rdp.training.evaluation import Evaluation, Evaluator, autocast
 from rdp.training.metrics import EpochMetrics
