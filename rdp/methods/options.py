@@ -1,6 +1,6 @@
 """Options of PNNH layers and their validation, without torch so that planning stays fast."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,21 @@ from rdp.errors import UserError, choices
 from rdp.methods import Path
 from rdp.utils.validation import Strict, validate
 
-Variant = Literal["concat", "sum", "sum_outer", "sum_inner"]
+Variant = Literal["concat", "window", "strict", "two_sided", "sum", "sum_outer", "sum_inner"]
+
+# Defaults of a variant that differ from those of the fields.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "window": {"start": "shift", "trained": False, "learner": "two", "learner_width": 0.125, "parameters": 0.5},
+    "strict": {"constraint": "none"},
+    "two_sided": {"start": "orthogonal"},
+}
+# What each variant allows, if not every value.
+_ALLOWED: dict[str, dict[str, tuple[Any, ...]]] = {
+    "start": {"window": ("shift", "permutation"), "strict": ("identity", "he"), "two_sided": ("orthogonal", "he")},
+    "learner": {"concat": ("one", "two", "bottleneck"), "window": ("one", "two", "bottleneck")},
+    "constraint": {"strict": ("none",)},
+}
+_OTHERWISE = {"start": ("identity", "orthogonal", "he"), "learner": ("one",)}
 
 
 class Split(NamedTuple):
@@ -27,7 +41,8 @@ class PnnhOptions(Strict):
     """How learner and coder combine into the output of a PNNH layer; see `rdp.models.paths`.
 
     Only the abstract of the paper (arXiv 2402.08645) was available. Option names, choices and defaults are this
-    project's own, and the study ``pnnh_ablation`` measures the effect of each.
+    project's own, and the studies ``pnnh_screen`` and ``pnnh_ablation`` measure the effect of each. Some defaults
+    depend on the variant.
     """
 
     variant: Variant = Field(
@@ -35,9 +50,15 @@ class PnnhOptions(Strict):
         description="concat adds nothing up; sum with an orthogonal coder is a residual network in rotated coordinates",
     )
     constraint: Literal["orthogonal", "spectral", "none"] = Field(
-        "orthogonal", description="constraint on the coder: orthonormal rows, largest singular value at most 1, or none"
+        "orthogonal",
+        description="constraint on the coder: orthonormal rows, largest singular value at most 1, or none (the only "
+        "one in strict)",
     )
-    start: Literal["identity", "orthogonal", "he"] = Field("identity", description="initial value of the coder")
+    start: Literal["identity", "shift", "permutation", "orthogonal", "he"] = Field(
+        "identity",
+        description="initial value of the coder: shift (default) or permutation in window; in two_sided, which has no "
+        "coder, initial weights that are orthogonal (default) or he",
+    )
     learning_rate_factor: float | None = Field(
         None, gt=0, description="factor on the coder's learning rate; null for 1 / (number of layers that share it)"
     )
@@ -45,24 +66,56 @@ class PnnhOptions(Strict):
     sharing: Literal["stage", "pair", "none"] = Field(
         "stage", description="consecutive layers of equal shape that share one coder: all of a stage, pairs, or none"
     )
-    trained: bool = Field(True, description="whether the coder is trained; otherwise it keeps its initial value")
+    trained: bool = Field(
+        True, description="whether the coder is trained (false in window); otherwise it keeps its initial value"
+    )
+    learner: Literal["one", "two", "bottleneck"] = Field(
+        "one",
+        description="a learner's layers, in concat and window: one, two of full kernels (default in window), or a "
+        "pointwise one before one of full kernels. Bottlenecks and sub-layers of transformers are learners as they are",
+    )
     learner_width: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="width of the learner as a share of the layer's width: the channels it writes in concat, the "
-        "channels of its bottleneck in the sums (1 for a full layer). Sub-layers and bottlenecks keep this share of "
-        "their parameters",
+        description="width of the learner as a share of the layer's width: the channels it writes (1/8 in window, so "
+        "that 8 layers read a feature), or those of its bottleneck in the sums (1 for a full layer). Sub-layers and "
+        "bottlenecks keep this share of their parameters",
     )
+    input_share: float = Field(
+        0.0, ge=0, lt=1, description="share of the width that keeps the stage's input in all layers, in window"
+    )
+    parameters: float | None = Field(
+        None,
+        gt=0,
+        le=4,
+        description="share of the residual network's parameters that the stages get, by their widths (0.5 in window); "
+        "null keeps the widths",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_defaults_of_variant(cls, options: Any) -> Any:
+        if not isinstance(options, dict):
+            return options
+        return _DEFAULTS.get(str(options.get("variant", cls.model_fields["variant"].default)), {}) | options
 
     @model_validator(mode="after")
     def _check_conflicts(self) -> "PnnhOptions":
-        if self.start == "he" and self.constraint == "orthogonal":
+        for name, by_variant in _ALLOWED.items():
+            allowed = by_variant.get(self.variant, _OTHERWISE.get(name))
+            if allowed and (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name}: {value} is not possible in {self.variant}; valid: {', '.join(allowed)}")
+        if self.start == "he" and self.constraint == "orthogonal" and self.variant != "two_sided":
             raise ValueError(
                 "start: he conflicts with constraint: orthogonal, because a random matrix is not orthogonal"
             )
-        if self.variant == "concat" and self.learner_width == 1:
-            raise ValueError("learner_width: 1 leaves no channels to the coder of concat")
+        if self.variant in {"concat", "window", "strict"} and self.learner_width + self.input_share >= 1:
+            raise ValueError(f"learner_width: {self.learner_width:g} leaves no channels to the coder of {self.variant}")
+        if self.variant == "two_sided" and self.learner_width != 0.5:
+            raise ValueError("learner_width: 0.5 is the only one of two_sided, whose output is the learner's twice")
+        if self.input_share and self.variant != "window":
+            raise ValueError(f"input_share: only window has one, and the variant is {self.variant}")
         if not self.trained and (self.decay or self.learning_rate_factor is not None):
             raise ValueError("trained: false conflicts with decay and learning_rate_factor, which need a trained coder")
         return self
@@ -81,16 +134,18 @@ class PnnhOptions(Strict):
 
     def split(self, width: int) -> Split:
         """Split ``width`` channels between coder and learner; raises `UserError` if `mismatch` gives a reason."""
-        if reason := self.mismatch(width):
+        if self.parameters is None and (reason := self.mismatch(width)):
             raise UserError(reason)
-        part = round(width * self.learner_width)
-        if self.variant == "concat":
+        part = max(1, round(width * self.learner_width))
+        if self.variant == "two_sided":
+            return Split(width, 0, part, self.learner_width)
+        if self.variant in {"concat", "window", "strict"}:
             return Split(width, width - part, part, self.learner_width)
         return Split(width, width, width, self.learner_width)
 
     def mismatch(self, width: int) -> str | None:
-        """The reason why a layer of this width cannot be split; None if it can."""
+        """The reason why layers of this width cannot be split; None if they can, or if `parameters` sets the width."""
         part = width * self.learner_width
-        if abs(part - round(part)) < 1e-9 and round(part) >= 1:
+        if self.parameters is not None or (abs(part - round(part)) < 1e-9 and round(part) >= 1):
             return None
         return f"a width of {width} cannot be split at learner_width {self.learner_width:g}, which asks for {part:g}"

@@ -2,14 +2,15 @@
 
     BatchNorm after a linear or convolutional layer      into that layer
     coder                                                computed once, a constant
-    concat: learner and coder                            one product, [C ; L] x
+    concat, window: learner and coder                    one product, [C ; L] x
+    strict: learner and coder                            one layer, [C ; L] x
     sum_outer, sum_inner: learner and coder              one layer, (L + C) x
     sum: learner and coder                               separate, because the non-linearity is between them
 
 A coder embedded in a k x k kernel costs k x k times as much as a separate one, and a narrowed learner written as one
 layer loses its saving. So products are fused where that costs no more operations, or as many more as the caller allows,
-for machines on which the number of layers counts. A learner that is not one linear map (a bottleneck, a transformer's
-sub-layer) keeps a separate coder.
+for machines on which the number of layers counts. A coder that copies channels costs no operations. A learner that is
+not one linear map (two layers, a bottleneck, a transformer's sub-layer) keeps a separate coder.
 """
 
 import copy
@@ -19,9 +20,10 @@ from itertools import pairwise
 import torch
 from timm.models import resnet
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from rdp.models.coder import Code, as_matrix, channel_axis
+from rdp.models.initialisation import centred
 from rdp.models.paths import PnnhLayer, PnnhStack
 
 _Linear = nn.Linear | nn.Conv2d
@@ -73,37 +75,40 @@ class FusedConcat(nn.Module):
 
 
 class FusedLayer(nn.Module):
-    """A PNNH layer with a constant coder."""
+    """A PNNH layer with a constant coder; None in ``two_sided``."""
 
-    code: torch.Tensor
+    code: torch.Tensor | None
 
-    def __init__(self, layer: PnnhLayer, code: torch.Tensor) -> None:
+    def __init__(self, layer: PnnhLayer, code: Code | None) -> None:
         super().__init__()
         self.layer = layer
-        self.register_buffer("code", code.clone())
+        self.ranges = code if isinstance(code, tuple) else None
+        self.register_buffer("code", code.clone() if isinstance(code, torch.Tensor) else None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.layer(x, self.code)
+        output: torch.Tensor = self.layer(x, self.code if self.ranges is None else self.ranges)
         return output
 
 
 def _replace_stacks(module: nn.Module, growth: float) -> None:
     for name, child in module.named_children():
         if isinstance(child, PnnhStack):
-            codes = [coders() for coders in child.coders]
-            kinds, layers = len(codes), [m for m in child.layers if isinstance(m, PnnhLayer)]
-            fused = [_fuse_layer(layer, codes[i % kinds][i // kinds], growth) for i, layer in enumerate(layers)]
-            setattr(module, name, nn.Sequential(*fused))
+            layers = [layer for layer in child.layers if isinstance(layer, PnnhLayer)]
+            fused = [_fuse_layer(layer, code, growth) for layer, code in zip(layers, child.codes(), strict=True)]
+            setattr(module, name, nn.Sequential(child.entry, *fused, child.exit))
         else:
             _replace_stacks(child, growth)
 
 
-def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Module:
+def _fuse_layer(layer: PnnhLayer, code: Code | None, growth: float) -> nn.Module:
     """A PNNH layer without its norm, and as one product if the growth allows it."""
-    norm = layer.norm
+    variant, norm = layer.variant, layer.norm
+    if variant == "strict":
+        return _fuse_strict(layer, code)
     if isinstance(norm, _Norm):
-        if layer.variant == "sum_inner":  # the norm acts on the sum, so it scales coder and learner
+        if variant == "sum_inner":  # the norm acts on the sum, so it scales coder and learner
             assert norm.running_var is not None
+            assert isinstance(code, torch.Tensor)
             code = code * (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None]
         if isinstance(layer.learner, nn.Sequential):
             layer.learner[-1] = _fuse_norm(layer.learner[-1], norm)
@@ -111,15 +116,48 @@ def _fuse_layer(layer: PnnhLayer, code: torch.Tensor, growth: float) -> nn.Modul
             layer.learner = _fuse_norm(layer.learner, norm)
         layer.norm = nn.Identity()
     learner = _single_linear(layer.learner)
-    if learner is None or layer.variant == "sum" or not isinstance(layer.norm, nn.Identity):
+    if learner is None or code is None or variant == "sum" or not isinstance(layer.norm, nn.Identity):
         return FusedLayer(layer, code)
-    product = _stack_rows(code, learner) if layer.variant == "concat" else _add(learner, code)
-    separate = code.numel() + sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, _Linear))
-    if product.weight.numel() > growth * separate:
+    matrix = as_matrix(code, layer.split.width).to(learner.weight)
+    multiplied = isinstance(code, torch.Tensor) and code.is_floating_point()
+    product = _stack_rows(matrix, learner) if variant in {"concat", "window"} else _add(learner, matrix)
+    separate = sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, _Linear))
+    if product.weight.numel() > growth * (separate + multiplied * matrix.numel()):
         return FusedLayer(layer, code)
-    if layer.variant == "concat":
+    if variant in {"concat", "window"}:
         return FusedConcat(product, layer.split.coded, layer.activation)
     return nn.Sequential(product, _in_place(layer.activation))
+
+
+def _fuse_strict(layer: PnnhLayer, code: Code | None) -> nn.Module:
+    """A ``strict`` layer, whose norm acts on the outputs of coder and learner, without its norm."""
+    assert isinstance(code, torch.Tensor)
+    learner, norm, coded = layer.learner, layer.norm, layer.split.coded
+    if isinstance(learner, _Linear):
+        product = _stack_rows(code, learner)
+        return nn.Sequential(_fuse_norm(product, norm) if isinstance(norm, _Norm) else product, layer.activation)
+    assert isinstance(learner, nn.Sequential)
+    assert isinstance(norm, nn.BatchNorm2d)
+    coder = nn.Conv2d(layer.split.width, coded, 1, bias=False).to(code).eval()
+    coder.weight.copy_(centred(code, (1, 1)))
+    first = _fuse_norm(coder, _channels_of(norm, slice(coded)))
+    learner[-1] = _fuse_norm(learner[-1], _channels_of(norm, slice(coded, None)))
+    return nn.Sequential(SideBySide([first, learner]), layer.activation)
+
+
+class SideBySide(nn.ModuleList):
+    """The outputs of several modules for one input, side by side along the channels."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([module(x) for module in self], channel_axis(x))
+
+
+def _channels_of(norm: nn.BatchNorm2d, channels: slice) -> nn.BatchNorm2d:
+    """The norm of some of the channels, in evaluation mode."""
+    assert norm.running_mean is not None
+    part = nn.BatchNorm2d(len(norm.weight[channels]), norm.eps).to(norm.weight).eval()
+    part.load_state_dict({name: value[channels] if value.dim() else value for name, value in norm.state_dict().items()})
+    return part
 
 
 def _single_linear(learner: nn.Module) -> _Linear | None:
@@ -143,24 +181,21 @@ def _fuse_norm(linear: nn.Module, norm: _Norm) -> _Linear:
     return fuse_linear_bn_eval(linear, norm)
 
 
-def _embed(code: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """C as the weights of a layer: the centre of a kernel that is 0 elsewhere."""
-    if weight.dim() == 2:
-        return code
-    rows, columns = weight.shape[2] // 2, weight.shape[3] // 2
-    return F.pad(code[:, :, None, None], (columns, columns, rows, rows))
+def _embedded(code: torch.Tensor, linear: _Linear) -> torch.Tensor:
+    """C as weights of a layer: a matrix is the centre of a kernel that is otherwise 0."""
+    return code if code.dim() == linear.weight.dim() else centred(code, linear.weight.shape[2:])
 
 
 def _stack_rows(code: torch.Tensor, linear: _Linear) -> _Linear:
     """[C ; L] as one layer."""
-    weight = torch.cat([_embed(code, linear.weight), linear.weight])
+    weight = torch.cat([_embedded(code, linear), linear.weight])
     bias = torch.zeros(len(linear.weight)).to(weight) if linear.bias is None else linear.bias
     return _with_weights(linear, weight, torch.cat([torch.zeros(len(code)).to(weight), bias]))
 
 
 def _add(linear: _Linear, code: torch.Tensor) -> _Linear:
     """L + C as one layer."""
-    return _with_weights(linear, linear.weight + _embed(code, linear.weight), linear.bias)
+    return _with_weights(linear, linear.weight + _embedded(code, linear), linear.bias)
 
 
 def _with_weights(linear: _Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> _Linear:

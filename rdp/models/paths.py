@@ -6,6 +6,12 @@ available, so the formulas below are this project's choice:
 
 ``concat``     [C x ; phi(norm(L x))], both halves d/2 wide. It has no sum and no full-width skip, and half the weights
                of a plain layer.
+``window``     the same formula, and C drops the d/m channels that were written first. So the next m layers read what a
+               layer writes, without change. By default m = 8, and L is phi(norm(L2 phi(norm(L1 x)))), a learner of two
+               layers. Widths grow until the layers have half of the residual network's weights.
+``strict``     phi(norm([C x ; L x])), both halves d/2 wide, with C a k x k map. No part of x passes a layer without
+               norm and rectifier.
+``two_sided``  [phi(z) ; phi(-z)] with z = norm(L x), d/2 wide. It has no coder. The rectifiers lose nothing of z.
 ``sum``        C x + phi(norm(L x)). L is narrowed: a k x k map to d/2 and a 1 x 1 map back to d, with
                (k**2 + 1) / (2 k**2) of a plain layer's weights. With an orthogonal C this *is* a residual network in
                rotated coordinates (substitute z_l = C**-l x_l); say so wherever results of it are shown.
@@ -13,7 +19,8 @@ available, so the formulas below are this project's choice:
 ``sum_inner``  phi(norm(L x + C x)): learner and coder fold into one plain layer.
 
 phi is ReLU. In a transformer a learner is a whole sub-layer, attention or MLP with the norm in front of it. Nothing
-follows it, so norm and phi are identities, and ``sum_outer`` and ``sum_inner`` would equal ``sum``.
+follows it, so norm and phi are identities. There ``sum_outer`` and ``sum_inner`` would equal ``sum``, and ``strict``
+and ``two_sided`` would have no non-linearity where they need it.
 """
 
 from collections import OrderedDict
@@ -27,9 +34,10 @@ from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions, Split, Variant
-from rdp.models.coder import Coders, apply_coder
+from rdp.models.coder import Code, Coders, apply_coder, channel_axis
 from rdp.models.gates import GatedBranch, PlainBranch
-from rdp.models.initialisation import unrectified
+from rdp.models.initialisation import mirrored, unrectified
+from rdp.models.pnnh_width import INNER, learner_layers, stack_weights, width_of_share
 
 Norm = TypeVar("Norm", bound=nn.Module)
 
@@ -72,6 +80,18 @@ def with_gain(norm: Norm, gain: float) -> Norm:
     return norm
 
 
+class TwoLayers(nn.Sequential):
+    """A learner of two layers, second(phi(norm(first(x)))), without the norm where networks have none."""
+
+    def __init__(self, width: int, split: Split, parts: Parts, kind: str) -> None:
+        inner = INNER[kind] * split.written
+        layers = {"first": (parts.linear if kind == "two" else parts.pointwise)(width, inner)}
+        if parts.norm:
+            layers["norm"] = parts.norm(inner)
+        layers |= {"relu": nn.ReLU(inplace=True), "second": parts.linear(inner, split.written)}
+        super().__init__(OrderedDict(layers))
+
+
 class PnnhLayer(nn.Module):
     """One PNNH layer: from x and C to the output, both of shape (batch, width, …) or (batch, …, width).
 
@@ -92,31 +112,45 @@ class PnnhLayer(nn.Module):
         self.norm = norm or nn.Identity()
         self.activation = activation or nn.Identity()
 
-    def forward(self, x: torch.Tensor, code: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.learner(x)
+    def forward(self, x: torch.Tensor, code: Code | None) -> torch.Tensor:
+        learnt: torch.Tensor = self.learner(x)
+        if code is None:  # two_sided
+            learnt = self.norm(learnt)
+            return torch.cat([self.activation(learnt), self.activation(-learnt)], channel_axis(x))
+        coded = apply_coder(code, x)
+        if self.variant == "strict":
+            learnt = torch.cat([coded, learnt], channel_axis(x))
         if self.variant == "sum_inner":
-            output = output + apply_coder(code, x)
-        output = self.norm(output)
+            learnt = learnt + coded
+        learnt = self.norm(learnt)
         if self.variant == "sum_outer":
-            output = output + apply_coder(code, x)
-        output = self.activation(output)
+            learnt = learnt + coded
+        learnt = self.activation(learnt)
         if self.variant == "sum":
-            output = apply_coder(code, x) + output
-        if self.variant == "concat":
-            output = torch.cat([apply_coder(code, x), output], dim=1 if x.dim() == 4 else -1)
-        return output
+            learnt = coded + learnt
+        if self.variant in {"concat", "window"}:
+            learnt = torch.cat([coded, learnt], channel_axis(x))
+        return learnt
 
 
-def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhLayer:
-    """A PNNH layer whose learner is one linear or convolutional layer, or a narrowing one and a widening one."""
+def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions, layers: int = 1) -> PnnhLayer:
+    """A PNNH layer with a learner of ``layers`` layers.
+
+    In the sums, one layer is a narrowing and a widening map, unless the learner has the full width.
+    """
     split = options.split(width)
-    if options.variant == "concat" or split.share == 1:
-        learner: nn.Module = parts.linear(width, split.written)
+    if layers == 2:
+        learner: nn.Module = TwoLayers(width, split, parts, options.learner)
+    elif split.written < width or split.share == 1:
+        learner = parts.linear(width, split.written)
     else:
         inner = round(width * split.share)
         narrow = unrectified(parts.linear(width, inner))
         learner = nn.Sequential(OrderedDict(narrow=narrow, widen=parts.pointwise(inner, width)))
-    norm = with_gain(parts.norm(split.written), norm_gain) if parts.norm else None
+    if options.variant == "two_sided" and options.start == "orthogonal":
+        mirrored(learner)
+    normalised = width if options.variant == "strict" else split.written
+    norm = with_gain(parts.norm(normalised), norm_gain) if parts.norm else None
     return PnnhLayer(options.variant, split, learner, norm, nn.ReLU())
 
 
@@ -124,10 +158,18 @@ class PnnhStack(nn.Module):
     """Consecutive PNNH layers of equal shape with their coders: (batch, width, …) -> the same shape.
 
     Each coder is computed once per forward pass, however many layers use it. ``kinds`` kinds of layers alternate, each
-    with coders of its own (2 for attention and MLP). Raises `UserError` for layers of different widths.
+    with coders of its own (2 for attention and MLP). ``entry`` and ``exit`` map another width to that of the layers,
+    and back. Raises `UserError` for layers of different widths.
     """
 
-    def __init__(self, layers: Iterable[PnnhLayer], options: PnnhOptions, kinds: int = 1) -> None:
+    def __init__(
+        self,
+        layers: Iterable[PnnhLayer],
+        options: PnnhOptions,
+        kinds: int = 1,
+        entry: nn.Module | None = None,
+        exit: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         layers = list(layers)
         shapes = {(layer.split.width, layer.split.coded) for layer in layers}
@@ -135,20 +177,37 @@ class PnnhStack(nn.Module):
             widths = ", ".join(str(width) for width, _ in sorted(shapes))
             raise UserError(f"layers that share a coder need one width; these have {widths or 'none'}")
         width, rows = shapes.pop()
+        kernel = _kernel(layers[0].learner) if options.variant == "strict" else ()
+        self.entry, self.exit = entry or nn.Identity(), exit or nn.Identity()
         self.layers = nn.ModuleList(layers)
-        self.coders = nn.ModuleList(Coders(width, rows, len(layers[kind::kinds]), options) for kind in range(kinds))
+        self.coders = nn.ModuleList(
+            Coders(width, rows, len(layers[kind::kinds]), options, kernel) for kind in range(kinds)
+        )
+
+    def codes(self) -> list[Code | None]:
+        """The code of each layer, in order."""
+        by_kind = [coders() for coders in self.coders]
+        return [by_kind[index % len(by_kind)][index // len(by_kind)] for index in range(len(self.layers))]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        codes = [coders() for coders in self.coders]
-        for index, layer in enumerate(self.layers):
-            number, kind = divmod(index, len(codes))
-            x = layer(x, codes[kind][number])
-        return x
+        x = self.entry(x)
+        for layer, code in zip(self.layers, self.codes(), strict=True):
+            x = layer(x, code)
+        output: torch.Tensor = self.exit(x)
+        return output
 
 
-def pnnh_stack(width: int, depth: int, parts: Parts, norm_gain: float, options: PnnhOptions) -> PnnhStack:
-    """``depth`` layers of `pnnh_layer`, ``width`` wide."""
-    return PnnhStack((pnnh_layer(width, parts, norm_gain, options) for _ in range(depth)), options)
+def _kernel(learner: nn.Module) -> tuple[int, ...]:
+    """The sides of a convolution's kernel; () for a linear layer or a bottleneck, beside which C is a matrix."""
+    return tuple(learner.kernel_size) if isinstance(learner, nn.Conv2d) else ()
+
+
+def pnnh_stack(
+    width: int, depth: int, parts: Parts, norm_gain: float, options: PnnhOptions, exit: nn.Module | None = None
+) -> PnnhStack:
+    """A stack of ``depth`` layers, ``width`` wide; see `PnnhStack`."""
+    counts = learner_layers(depth, options)
+    return PnnhStack((pnnh_layer(width, parts, norm_gain, options, n) for n in counts), options, exit=exit)
 
 
 def perceptron(
@@ -165,6 +224,8 @@ def perceptron(
     behind it.
     """
     if config.path == "pnnh":
+        residual = depth * width**2
+        width = width_of_share(width, residual, lambda w: stack_weights(w, depth, 1, config.pnnh), config.pnnh)
         hidden: nn.Module = pnnh_stack(width, depth, parts, config.norm_gain, config.pnnh)
     else:
         layer = GatedBranch if config.path == "residual" else PlainBranch

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from rdp.models import blocks
-from rdp.models.convert import PlainSequence
 from rdp.models.families.resnet import ConvNormRelu
 from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.paths import PnnhLayer
+from rdp.models.timm_plain import PlainSequence
 from rdp.models.units import Units
 from rdp.utils import rng
 

@@ -10,12 +10,13 @@ from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
-from rdp.models.convert import PlainSequence, set_path
+from rdp.models.convert import set_path
 from rdp.models.paths import PnnhLayer, PnnhStack
+from rdp.models.timm_plain import PlainSequence
 from rdp.models.units import Units
 from tests.helpers.tiny import gaussian
 
-VARIANTS = ["concat", "sum", "sum_outer", "sum_inner"]
+VARIANTS = ["concat", "window", "strict", "two_sided", "sum", "sum_outer", "sum_inner"]
 
 
 def small(
@@ -32,7 +33,7 @@ def transformer(**options: object) -> timm.models.vision_transformer.VisionTrans
     return timm.models.vision_transformer.VisionTransformer(**sizes, num_classes=5, **options).eval()
 
 
-def parameters(module: nn.Module) -> int:
+def parameters_of(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
@@ -74,6 +75,8 @@ class TestPnnh:
         stacks = [m for m in model.modules() if isinstance(m, PnnhStack)]
         # A basic block is two layers; a stage's first block changes the shape: its first layer, or all of it, is plain.
         layers = [3, 3, 1, 5] if block is BasicBlock else [1, 1, 0, 2]
+        if block is BasicBlock and variant == "window":  # learners of two layers
+            layers = [2, 2, 1, 3]
         assert [len(s.layers) for s in stacks] == [n for n in layers if n]
         assert sum(isinstance(m, PlainSequence) for m in model.modules()) == 4
         logits = model.train()(gaussian(3, 1, 32, 32))
@@ -117,6 +120,30 @@ class TestPnnh:
         stack = set_path(deep, "pnnh", variant=variant, learner_width=share).layer1[1]
         assert weights(stack.layers[0].learner) == pytest.approx(share * bottleneck, rel=0.02)
 
+    @pytest.mark.parametrize("parameters", [0.3, 0.5, 1.0])
+    @pytest.mark.parametrize("variant", ["concat", "window"])
+    @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vit_tiny_patch16_224"])
+    def test_stages_get_their_share_of_the_parameters_and_the_head_stays(self, name, variant, parameters):
+        sizes = {"img_size": 32} if name.startswith("vit") else {}
+        model = timm.create_model(name, num_classes=10, **sizes)
+        residual, head = parameters_of(model), copy.deepcopy(model.get_classifier())
+        stages = sum(parameters_of(m) for n, m in model.named_children() if n == "blocks" or n.startswith("layer"))
+        stages -= sum(
+            parameters_of(m.downsample) for m in model.modules() if getattr(m, "downsample", None) is not None
+        )
+        set_path(model, "pnnh", variant=variant, parameters=parameters)
+        assert model.state_dict()["fc.weight" if hasattr(model, "fc") else "head.weight"].equal(head.weight)
+        assert model.train()(gaussian(2, 3, 32, 32)).shape == (2, 10)
+        grown = sum(parameters_of(m) for n, m in model.named_children() if n == "blocks" or n.startswith("layer"))
+        assert grown / stages == pytest.approx(parameters, rel=0.05)
+        assert parameters_of(model) < residual or parameters == 1
+
+    def test_layers_of_one_shape_in_different_stages_start_with_different_weights(self):
+        model = set_path(small(BasicBlock, (2, 2, 2, 2)), "pnnh", variant="concat")
+        first, third = model.layer1[1].layers[0].learner.weight, model.layer3[1].layers[0].learner.weight
+        assert first.shape == third.shape
+        assert not torch.equal(first, third)
+
     def test_the_gain_is_on_every_learners_norm(self):
         for model in (small(BasicBlock), small(Bottleneck), transformer()):
             set_path(model, "pnnh", norm_gain=0.25)
@@ -153,7 +180,7 @@ class TestRefusals:
         [
             (transformer, "through", {}, "unknown path 'through'; valid: plain, pnnh, residual"),
             (lambda: nn.Linear(2, 2), "plain", {}, "Linear: no plain form is known"),
-            (transformer, "pnnh", {"variant": "sum_outer"}, "so sum_outer would equal sum"),
+            (transformer, "pnnh", {"variant": "sum_outer"}, "so it has no sum_outer form; valid: concat, window, sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),
             (transformer, "pnnh", {"start": "he"}, "a random matrix is not orthogonal"),
             (lambda: small(BasicBlock), "pnnh", {"learner_width": 0.3}, "a width of 8 cannot be split"),

@@ -18,8 +18,12 @@ from tests.helpers.tiny import gaussian
 PATHS = [("residual", {}), ("plain", {}), *(("pnnh", {"variant": v}) for v in ("concat", "sum"))]
 MORE = [("pnnh", {"variant": v}) for v in ("sum_outer", "sum_inner")]
 MORE += [("pnnh", {"variant": "sum_inner", "learner_width": 1.0}), ("pnnh", {"constraint": "none", "start": "he"})]
+MORE += [("pnnh", {"variant": v}) for v in ("window", "strict", "two_sided")]
+MORE += [("pnnh", {"variant": "window", "learner": "one", "input_share": 0.25})]
+MORE += [("pnnh", {"variant": "window", "learner": "bottleneck", "start": "permutation"})]
+MORE += [("pnnh", {"variant": "window", "trained": True, "learner": "one"})]
 CASES = [(name, *path) for name in ("mlp8", "resnet20", "BasicBlock", "Bottleneck") for path in PATHS + MORE]
-CASES += [("vit_micro", *path) for path in PATHS]
+CASES += [("vit_micro", *path) for path in [*PATHS, ("pnnh", {"variant": "window"})]]
 every = pytest.mark.parametrize(("name", "path", "options"), CASES, ids=[f"{n} {p} {o}" for n, p, o in CASES])
 
 
@@ -76,13 +80,22 @@ def test_outputs_are_equal_within_1e_5_in_single_precision(name, path, options):
         ("resnet20", {"variant": "sum_inner"}, 1.0, 0),
         ("resnet20", {"variant": "sum_inner"}, 2.0, 16),
         ("resnet20", {"variant": "sum_outer", "learner_width": 1.0}, 1.0, 16),
+        ("resnet20", {"variant": "strict"}, 1.0, 16),  # one layer already
+        (
+            "resnet20",
+            {"variant": "window", "learner": "one"},
+            2.0,
+            0,
+        ),  # copying costs nothing
+        ("resnet20", {"variant": "window", "learner": "one"}, 9.0, 16),
+        ("resnet20", {"variant": "two_sided"}, 9.0, 0),
     ],
 )
 def test_products_are_joined_where_that_costs_no_more_than_was_allowed(name, options, growth, joined):
     network, _ = trained(name, "pnnh", options)
     fused = fuse(network, growth=growth)
     assert count(fused, PnnhLayer) == count(fused, FusedLayer) == count(network, PnnhLayer) - joined
-    assert count(fused, FusedConcat) == (joined if options["variant"] == "concat" else 0)
+    assert count(fused, FusedConcat) == (joined if options["variant"] in {"concat", "window"} else 0)
 
 
 def test_the_original_is_unchanged():

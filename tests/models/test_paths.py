@@ -154,19 +154,22 @@ class TestLayers:
     @pytest.mark.parametrize("variant", get_args(Variant))
     def test_is_its_formula(self, variant):
         found = pnnh_layer(8, PARTS, 0.7, PnnhOptions(variant=variant))
-        x, code = gaussian(16, 8), gaussian(4 if variant == "concat" else 8, 8, seed=1)
+        x, code = gaussian(16, 8), gaussian(found.split.coded or 8, 8, seed=1)
         learnt, coded = found.learner(x), x @ code.T
 
         def norm(z):
             return 0.7 * (z - z.mean(0)) / (z.var(0, correction=0) + 1e-5).sqrt()
 
-        expected = {
-            "concat": torch.cat([coded, norm(learnt).relu()], 1),
-            "sum": coded + norm(learnt).relu(),
-            "sum_outer": (norm(learnt) + coded).relu(),
-            "sum_inner": norm(learnt + coded).relu(),
-        }[variant]
-        torch.testing.assert_close(found(x, code), expected)
+        formulas = {
+            "concat": lambda: torch.cat([coded, norm(learnt).relu()], 1),
+            "window": lambda: torch.cat([coded, norm(learnt).relu()], 1),
+            "strict": lambda: norm(torch.cat([coded, learnt], 1)).relu(),
+            "two_sided": lambda: torch.cat([norm(learnt).relu(), (-norm(learnt)).relu()], 1),
+            "sum": lambda: coded + norm(learnt).relu(),
+            "sum_outer": lambda: (norm(learnt) + coded).relu(),
+            "sum_inner": lambda: norm(learnt + coded).relu(),
+        }
+        torch.testing.assert_close(found(x, None if variant == "two_sided" else code), formulas[variant]())
 
     @pytest.mark.parametrize(
         ("variant", "share", "shapes"),
@@ -206,13 +209,21 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "told"),
         [
-            ({"variant": "product"}, "Input should be 'concat', 'sum', 'sum_outer' or 'sum_inner'"),
+            ({"variant": "product"}, "Input should be 'concat', 'window', 'strict', 'two_sided', 'sum', 'sum_outer'"),
             ({"start": "he"}, "start: he conflicts with constraint: orthogonal"),
             ({"variant": "concat", "learner_width": 1.0}, "leaves no channels to the coder of concat"),
             ({"learner_width": 0.0}, "greater than 0"),
             ({"trained": False, "decay": True}, "trained: false conflicts with decay"),
             ({"learning_rate_factor": 0.0}, "greater than 0"),
             ({"sharing": "all"}, "'stage', 'pair' or 'none'"),
+            ({"start": "shift"}, "start: shift is not possible in concat; valid: identity, orthogonal, he"),
+            ({"variant": "window", "start": "identity"}, "not possible in window; valid: shift, permutation"),
+            ({"variant": "strict", "constraint": "orthogonal"}, "constraint: orthogonal is not possible in strict"),
+            ({"variant": "two_sided", "learner_width": 0.25}, "learner_width: 0.5 is the only one of two_sided"),
+            ({"variant": "sum", "learner": "two"}, "learner: two is not possible in sum; valid: one"),
+            ({"input_share": 0.25}, "input_share: only window has one"),
+            ({"variant": "window", "input_share": 0.9}, "leaves no channels to the coder of window"),
+            ({"parameters": 0.0}, "greater than 0"),
         ],
     )
     def test_options_without_sense_are_named(self, options, told):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
-from rdp.models.convert import PlainSequence
+from rdp.models.timm_plain import PlainSequence
 from rdp.models.paths import PnnhStack
 from rdp.models.units import Units
 from rdp.probes import Subject, available, probe_module

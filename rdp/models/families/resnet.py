@@ -10,9 +10,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from rdp.methods.options import PnnhOptions
 from rdp.models.gates import GatedBranch, PlainBranch
 from rdp.models.initialisation import unrectified
 from rdp.models.paths import NetworkConfig, Parts, pnnh_stack, with_gain
+from rdp.models.pnnh_width import stack_weights, width_of_share
 
 INPUT = "image"
 ARCHITECTURES = {
@@ -86,9 +88,8 @@ def _block(config: NetworkConfig, width_in: int, width_out: int, stride: int = 1
     return GatedBranch(branch, nn.ReLU(), None if stride == 1 else Shortcut(stride, width_out - width_in))
 
 
-def _stage(config: NetworkConfig, width_in: int, width_out: int, blocks: int) -> nn.Module:
-    """One stage of 2 * ``blocks`` layers; it halves the resolution if it changes the width."""
-    stride = 1 if width_in == width_out else 2
+def _stage(config: NetworkConfig, width_in: int, width_out: int, blocks: int, stride: int) -> nn.Module:
+    """One stage of 2 * ``blocks`` layers, the first of which has the stride."""
     if config.path != "pnnh":
         later = (_block(config, width_out, width_out) for _ in range(blocks - 1))
         return nn.Sequential(_block(config, width_in, width_out, stride), *later)
@@ -98,9 +99,27 @@ def _stage(config: NetworkConfig, width_in: int, width_out: int, blocks: int) ->
     return stack if stride == 1 else nn.Sequential(ConvNormRelu(width_in, width_out, stride, config.norm_gain), stack)
 
 
+def _pnnh_widths(options: PnnhOptions, blocks: int, widths: tuple[int, ...]) -> list[int]:
+    """The widths of the stages of a PNNH network; see `rdp.models.pnnh_width`."""
+    found: list[int] = []
+    for width_in, width in pairwise((0, *widths)):
+        depth, changing = (2 * blocks - 1, 9 * width_in) if width_in else (2 * blocks, 0)
+        changed = 9 * found[-1] if found else 0  # weights of the plain layer, for each channel that it writes
+
+        def count(grown: int, changed: int = changed, depth: int = depth) -> int:
+            return changed * grown + stack_weights(grown, depth, 9, options)
+
+        found.append(width_of_share(width, changing * width + 9 * depth * width**2, count, options))
+    return found
+
+
 def build(config: NetworkConfig, *, blocks: int, widths: tuple[int, ...]) -> nn.Module:
-    """A stem, one stage of ``blocks`` basic blocks per width (16, 32, 64 in the paper), pooling and a linear head."""
-    layers: list[nn.Module] = [ConvNormRelu(config.input_shape[0], widths[0])]
-    layers += [_stage(config, *pair, blocks) for pair in pairwise((widths[0], *widths))]
-    head = unrectified(nn.Linear(widths[-1], config.classes))
+    """A stem, one stage of ``blocks`` basic blocks per width (16, 32, 64 in the paper), pooling and a linear head.
+
+    Every stage but the first halves the resolution.
+    """
+    own = _pnnh_widths(config.pnnh, blocks, widths) if config.path == "pnnh" else widths
+    layers: list[nn.Module] = [ConvNormRelu(config.input_shape[0], own[0])]
+    layers += [_stage(config, *pair, blocks, 2 if i else 1) for i, pair in enumerate(pairwise((own[0], *own)))]
+    head = unrectified(nn.Linear(own[-1], config.classes))
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)

@@ -3,9 +3,10 @@
 from timm.models import resnet
 from torch import nn
 
-from rdp.models.convert import convert, set_gains
+from rdp.models.convert import convert
 from rdp.models.initialisation import unrectified
 from rdp.models.paths import NetworkConfig
+from rdp.models.timm_plain import set_gains
 
 INPUT = "image"
 ARCHITECTURES = {

@@ -7,12 +7,13 @@ Initial weights come from `rdp.models.initialisation`, as in every other family,
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from rdp.models.convert import convert, set_gains
+from rdp.models.convert import convert
 from rdp.models.initialisation import unrectified
 from rdp.models.paths import NetworkConfig
+from rdp.models.timm_plain import set_gains
 
 INPUT = "image"
-VARIANTS = ("concat", "sum")
+VARIANTS = ("concat", "window", "sum")
 ARCHITECTURES = {
     "vit_micro": {"depth": 6, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro12": {"depth": 12, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
