@@ -74,6 +74,10 @@ class PnnhOptions(Strict):
         description="a learner's layers, in concat and window: one, two of full kernels (default in window), or a "
         "pointwise one before one of full kernels. Bottlenecks and sub-layers of transformers are learners as they are",
     )
+    preactivation: bool = Field(
+        False,
+        description="norm and rectifier before each layer of a learner instead of after it, in concat and window",
+    )
     learner_width: float = Field(
         0.5,
         gt=0,
@@ -112,6 +116,8 @@ class PnnhOptions(Strict):
             )
         if self.variant in {"concat", "window", "strict"} and self.learner_width + self.input_share >= 1:
             raise ValueError(f"learner_width: {self.learner_width:g} leaves no channels to the coder of {self.variant}")
+        if self.preactivation and self.variant not in {"concat", "window"}:
+            raise ValueError(f"preactivation: only concat and window have it, and the variant is {self.variant}")
         if self.variant == "two_sided" and self.learner_width != 0.5:
             raise ValueError("learner_width: 0.5 is the only one of two_sided, whose output is the learner's twice")
         if self.input_share and self.variant != "window":

@@ -8,7 +8,9 @@ available, so the formulas below are this project's choice:
                of a plain layer.
 ``window``     the same formula, and C drops the d/m channels that were written first. So the next m layers read what a
                layer writes, without change. By default m = 8, and L is phi(norm(L2 phi(norm(L1 x)))), a learner of two
-               layers. Widths grow until the layers have half of the residual network's weights.
+               layers. Widths grow until the layers have half of the residual network's weights. With
+               ``preactivation``, a layer writes L2 phi(norm(L1 phi(norm(x)))), and each layer normalises anew what it
+               reads, as in DenseNets (arXiv 1608.06993, section 3).
 ``strict``     phi(norm([C x ; L x])), both halves d/2 wide, with C a k x k map. No part of x passes a layer without
                norm and rectifier.
 ``two_sided``  [phi(z) ; phi(-z)] with z = norm(L x), d/2 wide. It has no coder. The rectifiers lose nothing of z.
@@ -26,6 +28,7 @@ and ``two_sided`` would have no non-linearity where they need it.
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import NamedTuple, TypeVar
 
@@ -80,16 +83,26 @@ def with_gain(norm: Norm, gain: float) -> Norm:
     return norm
 
 
-class TwoLayers(nn.Sequential):
-    """A learner of two layers, second(phi(norm(first(x)))), without the norm where networks have none."""
+class Learner(nn.Sequential):
+    """A learner of one or two layers with a norm and a rectifier before each, or between two of them.
 
-    def __init__(self, width: int, split: Split, parts: Parts, kind: str) -> None:
-        inner = INNER[kind] * split.written
-        layers = {"first": (parts.linear if kind == "two" else parts.pointwise)(width, inner)}
-        if parts.norm:
-            layers["norm"] = parts.norm(inner)
-        layers |= {"relu": nn.ReLU(inplace=True), "second": parts.linear(inner, split.written)}
-        super().__init__(OrderedDict(layers))
+    ``second(phi(norm(first(x))))``, or with ``preactivation`` also a norm and phi in front of ``first``. Networks
+    without norms leave them out. ``norm_gain`` is that of the last norm that precedes a layer.
+    """
+
+    def __init__(self, split: Split, parts: Parts, options: PnnhOptions, layers: int, norm_gain: float = 1.0) -> None:
+        widths = [split.width, *([INNER[options.learner] * split.written] if layers == 2 else []), split.written]
+        modules: dict[str, nn.Module] = {}
+        for index, (width, written) in enumerate(pairwise(widths)):
+            if index or options.preactivation:
+                if parts.norm:
+                    gain = norm_gain if options.preactivation and index == layers - 1 else 1.0
+                    modules[f"norm{index}"] = with_gain(parts.norm(width), gain)
+                # In place only on the output of a norm: the state is read again.
+                modules[f"relu{index}"] = nn.ReLU(inplace=parts.norm is not None)
+            is_pointwise = layers == 2 and index == 0 and options.learner == "bottleneck"
+            modules[f"layer{index}"] = (parts.pointwise if is_pointwise else parts.linear)(width, written)
+        super().__init__(OrderedDict(modules))
 
 
 class PnnhLayer(nn.Module):
@@ -139,8 +152,10 @@ def pnnh_layer(width: int, parts: Parts, norm_gain: float, options: PnnhOptions,
     In the sums, one layer is a narrowing and a widening map, unless the learner has the full width.
     """
     split = options.split(width)
+    if options.preactivation:
+        return PnnhLayer(options.variant, split, Learner(split, parts, options, layers, norm_gain))
     if layers == 2:
-        learner: nn.Module = TwoLayers(width, split, parts, options.learner)
+        learner: nn.Module = Learner(split, parts, options, layers)
     elif split.written < width or split.share == 1:
         learner = parts.linear(width, split.written)
     else:
@@ -205,9 +220,16 @@ def _kernel(learner: nn.Module) -> tuple[int, ...]:
 def pnnh_stack(
     width: int, depth: int, parts: Parts, norm_gain: float, options: PnnhOptions, exit: nn.Module | None = None
 ) -> PnnhStack:
-    """A stack of ``depth`` layers, ``width`` wide; see `PnnhStack`."""
+    """A stack of ``depth`` layers, ``width`` wide, with ``exit`` behind them; see `PnnhStack`.
+
+    With ``preactivation``, a norm and a rectifier follow the last layer.
+    """
     counts = learner_layers(depth, options)
-    return PnnhStack((pnnh_layer(width, parts, norm_gain, options, n) for n in counts), options, exit=exit)
+    ends = [exit] if exit else []
+    if options.preactivation:
+        ends = [*([parts.norm(width)] if parts.norm else []), nn.ReLU(), *ends]
+    layers = [pnnh_layer(width, parts, norm_gain, options, count) for count in counts]
+    return PnnhStack(layers, options, exit=nn.Sequential(*ends) if ends else None)
 
 
 def perceptron(

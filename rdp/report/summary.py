@@ -19,6 +19,7 @@ class CellSummary:
 
     Attributes:
         accuracy: test accuracy over seeds in percent, with diverged runs at chance and without failed and missing runs.
+        validation: mean accuracy on the validation split after the last epoch, in percent.
         difference: difference to the baseline's runs of the same setting and seeds, in points; None for the baseline
             and for settings without one.
         method, name, options: the study's name of the method, the method, and its options as JSON.
@@ -30,6 +31,7 @@ class CellSummary:
         step_cost: counted operations per step, relative to the baseline.
         flops: counted operations per run, relative to the baseline.
         updates: updates of a unit's parameter per run, relative to the baseline.
+        activation_bytes: bytes that the forward pass of one example keeps for the backward pass.
         throughput: training examples per second, median of completed runs.
         throughput_ratio: throughput relative to the baseline; NaN if the two ran on different devices.
     """
@@ -37,6 +39,7 @@ class CellSummary:
     setting: Setting
     method: str
     accuracy: Estimate
+    validation: float
     difference: Estimate | None
     counts: dict[str, int]
     seeds: int
@@ -50,6 +53,7 @@ class CellSummary:
     updates: float
     parameters: float
     forward_flops: float
+    activation_bytes: float
     throughput: float
     throughput_ratio: float
     seconds: float
@@ -83,6 +87,7 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
         setting=setting,
         method=label,
         accuracy=mean_interval(list(by_seed(runs).values())),
+        validation=runs["validation_accuracy"].mean() * PERCENT,
         difference=difference,
         counts=runs["status"].value_counts().to_dict(),
         seeds=len(runs),
@@ -96,6 +101,7 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
         updates=done["unit_updates"].mean() / base["unit_updates"].mean(),
         parameters=runs["parameters"].max(),
         forward_flops=runs["forward_flops"].max(),
+        activation_bytes=runs["activation_bytes"].max(),
         throughput=speed,
         throughput_ratio=speed / reference if device is not None and device == other else math.nan,
         seconds=runs["seconds"].median(),

@@ -16,7 +16,7 @@ from rdp.utils import files
 
 _COMPARED = ["dataset", "architecture", "recipe", "method", "budget", "flops", "updates"]
 _COMPARED += [f"difference_{name}" for name in ("mean", "low", "high", "n")]
-_COST = ["parameters", "forward_flops", "budget", "steps", "step_cost", "flops", "updates"]
+_COST = ["parameters", "forward_flops", "activation_bytes", "budget", "steps", "step_cost", "flops", "updates"]
 _COST += ["throughput", "throughput_ratio", "seconds"]
 _EFFICIENT = [field.name for field in fields(efficiency.Efficiency)]
 
@@ -64,7 +64,7 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
     for cell in cells:
         row = _row(cell)
         row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
-        row |= {"runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
+        row |= {"validation": cell.validation, "runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
         row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
         row |= {status: cell.counts.get(status, 0) for status in ROW_STATUSES}
         if cell.difference is not None:

@@ -81,6 +81,7 @@ class Numbers(Part):
     units: Annotated[int | None, Column(exact=True)] = None
     unit_updates: Annotated[float | None, Column(exact=True)] = None
     forward_flops: Annotated[int | None, Column(exact=True)] = None
+    activation_bytes: Annotated[int | None, Column(exact=True)] = None
     iteration_flops: Annotated[int | None, Column(exact=True)] = None
     training_flops: Annotated[
         int | None, Column(exact=True, title="training FLOP", notation="scientific", dtype="float64")

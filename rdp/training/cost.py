@@ -1,4 +1,4 @@
-"""Counted costs of a network: parameters and floating-point operations.
+"""Counted costs of a network: parameters, floating-point operations, and memory of activations.
 
 Matrix products and convolutions are counted as torch does, a multiply-add as two operations. Normalisation,
 activations, the optimizer and the matrix exponential of a coder are not counted. Counts are per example: two examples
@@ -66,6 +66,30 @@ def count_flops(function: Callable[[], object]) -> int:
     return flops // _EXAMPLES
 
 
+def count_activation_bytes(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """Bytes that the forward pass of one example keeps for the backward pass, in float32.
+
+    The network, in training mode, stays unchanged but for the running statistics of its norms. Parameters are not
+    counted. What a mini-batch shares drops out, because two counts are subtracted.
+    """
+
+    def kept(examples: int) -> int:
+        storages = {}
+
+        def record(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor):
+            output = network(torch.zeros(examples, *input_shape))  # keeps the tensors, and so their addresses
+        del output
+        own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        return sum(size for address, size in storages.items() if address not in own)
+
+    return (kept(2 * _EXAMPLES) - kept(_EXAMPLES)) // _EXAMPLES
+
+
 @dataclass(frozen=True)
 class UnitCosts:
     """Floating-point operations of each unit for one example, arrays of shape (units,)."""
@@ -94,6 +118,7 @@ class IterationCost:
     Attributes:
         full: operations of a full iteration.
         forward_full: operations of the full network's forward pass.
+        activation_bytes: see `count_activation_bytes`.
         weights: number of parameters of each unit, shape (units,).
     """
 
@@ -103,6 +128,7 @@ class IterationCost:
             parameter.requires_grad_(True)
         self._units = Units(self._network, granularity)
         self._x = torch.zeros(_EXAMPLES, *input_shape)
+        self.activation_bytes = count_activation_bytes(self._network, input_shape)
         self.full = count_flops(lambda: self._network(self._x).sum().backward())
         with torch.no_grad():
             self.forward_full = count_flops(lambda: self._network(self._x))

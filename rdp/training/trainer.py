@@ -218,6 +218,7 @@ class Trainer:
         return {
             "parameters": cost.count_parameters(self.network),
             "forward_flops": self.iteration_cost.forward_full,
+            "activation_bytes": self.iteration_cost.activation_bytes,
             "iteration_flops": self.iteration_cost(FULL),
             "units": len(self.units),
             "learning_rate": self.recipe.learning_rate,

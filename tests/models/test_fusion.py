@@ -111,6 +111,15 @@ def test_the_original_is_unchanged():
     assert torch.equal(network(x), expected)
 
 
+def test_a_preactivated_learner_keeps_the_norms_in_front_of_it():
+    """Several layers read the state, each through a norm of its own; norms inside learners are fused."""
+    network, x = trained("resnet20", "pnnh", {"variant": "window", "preactivation": True, "learner": "bottleneck"})
+    expected, fused = network.eval()(x), fuse(network)
+    torch.testing.assert_close(fused(x), expected, rtol=1e-10, atol=1e-10 * expected.abs().max().item())
+    layers = count(network, PnnhLayer)
+    assert count(fused, nn.BatchNorm2d) == layers + 3  # and at the end of each stage
+
+
 def test_a_timm_model_that_nobody_converted_is_folded_too():
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=3).double()

@@ -221,6 +221,7 @@ class TestBadInput:
             ({"variant": "strict", "constraint": "orthogonal"}, "constraint: orthogonal is not possible in strict"),
             ({"variant": "two_sided", "learner_width": 0.25}, "learner_width: 0.5 is the only one of two_sided"),
             ({"variant": "sum", "learner": "two"}, "learner: two is not possible in sum; valid: one"),
+            ({"variant": "sum", "preactivation": True}, "preactivation: only concat and window have it"),
             ({"input_share": 0.25}, "input_share: only window has one"),
             ({"variant": "window", "input_share": 0.9}, "leaves no channels to the coder of window"),
             ({"parameters": 0.0}, "greater than 0"),

@@ -11,7 +11,7 @@ from rdp.methods.options import PnnhOptions
 from rdp.models import create_model
 from rdp.models.coder import Coder, apply_coder, as_matrix
 from rdp.models.initialisation import initialise
-from rdp.models.paths import Parts, PnnhStack, TwoLayers, pnnh_stack
+from rdp.models.paths import Learner, Parts, PnnhStack, pnnh_stack
 from rdp.models.pnnh_width import stack_weights, width_of_share
 from rdp.training import cost
 from tests.helpers.tiny import gaussian
@@ -114,15 +114,33 @@ class TestWindow:
     def test_a_learner_of_two_layers_has_a_norm_and_a_rectifier_between_them(self):
         (layer,) = stack(16, 2, learner="two", **WINDOW).layers
         learner = layer.learner
-        assert isinstance(learner, TwoLayers)
+        assert isinstance(learner, Learner)
         x = gaussian(5, 16, 6, 6)
-        z = nn.functional.conv2d(x, learner.first.weight, padding=1)
+        z = nn.functional.conv2d(x, learner.layer0.weight, padding=1)
         z = nn.functional.batch_norm(z, None, None, training=True).relu()
-        torch.testing.assert_close(learner(x), nn.functional.conv2d(z, learner.second.weight, padding=1))
+        torch.testing.assert_close(learner(x), nn.functional.conv2d(z, learner.layer1.weight, padding=1))
+
+    @pytest.mark.parametrize("learner", ["one", "two", "bottleneck"])
+    def test_with_preactivation_every_layer_normalises_what_it_reads(self, learner):
+        network = stack(16, 1 if learner == "one" else 2, gain=0.6, learner=learner, preactivation=True, **WINDOW)
+        x = gaussian(5, 16, 6, 6)
+
+        def activated(z, gain=1.0):
+            return (gain * nn.functional.batch_norm(z, None, None, training=True)).relu()
+
+        (layer,) = network.layers
+        weights = [module.weight for module in layer.learner if isinstance(module, nn.Conv2d)]
+        z = activated(x, 0.6 if learner == "one" else 1.0)
+        if learner != "one":
+            hidden = nn.functional.conv2d(z, weights[0], padding=0 if learner == "bottleneck" else 1)
+            z = activated(hidden, 0.6)
+        written = nn.functional.conv2d(z, weights[-1], padding=1)
+        torch.testing.assert_close(layer(x, network.codes()[0]), torch.cat([x[:, 4:], written], 1))
+        torch.testing.assert_close(network(x), activated(torch.cat([x[:, 4:], written], 1)))
 
     def test_the_layer_left_over_by_learners_of_two_comes_first(self):
         layers = stack(16, 7, learner="two", **WINDOW).layers
-        assert [isinstance(layer.learner, TwoLayers) for layer in layers] == [False, True, True, True]
+        assert [isinstance(layer.learner, Learner) for layer in layers] == [False, True, True, True]
 
 
 class TestStrict:
@@ -183,6 +201,7 @@ OPTIONS = [
     {"variant": "window", "parameters": None},
     {"variant": "window", "learner": "one", "start": "permutation", "trained": True},
     {"variant": "window", "learner": "bottleneck", "input_share": 0.25},
+    {"variant": "window", "learner": "bottleneck", "preactivation": True},
     {"variant": "strict"},
     {"variant": "strict", "trained": False},
     {"variant": "two_sided"},

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
-from rdp.models.timm_plain import PlainSequence
 from rdp.models.paths import PnnhStack
+from rdp.models.timm_plain import PlainSequence
 from rdp.models.units import Units
 from rdp.probes import Subject, available, probe_module
 from rdp.probes.layers import branches_without_shortcut, layer_outputs, visit_layers

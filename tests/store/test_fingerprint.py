@@ -294,12 +294,12 @@ class TestClosure:
             "rdp.training.process_group",
         }
         shared = {"rdp.methods.dropping"}
-        paths = {"rdp.models.paths", "rdp.models.coder"}
+        paths = {"rdp.models.paths", "rdp.models.coder", "rdp.models.pnnh_width"}
         for method in available():
             own = {f"rdp.methods.schedules.{method}"} | (shared if method in DROPPING else set())
             for architecture, family in FAMILIES.items():
                 converted = (
-                    {"rdp.models.convert"}
+                    {"rdp.models.convert", "rdp.models.timm_plain", "rdp.models.timm_pnnh"}
                     if family in {"rdp.models.families.vit", "rdp.models.families.timm_resnet"}
                     else set()
                 )

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rdp.methods import FULL, Iteration
 from rdp.models.units import Units
-from rdp.training.cost import IterationCost, UnitCosts
+from rdp.training.cost import IterationCost, UnitCosts, count_activation_bytes
 from tests.helpers.tiny import TINY
 
 REAL = ["mlp8", "resnet20", "resnet18", "resnet", "bottleneck", "vit", "convnext", "swin", "efficientnet"]
@@ -298,3 +298,24 @@ class TestKernels:
             called = {owners[kernel] for kernel in seen.backward}
             assert {trained} | above <= called
             assert not all(to_input for to_input, _ in seen.backward.values())  # the lowest hands nothing down
+
+
+class TestActivationBytes:
+    """Against what each layer saves, written out."""
+
+    def test_a_linear_layer_keeps_its_input_and_a_rectifier_its_output(self):
+        network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        assert count_activation_bytes(network, (8,)) == 4 * (8 + 16)
+
+    def test_a_tensor_that_two_layers_keep_counts_once(self):
+        network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(inplace=True), nn.Linear(16, 4))
+        assert count_activation_bytes(network, (8,)) == 4 * (8 + 16)
+
+    def test_what_a_batch_shares_and_parameters_do_not_count(self):
+        network = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(75, 4))
+        # The input of each layer; the norm's statistics are shared.
+        assert count_activation_bytes(network, (2, 5, 5)) == 4 * (50 + 75 + 75)
+
+    def test_it_is_part_of_a_networks_cost(self, make_network):
+        network = make_network("resnet20")
+        assert IterationCost(network, (1, 8, 8)).activation_bytes == count_activation_bytes(network.train(), (1, 8, 8))
