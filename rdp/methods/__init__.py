@@ -67,6 +67,33 @@ class Iteration:
 FULL = Iteration("full")
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a method knows about the training that it plans.
+
+    Attributes:
+        units: number of droppable units in the network.
+        batch_size: number of examples in a mini-batch.
+        seed: seed of the run.
+        steps: number of optimizer steps from the first to the last; None if it is not known, as in a user's loop.
+        steps_per_epoch: number of optimizer steps in an epoch; None if it is not known.
+    """
+
+    units: int
+    batch_size: int
+    seed: int
+    steps: int | None = None
+    steps_per_epoch: int | None = None
+
+    def require(self, number: Literal["steps", "steps_per_epoch"], option: str) -> int:
+        """A number of steps that an option needs; raises `UserError` that names the option if it is not known."""
+        value: int | None = getattr(self, number)
+        if value is None:
+            what = {"steps": "optimizer steps of the training", "steps_per_epoch": "optimizer steps in an epoch"}
+            raise UserError(f"{option}: needs the number of {what[number]}; pass {number}")
+        return value
+
+
 class Method(BaseModel):
     """A path and a training schedule, with the options of both.
 
@@ -103,15 +130,11 @@ class Method(BaseModel):
             return f"{self.name()} drops residual branches, and a {self.path} network has none"
         return None
 
-    def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
-        """The iteration of one optimizer step; a pure function of its arguments.
+    def check(self, training: Training) -> None:
+        """Raise `UserError` if an option needs a number of steps that ``training`` does not have."""
 
-        Args:
-            step: number of the optimizer step, from 0.
-            units: number of droppable units in the network.
-            batch_size: number of examples in the mini-batch.
-            seed: seed of the run.
-        """
+    def iteration(self, step: int, training: Training) -> Iteration:
+        """The iteration of one optimizer step, numbered from 0; a pure function of its arguments."""
         return FULL
 
 

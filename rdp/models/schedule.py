@@ -12,6 +12,7 @@ for each of its states, whereas the whole model would be compiled for every mask
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rdp.errors import UserError
-from rdp.methods import Iteration, Method
+from rdp.methods import Iteration, Method, Training
 from rdp.models.gates import Gate
 from rdp.models.units import Units
 
@@ -36,10 +37,12 @@ class Schedule:
         method: a method that drops or freezes units, see `make_method`.
         seed: of the masks. A mask depends on seed and step only, so a resumed loop draws the same masks.
         take_over: switch off active droppath modules of the model until `close`. By default such a model is refused.
+        steps: number of optimizer steps of the whole training; required by options that are shares of it.
+        steps_per_epoch: number of optimizer steps in an epoch; required by options that count epochs.
 
     Raises:
         UserError: a model without residual branches, with an active droppath module, with another schedule, or in
-            DistributedDataParallel without ``find_unused_parameters=True``.
+            DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing number.
 
     >>> import rdp, timm
     >>> model = timm.create_model("test_vit")
@@ -49,9 +52,20 @@ class Schedule:
     ('freeze', 'blocks.0.drop_path1', False)
     """
 
-    def __init__(self, model: nn.Module, method: Method, *, seed: int = 0, take_over: bool = False) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UserError(f"seed: expected an integer greater than or equal to 0, got {seed!r}")
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        *,
+        seed: int = 0,
+        take_over: bool = False,
+        steps: int | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        _check_integer("seed", seed, 0)
+        for name, number in (("steps", steps), ("steps_per_epoch", steps_per_epoch)):
+            if number is not None:
+                _check_integer(name, number, 1)
         self.model, self.method, self.seed = model, method, seed
         inner: Any = model
         self._warned = False
@@ -65,6 +79,8 @@ class Schedule:
         self._units = Units(inner, method.unit_granularity, take_over=take_over)
         try:
             self._units.require()
+            self._training = Training(len(self._units), 1, seed, steps, steps_per_epoch)
+            method.check(self._training)
             if any(gate.in_use for gate in self._gates()):
                 raise UserError(f"{type(inner).__name__}: it has a schedule already; close that one first")
         except UserError:
@@ -116,7 +132,7 @@ class Schedule:
                 name = self.method.name()
                 raise UserError(f"schedule.iteration: {name} draws one mask per example; pass batch_size")
             batch_size = 1
-        planned = self.method.iteration(step, units=len(self._units), batch_size=batch_size, seed=self.seed)
+        planned = self.method.iteration(step, replace(self._training, batch_size=batch_size))
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
         if any(p.grad is not None for p in self._units.frozen()):
@@ -199,6 +215,11 @@ class _CallCheck:
         wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
         if wrapper is not None and model.training:
             _check_distributed(wrapper)
+
+
+def _check_integer(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name}: expected an integer greater than or equal to {least}, got {value!r}")
 
 
 def _check_distributed(model: DistributedDataParallel) -> None:

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from rdp.errors import UserError
-from rdp.methods import FULL, Method, available, method_class, schedules
+from rdp.methods import FULL, Method, Training, available, method_class, schedules
 from rdp.methods.dropping import drop_rates
 
 DROPPING = ["droppath", "droppath_batch", "random_freeze", "residual_droppath"]
@@ -16,7 +16,7 @@ PAIRED = ["random_freeze", "residual_droppath"]  # whose masks hold for two step
 
 
 def iteration(name: str, step: int = 0, *, units: int = 9, batch_size: int = 4, seed: int = 0, **options):
-    return method_class(name)(**options).iteration(step, units=units, batch_size=batch_size, seed=seed)
+    return method_class(name)(**options).iteration(step, Training(units, batch_size, seed))
 
 
 class TestResidualDropPath:
@@ -247,7 +247,7 @@ class TestRegistry:
     def test_adding_a_file_adds_a_method(self, add_method):
         add_method("added", "from rdp.methods import Method\nclass Added(Method):\n    '''New.'''\n")
         assert "added" in available()
-        assert method_class("added")().iteration(0, units=3, batch_size=2, seed=0) is FULL
+        assert method_class("added")().iteration(0, Training(3, batch_size=2, seed=0)) is FULL
 
     @pytest.mark.parametrize("count", [0, 2])
     def test_a_file_must_define_one_method(self, add_method, count):

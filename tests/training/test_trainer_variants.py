@@ -161,6 +161,36 @@ class TestReusedBatch:
             assert stop_and_go_on(lambda: make_run(spec), step, tmp_path / str(step)) == undisturbed
 
 
+OVER_TIME = {"rate": 0.5, "hold": 2, "drop_from": 0.2, "drop_until": 0.7}
+
+
+class TestOptionsOverTime:
+    """Masks that are held, and dropping in a part of training."""
+
+    @pytest.mark.parametrize("options", [{}, {"hold": "epoch"}, {"reuse_batch": True}])
+    @pytest.mark.parametrize("budget", ["steps", "flops", "updates"])
+    def test_resumed_it_equals_the_uninterrupted_run(self, options, budget, make_spec, make_run, tmp_path):
+        spec = make_spec("residual_droppath", OVER_TIME | options, budget=budget)
+        undisturbed = train(make_run(spec))
+        first, last = (round(share * undisturbed["steps"]) for share in (0.2, 0.7))
+        for step in (first, first + 3, last, last + 1):
+            assert stop_and_go_on(lambda: make_run(spec), step, tmp_path / str(step)) == undisturbed, step
+
+    @pytest.mark.parametrize("option", ["hold", "drop_from", "drop_until"])
+    def test_each_option_changes_the_weights(self, option, make_spec, make_run):
+        weights = [
+            train(make_run(make_spec("residual_droppath", {"rate": 0.5} | options)))["weights"]
+            for options in ({}, {option: OVER_TIME[option]})
+        ]
+        assert weights[0] != weights[1]
+
+    def test_a_full_mini_batch_is_read_once_outside_the_window(self, make_spec, make_run):
+        run = make_run(make_spec("residual_droppath", OVER_TIME | {"reuse_batch": True}))
+        pairs = [4, 4, 5, 5, 6, 6, 7, 7, 8, 8]
+        expected = [run.batches.batch(number)[0] for number in [0, 1, 2, 3, *pairs, 9, 10, 11, 12, 13, 14]]
+        assert all(torch.equal(*both) for both in zip(batches_read(run), expected, strict=True))
+
+
 class TestTransformer:
     @pytest.fixture
     def spec_of(self, make_spec):
