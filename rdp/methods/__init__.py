@@ -47,6 +47,7 @@ class Iteration:
             updates the running ones, ``batch`` normalises by batch statistics only, ``eval`` normalises by the
             running statistics.
         batch: step whose mini-batch is used; None for this step's own.
+        learning_rate_scale: factor on the learning rate of every parameter in this step.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Iteration:
     rest_trained: bool = True
     frozen_norm: FrozenNorm = "update"
     batch: int | None = None
+    learning_rate_scale: float = 1.0
 
     def of(self, examples: slice) -> "Iteration":
         """The same iteration for some examples of the mini-batch: selects their columns of a per-example mask."""

@@ -27,6 +27,8 @@ class ResidualDropPath(Schedule):
         frozen_norm: batch normalisation with frozen parameters: ``update``, ``batch`` or ``eval``, see
             `rdp.methods.Iteration`.
         train_rest: train stem, down-sampling and head in recover iterations too.
+        recover_lr_scale: factor on the learning rate of recover iterations; other values than 1 need
+            `Schedule.attach`.
         granularity: a unit is a ``branch`` or a whole ``block``.
         hold: number of consecutive pairs of iterations with the same mask, or ``epoch`` for all that begin in an epoch
             (needs ``steps_per_epoch``).
@@ -65,6 +67,7 @@ class ResidualDropPath(Schedule):
         redraw: bool = True,
         frozen_norm: FrozenNorm = "update",
         train_rest: bool = False,
+        recover_lr_scale: float = 1.0,
         granularity: Granularity = "branch",
         hold: Hold = 1,
         drop_from: float = 0.0,
@@ -81,6 +84,7 @@ class ResidualDropPath(Schedule):
             redraw=redraw,
             frozen_norm=frozen_norm,
             train_rest=train_rest,
+            recover_lr_scale=recover_lr_scale,
             granularity=granularity,
             hold=hold,
             drop_from=drop_from,

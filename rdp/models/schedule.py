@@ -20,8 +20,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rdp.errors import UserError
-from rdp.methods import Iteration, Method, Training
+from rdp.methods import FULL, Iteration, Method, Training
 from rdp.models.gates import Gate
+from rdp.models.learning_rates import LearningRateScale
 from rdp.models.units import Units
 
 # A block is compiled for each combination of dropped, computed, trained and frozen branches in it and before it.
@@ -88,7 +89,8 @@ class Schedule:
             raise
         for gate in self._gates():
             gate.in_use = True
-        self._last_step = -1
+        self._last_step, self._planned = -1, FULL
+        self._scales: dict[torch.optim.Optimizer, LearningRateScale] = {}
         self._inside = self._closed = self._compiled_whole = False
         self._compiled_blocks: list[nn.Module] = []
         self._hook = inner.register_forward_pre_hook(_CallCheck(self))
@@ -116,8 +118,8 @@ class Schedule:
             The iteration: which units are active, at what scale, and which are trained.
 
         Raises:
-            UserError: a step that goes back, a context inside another, a closed schedule, or gradients in parameters
-                that this step freezes.
+            UserError: a step that goes back, a context inside another, a closed schedule, gradients in parameters that
+                this step freezes, or a scaled learning rate without `attach`.
         """
         if self._closed:
             raise UserError("schedule.iteration: the schedule was closed")
@@ -133,6 +135,11 @@ class Schedule:
                 raise UserError(f"schedule.iteration: {name} draws one mask per example; pass batch_size")
             batch_size = 1
         planned = self.method.iteration(step, replace(self._training, batch_size=batch_size))
+        if planned.learning_rate_scale != 1 and not self._scales:
+            raise UserError(
+                f"schedule.iteration({step}): this step multiplies the learning rate by "
+                f"{planned.learning_rate_scale:g}; call schedule.attach(optimizer) before the first step"
+            )
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
         if any(p.grad is not None for p in self._units.frozen()):
@@ -141,7 +148,7 @@ class Schedule:
                 f"schedule.iteration({step}): parameters that this step freezes hold gradients, which would move "
                 "them; call optimizer.zero_grad(set_to_none=True) after every optimizer step"
             )
-        self._last_step, self._inside = step, True
+        self._last_step, self._planned, self._inside = step, planned, True
         try:
             yield planned
         finally:
@@ -150,6 +157,20 @@ class Schedule:
             if self._compiled_whole and not self._warned:
                 self._warned = True
                 _warn_of_recompilation()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Multiply the optimizer's learning rates by the factor of each iteration, as ``recover_lr_scale`` asks.
+
+        The rates are multiplied during ``optimizer.step()`` and restored after it, so learning rate schedulers need no
+        changes. Call it for each optimizer of the model. `close` ends it.
+
+        Raises:
+            UserError: a closed schedule.
+        """
+        if self._closed:
+            raise UserError("schedule.attach: the schedule was closed")
+        if optimizer not in self._scales:
+            self._scales[optimizer] = LearningRateScale(optimizer, lambda: self._planned.learning_rate_scale)
 
     def compile(self, **options: Any) -> None:
         """Compile the model block by block, with the options of torch.compile.
@@ -181,6 +202,8 @@ class Schedule:
             torch._dynamo.config.recompile_limit = self._limit
         for gate in self._gates():
             gate.in_use = False
+        for scale in self._scales.values():
+            scale.remove()
         self._units.restore()
 
     def __enter__(self) -> "Schedule":

@@ -141,7 +141,7 @@ class Trainer:
         """Do one optimizer step. The caller increments ``step``."""
         iteration = self.iteration(self.step)
         results = [self._forward_backward(iteration, part) for part in self._microbatches]
-        self.optimizer.step(learning_rate(self.recipe, self.step, self.steps))
+        self.optimizer.step(learning_rate(self.recipe, self.step, self.steps) * iteration.learning_rate_scale)
         if self.ema:
             self.ema.update()
         losses = [loss for loss, _ in results]

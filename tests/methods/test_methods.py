@@ -101,6 +101,23 @@ class TestRandomFreeze:
         assert [iteration("random_freeze", step, frozen_norm="eval").frozen_norm for step in (0, 1)] == ["eval"] * 2
 
 
+@pytest.mark.parametrize("name", PAIRED)
+class TestRecoverLearningRate:
+    def test_only_steps_that_train_the_dropped_units_are_scaled(self, name):
+        planned = [iteration(name, step, rate=0.1, redraw=False, recover_lr_scale=2.5) for step in range(100)]
+        assert {one.kind == "full" for one in planned} == {True, False}
+        for step, one in enumerate(planned):
+            assert one.learning_rate_scale == (2.5 if step % 2 and one.kind != "full" else 1)
+
+    def test_by_default_none_is(self, name):
+        assert {iteration(name, step).learning_rate_scale for step in range(20)} == {1.0}
+
+    @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "double", None])
+    def test_a_scale_that_is_not_positive_is_refused(self, name, scale):
+        with pytest.raises(ValidationError, match="recover_lr_scale"):
+            method_class(name)(recover_lr_scale=scale)
+
+
 class TestDropPath:
     def test_each_unit_is_dropped_at_its_rate(self):
         steps, batch = 400, 64

@@ -65,14 +65,15 @@ class TestMasks:
         assert kinds == {"full", "drop", "recover"}
 
     def test_the_plan_is_that_of_a_run_of_as_many_steps(self):
-        options = {"rate": 0.5, "hold": "epoch", "drop_from": 0.2, "drop_until": 0.7}
+        options = {"rate": 0.5, "hold": "epoch", "drop_from": 0.2, "drop_until": 0.7, "recover_lr_scale": 2.0}
         schedule = rdp.ResidualDropPath(VIT.build(), **options, steps=20, steps_per_epoch=6)
+        schedule.attach(torch.optim.SGD(schedule.model.parameters()))
         method, training = method_class("residual_droppath")(**options), Training(6, 1, 0, 20, 6)
         kinds = []
         for step in range(20):
             planned, expected = step_of(schedule, step)[2], method.iteration(step, training)
             kinds.append(planned.kind)
-            assert planned.kind == expected.kind
+            assert (planned.kind, planned.learning_rate_scale) == (expected.kind, expected.learning_rate_scale)
             np.testing.assert_array_equal(planned.trained, expected.trained)
         assert kinds == ["full"] * 4 + ["drop", "recover"] * 5 + ["full"] * 6
 
@@ -103,6 +104,7 @@ class TestBadInput:
             ("granularity", "layer"),
             ("redraw", "maybe"),
             ("train_rest", 7),
+            ("recover_lr_scale", 0),
             ("drop_from", 1),
             ("drop_until", "half"),
         ],

@@ -25,11 +25,14 @@ class ResidualDropPath(BatchDropping):
             because they are not dropped.
         reuse_batch: whether a recover iteration uses the mini-batch of its drop iteration. By default it uses the next
             mini-batch. No other mini-batch is used twice or left out.
+        recover_lr_scale: factor on the learning rate of recover iterations. Where the published code of LayerDropBack
+            (arXiv 2412.18027) trains a random part of the parameters, its factor is 1 / (1 - drop rate), 2 by default.
     """
 
     frozen_norm: FrozenNorm = "update"
     train_rest: bool = Field(False, description="train stem, down-sampling and head in recover iterations as well")
     reuse_batch: bool = Field(False, description="use the mini-batch of the drop iteration again")
+    recover_lr_scale: float = Field(1.0, gt=0, description="factor on the learning rate of recover iterations")
 
     steps_per_draw: ClassVar[int] = 2
 
@@ -52,4 +55,5 @@ class ResidualDropPath(BatchDropping):
             trained=dropped,
             rest_trained=self.train_rest,
             frozen_norm=self.frozen_norm,
+            learning_rate_scale=self.recover_lr_scale,
         )
