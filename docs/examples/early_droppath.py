@@ -1,6 +1,6 @@
 """Droppath for the first half of training only."""
 
-from rdp.methods import FULL, Iteration
+from rdp.methods import FULL, Iteration, Training
 from rdp.methods.schedules.droppath import DropPath
 
 
@@ -9,7 +9,7 @@ class EarlyDropPath(DropPath):
 
     until: int = 500
 
-    def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
+    def iteration(self, step: int, training: Training) -> Iteration:
         if step >= self.until:
             return FULL
-        return super().iteration(step, units=units, batch_size=batch_size, seed=seed)
+        return super().iteration(step, training)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from rdp.bench.measuring import CLASSES, SHAPE, WARM_UP, Benchmark, Comparison, Ratio, Setting, table, timed, trainer
-from rdp.methods import FULL, Iteration, method_class
+from rdp.methods import FULL, Iteration, Training, method_class
 from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
@@ -38,6 +38,7 @@ def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
     counted = cost.IterationCost(network, SHAPE)
     units = Units(network)
     method = method_class("residual_droppath").model_validate({"rate": setting.rate})
+    training = Training(len(units), setting.batch_size, seed=0)
     train = trainer(network, setting)
 
     def step(iteration: Iteration) -> float:
@@ -50,7 +51,7 @@ def rdp_pairs(architecture: str, setting: Setting) -> PairCost:
     times: list[tuple[float, float, float]] = []
     shares: list[tuple[float, float]] = []
     for pair in range(WARM_UP + setting.rounds):
-        ours = [method.iteration(2 * pair + i, units=len(units), batch_size=setting.batch_size, seed=0) for i in (0, 1)]
+        ours = [method.iteration(2 * pair + i, training) for i in (0, 1)]
         # The order alternates, so that a change in the machine's speed favours neither.
         if pair % 2:
             drop, recover = step(ours[0]), step(ours[1])

@@ -47,6 +47,7 @@ class Iteration:
             updates the running ones, ``batch`` normalises by batch statistics only, ``eval`` normalises by the
             running statistics.
         batch: step whose mini-batch is used; None for this step's own.
+        learning_rate_scale: factor on the learning rate of every parameter in this step.
     """
 
     kind: str
@@ -56,6 +57,7 @@ class Iteration:
     rest_trained: bool = True
     frozen_norm: FrozenNorm = "update"
     batch: int | None = None
+    learning_rate_scale: float = 1.0
 
     def of(self, examples: slice) -> "Iteration":
         """The same iteration for some examples of the mini-batch: selects their columns of a per-example mask."""
@@ -65,6 +67,33 @@ class Iteration:
 
 
 FULL = Iteration("full")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a method knows about the training that it plans.
+
+    Attributes:
+        units: number of droppable units in the network.
+        batch_size: number of examples in a mini-batch.
+        seed: seed of the run.
+        steps: number of optimizer steps from the first to the last; None if it is not known, as in a user's loop.
+        steps_per_epoch: number of optimizer steps in an epoch; None if it is not known.
+    """
+
+    units: int
+    batch_size: int
+    seed: int
+    steps: int | None = None
+    steps_per_epoch: int | None = None
+
+    def require(self, number: Literal["steps", "steps_per_epoch"], option: str) -> int:
+        """A number of steps that an option needs; raises `UserError` that names the option if it is not known."""
+        value: int | None = getattr(self, number)
+        if value is None:
+            what = {"steps": "optimizer steps of the training", "steps_per_epoch": "optimizer steps in an epoch"}
+            raise UserError(f"{option}: needs the number of {what[number]}; pass {number}")
+        return value
 
 
 class Method(BaseModel):
@@ -103,15 +132,11 @@ class Method(BaseModel):
             return f"{self.name()} drops residual branches, and a {self.path} network has none"
         return None
 
-    def iteration(self, step: int, *, units: int, batch_size: int, seed: int) -> Iteration:
-        """The iteration of one optimizer step; a pure function of its arguments.
+    def check(self, training: Training) -> None:
+        """Raise `UserError` if an option needs a number of steps that ``training`` does not have."""
 
-        Args:
-            step: number of the optimizer step, from 0.
-            units: number of droppable units in the network.
-            batch_size: number of examples in the mini-batch.
-            seed: seed of the run.
-        """
+    def iteration(self, step: int, training: Training) -> Iteration:
+        """The iteration of one optimizer step, numbered from 0; a pure function of its arguments."""
         return FULL
 
 

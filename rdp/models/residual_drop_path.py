@@ -6,7 +6,7 @@ from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods import FrozenNorm, Granularity, Method, method_class
-from rdp.methods.dropping import MaskSchedule
+from rdp.methods.dropping import Hold, MaskSchedule
 from rdp.models.schedule import Schedule
 from rdp.utils.validation import validate
 
@@ -27,8 +27,16 @@ class ResidualDropPath(Schedule):
         frozen_norm: batch normalisation with frozen parameters: ``update``, ``batch`` or ``eval``, see
             `rdp.methods.Iteration`.
         train_rest: train stem, down-sampling and head in recover iterations too.
+        recover_lr_scale: factor on the learning rate of recover iterations; other values than 1 need
+            `Schedule.attach`.
         granularity: a unit is a ``branch`` or a whole ``block``.
+        hold: number of consecutive pairs of iterations with the same mask, or ``epoch`` for all that begin in an epoch
+            (needs ``steps_per_epoch``).
+        drop_from: share of the training before the first drop; iterations before are full (needs ``steps``).
+        drop_until: share of the training after which no unit is dropped; iterations after are full (needs ``steps``).
         take_over: as in `Schedule`.
+        steps: as in `Schedule`.
+        steps_per_epoch: as in `Schedule`.
 
     Raises:
         UserError: as in `Schedule`, or an invalid option.
@@ -59,8 +67,14 @@ class ResidualDropPath(Schedule):
         redraw: bool = True,
         frozen_norm: FrozenNorm = "update",
         train_rest: bool = False,
+        recover_lr_scale: float = 1.0,
         granularity: Granularity = "branch",
+        hold: Hold = 1,
+        drop_from: float = 0.0,
+        drop_until: float = 1.0,
         take_over: bool = False,
+        steps: int | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         method = make_method(
             "residual_droppath",
@@ -70,9 +84,13 @@ class ResidualDropPath(Schedule):
             redraw=redraw,
             frozen_norm=frozen_norm,
             train_rest=train_rest,
+            recover_lr_scale=recover_lr_scale,
             granularity=granularity,
+            hold=hold,
+            drop_from=drop_from,
+            drop_until=drop_until,
         )
-        super().__init__(model, method, seed=seed, take_over=take_over)
+        super().__init__(model, method, seed=seed, take_over=take_over, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
 def make_method(name: str, **options: Any) -> Method:

@@ -12,6 +12,7 @@ for each of its states, whereas the whole model would be compiled for every mask
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rdp.errors import UserError
-from rdp.methods import Iteration, Method
+from rdp.methods import FULL, Iteration, Method, Training
 from rdp.models.gates import Gate
+from rdp.models.learning_rates import LearningRateScale
 from rdp.models.units import Units
 
 # A block is compiled for each combination of dropped, computed, trained and frozen branches in it and before it.
@@ -36,10 +38,12 @@ class Schedule:
         method: a method that drops or freezes units, see `make_method`.
         seed: of the masks. A mask depends on seed and step only, so a resumed loop draws the same masks.
         take_over: switch off active droppath modules of the model until `close`. By default such a model is refused.
+        steps: number of optimizer steps of the whole training; required by options that are shares of it.
+        steps_per_epoch: number of optimizer steps in an epoch; required by options that count epochs.
 
     Raises:
         UserError: a model without residual branches, with an active droppath module, with another schedule, or in
-            DistributedDataParallel without ``find_unused_parameters=True``.
+            DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing number.
 
     >>> import rdp, timm
     >>> model = timm.create_model("test_vit")
@@ -49,9 +53,20 @@ class Schedule:
     ('freeze', 'blocks.0.drop_path1', False)
     """
 
-    def __init__(self, model: nn.Module, method: Method, *, seed: int = 0, take_over: bool = False) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UserError(f"seed: expected an integer greater than or equal to 0, got {seed!r}")
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        *,
+        seed: int = 0,
+        take_over: bool = False,
+        steps: int | None = None,
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        _check_integer("seed", seed, 0)
+        for name, number in (("steps", steps), ("steps_per_epoch", steps_per_epoch)):
+            if number is not None:
+                _check_integer(name, number, 1)
         self.model, self.method, self.seed = model, method, seed
         inner: Any = model
         self._warned = False
@@ -65,6 +80,8 @@ class Schedule:
         self._units = Units(inner, method.unit_granularity, take_over=take_over)
         try:
             self._units.require()
+            self._training = Training(len(self._units), 1, seed, steps, steps_per_epoch)
+            method.check(self._training)
             if any(gate.in_use for gate in self._gates()):
                 raise UserError(f"{type(inner).__name__}: it has a schedule already; close that one first")
         except UserError:
@@ -72,7 +89,8 @@ class Schedule:
             raise
         for gate in self._gates():
             gate.in_use = True
-        self._last_step = -1
+        self._last_step, self._planned = -1, FULL
+        self._scales: dict[torch.optim.Optimizer, LearningRateScale] = {}
         self._inside = self._closed = self._compiled_whole = False
         self._compiled_blocks: list[nn.Module] = []
         self._hook = inner.register_forward_pre_hook(_CallCheck(self))
@@ -100,8 +118,8 @@ class Schedule:
             The iteration: which units are active, at what scale, and which are trained.
 
         Raises:
-            UserError: a step that goes back, a context inside another, a closed schedule, or gradients in parameters
-                that this step freezes.
+            UserError: a step that goes back, a context inside another, a closed schedule, gradients in parameters that
+                this step freezes, or a scaled learning rate without `attach`.
         """
         if self._closed:
             raise UserError("schedule.iteration: the schedule was closed")
@@ -116,7 +134,12 @@ class Schedule:
                 name = self.method.name()
                 raise UserError(f"schedule.iteration: {name} draws one mask per example; pass batch_size")
             batch_size = 1
-        planned = self.method.iteration(step, units=len(self._units), batch_size=batch_size, seed=self.seed)
+        planned = self.method.iteration(step, replace(self._training, batch_size=batch_size))
+        if planned.learning_rate_scale != 1 and not self._scales:
+            raise UserError(
+                f"schedule.iteration({step}): this step multiplies the learning rate by "
+                f"{planned.learning_rate_scale:g}; call schedule.attach(optimizer) before the first step"
+            )
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
         if any(p.grad is not None for p in self._units.frozen()):
@@ -125,7 +148,7 @@ class Schedule:
                 f"schedule.iteration({step}): parameters that this step freezes hold gradients, which would move "
                 "them; call optimizer.zero_grad(set_to_none=True) after every optimizer step"
             )
-        self._last_step, self._inside = step, True
+        self._last_step, self._planned, self._inside = step, planned, True
         try:
             yield planned
         finally:
@@ -134,6 +157,20 @@ class Schedule:
             if self._compiled_whole and not self._warned:
                 self._warned = True
                 _warn_of_recompilation()
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Multiply the optimizer's learning rates by the factor of each iteration, as ``recover_lr_scale`` asks.
+
+        The rates are multiplied during ``optimizer.step()`` and restored after it, so learning rate schedulers need no
+        changes. Call it for each optimizer of the model. `close` ends it.
+
+        Raises:
+            UserError: a closed schedule.
+        """
+        if self._closed:
+            raise UserError("schedule.attach: the schedule was closed")
+        if optimizer not in self._scales:
+            self._scales[optimizer] = LearningRateScale(optimizer, lambda: self._planned.learning_rate_scale)
 
     def compile(self, **options: Any) -> None:
         """Compile the model block by block, with the options of torch.compile.
@@ -165,6 +202,8 @@ class Schedule:
             torch._dynamo.config.recompile_limit = self._limit
         for gate in self._gates():
             gate.in_use = False
+        for scale in self._scales.values():
+            scale.remove()
         self._units.restore()
 
     def __enter__(self) -> "Schedule":
@@ -199,6 +238,11 @@ class _CallCheck:
         wrapper = getattr(DistributedDataParallel, "_active_ddp_module", None)
         if wrapper is not None and model.training:
             _check_distributed(wrapper)
+
+
+def _check_integer(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name}: expected an integer greater than or equal to {least}, got {value!r}")
 
 
 def _check_distributed(model: DistributedDataParallel) -> None:

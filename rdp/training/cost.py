@@ -18,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from rdp.methods import FULL, Iteration
+from rdp.methods import Iteration
 from rdp.models.gates import Gate
 from rdp.models.units import Group, Units
 
@@ -178,16 +178,6 @@ class IterationCost:
 
     def _backward(self, active: np.ndarray, trained: np.ndarray) -> int:
         return int(self.units.trained[active & trained].sum() + self.units.frozen[active & ~trained].sum())
-
-    def count_steps(self, budget: str, nominal: int, iteration: Callable[[int], Iteration]) -> int:
-        """Steps within the budget of ``nominal`` full iterations, counted as `Recipe.budget` says."""
-        spend = self if budget == "flops" else self.updates
-        total = nominal * spend(FULL)
-        rounding = 1e-9 * total  # shares of parameters do not add up to the last bit
-        steps, spent = 0, 0.0
-        while spent < total - rounding and spent + (more := spend(iteration(steps))) <= total + rounding:
-            steps, spent = steps + 1, spent + more
-        return max(steps, 1)
 
     def updates(self, iteration: Iteration) -> float:
         """The share of the units' parameters that an iteration trains; 1 for a network without units."""

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,10 @@ import torch
 from torch.nn import functional as F
 
 from rdp import data
-from rdp.methods import FULL, Iteration
+from rdp.methods import FULL, Iteration, Training
 from rdp.models import create_model
 from rdp.models.units import Units
-from rdp.training import cost
+from rdp.training import budgets, cost
 from rdp.training.determinism import make_deterministic as make_deterministic  # under the code digest of every run
 from rdp.training.ema import ExponentialMovingAverage
 from rdp.training.evaluation import Evaluation, Evaluator, autocast
@@ -39,6 +40,7 @@ class Trainer:
     Attributes:
         step: optimizer steps done.
         steps: optimizer steps in total.
+        training: what the method knows of the run.
         history: one row of metrics per epoch done.
         diverged_step: the first step whose loss was not finite, or None.
         epoch_seconds, evaluate_seconds: durations, for telemetry.
@@ -84,9 +86,12 @@ class Trainer:
         if self.recipe.mixes:
             mixup = importlib.import_module("rdp.training.mixup")
             self._mixup = mixup.Mixup(self.recipe, dataset.info.classes, spec.seed)
-        self.steps = self.recipe.epochs * self.batches.steps_per_epoch
+        per_epoch = self.batches.steps_per_epoch
+        self.steps = self.recipe.epochs * per_epoch
+        self.training = Training(len(self.units), self.recipe.batch_size, spec.seed, self.steps, per_epoch)
         if self.recipe.budget != "steps":
-            self.steps = self.iteration_cost.count_steps(self.recipe.budget, self.steps, self.iteration)
+            self.steps = self._count_steps()
+            self.training = replace(self.training, steps=self.steps)
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.diverged_step: int | None = None
@@ -106,8 +111,17 @@ class Trainer:
 
     def iteration(self, step: int) -> Iteration:
         """The units that a step computes and the parameters that it trains."""
-        size = self.recipe.batch_size
-        return self.method.iteration(step, units=len(self.units), batch_size=size, seed=self.spec.seed)
+        return self.method.iteration(step, self.training)
+
+    def _count_steps(self) -> int:
+        """The steps within a budget of floating-point operations or updates."""
+        spend = self.iteration_cost if self.recipe.budget == "flops" else self.iteration_cost.updates
+
+        def plan(steps: int) -> Callable[[int], Iteration]:
+            training = replace(self.training, steps=steps)
+            return lambda step: self.method.iteration(step, training)
+
+        return budgets.count_steps(spend, self.steps, plan)
 
     def train(self, after_step: Callable[["Trainer"], None]) -> None:
         """Train from the current step to the last, or until a loss is not finite; call ``after_step`` after each."""
@@ -127,7 +141,7 @@ class Trainer:
         """Do one optimizer step. The caller increments ``step``."""
         iteration = self.iteration(self.step)
         results = [self._forward_backward(iteration, part) for part in self._microbatches]
-        self.optimizer.step(learning_rate(self.recipe, self.step, self.steps))
+        self.optimizer.step(learning_rate(self.recipe, self.step, self.steps) * iteration.learning_rate_scale)
         if self.ema:
             self.ema.update()
         losses = [loss for loss, _ in results]

@@ -16,7 +16,7 @@ from rdp.bench import rdp as pairs
 from rdp.bench import timm as timm_loop
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, trainer
 from rdp.errors import UserError
-from rdp.methods import FULL, method_class
+from rdp.methods import FULL, Training, method_class
 from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
@@ -87,7 +87,7 @@ class TestPairs:
         count, units = cost.IterationCost(network, shape), len(Units(network))
         method = method_class("residual_droppath")(rate=RATE)
         shares = [
-            sum(count(method.iteration(2 * pair + i, units=units, batch_size=BATCH, seed=0)) for i in (0, 1))
+            sum(count(method.iteration(2 * pair + i, Training(units, BATCH, seed=0))) for i in (0, 1))
             / (2 * count(FULL))
             for pair in range(2, 2 + PAIRS)  # after two warm-up pairs
         ]

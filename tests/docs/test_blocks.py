@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from rdp import cli, study
 from rdp.claims.model import Claim, Part
-from rdp.methods.dropping import Dropping
+from rdp.methods import method_class
 from rdp.methods.options import PnnhOptions
 from rdp.spec import Recipe
 from rdp.study.schema import Study
@@ -22,6 +22,7 @@ ELSEWHERE = yaml.safe_load((ROOT / "tests/docs/elsewhere.yaml").read_text())
 RUN = {"sh", "python", "pycon", "yaml", "toml"}  # by test_commands.py, this file, and tests/library/test_wheel.py
 PROGRAMS = "rdp|snakemake|make|pip|python|pytest|rocrate-validator|.ci/run"
 NOT_RUN = {"make lock", "snakemake --sdm conda"}  # the first asks for the newest versions, the second needs Conda
+DROPPING = ("droppath", "droppath_batch", "random_freeze", "residual_droppath")
 COMMANDS = [(block.place, command) for block in blocks(*PAGES) if block.language == "sh" for command in block.commands]
 
 
@@ -112,7 +113,7 @@ def test_the_page_of_commands_lists_every_command() -> None:
         assert [other for other in below or () if not re.search(rf"\b{other}\b", text)] == []
 
 
-@pytest.mark.parametrize("model", [Study, Recipe, Dropping, PnnhOptions, Claim, Part])
+@pytest.mark.parametrize("model", [Study, Recipe, *map(method_class, DROPPING), PnnhOptions, Claim, Part])
 def test_the_page_of_studies_lists_every_key(model: type[BaseModel]) -> None:
     rows = re.findall(r"^\| (`.+?) \|", (ROOT / "config/README.md").read_text(), re.M)
     listed = set(re.findall(r"`(\w+)`", " ".join(rows)))

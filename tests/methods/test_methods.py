@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from rdp.errors import UserError
-from rdp.methods import FULL, Method, available, method_class, schedules
+from rdp.methods import FULL, Method, Training, available, method_class, schedules
 from rdp.methods.dropping import drop_rates
 
 DROPPING = ["droppath", "droppath_batch", "random_freeze", "residual_droppath"]
@@ -16,7 +16,7 @@ PAIRED = ["random_freeze", "residual_droppath"]  # whose masks hold for two step
 
 
 def iteration(name: str, step: int = 0, *, units: int = 9, batch_size: int = 4, seed: int = 0, **options):
-    return method_class(name)(**options).iteration(step, units=units, batch_size=batch_size, seed=seed)
+    return method_class(name)(**options).iteration(step, Training(units, batch_size, seed))
 
 
 class TestResidualDropPath:
@@ -99,6 +99,23 @@ class TestRandomFreeze:
 
     def test_frozen_norm_applies_in_both_steps(self):
         assert [iteration("random_freeze", step, frozen_norm="eval").frozen_norm for step in (0, 1)] == ["eval"] * 2
+
+
+@pytest.mark.parametrize("name", PAIRED)
+class TestRecoverLearningRate:
+    def test_only_steps_that_train_the_dropped_units_are_scaled(self, name):
+        planned = [iteration(name, step, rate=0.1, redraw=False, recover_lr_scale=2.5) for step in range(100)]
+        assert {one.kind == "full" for one in planned} == {True, False}
+        for step, one in enumerate(planned):
+            assert one.learning_rate_scale == (2.5 if step % 2 and one.kind != "full" else 1)
+
+    def test_by_default_none_is(self, name):
+        assert {iteration(name, step).learning_rate_scale for step in range(20)} == {1.0}
+
+    @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "double", None])
+    def test_a_scale_that_is_not_positive_is_refused(self, name, scale):
+        with pytest.raises(ValidationError, match="recover_lr_scale"):
+            method_class(name)(recover_lr_scale=scale)
 
 
 class TestDropPath:
@@ -247,7 +264,7 @@ class TestRegistry:
     def test_adding_a_file_adds_a_method(self, add_method):
         add_method("added", "from rdp.methods import Method\nclass Added(Method):\n    '''New.'''\n")
         assert "added" in available()
-        assert method_class("added")().iteration(0, units=3, batch_size=2, seed=0) is FULL
+        assert method_class("added")().iteration(0, Training(3, batch_size=2, seed=0)) is FULL
 
     @pytest.mark.parametrize("count", [0, 2])
     def test_a_file_must_define_one_method(self, add_method, count):

@@ -10,7 +10,7 @@ from torch import nn
 
 import rdp
 from rdp.errors import UserError
-from rdp.methods import method_class
+from rdp.methods import Training, method_class
 from rdp.models.residual_drop_path import make_method
 from tests.helpers.tiny import TINY, gradients, same
 
@@ -57,12 +57,25 @@ class TestMasks:
         kinds = set()
         for step in range(20):
             planned = step_of(schedule, step)[2]
-            expected = method.iteration(step, units=6, batch_size=4, seed=5)
+            expected = method.iteration(step, Training(6, batch_size=4, seed=5))
             kinds.add(planned.kind)
             assert (planned.kind, planned.rest_trained) == (expected.kind, expected.rest_trained)
             np.testing.assert_array_equal(planned.trained, expected.trained)
             assert planned.scale is None
         assert kinds == {"full", "drop", "recover"}
+
+    def test_the_plan_is_that_of_a_run_of_as_many_steps(self):
+        options = {"rate": 0.5, "hold": "epoch", "drop_from": 0.2, "drop_until": 0.7, "recover_lr_scale": 2.0}
+        schedule = rdp.ResidualDropPath(VIT.build(), **options, steps=20, steps_per_epoch=6)
+        schedule.attach(torch.optim.SGD(schedule.model.parameters()))
+        method, training = method_class("residual_droppath")(**options), Training(6, 1, 0, 20, 6)
+        kinds = []
+        for step in range(20):
+            planned, expected = step_of(schedule, step)[2], method.iteration(step, training)
+            kinds.append(planned.kind)
+            assert (planned.kind, planned.learning_rate_scale) == (expected.kind, expected.learning_rate_scale)
+            np.testing.assert_array_equal(planned.trained, expected.trained)
+        assert kinds == ["full"] * 4 + ["drop", "recover"] * 5 + ["full"] * 6
 
     def test_units_are_listed_by_name(self):
         assert tuple(rdp.ResidualDropPath(VIT.build(), 0.1).units) == VIT.units
@@ -91,11 +104,39 @@ class TestBadInput:
             ("granularity", "layer"),
             ("redraw", "maybe"),
             ("train_rest", 7),
+            ("recover_lr_scale", 0),
+            ("drop_from", 1),
+            ("drop_until", "half"),
         ],
     )
     def test_a_wrong_option_is_named_with_what_is_valid(self, option, value):
         with refuses(rf"^residual_droppath\.{option}: input should be .*, found {value!r}"):
             rdp.ResidualDropPath(VIT.build(), 0.1, **{option: value})
+
+    @pytest.mark.parametrize("hold", [0, "week", True])
+    def test_a_wrong_hold_is_named_with_what_is_valid(self, hold):
+        with refuses(rf"^residual_droppath\.hold: expected epoch or an integer .* equal to 1, found {hold!r}"):
+            rdp.ResidualDropPath(VIT.build(), 0.1, hold=hold)
+
+    @pytest.mark.parametrize(
+        ("options", "missing"),
+        [
+            ({"drop_from": 0.5, "steps_per_epoch": 5}, "drop_from: needs .*; pass steps"),
+            ({"drop_until": 0.5}, "drop_until: needs .*; pass steps"),
+            ({"hold": "epoch", "steps": 10}, "hold: epoch: needs .*; pass steps_per_epoch"),
+        ],
+    )
+    def test_an_option_that_needs_the_length_of_training_is_named_and_the_model_unchanged(self, options, missing):
+        network = VIT.build()
+        with refuses(f"^{missing}$"):
+            rdp.ResidualDropPath(network, 0.1, **options)
+        rdp.ResidualDropPath(network, 0.1).close()
+
+    @pytest.mark.parametrize("name", ["steps", "steps_per_epoch"])
+    @pytest.mark.parametrize("number", [0, -1, 1.5, True, "10"])
+    def test_a_number_of_steps_is_a_positive_integer(self, name, number):
+        with refuses(f"^{name}: expected an integer greater than or equal to 1, got"):
+            rdp.ResidualDropPath(VIT.build(), 0.1, **{name: number})
 
     def test_a_misspelt_option_of_a_method_is_named_with_the_near_miss(self):
         with refuses(r"^residual_droppath\.scalling: unknown key; did you mean 'scaling'"):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp.methods import FULL, Iteration, method_class
+from rdp.methods import FULL, Iteration, Training, method_class
 from rdp.models import architecture, architectures
 from rdp.models.gates import GatedBranch
 from rdp.models.units import Units
@@ -205,7 +205,7 @@ def test_frozen_parameters_and_their_momentum_do_not_move_over_many_steps(name, 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     groups = [group.parameters for group in units.groups]
     for step in range(12):
-        iteration = method.iteration(step, units=len(units), batch_size=12, seed=0)
+        iteration = method.iteration(step, Training(len(units), batch_size=12, seed=0))
         units.apply(iteration)
         x, y = make_batch(name, seed=step)
         before = [[p.detach().clone() for p in group] for group in groups]
@@ -274,7 +274,7 @@ def test_release_leaves_the_model_as_it_was_found(name, method, step, make_netwo
     network, (x, y) = make_network(name).eval(), make_batch(name)
     before = gradients(network, x, y)
     units = Units(network)
-    units.apply(method_class(method)(rate=0.5).iteration(step, units=len(units), batch_size=12, seed=0))
+    units.apply(method_class(method)(rate=0.5).iteration(step, Training(len(units), batch_size=12, seed=0)))
     units.release()
     assert all(p.requires_grad for p in network.parameters())
     after = gradients(network, x, y)
@@ -287,7 +287,7 @@ def test_what_one_iteration_set_does_not_leak_into_the_next(make_network, make_b
     used, fresh = make_network("resnet20").eval(), make_network("resnet20").eval()
     units = Units(used)
     for step in range(8):
-        iteration = method.iteration(step, units=9, batch_size=12, seed=1)
+        iteration = method.iteration(step, Training(9, batch_size=12, seed=1))
         units.apply(iteration)
         other = copy.deepcopy(fresh)
         Units(other).apply(iteration)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from rdp.methods import FULL, Iteration, method_class
+from rdp.methods import FULL, Iteration, Training, method_class
 from rdp.models.gates import GatedBranch
 from rdp.models.units import Units
 
@@ -164,7 +164,7 @@ class TestLeaving:
 def test_a_methods_option_reaches_the_norms_and_dropped_branches_stay_as_they_are(method, norm, network, make_batch):
     schedule, units = method_class(method)(rate=0.5, frozen_norm=norm), Units(network)
     for step in range(4):
-        planned = schedule.iteration(step, units=9, batch_size=12, seed=0)
+        planned = schedule.iteration(step, Training(9, batch_size=12, seed=0))
         units.apply(planned)
         found = moved(network, make_batch("resnet20", seed=step)[0])
         for unit, trained in zip(units.names, planned.trained, strict=True):

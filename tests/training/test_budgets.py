@@ -72,6 +72,33 @@ def test_a_budget_of_flops_gives_the_most_steps_within_the_flops_of_vanilla(meth
         assert run.steps == 20
 
 
+WINDOWS = [(0.0, 0.5), (0.5, 1.0), (0.25, 0.75)]
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("budget", ["steps", "flops", "updates"])
+@pytest.mark.parametrize("method", METHODS)
+def test_units_are_dropped_between_shares_of_the_runs_own_steps(method, budget, window, make):
+    options = {"rate": 0.5, "drop_from": window[0], "drop_until": window[1]}
+    run = make(method, options, budget=budget, epochs=5)
+    drops = [step for step in range(run.steps) if run.iteration(step) is not FULL]
+    assert drops == list(range(drops[0], drops[-1] + 1))
+    assert drops[0] == pytest.approx(window[0] * run.steps, abs=2)
+    assert drops[-1] + 1 == pytest.approx(window[1] * run.steps, abs=2)
+    if budget == "steps":
+        assert run.steps == 50
+    if budget == "updates" and method in HALVES:  # half of the steps are of pairs that train each unit once
+        assert run.steps == pytest.approx(50 / (1 - 0.5 / 2), abs=2)
+    if budget == "flops":
+        vanilla = 50 * run.iteration_cost(FULL)
+        assert vanilla - 2 * run.iteration_cost(FULL) < spent(run, run.steps) <= vanilla
+
+
+@pytest.mark.parametrize("hold", [3, "epoch"])
+def test_masks_that_are_held_double_the_steps_of_a_budget_of_updates_too(hold, make):
+    assert make("residual_droppath", {"rate": 0.5, "hold": hold}, budget="updates").steps == 40
+
+
 @pytest.mark.parametrize(("method", "budget"), [("vanilla", "steps"), *((name, "flops") for name in METHODS)])
 def test_a_record_holds_the_costs(method, budget, make):
     run = make(method, {"rate": 0.5} if method != "vanilla" else None, budget=budget)

@@ -9,6 +9,7 @@ from rdp.store import Store
 from rdp.tables.collect import usable_record
 from rdp.training import checkpoint
 from rdp.training.checkpoint import Checkpoint
+from rdp.training.optimizers import learning_rate
 from rdp.training.trainer import Trainer
 
 PER_EPOCH = 10
@@ -159,6 +160,47 @@ class TestReusedBatch:
         undisturbed = train(make_run(spec))
         for step in (3, 11):
             assert stop_and_go_on(lambda: make_run(spec), step, tmp_path / str(step)) == undisturbed
+
+
+OVER_TIME = {"rate": 0.5, "hold": 2, "drop_from": 0.2, "drop_until": 0.7, "recover_lr_scale": 2.0}
+
+
+class TestOptionsOverTime:
+    """Masks that are held, dropping in a part of training, and recover iterations at another learning rate."""
+
+    @pytest.mark.parametrize("method", ["residual_droppath", "random_freeze"])
+    def test_the_learning_rate_of_recover_steps_is_multiplied(self, method, make_spec, make_run):
+        run, rates = make_run(make_spec(method, OVER_TIME)), []
+        step = run.optimizer.step
+        run.optimizer.step = lambda rate: (rates.append(rate), step(rate))
+        run.train(lambda run: None)
+        recovers = [5, 7, 9, 11, 13]  # the odd ones of steps 4 to 13 of 20
+        for number, rate in enumerate(rates):
+            factor = 2 if number in recovers else 1
+            assert rate == factor * learning_rate(run.recipe, number, run.steps), number
+
+    @pytest.mark.parametrize("options", [{}, {"hold": "epoch"}, {"reuse_batch": True}])
+    @pytest.mark.parametrize("budget", ["steps", "flops", "updates"])
+    def test_resumed_it_equals_the_uninterrupted_run(self, options, budget, make_spec, make_run, tmp_path):
+        spec = make_spec("residual_droppath", OVER_TIME | options, budget=budget)
+        undisturbed = train(make_run(spec))
+        first, last = (round(share * undisturbed["steps"]) for share in (0.2, 0.7))
+        for step in (first, first + 3, last, last + 1):
+            assert stop_and_go_on(lambda: make_run(spec), step, tmp_path / str(step)) == undisturbed, step
+
+    @pytest.mark.parametrize("option", ["hold", "drop_from", "drop_until", "recover_lr_scale"])
+    def test_each_option_changes_the_weights(self, option, make_spec, make_run):
+        weights = [
+            train(make_run(make_spec("residual_droppath", {"rate": 0.5} | options)))["weights"]
+            for options in ({}, {option: OVER_TIME[option]})
+        ]
+        assert weights[0] != weights[1]
+
+    def test_a_full_mini_batch_is_read_once_outside_the_window(self, make_spec, make_run):
+        run = make_run(make_spec("residual_droppath", OVER_TIME | {"reuse_batch": True}))
+        pairs = [4, 4, 5, 5, 6, 6, 7, 7, 8, 8]
+        expected = [run.batches.batch(number)[0] for number in [0, 1, 2, 3, *pairs, 9, 10, 11, 12, 13, 14]]
+        assert all(torch.equal(*both) for both in zip(batches_read(run), expected, strict=True))
 
 
 class TestTransformer:

@@ -144,10 +144,10 @@ def test_two_studies_share_their_runs(project: Project) -> None:
 def test_a_failed_run_is_named_and_the_others_continue(project: Project) -> None:
     source = (project.root / "rdp/methods/schedules/vanilla.py").read_text().replace("class Vanilla", "class Broken")
     source += """
-    def iteration(self, step, *, units, batch_size, seed):
-        if seed == 1 and step == 1:
+    def iteration(self, step, training):
+        if training.seed == 1 and step == 1:
             raise RuntimeError("broken on purpose")
-        return super().iteration(step, units=units, batch_size=batch_size, seed=seed)
+        return super().iteration(step, training)
 """
     _write_method(project, "broken", source)
     project.narrow("vanilla", "plain")

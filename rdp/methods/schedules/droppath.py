@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from rdp.methods import Iteration
+from rdp.methods import Iteration, Training
 from rdp.methods.dropping import Dropping
 from rdp.utils import rng
 
@@ -17,6 +17,7 @@ class DropPath(Dropping):
 
     per_example: ClassVar[bool] = True
 
-    def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
-        active = rng.generator(seed, "mask", step).random((len(rates), batch_size)) >= rates[:, None]
+    def drop(self, step: int, rates: np.ndarray, training: Training) -> Iteration:
+        draws = rng.generator(training.seed, "mask", step).random((len(rates), training.batch_size))
+        active = draws >= rates[:, None]
         return Iteration("drop", active=active, scale=self.scale(rates))

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from rdp.methods import FULL, Iteration
+from rdp.methods import FULL, Iteration, Training
 from rdp.methods.dropping import BatchDropping
 
 
 class DropPathBatch(BatchDropping):
-    """The drop iteration of `ResidualDropPath` in every step, each with a new mask and without recovery."""
+    """The drop iteration of `ResidualDropPath` in every step, without recovery. By default, each has a new mask."""
 
-    def drop(self, step: int, rates: np.ndarray, batch_size: int, seed: int) -> Iteration:
-        active = ~self.mask(step, rates, seed)
+    def drop(self, step: int, rates: np.ndarray, training: Training) -> Iteration:
+        active = ~self.mask(step, rates, training)
         if active.all():
             return FULL
         return Iteration("drop", active=active, scale=self.scale(rates), trained=active)
