@@ -26,7 +26,8 @@ def seeds(seed: int, step: int, batch_size: int) -> list[int]:
 class Augmentation:
     """The augmentation of a recipe, for images of ``size`` x ``size`` pixels.
 
-    ``mean`` is that of each channel over the training images, with which RandAugment fills corners.
+    ``flip`` stands for random horizontal flips. ``mean`` is that of each channel over the training images, with which
+    RandAugment fills corners.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class Augmentation:
         fill = tuple(min(255, round(value)) for value in mean)
         self.policy = rand_augment(randaugment, size, fill) if randaugment else None
 
-    def __call__(self, image: torch.Tensor, seed: int) -> torch.Tensor:
-        """Augment a uint8 image of shape (3, height, width) to (3, size, size).
+    def __call__(self, image: torch.Tensor, seed: int, flipped: bool = False) -> torch.Tensor:
+        """Augment a uint8 image of shape (3, height, width) to (3, size, size); ``flipped`` says to flip it as well.
 
         Torchvision and timm draw from the global generators, which are seeded for every image.
         """
@@ -56,7 +57,7 @@ class Augmentation:
         if self.padding:
             top, left = torch.randint(2 * self.padding + 1, (2,)).tolist()
             image = F.crop(F.pad(image, [self.padding] * 4), top, left, self.size, self.size)
-        if self.flip and torch.rand(()) < 0.5:
+        if flipped != (self.flip and torch.rand(()).item() < 0.5):
             image = image.flip(-1)
         return image if self.policy is None else _apply(self.policy, image, seed)
 

@@ -26,8 +26,27 @@ class Normaliser:
         return (x.to(torch.float32) - self.mean) * self.inverse_std
 
 
+def cutout_mask(centres: np.ndarray, side: int, shape: tuple[int, int]) -> np.ndarray:
+    """The pixels of a square of ``side`` pixels around each centre, booleans of shape (n, height, width).
+
+    ``centres`` are rows and columns, shape (2, n). A square may extend beyond its image of shape (height, width). Of an
+    even side, one pixel more is before the centre than behind it.
+    """
+    inside = []
+    for centre, length in zip(centres, shape, strict=True):
+        first = centre[:, None] - side // 2
+        pixels = np.arange(length)
+        inside.append((first <= pixels) & (pixels < first + side))
+    mask: np.ndarray = inside[0][:, :, None] & inside[1][:, None, :]
+    return mask
+
+
 class Batches:
-    """What resident and streamed mini-batches share: labels, sizes, normalisation and memory layout."""
+    """What resident and streamed mini-batches share: labels, sizes, normalisation, memory layout and two augmentations.
+
+    Those are Cutout and alternating flips. Both are drawn for the whole mini-batch or training set, wherever its images
+    are decoded.
+    """
 
     def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
         labels = data.labels("train")[: recipe.train_size]
@@ -38,13 +57,30 @@ class Batches:
             raise ValueError(f"batch_size {recipe.batch_size} is more than the {self.size} training examples")
         self.y = torch.from_numpy(labels).to(device)
         self.normalise = Normaliser(data, device)
+        if recipe.flip == "alternating":
+            self._flipped_first = rng.generator(seed, "flip").integers(2, size=self.size)
 
-    def finish(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise examples, and give images the memory layout of the recipe."""
+    def alternating_flips(self, epoch: int, images: np.ndarray) -> np.ndarray:
+        """Whether each image, given by its index, is flipped in an epoch: at random in the first, then in turn."""
+        flipped: np.ndarray = (self._flipped_first[images] + epoch) % 2 == 1
+        return flipped
+
+    def finish(self, x: torch.Tensor, step: int, examples: slice) -> torch.Tensor:
+        """Normalise ``examples`` of a step's mini-batch. Cut squares out of images, and give them the recipe's layout.
+
+        The square of Cutout (arXiv 1708.04552) has a uniform centre in the image. It is set to 0, the mean
+        of normalised images.
+        """
         x = self.normalise(x)
         if x.dim() == 4:
             layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
             x = x.contiguous(memory_format=layout)
+            if self.recipe.cutout:
+                height, width = x.shape[2:]
+                draw = rng.generator(self.seed, "cutout", step)
+                centres = draw.integers([[height], [width]], size=(2, self.recipe.batch_size))
+                mask = cutout_mask(centres[:, examples], self.recipe.cutout, (height, width))
+                x.masked_fill_(torch.from_numpy(mask).to(self.device)[:, None], 0.0)
         return x
 
     def close(self) -> None:
@@ -61,7 +97,7 @@ class TrainingBatches(Batches):
 
     def __init__(self, data: "Prepared", recipe: "Recipe", seed: int, device: torch.device) -> None:
         super().__init__(data, recipe, seed, device)
-        self.augments = data.info.kind == "image" and (recipe.crop_padding > 0 or recipe.flip)
+        self.augments = data.info.kind == "image" and (recipe.crop_padding > 0 or bool(recipe.flip))
         self.height, self.width = data.info.shape[1:] if data.info.kind == "image" else (0, 0)
         self.x = torch.from_numpy(data.arrays["train_x"][: self.size]).to(device)
         if self.augments:
@@ -77,7 +113,10 @@ class TrainingBatches(Batches):
         if self.augments:
             draw = rng.generator(self.seed, "augment", epoch)
             offsets = draw.integers(0, 2 * self.recipe.crop_padding + 1, (2, self.size, 1))
-            flips = draw.random((self.size, 1)) < (0.5 if self.recipe.flip else 0.0)
+            if self.recipe.flip == "alternating":
+                flips = self.alternating_flips(epoch, order)[:, None]
+            else:
+                flips = draw.random((self.size, 1)) < (0.5 if self.recipe.flip else 0.0)
             columns = np.arange(self.width)
             rows = offsets[0] + np.arange(self.height)
             columns = offsets[1] + np.where(flips, columns[::-1], columns)
@@ -99,4 +138,4 @@ class TrainingBatches(Batches):
             x = self.x[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         else:
             x = self.x[index]
-        return self.finish(x), self.y[index]
+        return self.finish(x, step, examples), self.y[index]

@@ -32,7 +32,9 @@ class TrainingBatches(Batches):
             raise UserError(f"dataset {data.name}: {available} training images can be decoded, not {recipe.train_size}")
         super().__init__(data, recipe, seed, device)
         self.data = data
-        transforms = (recipe.resized_crop, recipe.crop_padding, recipe.flip, recipe.randaugment)
+        # Alternating flips depend on the image and the epoch, and come with each task.
+        flips_at_random = recipe.flip is True
+        transforms = (recipe.resized_crop, recipe.crop_padding, flips_at_random, recipe.randaugment)
         self._augmentation = (data.info.shape[1], *transforms, tuple(data.mean.tolist()))
         try:
             _augmentation(*self._augmentation)
@@ -59,7 +61,7 @@ class TrainingBatches(Batches):
         if self.recipe.channels_last:
             x = x.permute(0, 3, 1, 2)
         index = torch.from_numpy(self._indices(key)).to(self.device)
-        return self.finish(x), self.y[index]
+        return self.finish(x, key[0], slice(*key[1:])), self.y[index]
 
     def close(self) -> None:
         """Stop the processes. The next mini-batch starts new ones."""
@@ -96,9 +98,12 @@ class TrainingBatches(Batches):
 
     def _task(self, key: Key) -> tuple[Any, ...]:
         """The arguments of `_fill` for the images of ``key``."""
-        draws = (self.seed, key[0], self.recipe.batch_size)
-        files = self.data.files("train", self._indices(key))
-        return (self._augmentation, draws, key[1:], self.recipe.channels_last, *files)
+        draws, indices = (self.seed, key[0], self.recipe.batch_size), self._indices(key)
+        flips = np.zeros(len(indices), bool)
+        if self.recipe.flip == "alternating":
+            flips = self.alternating_flips(key[0] // self.steps_per_epoch, indices)
+        layout = self.recipe.channels_last
+        return (self._augmentation, draws, key[1:], flips, layout, *self.data.files("train", indices))
 
 
 _augmentation = cache(augment.Augmentation)
@@ -106,7 +111,7 @@ _augmentation = cache(augment.Augmentation)
 
 def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
     """Decode and augment images into ``out``, (n, 3, size, size), or (n, size, size, 3) for channels-last."""
-    arguments, draws, (start, stop), channels_last, paths, checksums = task
+    arguments, draws, (start, stop), flips, channels_last, paths, checksums = task
     augmentation, seeds = _augmentation(*arguments), augment.seeds(*draws)[start:stop]
     target = torch.from_numpy(out)
     if channels_last:
@@ -114,6 +119,6 @@ def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
     for i, (path, seed) in enumerate(zip(paths, seeds, strict=True)):
         content = images.read_verified(path, checksums[32 * i : 32 * i + 32])
         try:
-            target[i] = augmentation(images.decode(content), seed)
+            target[i] = augmentation(images.decode(content), seed, bool(flips[i]))
         except Exception as error:  # libraries raise exceptions of many types
             raise UserError(f"{path}: cannot be decoded or augmented ({type(error).__name__}: {error})") from None

@@ -19,11 +19,16 @@ class Recipe(Strict):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float | None = Field(0.1, gt=0, description="peak learning rate; null if the study tunes it")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; adamw uses betas 0.9 and 0.999")
+    nesterov: bool = Field(False, description="Nesterov momentum; sgd only")
     weight_decay: float = Field(
         5e-4, ge=0, description="weight decay of matrices and kernels; gains and biases have none"
     )
-    schedule: Literal["cosine", "one_cycle", "constant"] = "cosine"
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps with a linearly increasing learning rate")
+    schedule: Literal["cosine", "one_cycle", "constant"] = Field(
+        "cosine", description="learning rate after its peak: along half a cosine to 0, linearly to 0, or constant"
+    )
+    warmup: float = Field(
+        0.1, ge=0, lt=1, description="share of the steps in which the learning rate rises linearly to its peak"
+    )
     epochs: int = Field(10, ge=1)
     budget: Literal["steps", "flops", "updates"] = Field(
         "steps",
@@ -32,7 +37,15 @@ class Recipe(Strict):
     )
     batch_size: int = Field(64, ge=2)
     crop_padding: int = Field(0, ge=0, description="zero padding in pixels before a random crop")
-    flip: bool = Field(False, description="random horizontal flips")
+    flip: Literal[False, True, "alternating"] = Field(
+        False, description="horizontal flips: at random, or alternating: of each image in every other epoch"
+    )
+    cutout: int = Field(
+        0,
+        ge=0,
+        description="side in pixels of a square that is set to the mean of the training images, around a random pixel "
+        "(Cutout); 0 for none",
+    )
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     norm_gain: float = Field(1.0, gt=0, description="initial gain of the last norm of each branch, on every path")

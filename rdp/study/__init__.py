@@ -210,11 +210,18 @@ def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> Non
         reason = f"batch_size {recipe.batch_size} exceeds the training set of {dataset}"
     elif recipe.batch_size % parts:
         reason = f"batch_size {recipe.batch_size} cannot be split into {parts} equal parts (processes x accumulate)"
+    elif recipe.nesterov and (recipe.optimizer != "sgd" or recipe.momentum == 0):
+        found = recipe.optimizer if recipe.momentum else "momentum 0"
+        reason = f"nesterov needs sgd with momentum, found {found}"
     elif not data.streamed(dataset) and (recipe.resized_crop is not None or recipe.randaugment is not None):
         key = "randaugment" if recipe.resized_crop is None else "resized_crop"
         reason = f"{key} needs streamed images, and {dataset} is held in memory"
     elif recipe.mixes and info.kind != "image":
         reason = f"mixup and cutmix need images, and {dataset} holds {info.kind}s"
+    elif recipe.cutout and info.kind != "image":
+        reason = f"cutout needs images, and {dataset} holds {info.kind}s"
+    elif recipe.cutout > min(info.shape[1:], default=0):
+        reason = f"cutout {recipe.cutout} is larger than the images of {dataset}"
     elif recipe.mixes and recipe.batch_size // parts % 2:
         reason = f"mixup and cutmix need an even number of examples in each part, found {recipe.batch_size // parts}"
     else:

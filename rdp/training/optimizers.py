@@ -22,9 +22,10 @@ State = dict[nn.Parameter, dict[str, torch.Tensor]]
 
 @dataclass
 class SGD:
-    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
+    """Stochastic gradient descent with momentum, of Nesterov's kind or not; weight decay is added to the gradient."""
 
     momentum: float
+    nesterov: bool = False
     state: State = field(default_factory=dict)
 
     def __call__(self, parameters: list[nn.Parameter], learning_rate: float, weight_decay: float) -> None:
@@ -40,7 +41,7 @@ class SGD:
             lr=learning_rate,
             weight_decay=weight_decay,
             dampening=0.0,
-            nesterov=False,
+            nesterov=self.nesterov,
             maximize=False,
             foreach=False,
             fused=True,
@@ -140,8 +141,8 @@ def _empty(parameter: nn.Parameter, name: str) -> torch.Tensor:
 def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
     """The learning rate of optimizer step ``step`` out of ``steps``: a pure function.
 
-    It rises linearly over the first ``warmup`` share of the steps. Then ``cosine`` decays to 0 along half a cosine,
-    ``one_cycle`` decays to 0 linearly, and ``constant`` stays.
+    It rises linearly over the first ``warmup`` share of the steps, at whose end it has its peak. Then ``cosine`` decays
+    to 0 along half a cosine, ``one_cycle`` decays to 0 linearly, and ``constant`` stays.
 
     Raises:
         ValueError: the recipe has no learning rate.
@@ -171,5 +172,5 @@ def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
         decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
         factor = getattr(parameter, "learning_rate_factor", 1.0)
         groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    update = SGD(recipe.momentum) if recipe.optimizer == "sgd" else AdamW()
+    update = SGD(recipe.momentum, recipe.nesterov) if recipe.optimizer == "sgd" else AdamW()
     return Optimizer(update, [ParameterGroup(parameters, *key) for key, parameters in groups.items()])

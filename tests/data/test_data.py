@@ -17,6 +17,7 @@ from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.data.prepared import Prepared
 from rdp.errors import UserError
 from rdp.spec import Recipe
+from rdp.utils import rng
 from tests.helpers.sources import refused
 
 BUNDLED = ["digits", "spiral"]
@@ -105,6 +106,11 @@ def batches_of(source: Prepared, seed: int = 0, **recipe) -> TrainingBatches:
     return TrainingBatches(source, Recipe(**recipe), seed, CPU)
 
 
+def _centres(seed: int, step: int, batch_size: int, side: int) -> list[list[int]]:
+    """Rows and columns of the centres of Cutout's squares in square images."""
+    return rng.generator(seed, "cutout", step).integers(side, size=(2, batch_size)).tolist()
+
+
 class TestBatches:
     @pytest.mark.parametrize(
         ("name", "recipe"),
@@ -112,6 +118,7 @@ class TestBatches:
             ("spiral", {"batch_size": 60}),
             ("digits", {"batch_size": 100}),
             ("digits", {"batch_size": 100, "crop_padding": 1, "flip": True}),
+            ("digits", {"batch_size": 100, "flip": "alternating", "cutout": 3}),
         ],
     )
     def test_a_batch_does_not_depend_on_earlier_batches(self, name, recipe, dataset):
@@ -139,7 +146,7 @@ class TestBatches:
     def test_order_depends_on_the_seed_and_not_on_augmentation(self, dataset):
         plain, other, augmented = (
             batches_of(dataset("digits"), seed, batch_size=64, **options).batch(3)[1]
-            for seed, options in ((0, {}), (1, {}), (0, {"crop_padding": 2, "flip": True}))
+            for seed, options in ((0, {}), (1, {}), (0, {"crop_padding": 2, "flip": True, "cutout": 2}))
         )
         assert torch.equal(plain, augmented)
         assert not torch.equal(plain, other)
@@ -187,6 +194,51 @@ class TestBatches:
             by_epoch.append(x[y.argsort()] != 0)
         assert len({shape.numpy().tobytes() for shape in by_epoch}) == 5
         assert len({image.numpy().tobytes() for image in by_epoch[0]}) > 1
+
+    def test_alternating_flips_are_at_random_in_the_first_epoch_and_every_other_one_from_there(self):
+        source = tiny_images(count=64)
+        images = torch.from_numpy(source.arrays["train_x"]).float()
+        seen = []
+        for seed in (0, 1):
+            batches, by_epoch = batches_of(source, seed, batch_size=16, flip="alternating"), []
+            for epoch in range(4):
+                found = [batches.batch(4 * epoch + step) for step in range(4)]
+                x, y = (torch.cat(parts) for parts in zip(*found, strict=True))
+                flipped = (x == images[y].flip(-1)).flatten(1).all(1)
+                assert torch.equal(flipped, ~(x == images[y]).flatten(1).all(1))
+                by_epoch.append(flipped[y.argsort()].tolist())
+            first = by_epoch[0]
+            assert 16 < sum(first) < 48
+            assert by_epoch == [[flip == (epoch % 2 == 0) for flip in first] for epoch in range(4)]
+            seen.append(first)
+        assert seen[0] != seen[1]
+
+    @pytest.mark.parametrize("side", [1, 2, 3, 6])
+    @pytest.mark.parametrize("layout", [{}, {"channels_last": True}, {"crop_padding": 1, "flip": True}])
+    def test_cutout_sets_a_square_around_a_random_pixel_to_0(self, side, layout, dataset):
+        source = dataset("digits")
+        plain = batches_of(source, batch_size=50, **layout)
+        cut = batches_of(source, batch_size=50, cutout=side, **layout)
+        for step in (0, plain.steps_per_epoch):
+            expected, (found, labels) = plain.batch(step)[0], cut.batch(step)
+            for image, row, column in zip(expected, *_centres(0, step, 50, 8), strict=True):
+                for y in range(row - side // 2, row - side // 2 + side):
+                    for x in range(column - side // 2, column - side // 2 + side):
+                        if 0 <= y < 8 and 0 <= x < 8:
+                            image[:, y, x] = 0
+            assert torch.equal(found, expected)
+            assert torch.equal(labels, plain.batch(step)[1])
+            parts = [cut.batch(step, slice(start, start + 10))[0] for start in range(0, 50, 10)]
+            assert torch.equal(torch.cat(parts), expected)
+
+    def test_the_centre_of_cutout_is_uniform_over_the_image(self):
+        batches, counts, steps = batches_of(tiny_images(), batch_size=10, cutout=1), torch.zeros(4, 4), 400
+        for step in range(steps):
+            x, _ = batches.batch(step)
+            assert ((x == 0).sum((1, 2, 3)) == 1).all()
+            counts += (x == 0).sum((0, 1))
+        expected = steps * 10 / 16
+        assert (counts - expected).abs().max() < 4 * expected**0.5
 
     @pytest.mark.parametrize("name", BUNDLED)
     def test_batches_are_normalised_by_mean_and_standard_deviation(self, name, dataset):

@@ -17,6 +17,8 @@ from torchvision.transforms.v2 import functional as F
 
 from rdp import study
 from rdp.data import augment, images, prepared, workers
+from rdp.data.batches import TrainingBatches as ResidentBatches
+from rdp.data.dataset import Prepared
 from rdp.data.index import Streamed
 from rdp.data.streaming import TrainingBatches, _fill
 from rdp.errors import UserError
@@ -27,7 +29,7 @@ from rdp.utils import rng
 from tests.helpers import folders
 
 CPU = torch.device("cpu")
-DRAWN = {"resized_crop": 0.2, "crop_padding": 2, "flip": True}
+DRAWN = {"resized_crop": 0.2, "crop_padding": 2, "flip": True, "cutout": 5}
 ALL = DRAWN | {"randaugment": "rand-m9-mstd0.5-inc1"}  # every process imports timm for it, which takes seconds
 STEPS = 6  # of an epoch: 48 images in mini-batches of 8
 
@@ -96,6 +98,15 @@ class TestPurity:
             expected = whole.batch(step)
             assert torch.equal(torch.cat([x for x, _ in found]), expected[0])
             assert torch.equal(torch.cat([y for _, y in found]), expected[1])
+
+    def test_alternating_flips_and_cutout_equal_those_of_resident_images(self, make, source):
+        arrays = {"train_x": source.examples("train", slice(None)), "train_y": source.labels("train")}
+        resident = Prepared("small", source.info, arrays, source.mean, source.std, "")
+        recipe = {"flip": "alternating", "cutout": 5}
+        streamed, held = make(**recipe), ResidentBatches(resident, Recipe(batch_size=8, **recipe), 0, CPU)
+        for step in (0, 3, STEPS, 2 * STEPS + 1):
+            for part in (slice(0, 4), slice(4, 8)):
+                assert bits(streamed.batch(step, part)) == bits(held.batch(step, part))
 
     def test_channels_last_changes_only_the_layout(self, make):
         first, last = make(**DRAWN).batch(3), make(**DRAWN, channels_last=True).batch(3)

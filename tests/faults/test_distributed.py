@@ -19,7 +19,7 @@ seeds: 1
 processes: {processes}
 recipe:
   {{optimizer: adamw, learning_rate: 0.002, epochs: {epochs}, batch_size: 32, train_size: 512, ema: 0.9, mixup: 0.2,
-   accumulate: {parts}}}
+   label_smoothing: 0.1, accumulate: {parts}}}
 methods:
   vanilla:
   droppath: {{rate: 0.5}}

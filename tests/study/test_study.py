@@ -98,6 +98,23 @@ BAD = {
     "a label that climbs": ("methods", {"../x": {"method": "vanilla"}}, ["methods", "../x"]),
     "a batch larger than the training set": ("recipe.batch_size", 501, ["batch_size 501", "spiral"]),
     "a batch larger than the part trained on": ("recipe.train_size", 49, ["batch_size 50", "spiral"]),
+    "Nesterov momentum of adamw": (
+        "recipe",
+        {"nesterov": True, "optimizer": "adamw", "batch_size": 50},
+        ["recipe: nesterov needs sgd with momentum, found adamw"],
+    ),
+    "Nesterov momentum of 0": (
+        "methods.droppath.recipe",
+        {"nesterov": True, "momentum": 0},
+        ["recipe: nesterov needs sgd with momentum, found momentum 0"],
+    ),
+    "unknown flips": ("recipe.flip", "alternate", ["recipe.flip", "True or 'alternating', found 'alternate'"]),
+    "Cutout of points": ("recipe.cutout", 3, ["recipe: cutout needs images, and spiral holds vectors"]),
+    "Cutout of more than an image": (
+        "grids.0",
+        {"datasets": ["digits"], "architectures": ["resnet20"], "recipe": {"cutout": 9}},
+        ["recipe: cutout 9 is larger than the images of digits"],
+    ),
     "no cell that makes sense": (
         "grids.0.architectures",
         ["resnet20"],

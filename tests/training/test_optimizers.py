@@ -43,15 +43,15 @@ def ours(net: nn.Module, how: SGD | AdamW) -> Optimizer:
 
 @pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("how", [SGD(0.9), SGD(0.0), AdamW()], ids=repr)
+@pytest.mark.parametrize("how", [SGD(0.9), SGD(0.0), SGD(0.9, nesterov=True), AdamW()], ids=repr)
 def test_it_is_bitwise_equal_to_torchs(how, dtype, halves):
     mine, theirs = network(dtype), network(dtype)
     optimizer = ours(mine, how)
     kernels, rest = split(theirs)
     groups = [{"params": kernels, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
     if isinstance(how, SGD):
-        reference = torch.optim.SGD(groups, lr=1.0, momentum=how.momentum, fused=True)
-        if how.momentum:  # torch's fused step takes no mixture of parameters that have it and that never trained
+        reference = torch.optim.SGD(groups, lr=1.0, momentum=how.momentum, nesterov=how.nesterov, fused=True)
+        if how.momentum and halves:  # torch's fused step takes no mixture of trained parameters and new ones
             for parameter in theirs.parameters():
                 reference.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     else:
@@ -119,6 +119,12 @@ class TestLearningRate:
         assert rates(schedule="one_cycle", warmup=0.1)[10:] == pytest.approx(linear)
         assert rates(schedule="constant", warmup=0.1)[10:] == [0.4] * 90
 
+    def test_one_cycle_has_its_peak_at_the_share_warmup(self):
+        found = rates(200, schedule="one_cycle", warmup=0.25)
+        assert found[:50] == pytest.approx([0.4 * (step + 1) / 50 for step in range(50)])
+        assert found[50:] == pytest.approx([0.4 * (200 - step) / 150 for step in range(50, 200)])
+        assert [step for step, rate in enumerate(found) if rate == 0.4] == [49, 50]
+
     @pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])
     def test_it_falls_to_almost_0_and_the_last_step_still_learns(self, schedule):
         found = rates(schedule=schedule)
@@ -171,4 +177,5 @@ class TestOptimizer:
     def test_the_recipe_reaches_the_optimizer(self, make_network):
         network = make_network("mlp8")
         assert make_optimizer(network, Recipe(momentum=0.7)).update == SGD(0.7)
+        assert make_optimizer(network, Recipe(nesterov=True)).update == SGD(0.9, nesterov=True)
         assert make_optimizer(network, Recipe(optimizer="adamw")).update == AdamW()

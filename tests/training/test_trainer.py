@@ -90,6 +90,17 @@ class TestResume:
         for steps in ([1], [3], [4, 6]):
             self.check(spec, steps, undisturbed, make_run, tmp_path / str(steps))
 
+    def test_a_run_with_nesterov_momentum_alternating_flips_and_cutout_does_too(self, make_spec, make_run, tmp_path):
+        augmented = {"nesterov": True, "flip": "alternating", "cutout": 4}
+        small = {"architecture": "resnet20", "dataset": "digits", "batch_size": 16, "train_size": 64}
+        spec = make_spec(**small, **augmented)
+        undisturbed = train(make_run(spec))
+        for steps in ([3], [4, 6]):
+            self.check(spec, steps, undisturbed, make_run, tmp_path / str(steps))
+        for option, value in {"nesterov": False, "flip": True, "cutout": 0}.items():
+            other = train(make_run(make_spec(**small, **augmented | {option: value})))
+            assert other["weights"] != undisturbed["weights"], option
+
     def test_the_state_is_tensors_and_json(self, make_spec, make_run):
         run = make_run(make_spec("residual_droppath", epochs=1))
         run.train(lambda run: None)
