@@ -10,11 +10,16 @@ from rdp.utils.validation import Strict, validate
 
 Variant = Literal["concat", "window", "strict", "two_sided", "sum", "sum_outer", "sum_inner"]
 
-# Defaults of a variant that differ from those of the fields.
+# Defaults of the variants other than window, whose defaults are those of the fields.
+_OTHERS: dict[str, Any] = {"start": "identity", "trained": True, "learner": "one", "preactivation": False}
+_OTHERS |= {"learner_width": 0.5, "parameters": None}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "window": {"start": "shift", "trained": False, "learner": "two", "learner_width": 0.125, "parameters": 0.5},
-    "strict": {"constraint": "none"},
-    "two_sided": {"start": "orthogonal"},
+    "concat": _OTHERS,
+    "strict": _OTHERS | {"constraint": "none"},
+    "two_sided": _OTHERS | {"start": "orthogonal"},
+    "sum": _OTHERS,
+    "sum_outer": _OTHERS,
+    "sum_inner": _OTHERS,
 }
 # What each variant allows, if not every value.
 _ALLOWED: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -41,13 +46,14 @@ class PnnhOptions(Strict):
     """How learner and coder combine into the output of a PNNH layer; see `rdp.models.paths`.
 
     Only the abstract of the paper (arXiv 2402.08645) was available. Option names, choices and defaults are this
-    project's own, and the studies ``pnnh_screen`` and ``pnnh_ablation`` measure the effect of each. Some defaults
-    depend on the variant.
+    project's own, and the studies ``pnnh_screen`` and ``pnnh_ablation`` measure the effect of each. The variants have
+    defaults of their own; those of the fields are window's.
     """
 
     variant: Variant = Field(
-        "concat",
-        description="concat adds nothing up; sum with an orthogonal coder is a residual network in rotated coordinates",
+        "window",
+        description="window and concat add nothing up; sum with an orthogonal coder is a residual network in rotated "
+        "coordinates",
     )
     constraint: Literal["orthogonal", "spectral", "none"] = Field(
         "orthogonal",
@@ -55,9 +61,9 @@ class PnnhOptions(Strict):
         "one in strict)",
     )
     start: Literal["identity", "shift", "permutation", "orthogonal", "he"] = Field(
-        "identity",
-        description="initial value of the coder: shift (default) or permutation in window; in two_sided, which has no "
-        "coder, initial weights that are orthogonal (default) or he",
+        "shift",
+        description="initial value of the coder: shift or permutation in window, otherwise identity by default; in "
+        "two_sided, which has no coder, initial weights that are orthogonal (its default) or he",
     )
     learning_rate_factor: float | None = Field(
         None, gt=0, description="factor on the coder's learning rate; null for 1 / (number of layers that share it)"
@@ -67,34 +73,38 @@ class PnnhOptions(Strict):
         "stage", description="consecutive layers of equal shape that share one coder: all of a stage, pairs, or none"
     )
     trained: bool = Field(
-        True, description="whether the coder is trained (false in window); otherwise it keeps its initial value"
+        False,
+        description="whether the coder is trained (true in other variants than window); otherwise it keeps its "
+        "initial value",
     )
     learner: Literal["one", "two", "bottleneck"] = Field(
-        "one",
-        description="a learner's layers, in concat and window: one, two of full kernels (default in window), or a "
-        "pointwise one before one of full kernels. Bottlenecks and sub-layers of transformers are learners as they are",
+        "two",
+        description="a learner's layers, in window and concat: one (the default of other variants than window), two of "
+        "full kernels, or a pointwise one before one of full kernels. Bottlenecks and sub-layers of transformers are "
+        "learners as they are",
     )
     preactivation: bool = Field(
-        False,
-        description="norm and rectifier before each layer of a learner instead of after it, in concat and window",
+        True,
+        description="norm and rectifier before each layer of a learner instead of after it, in window and concat (false "
+        "in other variants than window)",
     )
     learner_width: float = Field(
-        0.5,
+        0.125,
         gt=0,
         le=1,
-        description="width of the learner as a share of the layer's width: the channels it writes (1/8 in window, so "
-        "that 8 layers read a feature), or those of its bottleneck in the sums (1 for a full layer). Sub-layers and "
-        "bottlenecks keep this share of their parameters",
+        description="width of the learner as a share of the layer's width: the channels it writes, or those of its "
+        "bottleneck in the sums (1 for a full layer); 1/8 in window, so that 8 layers read a feature, and 1/2 in other "
+        "variants. Sub-layers and bottlenecks keep this share of their parameters",
     )
     input_share: float = Field(
         0.0, ge=0, lt=1, description="share of the width that keeps the stage's input in all layers, in window"
     )
     parameters: float | None = Field(
-        None,
+        0.5,
         gt=0,
         le=4,
-        description="share of the residual network's parameters that the stages get, by their widths (0.5 in window); "
-        "null keeps the widths",
+        description="share of the residual network's parameters that the stages get, by their widths; null keeps the "
+        "widths (the default of other variants than window)",
     )
 
     @model_validator(mode="before")

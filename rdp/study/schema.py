@@ -24,7 +24,7 @@ class MethodEntry(BaseModel):
     method: str | None = Field(None, description="name of the method; null if the entry has the same name")
     recipe: dict[str, Any] = Field(default_factory=dict, description="changes to the recipe for this method")
     form: Name | None = Field(
-        None, description="suffix of the architecture to train instead: same_flops for resnet56_same_flops"
+        None, description="suffix of the architecture to train instead: same_parameters for resnet56_same_parameters"
     )
 
 

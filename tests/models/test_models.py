@@ -70,17 +70,15 @@ class TestParameters:
         plain = cost.count_parameters(make_network("resnet110", "plain"))
         assert low < cost.count_parameters(make_network("resnet110", "pnnh", variant=variant)) / plain < high
 
-    @pytest.mark.parametrize("name", [n for n in architectures() if n.endswith(("_same_parameters", "_same_flops"))])
+    @pytest.mark.parametrize("name", [n for n in architectures() if n.endswith("_same_parameters")])
     def test_narrowed_networks_match_the_size_of_the_pnnh_network(self, name, make_network):
-        base, _, what = name.partition("_same_")
-        narrow, pnnh = make_network(name), make_network(base, "pnnh")
-        if what == "parameters":
-            sizes = cost.count_parameters(narrow), cost.count_parameters(pnnh)
-        else:
-            x = torch.zeros(2, 1, 8, 8)
-            sizes = tuple(cost.count_flops(lambda network=network: network.eval()(x)) for network in (narrow, pnnh))
+        narrow, pnnh = make_network(name), make_network(name.removesuffix("_same_parameters"), "pnnh")
         # A transformer's width is a multiple of its heads.
-        assert sizes[0] / sizes[1] == pytest.approx(1, abs=0.07 if name.startswith("vit") else 0.02)
+        tolerance = 0.03 if name.startswith("vit") else 0.01
+        assert cost.count_parameters(narrow) / cost.count_parameters(pnnh) == pytest.approx(1, abs=tolerance)
+        x = torch.zeros(2, 1, 8, 8)
+        flops = [cost.count_flops(lambda network=network: network.eval()(x)) for network in (narrow, pnnh)]
+        assert flops[0] / flops[1] == pytest.approx(1, abs=0.07 if name.startswith("vit") else 0.04)
 
     @pytest.mark.parametrize("k", [1, 3, 5])
     def test_a_pnnh_layer_has_exactly_the_stated_share_of_a_plain_layers_weights(self, k):

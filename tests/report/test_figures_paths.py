@@ -29,7 +29,7 @@ methods:
   vanilla:
   plain:
   pnnh:
-  narrow: {method: vanilla, form: same_flops}
+  narrow: {method: vanilla, form: same_parameters}
 grids:
   - {datasets: [digits], architectures: [resnet20, resnet20w8, resnet56]}
   - {datasets: [digits], architectures: [bare8], learning_rates: [], recipe: {learning_rate: 0.02}}
@@ -59,14 +59,14 @@ def load(plan: Plan, folder: Path, change: Callable[[Planted], None] = lambda pl
 
 def test_a_form_is_listed_with_the_methods_of_its_architecture(plan: Plan, tmp_path: Path) -> None:
     narrow = [cell for cell in plan.cells if cell.label == "narrow"]
-    assert [(cell.architecture, cell.specs[0].architecture) for cell in narrow] == [("resnet56", "resnet56_same_flops")]
+    assert [(cell.architecture, cell.specs[0].architecture) for cell in narrow] == [("resnet56", "resnet56_same_parameters")]
     assert {(s.architecture, s.reason) for s in plan.skipped} == {
-        (name, f"{name} has no form same_flops") for name in ("resnet20", "resnet20w8", "bare8")
+        (name, f"{name} has no form same_parameters") for name in ("resnet20", "resnet20w8", "bare8")
     }
     records = load(plan, tmp_path).records
     mine = records[records["method"] == "narrow"]
     assert set(mine["architecture"]) == {"resnet56"}
-    assert set(mine["network"]) == {"resnet56_same_flops"}
+    assert set(mine["network"]) == {"resnet56_same_parameters"}
     assert set(mine["depth"]) == {56}
 
 

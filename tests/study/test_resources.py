@@ -34,7 +34,7 @@ def used(store):
     return leave
 
 
-LARGE = ("resnet110_same_flops", "resnet50", "vit_tiny")
+LARGE = ("resnet110_same_parameters", "resnet50", "vit_tiny")
 
 
 @pytest.mark.parametrize(

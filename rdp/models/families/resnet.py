@@ -23,16 +23,12 @@ ARCHITECTURES = {
     "resnet44": {"blocks": 7, "widths": (16, 32, 64)},
     "resnet56": {"blocks": 9, "widths": (16, 32, 64)},
     "resnet110": {"blocks": 18, "widths": (16, 32, 64)},
-    # Residual networks narrowed to the parameters, or to the operations, of a PNNH one (concat).
-    "resnet20_same_parameters": {"blocks": 3, "widths": (12, 24, 48)},
-    "resnet32_same_parameters": {"blocks": 5, "widths": (12, 23, 47)},
-    "resnet44_same_parameters": {"blocks": 7, "widths": (11, 24, 46)},
-    "resnet56_same_parameters": {"blocks": 9, "widths": (12, 23, 46)},
-    "resnet110_same_parameters": {"blocks": 18, "widths": (12, 22, 46)},
-    "resnet32_same_flops": {"blocks": 5, "widths": (12, 24, 48)},
-    "resnet44_same_flops": {"blocks": 7, "widths": (12, 24, 48)},
-    "resnet56_same_flops": {"blocks": 9, "widths": (12, 24, 48)},
-    "resnet110_same_flops": {"blocks": 18, "widths": (12, 24, 48)},
+    # Residual networks narrowed to the parameters of a PNNH one (window); their operations are within 4 % of its.
+    "resnet20_same_parameters": {"blocks": 3, "widths": (11, 22, 46)},
+    "resnet32_same_parameters": {"blocks": 5, "widths": (11, 23, 45)},
+    "resnet44_same_parameters": {"blocks": 7, "widths": (11, 22, 46)},
+    "resnet56_same_parameters": {"blocks": 9, "widths": (11, 22, 46)},
+    "resnet110_same_parameters": {"blocks": 18, "widths": (11, 22, 45)},
     # Other widths, for accuracy against parameters.
     "resnet20w8": {"blocks": 3, "widths": (8, 16, 32)},
     "resnet20w12": {"blocks": 3, "widths": (12, 24, 48)},

@@ -18,12 +18,11 @@ ARCHITECTURES = {
     "vit_micro": {"depth": 6, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro12": {"depth": 12, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
     "vit_micro24": {"depth": 24, "width": 48, "heads": 3, "mlp_ratio": 2, "patch": 2},
-    # Residual networks narrowed to about the parameters, or the operations, of a PNNH one (concat).
-    "vit_micro_same_parameters": {"depth": 6, "width": 36, "heads": 3, "mlp_ratio": 2, "patch": 2},
+    # Residual networks narrowed to about the parameters and operations of a PNNH one (window).
+    "vit_micro_same_parameters": {"depth": 6, "width": 34, "heads": 2, "mlp_ratio": 2, "patch": 2},
     "vit_micro12_same_parameters": {"depth": 12, "width": 34, "heads": 2, "mlp_ratio": 2, "patch": 2},
     "vit_micro24_same_parameters": {"depth": 24, "width": 34, "heads": 2, "mlp_ratio": 2, "patch": 2},
-    "vit_micro12_same_flops": {"depth": 12, "width": 36, "heads": 3, "mlp_ratio": 2, "patch": 2},
-    "vit_micro24_same_flops": {"depth": 24, "width": 36, "heads": 3, "mlp_ratio": 2, "patch": 2},
+    "vit_tiny_same_parameters": {"depth": 12, "width": 135, "heads": 3, "mlp_ratio": 4, "patch": 4},
     "vit_tiny": {"depth": 12, "width": 192, "heads": 3, "mlp_ratio": 4, "patch": 4},
     "vit_small": {"depth": 12, "width": 384, "heads": 6, "mlp_ratio": 4, "patch": 16},
 }
