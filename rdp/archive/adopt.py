@@ -2,7 +2,7 @@
 
 Stale runs are grouped by the code that made them, this checkout's code and the stack. A sample of each group is
 retrained from its first step. If everything under the records' digests agrees except the code, an adoption is written
-(`rdp.store.adoptions`). If a sweep chose the learning rate, the sweep must be valid and still choose it.
+(`rdp.store.adoptions`). If the runs have a sweep, it must be valid and still choose what they were trained with.
 """
 
 import logging
@@ -89,7 +89,7 @@ def adopt(plan: Plan, results: Path, *, retrain: int | None = None, cores: int =
     with scratch.temporary_folder(Store(results), scratch.RETRAINED) as folder:
         retrained = retraining.retrain_runs(pairs, results, folder, plan.device, cores)
     records = {spec.run: record for (spec, _), record in zip(pairs, retrained, strict=True)}
-    # Sweeps come before the runs whose learning rates they choose.
+    # Sweeps come before the runs that they choose for.
     for group in sorted(sampled, key=lambda group: bool(group.sample[0][0].tuning)):
         _judge(group, records, plan, results, stack)
     return groups
@@ -119,7 +119,7 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
 
 
 def _sweep_obstacle(spec: RunSpec, record: RunRecord, results: Path) -> str | None:
-    """Return why this checkout's sweep would not give the learning rate of a run, or None."""
+    """Return why this checkout's sweep would not choose what a run was trained with, or None."""
     store, swept = Store(results), []
     for candidate in spec.candidates():
         identity = record.identity.model_copy(
@@ -128,10 +128,7 @@ def _sweep_obstacle(spec: RunSpec, record: RunRecord, results: Path) -> str | No
         if (candidate_record := store.find(candidate.run, identity)) is None:
             return f"its sweep is not valid for this checkout: {candidate.run} is missing or not adopted"
         swept.append(candidate_record)
-    trained = record.numbers.learning_rate
-    if swept and (rate := tuning.choose(spec, swept).learning_rate) != trained:
-        return f"trained at learning rate {trained}, its sweep now chooses {rate}"
-    return None
+    return tuning.disagreement(spec, record, swept) if swept else None
 
 
 def choose(groups: list[Group], retrain: int | None) -> None:

@@ -94,15 +94,13 @@ def _labels(dataset: str, records: Records, results: Path) -> np.ndarray:
 
 
 def _check_sweeps(plan: Plan, records: Records) -> None:
-    """Raise `UserError` if a run was trained at another learning rate than its sweep chooses."""
+    """Raise `UserError` if a run was not trained with what its sweep chooses."""
     for spec in plan.specs:
         candidates = [records[candidate.run][1] for candidate in spec.candidates() if candidate.run in records]
         if spec.tuning is None or spec.run not in records or len(candidates) < len(spec.candidates()):
             continue
-        trained = records[spec.run][1].numbers.learning_rate
-        if (rate := tuning.choose(spec, candidates).learning_rate) != trained:
-            remedy = f"run: snakemake --cores all --config study={plan.name}"
-            raise UserError(f"{spec.run}: trained at learning rate {trained}, its sweep chooses {rate}; {remedy}")
+        if (reason := tuning.disagreement(spec, records[spec.run][1], candidates)) is not None:
+            raise UserError(f"{spec.run}: {reason}; run: snakemake --cores all --config study={plan.name}")
 
 
 def _records(records: Records, labels: dict[str, np.ndarray], store: Store) -> tuple[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""Check stored runs: records, receipts, predictions, weights, and the learning rates that sweeps chose."""
+"""Check stored runs: records, receipts, predictions, weights, and the choices of sweeps."""
 
 import hashlib
 from pathlib import Path
@@ -103,7 +103,7 @@ def _check_completeness(check: Check, path: Path, spec: RunSpec, record: RunReco
         return True
     if (record.status == "diverged") != (numbers.diverged_step is not None):
         check.find(path, f"says {record.status}, but its diverged step is {numbers.diverged_step}")
-    required = ["learning_rate"]
+    required = [*spec.tuning.swept] if spec.tuning else ["learning_rate"]
     if record.status == "completed":
         required += ["history", "weights"] if spec.sweep else ["test_accuracy", "history", "weights"]
     absent = [name for name in required if getattr(numbers, name) in (None, [])]
@@ -161,11 +161,11 @@ def _checksums(arrays: dict[str, np.ndarray]) -> dict[str, str]:
 
 
 def check_sweeps(plan: Plan, results: Path, runs: StoredRuns, scratch: Path) -> Check:
-    """Check that the learning rates in ``tuned.json`` and in records follow from the records of the sweeps.
+    """Check that the choices in ``tuned.json`` and in records follow from the records of the sweeps.
 
     The recomputed choices are written to ``scratch``, an empty results directory.
     """
-    check = Check("sweeps", "Every learning rate that a sweep chose follows from the sweep's records.", "run")
+    check = Check("sweeps", "Every choice of a sweep follows from the sweep's records.", "run")
     compared: set[Path] = set()
     for spec in plan.specs:
         record = runs[spec.run].record
@@ -176,14 +176,12 @@ def check_sweeps(plan: Plan, results: Path, runs: StoredRuns, scratch: Path) -> 
         swept = [candidate for candidate in candidates if candidate is not None]
         path = Store(results).folder(spec.run) / "record.json"
         if len(swept) < len(candidates):
-            check.find(path, "its learning rate was chosen by a sweep of which records are missing")
+            check.find(path, "records of the sweep that chose for it are missing")
             continue
-        choice = check.attempt(path, tuning.choose, spec, swept)
-        if choice is None:
+        if check.attempt(path, tuning.choose, spec, swept) is None:
             continue
-        stated = record.numbers.learning_rate
-        if choice.learning_rate != stated:
-            check.find(path, f"trained with learning rate {stated}; its sweep gives {choice.learning_rate}")
+        if reason := tuning.disagreement(spec, record, swept):
+            check.find(path, reason)
         tuned = path.parents[1] / "tuned.json"
         if tuned not in compared and tuned.exists():  # a run that sweeps by itself writes none
             compared.add(tuned)

@@ -11,6 +11,7 @@ import torch
 from rdp.bench.measuring import Ratio, alternate, stepper
 from rdp.data import prepared
 from rdp.jobs.runner import choose_device
+from rdp.spec import Choice
 from rdp.store import fingerprint, timestamp
 from rdp.study import Cell, Plan, comparisons
 from rdp.training.trainer import Trainer, make_deterministic
@@ -45,7 +46,7 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
         return []
     data = prepared.load(cells[0].dataset, results)
     device, rounds = torch.device(chosen), plan.study.speed_rounds or 2
-    runs = {cell.label: Trainer(cell.specs[0], data, device, _LEARNING_RATE) for cell in cells}
+    runs = {cell.label: Trainer(cell.specs[0], data, device, _choice(cell)) for cell in cells}
     for run in runs.values():
         run.network.train()
     seconds = alternate({label: stepper(run, _STEPS) for label, run in runs.items()}, rounds, device)
@@ -58,3 +59,8 @@ def _compare(plan: Plan, cells: list[Cell], results: Path, chosen: str) -> list[
         row = key | {"method": cell.label} | vars(ratio) | {"rounds": rounds, "seconds": step, "device": name}
         rows.append(row | {"measured": timestamp(time.time())})
     return rows
+
+
+def _choice(cell: Cell) -> Choice:
+    """A learning rate, and a norm gain if a sweep chooses it. Neither affects the time of a step."""
+    return Choice(learning_rate=_LEARNING_RATE, norm_gain=1.0 if cell.specs[0].recipe.norm_gain is None else None)

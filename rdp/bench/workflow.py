@@ -87,7 +87,7 @@ def _record(store: Store, spec: RunSpec) -> None:
     history = [{"epoch": i + 1, **epoch, "validation_accuracy": 1 / (i + 2)} for i in range(_EPOCHS)]
     weights = {f"stages.{i // 10}.{i % 10}.branch.weight": f"{i:016x}" for i in range(_TENSORS)}
     numbers: dict[str, Any] = {"test_accuracy": 0.5, "test_loss": 2 / 3, "steps": 3000, "learning_rate": 0.1}
-    numbers |= {"history": history, "weights": weights}
+    numbers |= {"norm_gain": 1.0, "history": history, "weights": weights}
     telemetry: dict[str, Any] = {"epoch_seconds": [1.0] * _EPOCHS, "seconds": 60.0, "device": "cpu"}
     telemetry |= {"process_peak_bytes": 10**9, "started": "2000-01-01T00:00:00Z"}
     attempt = store.new_attempt(spec.run)

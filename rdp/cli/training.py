@@ -95,7 +95,7 @@ def tune(
     cores: Cores = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Train learning-rate sweeps and print the chosen rates."""
+    """Train the sweeps and print the learning rates and norm gains that they choose."""
     planned, results = study.load(name), paths.results()
     tuned = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
     if not tuned:
@@ -105,9 +105,9 @@ def tune(
         from rdp.jobs import tuning
 
         tuning.write(spec, records, results)
-        choice = tuning.choose(spec, records)
-        warning = "; runs of the sweep diverged at every rate" if choice.diverged else ""
-        print(f"{spec.cell}: learning rate {choice.learning_rate}{warning}")
+        chosen = tuning.choose(spec, records)
+        warning = "; runs of the sweep diverged at every candidate" if chosen.diverged else ""
+        print(f"{spec.cell}: {chosen.choice}{warning}")
 
 
 def _run(

@@ -12,7 +12,7 @@ from rdp.errors import Terminated, UserError
 from rdp.jobs import energy
 from rdp.jobs.progress import RunProgress
 from rdp.jobs.signals import termination
-from rdp.spec import RunSpec
+from rdp.spec import Choice, RunSpec
 from rdp.store import Identity, RunRecord, Store, timestamp
 from rdp.store.record import PREDICTIONS, WEIGHTS, Energy, Numbers, Status, Telemetry
 from rdp.training import checkpoint
@@ -42,12 +42,12 @@ class JobContext:
 
 
 class RunAttempt:
-    """One attempt at one run, in a directory of its own; ``learning_rate`` is the one that its sweep chose."""
+    """One attempt at one run, in a directory of its own; ``choice`` is that of its sweep, if it has one."""
 
     def __init__(
-        self, job: JobContext, spec: RunSpec, data: "Prepared", identity: Identity, learning_rate: float | None
+        self, job: JobContext, spec: RunSpec, data: "Prepared", identity: Identity, choice: Choice | None
     ) -> None:
-        self.job, self.spec, self.data, self.identity, self.learning_rate = job, spec, data, identity, learning_rate
+        self.job, self.spec, self.data, self.identity, self.choice = job, spec, data, identity, choice
         self.store, self.group = job.store, job.group
         # Attempts before this one; a failed run is in the folder of the run.
         self.earlier = [*self.store.attempts(spec.run), self.store.folder(spec.run)]
@@ -85,7 +85,7 @@ class RunAttempt:
     def _train(self, progress: RunProgress) -> RunRecord:
         from rdp.training.trainer import Trainer
 
-        trainer = Trainer(self.spec, self.data, self.job.device, self.learning_rate, self.group)
+        trainer = Trainer(self.spec, self.data, self.job.device, self.choice, self.group)
         self._resume(trainer)
         last = time.monotonic()
 

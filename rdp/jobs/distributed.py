@@ -16,7 +16,7 @@ from typing import Any
 from rdp.errors import Terminated, UserError
 from rdp.jobs import runner
 from rdp.jobs.signals import terminate_with_parent
-from rdp.spec import RunSpec
+from rdp.spec import Choice, RunSpec
 from rdp.store import RunRecord, Store
 from rdp.utils import console
 
@@ -30,7 +30,7 @@ def run_job(
     device: str,
     *,
     checkpoint_seconds: float = 60,
-    known_rates: Mapping[str, float] | None = None,
+    known_choices: Mapping[str, Choice] | None = None,
 ) -> list[RunRecord]:
     """Train runs as `rdp.jobs.runner.run_job` does, each in the number of processes of its specification.
 
@@ -60,7 +60,7 @@ def run_job(
         local_addr="localhost",
     )
     contents = [spec.model_dump(mode="json") for spec in specs]
-    options = {"checkpoint_seconds": checkpoint_seconds, "known_rates": known_rates}
+    options = {"checkpoint_seconds": checkpoint_seconds, "known_choices": known_choices}
     try:
         elastic_launch(config, _worker)(contents, str(results), device, options, console.verbosity())
     except SignalException as error:

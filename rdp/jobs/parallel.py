@@ -15,7 +15,7 @@ from typing import Any
 from rdp.errors import Terminated, UserError
 from rdp.jobs import distributed, runner
 from rdp.jobs.signals import Termination, terminate_with_parent, termination
-from rdp.spec import RunSpec, at_once
+from rdp.spec import Choice, RunSpec, at_once
 from rdp.store import RunRecord, Store
 from rdp.utils import console
 
@@ -31,7 +31,7 @@ def run_job(
     *,
     cores: int,
     checkpoint_seconds: float = 60,
-    known_rates: Mapping[str, float] | None = None,
+    known_choices: Mapping[str, Choice] | None = None,
 ) -> list[RunRecord]:
     """Train runs as `rdp.jobs.runner.run_job` does, as many at a time as the cores allow; on a GPU, one at a time.
 
@@ -41,14 +41,14 @@ def run_job(
         UserError: as there; or a process ended before its runs were done.
         Terminated: SIGTERM came. Every run in training has written its checkpoint.
     """
-    options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "known_rates": known_rates}
+    options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "known_choices": known_choices}
     if specs[0].processes > 1:
         return distributed.run_job(specs, results, device, **options)
     processes = at_once(specs, cores)
     if processes < 2 or runner.choose_device(device) != "cpu":
         return runner.run_job(specs, results, device, **options)
     options["results"] = results
-    untuned = [spec for spec in specs if spec.cell not in (known_rates or {})]
+    untuned = [spec for spec in specs if spec.cell not in (known_choices or {})]
     sweep = {candidate.run: candidate for spec in untuned for candidate in spec.candidates()}
     for batch in (list(sweep.values()), specs):  # the sweep first, or every process would train all of it
         _train(batch, processes, options)

@@ -7,6 +7,7 @@ from rdp.data import prepared
 from rdp.jobs import parallel
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, origin
+from rdp.store.record import stated_choice
 from rdp.utils.compare import Difference, differences
 
 _SOURCE = "retraining gives"
@@ -17,7 +18,7 @@ def retrain_runs(
 ) -> list[RunRecord]:
     """Retrain runs in an empty results directory, and return their new records in the same order.
 
-    A learning rate that a sweep chose is taken from the record; the sweep is not repeated. Nothing is written to
+    What a sweep chose is taken from the record; the sweep is not repeated. Nothing is written to
     ``results``, which holds the records; ``scratch`` is an empty results directory.
 
     Raises:
@@ -25,14 +26,14 @@ def retrain_runs(
     """
     for name in sorted({spec.dataset for spec, _ in pairs}):
         _link_dataset(name, results, scratch)
-    chosen = {spec.cell: record.numbers.learning_rate for spec, record in pairs if spec.tuning}
-    rates = {cell: rate for cell, rate in chosen.items() if rate is not None}
+    stated = {spec.cell: stated_choice(spec, record) for spec, record in pairs}
+    choices = {cell: choice for cell, choice in stated.items() if choice is not None}
     groups: dict[tuple[int, int], list[RunSpec]] = {}  # all runs of a job use the same threads and processes
     for spec, _ in pairs:
         groups.setdefault((spec.threads, spec.processes), []).append(spec)
     retrained: dict[str, RunRecord] = {}
     for specs in groups.values():
-        records = parallel.run_job(specs, scratch, device, cores=cores, known_rates=rates)
+        records = parallel.run_job(specs, scratch, device, cores=cores, known_choices=choices)
         retrained |= {spec.run: record for spec, record in zip(specs, records, strict=True)}
     return [retrained[spec.run] for spec, _ in pairs]
 

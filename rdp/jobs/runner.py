@@ -15,7 +15,7 @@ from rdp.jobs.attempt import JobContext, RunAttempt
 from rdp.jobs.locks import lock_run
 from rdp.jobs.progress import progress_bar
 from rdp.jobs.signals import termination
-from rdp.spec import RunSpec
+from rdp.spec import Choice, RunSpec
 from rdp.store import Identity, RunRecord, Store, fingerprint
 from rdp.utils import digest
 
@@ -51,11 +51,11 @@ def run_job(
     checkpoint_seconds: float = 60,
     bar: bool = True,
     group: "ProcessGroup | None" = None,
-    known_rates: Mapping[str, float] | None = None,
+    known_choices: Mapping[str, Choice] | None = None,
 ) -> list[RunRecord]:
     """Train runs with the same thread count one after another, each unless its record exists.
 
-    The runs of the sweeps that choose their learning rates are trained before them. A run that fails gets a record
+    The runs of their sweeps are trained before them. A run that fails gets a record
     with the reason, and the others are still trained.
 
     Args:
@@ -65,7 +65,7 @@ def run_job(
         checkpoint_seconds: time between checkpoints.
         bar: whether to show a progress bar on a terminal.
         group: the processes that train each run together, all of which call this; by default only this one.
-        known_rates: learning rates by cell, for which no sweep is run.
+        known_choices: choices by cell, for which no sweep is run.
 
     Raises:
         UserError: missing data, or a directory that cannot be written.
@@ -82,7 +82,7 @@ def run_job(
         torch_device = torch.device(f"cuda:{group.rank}" if group.size > 1 and device == "cuda" else device)
         stack = fingerprint.stack(device)
         context = JobContext(Store(results), torch_device, stack, checkpoint_seconds, group, shown)
-        job = _Job(context, results, dict(known_rates or {}))
+        job = _Job(context, results, dict(known_choices or {}))
         return [job.train(spec) for spec in specs]
 
 
@@ -90,7 +90,7 @@ def run_job(
 class _Job:
     context: JobContext
     results: Path
-    rates: dict[str, float]
+    choices: dict[str, Choice]
     datasets: dict[str, "Prepared"] = field(default_factory=dict)
 
     def train(self, spec: RunSpec) -> RunRecord:
@@ -102,14 +102,14 @@ class _Job:
         data = self.dataset(spec.dataset)
         code, stack = fingerprint.code_of(spec), digest.of(self.context.stack)
         identity = Identity(spec=spec.spec_digest, data=data.digest, code=code, stack=stack)
-        rate = None
+        choice = None
         if spec.tuning and self._stored(spec, identity) is None:
-            rate = self._tuned_rate(spec)  # before the lock: nobody should wait for a whole sweep
+            choice = self._choice(spec)  # before the lock: nobody should wait for a whole sweep
         store, is_main = self.context.store, self.context.group.is_main
         with lock_run(store, spec.run, termination.check) if is_main else nullcontext():
             record = self._stored(spec, identity)
             if record is None:
-                record = RunAttempt(self.context, spec, data, identity, rate).run()
+                record = RunAttempt(self.context, spec, data, identity, choice).run()
             elif is_main:
                 store.remove_leftovers(spec.run)
                 log.info("%s: already %s, skipped", spec.run, record.status)
@@ -127,12 +127,12 @@ class _Job:
     def _stored(self, spec: RunSpec, identity: Identity) -> RunRecord | None:
         return self.context.group.on_main(lambda: self.context.store.find(spec.run, identity))
 
-    def _tuned_rate(self, spec: RunSpec) -> float:
-        """The learning rate that a cell's sweep chooses.
+    def _choice(self, spec: RunSpec) -> Choice:
+        """The choice of a cell's sweep.
 
         It uses records of this stack only: otherwise the choice would not follow from the run's identity.
         """
-        if spec.cell not in self.rates:
+        if spec.cell not in self.choices:
             records = [self.train(candidate) for candidate in spec.candidates()]
-            self.rates[spec.cell] = tuning.choose(spec, records).learning_rate
-        return self.rates[spec.cell]
+            self.choices[spec.cell] = tuning.choose(spec, records).choice
+        return self.choices[spec.cell]

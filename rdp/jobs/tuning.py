@@ -1,4 +1,4 @@
-"""Choice of a learning rate from the records of a sweep."""
+"""Choice of learning rate and norm gain from the records of a sweep."""
 
 import math
 from dataclasses import dataclass
@@ -7,40 +7,45 @@ from statistics import fmean
 
 from rdp import data
 from rdp.errors import UserError
-from rdp.spec import RunSpec
+from rdp.spec import Choice, RunSpec
 from rdp.store import RunRecord, Store
+from rdp.store.record import stated_choice
 from rdp.utils import files
 
 
 @dataclass(frozen=True)
-class Rate:
-    """Result of a sweep at one learning rate: means over its seeds, after the last epoch."""
+class Candidate:
+    """Result of a sweep at one choice: means over its seeds, after the last epoch."""
 
-    learning_rate: float
+    choice: Choice
     accuracy: float  # on the validation split; a diverged run counts as chance
     loss: float  # on the validation split; infinite if a run diverged
     diverged: int  # number of diverged runs
 
 
-def rates(spec: RunSpec, records: list[RunRecord]) -> list[Rate]:
-    """Results at each learning rate of a run's sweep, in the order of `RunSpec.candidates`, whose records are given.
+def candidates(spec: RunSpec, records: list[RunRecord]) -> list[Candidate]:
+    """Results of a run's sweep in the order of `Tuning.choices`; the records are those of `RunSpec.candidates`.
 
     Raises:
         UserError: a run of the sweep failed.
     """
-    by_rate: dict[float | None, list[RunRecord]] = {}
-    for candidate, record in zip(spec.candidates(), records, strict=True):
+    runs = list(zip(spec.candidates(), records, strict=True))
+    for run, record in runs:
         if record.status == "failed":
-            raise UserError(f"{candidate.run}: failed ({record.reason}); cannot choose a learning rate for {spec.cell}")
-        by_rate.setdefault(candidate.recipe.learning_rate, []).append(record)
-    chance = data.info(spec.dataset).chance
-    return [_summarize(rate, group, chance) for rate, group in by_rate.items() if rate is not None]
+            raise UserError(f"{run.run}: failed ({record.reason}); the sweep of {spec.cell} cannot choose")
+    if spec.tuning is None:
+        return []
+    chance, seeds = data.info(spec.dataset).chance, len(spec.tuning.seeds)
+    return [
+        _summarize(choice, records[place * seeds : (place + 1) * seeds], chance)
+        for place, choice in enumerate(spec.tuning.choices())
+    ]
 
 
-def _summarize(rate: float, records: list[RunRecord], chance: float) -> Rate:
+def _summarize(choice: Choice, records: list[RunRecord], chance: float) -> Candidate:
     scores = [_score(record, chance) for record in records]
     accuracy, loss = fmean(score[0] for score in scores), fmean(score[1] for score in scores)
-    return Rate(rate, accuracy, loss, sum(record.status == "diverged" for record in records))
+    return Candidate(choice, accuracy, loss, sum(record.status == "diverged" for record in records))
 
 
 def _score(record: RunRecord, chance: float) -> tuple[float, float]:
@@ -49,13 +54,30 @@ def _score(record: RunRecord, chance: float) -> tuple[float, float]:
     return (chance if accuracy is None else accuracy, math.inf if loss is None else loss)
 
 
-def choose(spec: RunSpec, records: list[RunRecord]) -> Rate:
-    """The learning rate with the highest mean validation accuracy, and among equals the lowest validation loss.
+def choose(spec: RunSpec, records: list[RunRecord]) -> Candidate:
+    """The candidate with the highest mean validation accuracy, and among equals the lowest validation loss.
 
-    Rates with fewer diverged runs come first: chance, as which those count, may be above the accuracy of a network
+    Candidates with fewer diverged runs come first: chance, as which those count, may be above the accuracy of a network
     that hardly trains.
     """
-    return min(rates(spec, records), key=lambda rate: (rate.diverged, -rate.accuracy, rate.loss))
+    return min(
+        candidates(spec, records),
+        key=lambda candidate: (candidate.diverged, -candidate.accuracy, candidate.loss),
+    )
+
+
+def disagreement(spec: RunSpec, record: RunRecord, records: list[RunRecord]) -> str | None:
+    """The difference between what a run was trained with and what its sweep chooses, or None.
+
+    Args:
+        spec, record: the run with a sweep.
+        records: the records of the sweep, see `candidates`.
+
+    Raises:
+        UserError: a run of the sweep failed.
+    """
+    trained, choice = stated_choice(spec, record), choose(spec, records).choice
+    return None if trained == choice else f"trained with {trained or 'unknown values'}, its sweep chooses {choice}"
 
 
 def write(spec: RunSpec, records: list[RunRecord], results: Path) -> Path:
@@ -65,6 +87,17 @@ def write(spec: RunSpec, records: list[RunRecord], results: Path) -> Path:
     """
     path = Store(results).root / spec.cell / "tuned.json"
     digests = {candidate.run: record.digest for candidate, record in zip(spec.candidates(), records, strict=True)}
-    swept = [vars(rate) | {"loss": rate.loss if math.isfinite(rate.loss) else None} for rate in rates(spec, records)]
-    files.write_json(path, {"learning_rate": choose(spec, records).learning_rate, "rates": swept, "records": digests})
+    swept = [_content(candidate) for candidate in candidates(spec, records)]
+    chosen = _values(choose(spec, records).choice)
+    files.write_json(path, {**chosen, "candidates": swept, "records": digests})
     return path
+
+
+def _content(candidate: Candidate) -> dict[str, float | None]:
+    loss = candidate.loss if math.isfinite(candidate.loss) else None
+    numbers = {"accuracy": candidate.accuracy, "loss": loss, "diverged": candidate.diverged}
+    return {**_values(candidate.choice), **numbers}
+
+
+def _values(choice: Choice) -> dict[str, float]:
+    return choice.model_dump(exclude_none=True)

@@ -1,4 +1,4 @@
-"""The complete specification of a run: recipe, learning-rate sweep, and name in the store."""
+"""The complete specification of a run: recipe, sweep, and name in the store."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -48,7 +48,11 @@ class Recipe(Strict):
     )
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
-    norm_gain: float = Field(1.0, gt=0, description="initial gain of the last norm of each branch, on every path")
+    norm_gain: float | None = Field(
+        1.0,
+        gt=0,
+        description="initial gain of the last norm of each branch, on every path; null if the study tunes it",
+    )
     train_size: int | None = Field(
         None, ge=1, description="number of training examples, from the start of the split; null for all"
     )
@@ -84,15 +88,42 @@ class Recipe(Strict):
         return self.mixup > 0 or self.cutmix > 0
 
 
-class Tuning(Strict):
-    """A sweep that selects the learning rate by mean validation accuracy after the last epoch.
+class Choice(Strict):
+    """The values that a sweep compares and chooses."""
 
-    All compared methods share its rates, seeds and recipe.
+    learning_rate: float
+    norm_gain: float | None = Field(None, description="null if the sweep has no norm gains: the recipe's own counts")
+
+    def __str__(self) -> str:
+        """``learning rate 0.05 and norm gain 0.5``."""
+        gain = "" if self.norm_gain is None else f" and norm gain {self.norm_gain}"
+        return f"learning rate {self.learning_rate}{gain}"
+
+    def apply(self, recipe: Recipe) -> Recipe:
+        """A recipe with these values."""
+        return recipe.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class Tuning(Strict):
+    """A sweep that selects learning rate and norm gain by mean validation accuracy after the last epoch.
+
+    All compared methods share its rates, gains, seeds and recipe.
     """
 
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
+    norm_gains: tuple[Annotated[float, Field(gt=0)], ...] = Field((), description="empty for the recipe's own gain")
     seeds: tuple[Seed, ...] = Field(min_length=1)
-    recipe: Recipe = Field(description="recipe of the sweep's runs; its learning rate is ignored")
+    recipe: Recipe = Field(description="recipe of the sweep's runs; the values that the sweep compares are ignored")
+
+    @property
+    def swept(self) -> dict[str, None]:
+        """The keys of a recipe that the sweep chooses, each with None, as which a tuned run's recipe holds them."""
+        return dict.fromkeys(["learning_rate", "norm_gain"] if self.norm_gains else ["learning_rate"])
+
+    def choices(self) -> list[Choice]:
+        """All combinations of a learning rate and a norm gain, ordered by learning rate, then by gain."""
+        gains: tuple[float | None, ...] = self.norm_gains or (None,)
+        return [Choice(learning_rate=rate, norm_gain=gain) for rate in self.learning_rates for gain in gains]
 
 
 def at_once(specs: Sequence["RunSpec"], cores: int) -> int:
@@ -103,8 +134,8 @@ def at_once(specs: Sequence["RunSpec"], cores: int) -> int:
 class RunSpec(Strict):
     """The specification of one run: everything known before it starts that determines its numbers.
 
-    The specification of a tuned run holds the sweep, not the selected learning rate. The rate follows from the sweep's
-    runs and is part of the record.
+    The specification of a tuned run holds the sweep, not what it chose. The choice follows from the sweep's runs and is
+    part of the record.
     """
 
     dataset: str
@@ -122,13 +153,13 @@ class RunSpec(Strict):
     schema_version: Literal[1] = 1
 
     def candidates(self) -> list["RunSpec"]:
-        """The runs of the sweep, ordered by learning rate; empty if the run has no sweep."""
+        """The runs of the sweep, by choice and then by seed; empty if the run has no sweep."""
         if self.tuning is None:
             return []
         shared = {name: getattr(self, name) for name in RunSpec.model_fields} | {"tuning": None, "sweep": True}
         return [
-            RunSpec(**shared | {"recipe": self.tuning.recipe.model_copy(update={"learning_rate": rate}), "seed": seed})
-            for rate in self.tuning.learning_rates
+            RunSpec(**shared | {"recipe": choice.apply(self.tuning.recipe), "seed": seed})
+            for choice in self.tuning.choices()
             for seed in self.tuning.seeds
         ]
 

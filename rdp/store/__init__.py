@@ -6,7 +6,7 @@
     results/store/<cell>/seed-0003/record.json   the record
                                    predictions.safetensors, weights.safetensors
     results/store/<cell>/attempts/seed-0003-…/   an unfinished attempt: progress, checkpoints
-    results/store/<cell>/tuned.json              the learning rate that a sweep chose
+    results/store/<cell>/tuned.json              the learning rate and norm gain that a sweep chose
     results/store/adopted/                       adoptions, see `rdp.store.adoptions`
 
 An attempt writes to its own directory, which is renamed into place when it is complete. Receipts are declared outputs,

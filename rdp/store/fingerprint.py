@@ -65,7 +65,7 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
 
     Args:
         method, architecture, dataset: names.
-        tuned: whether a sweep chooses the learning rate, so that the rule of choice counts too.
+        tuned: whether the run has a sweep, so that the rule of choice counts too.
         mixes: whether the recipe mixes examples.
     """
     optional = [name for name, used in (("rdp.jobs.tuning", tuned), ("rdp.training.mixup", mixes)) if used]

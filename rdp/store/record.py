@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from rdp.errors import UserError
+from rdp.spec import Choice, RunSpec
 from rdp.utils import digest, files
 from rdp.utils.validation import validate
 
@@ -74,6 +75,7 @@ class Numbers(Part):
     test_accuracy: Annotated[float | None, Column()] = None
     test_loss: Annotated[float | None, Column(title="test loss")] = None
     learning_rate: Annotated[float | None, Column(title="learning rate")] = None
+    norm_gain: Annotated[float | None, Column(title="norm gain")] = None
     steps: Annotated[int | None, Column(exact=True, title="optimizer steps")] = None
     examples: Annotated[int | None, Column(exact=True, title="examples seen")] = None
     diverged_step: Annotated[int | None, Column(title="diverged at step")] = None
@@ -206,6 +208,14 @@ def read(path: Path) -> RunRecord:
     if not sealed:
         raise UserError(f"{path}: damaged: its seal does not match its content")
     return record
+
+
+def stated_choice(spec: RunSpec, record: RunRecord) -> Choice | None:
+    """What a run with a sweep was trained with, as its record states it; None if it has no sweep, or states nothing."""
+    rate, gain = record.numbers.learning_rate, record.numbers.norm_gain
+    if spec.tuning is None or rate is None:
+        return None
+    return Choice(learning_rate=rate, norm_gain=gain if spec.tuning.norm_gains else None)
 
 
 def accuracy_fits(record: RunRecord, predictions: "np.ndarray", labels: "np.ndarray") -> bool:

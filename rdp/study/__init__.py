@@ -77,8 +77,18 @@ class Plan:
 
     @property
     def sweep(self) -> dict[str, RunSpec]:
-        """Every run of the sweeps that choose learning rates, by name in the store."""
+        """Every run of the sweeps, by name in the store."""
         return {spec.run: spec for cell in self.cells for spec in cell.specs[0].candidates()}
+
+    @property
+    def norm_gains(self) -> list[float]:
+        """The norm gains that the sweeps compare; empty if they compare none."""
+        return self.study.tune.norm_gains if self.study.tune else []
+
+    @property
+    def swept(self) -> str:
+        """What the sweeps compare, in words."""
+        return "learning rates and norm gains" if self.norm_gains else "learning rates"
 
     def seed_batches(self) -> list[list[int]]:
         """The seeds of each job of a cell."""
@@ -178,9 +188,11 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
         return Skipped(dataset, architecture, label, reason)
     changes = study.recipe | grid.recipe | study.methods[label].recipe
     tuning = _tuning(study, grid, changes)
-    recipe = Recipe(**(changes | ({"learning_rate": None} if tuning else {})))
-    if recipe.learning_rate is None and tuning is None:
-        raise ValueError("recipe.learning_rate: null, and the study does not tune it")
+    swept = tuning.swept if tuning else {}
+    recipe = Recipe(**(changes | swept))
+    for name in ("learning_rate", "norm_gain"):
+        if getattr(recipe, name) is None and name not in swept:
+            raise ValueError(f"recipe.{name}: null, and the study does not tune it")
     _check_recipe(study, "recipe", recipe, dataset)
     if tuning is not None:
         _check_recipe(study, "tune.recipe", tuning.recipe, dataset)
@@ -230,10 +242,9 @@ def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> Non
 
 
 def _tuning(study: Study, grid: Grid, changes: dict[str, Any]) -> Tuning | None:
-    if study.tune is None:
+    rates, tune = tuple(study.swept_rates(grid)), study.tune
+    if tune is None or not rates:
         return None
-    rates = study.tune.learning_rates if grid.learning_rates is None else grid.learning_rates
-    if not rates:
-        return None
-    recipe = Recipe(**(changes | study.tune.recipe | {"learning_rate": None}))
-    return Tuning(learning_rates=tuple(rates), seeds=tuple(study.tune.seeds), recipe=recipe)
+    recipe = Recipe(**(changes | tune.recipe))
+    tuning = Tuning(learning_rates=rates, norm_gains=tuple(tune.norm_gains), seeds=tuple(tune.seeds), recipe=recipe)
+    return tuning.model_copy(update={"recipe": recipe.model_copy(update=tuning.swept)})

@@ -71,7 +71,7 @@ def cells(plan: Plan) -> dict[Setting, list[Cell]]:
 def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:
     """The recipe of a cell's grid, without the changes of its method and with the learning rates of its sweep."""
     study, tuning = plan.study, cell.specs[0].tuning
-    tuned = {"learning_rate": None} if tuning else {}  # a sweep overrides the rate in the file
+    tuned = tuning.swept if tuning else {}  # a sweep overrides the rate and the gain in the file
     for grid in study.grids:
         if cell.dataset not in grid.datasets or cell.architecture not in grid.architectures:
             continue
@@ -84,7 +84,7 @@ def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:
 def _difference(recipe: dict[str, Any], variants: list[dict[str, Any]]) -> str:
     """The entries of ``recipe`` in which the recipes for one dataset and architecture differ."""
     names = [name for name in recipe if len({other[name] for other in variants}) > 1]
-    # A recipe has a learning rate or a sweep, and the other is None.
+    # A recipe has a learning rate or a sweep, and the other is None; so has the norm gain, if the sweep chooses it.
     return ", ".join(f"{name} {_shown(recipe[name])}" for name in names if recipe[name] is not None)
 
 

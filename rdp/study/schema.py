@@ -29,10 +29,14 @@ class MethodEntry(BaseModel):
 
 
 class Tune(Strict):
-    """The sweep that chooses learning rates, the same for every method."""
+    """The sweep that chooses learning rates and norm gains, the same for every method."""
 
     learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
         default_factory=list, description="candidates, chosen by mean validation accuracy; a grid may have its own"
+    )
+    norm_gains: list[Annotated[float, Field(gt=0)]] = Field(
+        default_factory=list,
+        description="candidates for norm_gain, each tried with each learning rate; [] for the recipe's own gain",
     )
     seeds: list[Seed] = Field(
         default_factory=lambda: [1000, 1001],
@@ -65,7 +69,9 @@ class Study(Strict):
     recipe: dict[str, Any] = Field(default_factory=dict, description="recipe of all grids; see Recipe")
     methods: dict[Name, MethodEntry] = Field(min_length=1)
     grids: list[Grid] = Field(min_length=1)
-    tune: Tune | None = Field(None, description="choose learning rates by a sweep on the validation split")
+    tune: Tune | None = Field(
+        None, description="choose learning rates and norm gains by a sweep on the validation split"
+    )
     baseline: Name | None = Field(
         None, description="method that others are compared with; null for the first vanilla one"
     )
@@ -119,9 +125,11 @@ class Study(Strict):
         check_names("probes", self.probes, probes.available())
         check_names("baseline", [self.baseline] if self.baseline else [], self.methods)
         lists: list[list[float]] = [grid.learning_rates or [] for grid in self.grids]
-        lists += [self.tune.learning_rates, [*self.tune.seeds]] if self.tune else []
+        lists += [self.tune.learning_rates, self.tune.norm_gains, [*self.tune.seeds]] if self.tune else []
         if any(len(set(values)) < len(values) for values in lists):
-            raise ValueError("tune: a learning rate or a seed is listed twice")
+            raise ValueError("tune: a learning rate, a norm gain or a seed is listed twice")
+        if self.tune is not None and self.tune.norm_gains and not any(map(self.swept_rates, self.grids)):
+            raise ValueError("tune.norm_gains: no grid has learning rates to try them with; add tune.learning_rates")
         if self.tune is not None and (shared := set(self.tune.seeds) & set(self.seed_list())):
             raise ValueError(f"tune.seeds: {min(shared)} is also a seed of the study; the sweep needs other seeds")
         for label, entry in self.methods.items():
@@ -130,6 +138,12 @@ class Study(Strict):
         if self.tune is not None:
             validate(Recipe, self.recipe | self.tune.recipe, "tune.recipe")
         return self
+
+    def swept_rates(self, grid: Grid) -> list[float]:
+        """The learning rates that a grid's sweep compares; empty for no sweep."""
+        if self.tune is None:
+            return []
+        return self.tune.learning_rates if grid.learning_rates is None else grid.learning_rates
 
     def seed_list(self) -> list[int]:
         """The seeds as a list."""

@@ -36,6 +36,7 @@ _RECORD_COLUMNS = (
     *("data_digest", "stack_digest", "digest", "numbers_digest", "adopted", *_SOURCES),
 )
 _SWEEP_COLUMNS = ("status", "reason", "train_loss", "accuracy", *_SWEEP_DTYPES, "device_type", "adopted", *_SOURCES)
+_COMPARED = ("learning_rate", "norm_gain")  # by a sweep
 _HISTORY_KEY = ("run", "dataset", "architecture", "method", "seed")
 
 
@@ -87,26 +88,33 @@ def collect(
 def collect_sweep(
     plan: Plan, results: Path, records: pd.DataFrame, previous: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """The runs of the sweeps that choose learning rates, one row per cell, learning rate and seed.
+    """The runs of the sweeps, one row per cell, learning rate, norm gain and seed.
 
     Returns:
         A table in which ``accuracy`` is the value that the choice is made by: validation accuracy after the last
         epoch, chance for a diverged run, and missing for a failed or missing run. ``train_loss`` is that of the last
-        epoch. ``chosen`` says whether the cell's runs train with this rate; it is missing while none of them is done.
+        epoch. ``chosen`` says whether the cell's runs train with these values; it is missing while none is done.
     """
     store, rows = Store(results), []
     previous_rows = _previous_rows(previous, "sweep_run", _SWEEP_COLUMNS)
-    chosen = {cell: set(rates.dropna()) for cell, rates in records.groupby("cell")["learning_rate"]}
+    runs = dict(list(records.groupby("cell")))
     for cell in plan.cells:
-        rates = chosen[cell.id]
+        tuning = cell.specs[0].tuning
+        chosen = _distinct(runs[cell.id], [*tuning.swept]) if tuning else set()
         for spec in cell.specs[0].candidates():
-            rate = spec.recipe.learning_rate
             row = _key(cell, spec) | _values(store, spec, previous_rows)[0]
-            row |= {"run": cell.specs[0].run, "sweep_run": spec.run, "learning_rate": rate}
-            rows.append(row | {"chosen": rate in rates if rates else None})
-    names = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", "learning_rate", "chosen"]
+            row |= {"run": cell.specs[0].run, "sweep_run": spec.run}
+            row |= {name: getattr(spec.recipe, name) for name in _COMPARED}
+            values = tuple(row[name] for name in tuning.swept) if tuning else ()
+            rows.append(row | {"chosen": values in chosen if chosen else None})
+    names = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", *_COMPARED, "chosen"]
     table = pd.DataFrame(rows, columns=[*names, "threads", "processes", *_SWEEP_COLUMNS])
-    return _typed(table, _SWEEP_DTYPES | dict.fromkeys(("learning_rate", "accuracy", "train_loss"), "float64"))
+    return _typed(table, _SWEEP_DTYPES | dict.fromkeys((*_COMPARED, "accuracy", "train_loss"), "float64"))
+
+
+def _distinct(table: pd.DataFrame, columns: list[str]) -> set[tuple[float, ...]]:
+    """The distinct rows of these columns, without those that lack a value."""
+    return set(table[columns].dropna().itertuples(index=False, name=None))
 
 
 def write(plan: Plan, results: Path) -> pd.DataFrame:

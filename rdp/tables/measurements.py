@@ -15,6 +15,7 @@ from rdp.data import prepared
 from rdp.data.dataset import Prepared
 from rdp.spec import RunSpec
 from rdp.store import RunRecord, Store
+from rdp.store.record import stated_choice
 from rdp.study import Cell, Plan
 from rdp.study.schema import Study
 from rdp.tables.collect import usable_record
@@ -115,7 +116,7 @@ def _network(
 
     from rdp.training.trainer import Trainer
 
-    trainer = Trainer(spec, data, torch.device("cpu"), record.numbers.learning_rate)
+    trainer = Trainer(spec, data, torch.device("cpu"), stated_choice(spec, record))
     if stage == "trained":
         weights = store.arrays(spec.run, record, "weights")
         trainer.network.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})

@@ -28,14 +28,14 @@ from rdp.training.process_group import SINGLE, ProcessGroup
 
 if TYPE_CHECKING:
     from rdp.data.dataset import Prepared
-    from rdp.spec import RunSpec
+    from rdp.spec import Choice, RunSpec
     from rdp.training.checkpoint import Checkpoint
 
 _costs: dict[str, cost.IterationCost] = {}  # by network: the seeds of a cell share one
 
 
 class Trainer:
-    """Trains and evaluates the network of a `RunSpec`; one with a sweep needs the learning rate that it chose.
+    """Trains and evaluates the network of a `RunSpec`; one with a sweep needs the choice of it.
 
     Attributes:
         step: optimizer steps done.
@@ -51,15 +51,16 @@ class Trainer:
         spec: "RunSpec",
         dataset: "Prepared",
         device: torch.device,
-        learning_rate: float | None = None,
+        choice: "Choice | None" = None,
         group: ProcessGroup = SINGLE,
     ) -> None:
         self.spec, self.data, self.device, self.group = spec, dataset, device, group
         self.recipe, self.method = spec.recipe, spec.instance
-        if learning_rate is not None:
-            self.recipe = self.recipe.model_copy(update={"learning_rate": learning_rate})
-        if self.recipe.learning_rate is None:
-            raise ValueError(f"{spec.run}: a sweep chooses its learning rate, which must be given")
+        if choice is not None:
+            self.recipe = choice.apply(self.recipe)
+        for name in ("learning_rate", "norm_gain"):
+            if getattr(self.recipe, name) is None:
+                raise ValueError(f"{spec.run}: a sweep chooses its {name.replace('_', ' ')}, which must be given")
         self._architecture: dict[str, Any] = {
             "name": spec.architecture,
             "path": self.method.path,
@@ -236,6 +237,7 @@ class Trainer:
             "iteration_flops": self.iteration_cost(FULL),
             "units": len(self.units),
             "learning_rate": self.recipe.learning_rate,
+            "norm_gain": self.recipe.norm_gain,
             "steps": self.steps,
             "training_flops": sum(map(self.iteration_cost, iterations)) * self.recipe.batch_size,
             "unit_updates": sum(map(self.iteration_cost.updates, iterations)),

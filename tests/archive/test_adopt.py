@@ -98,7 +98,7 @@ class TestAdopting:
         swept, diverged, tuned = by_kind(adopt_quietly(plan, results))
         assert "history 1, train_loss: " in swept.obstacles[0]
         assert f"{swept.sample[0][0].run}: " in swept.obstacles[0]
-        assert f"{tuned.sample[0][0].run}: test_accuracy: 0.568; retraining gives " in tuned.obstacles[0]
+        assert f"{tuned.sample[0][0].run}: test_accuracy: 0.543; retraining gives " in tuned.obstacles[0]
         assert diverged.adoption is None
         assert [group.adoption for group in (swept, tuned)] == [None, None]
         assert standing(plan, results) == {"stale": 4}
@@ -116,13 +116,14 @@ class TestAdopting:
         found = tuning.choose
 
         def choose(spec, runs):
-            return next(rate for rate in tuning.rates(spec, runs) if rate != found(spec, runs))
+            return next(one for one in tuning.candidates(spec, runs) if one != found(spec, runs))
 
         monkeypatch.setattr(tuning, "choose", choose)
         swept, _, tuned = by_kind(adopt_quietly(plan, results))
         assert swept.adoption
         assert tuned.adoption is None
-        assert tuned.obstacles[0].endswith(": trained at learning rate 0.02, its sweep now chooses 0.01")
+        trained, chosen = (f"learning rate {rate} and norm gain 0.5" for rate in (0.02, 0.01))
+        assert tuned.obstacles[0].endswith(f": trained with {trained}, its sweep chooses {chosen}")
 
     def test_another_stack_or_other_data_compare_nothing(self, plan, results, monkeypatch):
         stack = fingerprint.stack("cpu")

@@ -134,7 +134,7 @@ def test_a_run_at_another_learning_rate_than_its_sweep_chooses_is_named(
     spec = planted.cells[0].specs[0]
     change_record(own, spec, numbers=Store(own).read(spec.run).numbers.model_copy(update={"learning_rate": 0.05}))
     said = refusal(pack, planted, own, tmp_path / "a.tar")
-    assert said.startswith(f"{spec.run}: trained at learning rate 0.05, its sweep chooses 0.1; ")
+    assert said.startswith(f"{spec.run}: trained with learning rate 0.05, its sweep chooses learning rate 0.1; ")
 
 
 def test_data_other_than_those_of_the_runs_are_named(planted: Plan, own: Path, tmp_path: Path) -> None:

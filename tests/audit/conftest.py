@@ -18,7 +18,7 @@ STUDY = """
 title: Audited
 seeds: 3
 recipe: {epochs: 2, batch_size: 50}
-tune: {learning_rates: [0.02, 0.1], seeds: [1000]}
+tune: {learning_rates: [0.02, 0.1], norm_gains: [0.5, 1.0], seeds: [1000]}
 probes: [surviving_neurons]
 methods:
   vanilla:

@@ -100,7 +100,35 @@ def test_an_edited_choice_of_a_learning_rate(case: Case) -> None:
     seeds = [line for line in findings if "tuned.json" not in line]
     assert f"{spec.cell}/tuned.json: learning_rate: {chosen}; the sweep's records give " in tuned[0]
     assert len(seeds) == 3  # of the cell
-    assert f"trained with learning rate {chosen}; its sweep gives {other.recipe.learning_rate}" in seeds[0]
+    gain = case.store.read(spec.run).numbers.norm_gain
+    said = f"trained with learning rate {chosen} and norm gain {gain}, its sweep chooses learning rate "
+    assert f"{said}{other.recipe.learning_rate} and norm gain {other.recipe.norm_gain}" in seeds[0]
+
+
+def test_a_record_with_another_norm_gain_than_its_sweep_chooses(case: Case) -> None:
+    spec = next(spec for spec in case.plan.specs if spec.tuning)
+    rate, gain = (getattr(case.store.read(spec.run).numbers, name) for name in ("learning_rate", "norm_gain"))
+
+    def findings(stated: float | None) -> list[str]:
+        case.forge(spec.run, lambda record: record["numbers"].update(norm_gain=stated))
+        return [line for found in case.findings(until="sweeps").values() for line in found]
+
+    assert gain in spec.tuning.norm_gains
+    assert findings(gain) == []
+    (said,) = findings(0.7)
+    chosen = f"its sweep chooses learning rate {rate} and norm gain {gain}"
+    assert said.endswith(f"{spec.run}/record.json: trained with learning rate {rate} and norm gain 0.7, {chosen}")
+    (said,) = findings(None)
+    assert said.endswith(f"{spec.run}/record.json: says completed, but lacks norm_gain")
+
+
+def test_an_edited_norm_gain_of_a_choice(case: Case) -> None:
+    spec = next(spec for spec in case.plan.specs if spec.tuning)
+    path = case.results / "store" / spec.cell / "tuned.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"norm_gain": 0.7}))
+    (said,) = case.findings(until="sweeps")["sweeps"]
+    assert said == f"{path}: norm_gain: 0.7; the sweep's records give {content['norm_gain']}"
 
 
 def test_changed_data(case: Case) -> None:

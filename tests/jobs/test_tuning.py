@@ -1,4 +1,4 @@
-"""Learning rates chosen by a sweep: the rule, and runs that train with the choice."""
+"""Learning rates and norm gains chosen by a sweep: the rule, and runs that train with the choice."""
 
 import json
 import math
@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from rdp.errors import UserError
-from rdp.jobs import tuning
+from rdp.jobs import parallel, tuning
+from rdp.jobs.retrain import record_differences, retrain_runs
 from rdp.jobs.runner import run_job
-from rdp.spec import RunSpec
+from rdp.spec import Choice, RunSpec
 from rdp.store import Identity, RunRecord, Store
 from rdp.store.record import Numbers
 from rdp.study import Plan, load
@@ -58,7 +59,7 @@ def make_tuned(make_spec):
 
 class TestChoice:
     def chosen(self, spec: RunSpec, *found: RunRecord) -> float:
-        return tuning.choose(spec, list(found)).learning_rate
+        return tuning.choose(spec, list(found)).choice.learning_rate
 
     def test_it_is_the_rate_with_the_highest_mean_accuracy(self, make_tuned):
         spec = make_tuned(0.1, 0.2, 0.3)
@@ -66,8 +67,9 @@ class TestChoice:
         assert self.chosen(spec, *(record(a) for pair in accuracies for a in pair)) == 0.2
 
     def test_the_result_of_each_rate_is_returned(self, make_tuned):
-        found = tuning.rates(make_tuned(0.1, 0.2), [record(0.9, 0.2), record(0.6, 0.4), record(0.8, 0.5), record(0.7)])
-        assert [rate.learning_rate for rate in found] == [0.1, 0.2]
+        records = [record(0.9, 0.2), record(0.6, 0.4), record(0.8, 0.5), record(0.7)]
+        found = tuning.candidates(make_tuned(0.1, 0.2), records)
+        assert [rate.choice for rate in found] == [Choice(learning_rate=0.1), Choice(learning_rate=0.2)]
         assert [rate.accuracy for rate in found] == pytest.approx([0.75, 0.75])
         assert [rate.loss for rate in found] == pytest.approx([0.3, 0.75])
         assert [rate.diverged for rate in found] == [0, 0]
@@ -78,7 +80,7 @@ class TestChoice:
 
     def test_a_diverged_run_counts_as_chance_with_infinite_loss(self, make_tuned):
         spec, diverged = make_tuned(0.1, 0.2), record(None, status="diverged")
-        first, second = tuning.rates(spec, [record(0.95), diverged, record(0.7), record(0.7)])
+        first, second = tuning.candidates(spec, [record(0.95), diverged, record(0.7), record(0.7)])
         assert (first.accuracy, first.loss, first.diverged) == (pytest.approx((0.95 + CHANCE) / 2), math.inf, 1)
         assert (second.accuracy, second.diverged) == (pytest.approx(0.7), 0)
 
@@ -224,9 +226,10 @@ class TestTunedJson:
         assert path == results / "store" / spec.cell / "tuned.json"
         content, store = json.loads(path.read_text()), Store(results)
         assert content["learning_rate"] == GOOD
+        assert "norm_gain" not in content  # the sweep compares none
         assert content["records"] == {c.run: store.read_finished(c.run).digest for c in spec.candidates()}
-        small, huge, good = content["rates"]
-        assert [rate["learning_rate"] for rate in content["rates"]] == [SMALL, HUGE, GOOD]
+        small, huge, good = content["candidates"]
+        assert [rate["learning_rate"] for rate in content["candidates"]] == [SMALL, HUGE, GOOD]
         assert huge == {"learning_rate": HUGE, "accuracy": CHANCE, "loss": None, "diverged": 2}
         for rate, place in ((small, 0), (good, 4)):
             last = [store.read_finished(c.run).numbers.history[-1] for c in spec.candidates()[place : place + 2]]
@@ -262,7 +265,7 @@ class TestResume:
                 raise Stop
 
         def make() -> Trainer:
-            return Trainer(spec, dataset("spiral"), torch.device("cpu"), GOOD)
+            return Trainer(spec, dataset("spiral"), torch.device("cpu"), Choice(learning_rate=GOOD))
 
         run = make()
         with pytest.raises(Stop):
@@ -272,6 +275,157 @@ class TestResume:
         run.restore(checkpoint.latest([tmp_path], {})[0])
         run.train(lambda run: None)
         assert Numbers(**run.finish()[0]) == Store(results).read_finished(spec.run).numbers
+
+
+class TestNormGains:
+    """The same study, whose sweep compares two norm gains at each of two learning rates."""
+
+    RATES, GAINS, RATE = (SMALL, 0.1), (1e-3, 0.5), 0.1
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def trained(cls, tmp_path_factory) -> tuple[Plan, Path]:
+        folder = tmp_path_factory.mktemp("gains")
+        tune = {"learning_rates": cls.RATES, "norm_gains": cls.GAINS, "recipe": {"validate_every": 4}}
+        recipe = STUDY["recipe"] | {"epochs": 4, "norm_gain": 0.9}  # the sweep overrides it
+        (folder / "gains.yaml").write_text(json.dumps(STUDY | {"tune": tune, "recipe": recipe}))
+        plan = load(str(folder / "gains.yaml"))
+        run_job([plan.cells[0].specs[0]], folder / "results", "cpu")
+        return plan, folder / "results"
+
+    @pytest.fixture
+    def swept(self, make_tuned) -> RunSpec:
+        """A run whose rate is 0.1 or 0.2 and whose gain is 0.5 or 1, each with two seeds."""
+        content = make_tuned(0.1, 0.2).model_dump()
+        content["recipe"]["norm_gain"] = content["tuning"]["recipe"]["norm_gain"] = None
+        content["tuning"]["norm_gains"] = [0.5, 1.0]
+        return RunSpec(**content)
+
+    @pytest.mark.parametrize("best", range(4))
+    def test_the_best_combination_is_chosen(self, best, swept):
+        accuracies = [0.9 if place == best else 0.8 for place in range(4)]
+        found = tuning.choose(swept, [record(a) for a in accuracies for _ in "ab"])
+        rate, gain = [(0.1, 0.5), (0.1, 1.0), (0.2, 0.5), (0.2, 1.0)][best]
+        assert found.choice == Choice(learning_rate=rate, norm_gain=gain)
+
+    def test_rate_and_gain_are_chosen_together(self, swept):
+        # On average over gains the first rate is better, and over rates the first gain.
+        accuracies = (0.84, 0.8, 0.75, 0.85)
+        found = tuning.choose(swept, [record(a) for a in accuracies for _ in "ab"])
+        assert found.choice == Choice(learning_rate=0.2, norm_gain=1.0)
+
+    def test_ties_are_broken_by_loss_and_then_the_order_of_candidates(self, swept):
+        assert tuning.choose(swept, [record(0.8)] * 8).choice == Choice(learning_rate=0.1, norm_gain=0.5)
+        losses = (0.4, 0.3, 0.3, 0.5)
+        found = tuning.choose(swept, [record(0.8, loss) for loss in losses for _ in "ab"])
+        assert found.choice == Choice(learning_rate=0.1, norm_gain=1.0)
+
+    def test_a_candidate_with_fewer_diverged_runs_comes_first(self, swept):
+        diverged = record(None, status="diverged")
+        found = tuning.choose(swept, [record(0.9), diverged] * 3 + [record(0.6)] * 2)
+        assert found.choice == Choice(learning_rate=0.2, norm_gain=1.0)
+
+    def test_a_disagreement_names_both_values(self, swept):
+        records = [record(0.8)] * 2 + [record(0.7)] * 6
+        stated = {"learning_rate": 0.1, "norm_gain": 0.5}
+        right, other, neither = (
+            record(0.8).model_copy(update={"numbers": Numbers(**numbers)})
+            for numbers in (stated, stated | {"norm_gain": 1.0}, {})
+        )
+        chosen = "its sweep chooses learning rate 0.1 and norm gain 0.5"
+        said = f"trained with learning rate 0.1 and norm gain 1.0, {chosen}"
+        assert tuning.disagreement(swept, right, records) is None
+        assert tuning.disagreement(swept, other, records) == said
+        assert tuning.disagreement(swept, neither, records) == f"trained with unknown values, {chosen}"
+
+    def test_a_run_trains_with_the_best_of_its_candidates(self, spec, results):
+        store, means = Store(results), {}
+        for candidate in spec.candidates():
+            numbers = store.read_finished(candidate.run).numbers
+            key = numbers.learning_rate, numbers.norm_gain
+            assert key == (candidate.recipe.learning_rate, candidate.recipe.norm_gain)
+            means.setdefault(key, []).append(numbers.history[-1].validation_accuracy)
+        assert list(means) == [(rate, gain) for rate in self.RATES for gain in self.GAINS]
+        numbers = store.read_finished(spec.run).numbers
+        assert (numbers.learning_rate, numbers.norm_gain) == max(means, key=lambda key: sum(means[key]))
+        assert (numbers.learning_rate, numbers.norm_gain) == (self.RATE, 0.5)
+
+    def test_its_numbers_equal_those_of_a_recipe_with_that_rate_and_gain(self, spec, results):
+        content = spec.model_dump() | {"tuning": None}
+        content["recipe"] |= {"learning_rate": self.RATE, "norm_gain": 0.5}
+        (outright,) = run_job([RunSpec(**content)], results, "cpu")
+        tuned = Store(results).read_finished(spec.run)
+        assert (tuned.numbers, tuned.files) == (outright.numbers, outright.files)
+
+    @pytest.mark.parametrize("gain", [0.25, 0.5])
+    def test_the_network_starts_with_the_chosen_gain(self, gain, spec, dataset):
+        choice = Choice(learning_rate=self.RATE, norm_gain=gain)
+        run = Trainer(spec, dataset("spiral"), torch.device("cpu"), choice)
+        norms = [module for module in run.network.modules() if isinstance(module, torch.nn.BatchNorm1d)]
+        assert len(norms) == 8
+        assert all((norm.weight == gain).all() for norm in norms)
+
+    def test_it_needs_its_gain(self, spec, dataset):
+        with pytest.raises(ValueError, match="a sweep chooses its norm gain, which must be given"):
+            Trainer(spec, dataset("spiral"), torch.device("cpu"), Choice(learning_rate=self.RATE))
+
+    @pytest.mark.parametrize("step", [7, 10])
+    def test_resumed_at_any_step_it_equals_the_uninterrupted_run(self, step, spec, dataset, results, tmp_path):
+        class Stop(Exception):
+            pass
+
+        def after_step(run: Trainer) -> None:
+            if run.step == step:
+                raise Stop
+
+        def make() -> Trainer:
+            choice = Choice(learning_rate=self.RATE, norm_gain=0.5)
+            return Trainer(spec, dataset("spiral"), torch.device("cpu"), choice)
+
+        run = make()
+        with pytest.raises(Stop):
+            run.train(after_step)
+        checkpoint.save(tmp_path, Checkpoint(run.step, {}, *run.state()))
+        run = make()
+        run.restore(checkpoint.latest([tmp_path], {})[0])
+        run.train(lambda run: None)
+        assert Numbers(**run.finish()[0]) == Store(results).read_finished(spec.run).numbers
+
+    def test_retraining_uses_the_gain_of_the_record(self, spec, results, tmp_path):
+        recorded = Store(results).read_finished(spec.run)
+        (again,) = retrain_runs([(spec, recorded)], results, tmp_path / "same", "cpu")
+        assert record_differences(recorded, again) == []
+        assert not any((tmp_path / "same" / "store" / candidate.cell).exists() for candidate in spec.candidates())
+        numbers = recorded.numbers.model_copy(update={"norm_gain": 0.25})
+        edited = recorded.model_copy(update={"numbers": numbers})
+        (other,) = retrain_runs([(spec, edited)], results, tmp_path / "other", "cpu")
+        assert other.numbers.norm_gain == 0.25
+        assert other.numbers.history != recorded.numbers.history
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_processes_hand_the_choice_on(self, processes, spec, tmp_path):
+        specs = [RunSpec(**spec.model_dump() | {"processes": processes, "seed": seed}) for seed in (0, 1)]
+        choice = Choice(learning_rate=self.RATE, norm_gain=0.25)
+        found = parallel.run_job(specs, tmp_path, "cpu", cores=2, known_choices={specs[0].cell: choice})
+        assert [record.numbers.norm_gain for record in found] == [0.25, 0.25]
+        assert [record.numbers.learning_rate for record in found] == [self.RATE, self.RATE]
+
+    def test_the_file_of_the_choice_states_both(self, spec, results):
+        path = tuning.write(spec, run_job(spec.candidates(), results, "cpu"), results)
+        content = json.loads(path.read_text())
+        assert (content["learning_rate"], content["norm_gain"]) == (self.RATE, 0.5)
+        compared = [(one["learning_rate"], one["norm_gain"]) for one in content["candidates"]]
+        assert compared == [(rate, gain) for rate in self.RATES for gain in self.GAINS]
+        assert set(content["records"]) == {candidate.run for candidate in spec.candidates()}
+
+    def test_the_table_of_sweeps_says_which_combination_was_chosen(self, trained, spec, results):
+        records = collect.collect(trained[0], results)[0]
+        assert records.loc[0, "norm_gain"] == 0.5
+        table = collect.collect_sweep(trained[0], results, records)
+        assert table["norm_gain"].tolist() == [gain for _ in self.RATES for gain in self.GAINS for _ in "ab"]
+        assert table["learning_rate"].tolist() == [rate for rate in self.RATES for _ in "abcd"]
+        assert table["chosen"].tolist() == [False] * 6 + [True] * 2
 
 
 class TestTables:

@@ -124,9 +124,9 @@ class TestCodeDigest:
         assert changed == cells_of(families=["mlp32"])
 
     def test_the_rule_of_choice_changes_tuned_cells_alone(self, package):
-        assert package.changed_by("jobs/tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy") == {
-            "/".join(cell) for cell in TUNED
-        }
+        assert package.changed_by(
+            "jobs/tuning.py", "-candidate.accuracy, candidate.loss", "candidate.loss, -candidate.accuracy"
+        ) == {"/".join(cell) for cell in TUNED}
 
     def test_a_reworded_rule_of_choice_changes_nothing(self, package):
         assert package.changed_by("jobs/tuning.py", "Result of a sweep at", "Outcome of a sweep at") == set()
@@ -249,7 +249,7 @@ class TestModuleDigest:
             ("report/plots/common.py", "alpha=0.12", "alpha=0.13", True),
             ("tables/__init__.py", "Not drawn", "Left out", True),
             ("report/templating.py", "StrictUndefined", "Undefined", False),
-            ("jobs/tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy", False),
+            ("jobs/tuning.py", "-candidate.accuracy, candidate.loss", "candidate.loss, -candidate.accuracy", False),
         ],
     )
     @pytest.mark.slow

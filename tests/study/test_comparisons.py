@@ -102,6 +102,20 @@ def test_a_rate_beside_tune_sets_nothing_apart(tmp_path: Path) -> None:
     assert titles(tmp_path, "  - {datasets".join(text[:2])) == ["resnet32 on digits"] * 2
 
 
+def test_a_gain_beside_a_sweep_of_gains_sets_nothing_apart(tmp_path: Path) -> None:
+    text = TUNED.replace("tune: {", "recipe: {norm_gain: 0.7}\ntune: {norm_gains: [0.5, 1.0], ")
+    text = text.replace("  plain:", "  plain: {recipe: {norm_gain: 0.2}}").split("  - {datasets")
+    assert titles(tmp_path, "  - {datasets".join(text[:2])) == ["resnet32 on digits"] * 2
+
+
+def test_a_cell_of_a_swept_gain_and_one_of_a_given_gain_are_told_apart(tmp_path: Path) -> None:
+    given = "learning_rates: [], recipe: {learning_rate: 0.5, norm_gain: 0.7}"
+    text = TUNED.replace("tune: {", "tune: {norm_gains: [0.5, 1.0], ").replace("learning_rates: [0.05]", given)
+    swept, _, given, last = titles(tmp_path, text)
+    assert swept == "resnet32 on digits, sweep 0.1 0.2"
+    assert given == last == "resnet32 on digits, learning_rate 0.5, norm_gain 0.7"
+
+
 # Neither other ends, nor another rate between the same ones, nor another order is the same sweep.
 @pytest.mark.parametrize("rates", ["[0.05]", "[0.1, 0.15, 0.2]", "[0.2, 0.1]"])
 def test_two_sweeps_of_one_network_are_told_apart(rates: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a study's sweep of learning rates asks for, and every way to ask for it wrongly."""
+"""What a study's sweep of learning rates and norm gains asks for, and every way to ask for it wrongly."""
 
 import copy
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from rdp.errors import UserError
-from rdp.spec import Recipe, RunSpec, Tuning
+from rdp.spec import Choice, Recipe, RunSpec, Tuning
 from rdp.study import Plan, load
 
-RATES, SEEDS = [0.02, 0.05], [1000, 1001]
+RATES, GAINS, SEEDS = [0.02, 0.05], [0.5, 1.0, 0.2], [1000, 1001]
 
 
 @pytest.fixture
@@ -90,6 +90,11 @@ class TestBadTune:
             ({"learning_rates": [0.1, 0]}, ["tune.learning_rates[1]", "greater than 0"]),
             ({"learning_rates": [float("inf")]}, ["tune.learning_rates[0]", "inf"]),
             ({"learning_rates": 0.1}, ["tune.learning_rates", "list"]),
+            ({"norm_gain": GAINS}, ["tune.norm_gain: unknown key", "did you mean 'norm_gains'?"]),
+            ({"learning_rates": RATES, "norm_gains": [0.5, 0]}, ["tune.norm_gains[1]", "greater than 0"]),
+            ({"learning_rates": RATES, "norm_gains": 0.5}, ["tune.norm_gains", "list"]),
+            ({"learning_rates": RATES, "norm_gains": [0.5, 0.5]}, ["tune: ", "a norm gain", "is listed twice"]),
+            ({"norm_gains": GAINS}, ["tune.norm_gains: no grid has learning rates", "add tune.learning_rates"]),
             ({"seeds": []}, ["tune.seeds", "at least 1"]),
             ({"seeds": [-1]}, ["tune.seeds[0]", "greater than or equal to 0"]),
             ([0.1], ["tune", "[0.1]"]),
@@ -106,6 +111,22 @@ class TestBadTune:
 
     def test_a_bad_rate_of_a_grid_is_named(self, tuned_content, complaint_of):
         assert "grids[0].learning_rates[0]" in complaint_of(with_grid(tuned_content, learning_rates=[-1]))
+
+    def test_gains_are_the_studys_and_not_a_grids(self, tuned_content, complaint_of):
+        message = complaint_of(with_grid(tuned_content, norm_gains=GAINS))
+        assert "grids[0].norm_gains: unknown key" in message
+
+    def test_gains_need_a_grid_with_rates(self, tuned_content, complaint_of, plan_of):
+        tuned_content["tune"] |= {"norm_gains": GAINS}
+        content = with_grid(tuned_content, learning_rates=[], recipe={"learning_rate": 0.1})
+        assert complaint_of(content).startswith("tune.norm_gains: no grid has learning rates to try them with")
+        del tuned_content["tune"]["learning_rates"]
+        plan = plan_of(with_grid(tuned_content, learning_rates=[0.3]))
+        assert len(plan.sweep) == 2 * len(GAINS) * len(SEEDS)
+
+    def test_no_norm_gain_at_all_is_refused(self, tuned_content, complaint_of):
+        tuned_content["recipe"]["norm_gain"] = None
+        assert complaint_of(tuned_content) == "recipe.norm_gain: null, and the study does not tune it"
 
     @pytest.mark.parametrize(("key", "value"), [("batch_size", 501), ("train_size", 501), ("train_size", 49)])
     def test_a_size_beyond_the_dataset_is_refused_in_the_sweeps_recipe_too(
@@ -247,6 +268,95 @@ class TestCandidates:
         for empty in ({"learning_rates": ()}, {"seeds": ()}):
             with pytest.raises(ValueError, match="at least 1"):
                 Tuning(**{"learning_rates": (0.1,), "seeds": (7,), "recipe": Recipe()} | empty)
+
+
+class TestNormGains:
+    @pytest.fixture
+    def content(self, tuned_content) -> dict[str, Any]:
+        tuned_content["tune"] |= {"norm_gains": GAINS}
+        return tuned_content
+
+    def test_every_run_holds_its_sweep_and_neither_rate_nor_gain(self, content, plan_of):
+        for spec in plan_of(content).specs:
+            assert (spec.recipe.learning_rate, spec.recipe.norm_gain) == (None, None)
+            assert (spec.tuning.learning_rates, spec.tuning.norm_gains) == (tuple(RATES), tuple(GAINS))
+            assert spec.tuning.swept == {"learning_rate": None, "norm_gain": None}
+
+    def test_candidates_are_every_rate_with_every_gain_with_every_seed(self, content, plan_of):
+        plan = plan_of(content)
+        asked = [
+            (0.02, 0.5, 1000), (0.02, 0.5, 1001), (0.02, 1.0, 1000), (0.02, 1.0, 1001), (0.02, 0.2, 1000),
+            (0.02, 0.2, 1001), (0.05, 0.5, 1000), (0.05, 0.5, 1001), (0.05, 1.0, 1000), (0.05, 1.0, 1001),
+            (0.05, 0.2, 1000), (0.05, 0.2, 1001),
+        ]  # fmt: skip
+        for spec in plan.specs:
+            found = spec.candidates()
+            assert [(c.recipe.learning_rate, c.recipe.norm_gain, c.seed) for c in found] == asked
+            assert all(c.sweep and c.tuning is None for c in found)
+            values = {"learning_rate": 0.05, "norm_gain": 0.2}
+            assert found[-1].recipe == spec.recipe.model_copy(update=values)
+        assert len(plan.sweep) == len(plan.cells) * len(asked)
+
+    def test_choices_are_the_candidates_without_seeds(self, content, plan_of):
+        tuning = plan_of(content).cells[0].specs[0].tuning
+        found = [(choice.learning_rate, choice.norm_gain) for choice in tuning.choices()]
+        assert found == [(rate, gain) for rate in RATES for gain in GAINS]
+        assert str(tuning.choices()[0]) == "learning rate 0.02 and norm gain 0.5"
+        assert str(Choice(learning_rate=0.02)) == "learning rate 0.02"
+
+    def test_a_sweep_of_one_gain_is_that_of_a_recipe_with_it(self, content, tuned_content, plan_of):
+        alone = plan_of(content | {"tune": content["tune"] | {"norm_gains": [0.5]}})
+        tuned_content["tune"] = {"learning_rates": RATES, "seeds": SEEDS, "recipe": {"norm_gain": 0.5}}
+        assert set(alone.sweep) == set(plan_of(tuned_content).sweep)
+
+    @pytest.mark.parametrize("place", ["study", "grid", "method", "tune"])
+    def test_a_gain_given_beside_the_sweep_changes_no_name(self, place, content, plan_of):
+        before = [spec.run for spec in plan_of(content).specs]
+        given = {"norm_gain": 0.7}
+        if place == "study":
+            content["recipe"] |= given
+        elif place == "grid":
+            content["grids"][0]["recipe"] = given
+        elif place == "tune":
+            content["tune"]["recipe"] = given
+        else:
+            content["methods"] = {
+                label: (entry or {}) | {"recipe": given} for label, entry in content["methods"].items()
+            }
+        assert [spec.run for spec in plan_of(content).specs] == before
+
+    def test_without_gains_runs_and_candidates_have_the_gain_of_their_recipe(self, tuned_content, plan_of):
+        tuned_content["recipe"]["norm_gain"] = 0.7
+        for spec in plan_of(tuned_content).specs:
+            assert spec.recipe.norm_gain == 0.7
+            assert spec.tuning.swept == {"learning_rate": None}
+            assert {candidate.recipe.norm_gain for candidate in spec.candidates()} == {0.7}
+            assert Choice(learning_rate=0.1).apply(spec.recipe).norm_gain == 0.7
+
+    @pytest.mark.parametrize("gains", [[0.5, 1.0], [0.5, 1.0, 0.3], [1.0, 0.5, 0.2], []])
+    def test_other_gains_are_another_cell(self, gains, content, plan_of):
+        before = {cell.id for cell in plan_of(content).cells}
+        content["tune"]["norm_gains"] = gains
+        assert not before & {cell.id for cell in plan_of(content).cells}
+
+    def test_a_grid_without_a_sweep_has_the_gain_of_its_recipe(self, content, plan_of):
+        first = content["grids"][0]
+        given = {"learning_rate": 0.3, "norm_gain": 0.7}
+        content["grids"] += [
+            first | {"architectures": ["mlp16"], "learning_rates": [0.7]},
+            first | {"architectures": ["mlp32"], "learning_rates": [], "recipe": given},
+        ]
+        by_architecture = {cell.architecture: cell.specs[0] for cell in plan_of(content).cells}
+        assert by_architecture["mlp16"].tuning.norm_gains == tuple(GAINS)
+        assert len(by_architecture["mlp16"].candidates()) == len(GAINS) * len(SEEDS)
+        assert by_architecture["mlp32"].tuning is None
+        assert by_architecture["mlp32"].recipe.norm_gain == 0.7
+
+    def test_the_plan_says_what_is_swept(self, content, tuned_content, study_content, plan_of):
+        assert (plan_of(content).norm_gains, plan_of(content).swept) == (GAINS, "learning rates and norm gains")
+        del content["tune"]["norm_gains"]
+        for other in (content, study_content):
+            assert (plan_of(other).norm_gains, plan_of(other).swept) == ([], "learning rates")
 
 
 class TestBudgets:

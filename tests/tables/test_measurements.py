@@ -20,8 +20,8 @@ from rdp.tables import measurements
 STUDY = {
     "title": "Measured",
     "seeds": 3,
-    "recipe": {"learning_rate": 0.02, "epochs": 1, "batch_size": 50, "norm_gain": 0.5},
-    "tune": {"learning_rates": [0.02], "seeds": [1000]},
+    "recipe": {"learning_rate": 0.02, "epochs": 1, "batch_size": 50, "norm_gain": 0.9},
+    "tune": {"learning_rates": [0.02], "norm_gains": [0.5], "seeds": [1000]},
     "probes": ["feature_reuse", "activation_maps", "surviving_neurons"],
     "methods": {"vanilla": None, "plain": None},
     "grids": [{"datasets": ["spiral"], "architectures": ["mlp8"]}],

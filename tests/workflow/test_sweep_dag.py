@@ -157,9 +157,9 @@ class TestFinished:
         assert planned["tune_cell"] == planned["train_cell"] == TUNED
 
     def test_another_rule_of_choice_reruns_only_the_tuned_cells(self, change: Callable) -> None:
-        planned = change("rdp/jobs/tuning.py", "-rate.accuracy, rate.loss", "rate.loss, -rate.accuracy").planned(
-            "swept"
-        )
+        planned = change(
+            "rdp/jobs/tuning.py", "-candidate.accuracy, candidate.loss", "candidate.loss, -candidate.accuracy"
+        ).planned("swept")
         assert planned["tune_cell"] == planned["train_cell"] == TUNED
 
     def test_a_new_seed_tunes_nothing(self, change: Callable) -> None:

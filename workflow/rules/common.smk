@@ -99,7 +99,7 @@ def runs_of(seeds):
 
 
 def sweep_runs(cell):
-    """Return the runs of the sweep that chooses a cell's learning rate."""
+    """Return the runs of a cell's sweep."""
     return cell.specs[0].candidates()
 
 
@@ -134,7 +134,7 @@ def data_of_cell(wildcards):
 
 
 def sweep_of_cell(wildcards):
-    """Return the file with the learning rate that a sweep chose for a cell, if the study has a sweep."""
+    """Return the file with what a sweep chose for a cell, if the study has a sweep."""
     tuned = CELLS[wildcards.cell].specs[0].tuning is not None
     return [f"{RESULTS}/store/{wildcards.cell}/tuned.json"] if tuned else []
 

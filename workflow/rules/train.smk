@@ -1,6 +1,6 @@
 # Training: one job per cell, or several if the study splits its seeds. The only declared output of a run is its
 # receipt: Snakemake deletes declared outputs before it starts a job, which records and checkpoints must survive. If the
-# study tunes learning rates, one job per cell first trains the runs of its sweep, which are ordinary runs. A job with
+# study has a sweep, one job per cell first trains the runs of its sweep, which are ordinary runs. A job with
 # more threads than a run uses (--set-threads train_cell=8) trains several runs in parallel.
 
 
