@@ -46,10 +46,9 @@ class Coder(nn.Module):
     start: torch.Tensor | None
 
     def __init__(
-        self, width: int, rows: int, uses: int, options: PnnhOptions | None = None, kernel: tuple[int, ...] = ()
+        self, width: int, rows: int, uses: int, options: PnnhOptions, kernel: tuple[int, ...] = ()
     ) -> None:
         super().__init__()
-        options = options or PnnhOptions()
         self.width, self.rows, self.uses, self.kernel = width, rows, uses, kernel
         self.constraint, self.kind = options.constraint, options.start
         self.kept = round(options.input_share * width)  # channels that hold the stage's input

@@ -144,16 +144,17 @@ class TestPnnh:
         assert first.shape == third.shape
         assert not torch.equal(first, third)
 
-    def test_the_gain_is_on_every_learners_norm(self):
+    @pytest.mark.parametrize("variant", ["concat", "window"])
+    def test_the_gain_is_on_every_learners_last_norm(self, variant):
         for model in (small(BasicBlock), small(Bottleneck), transformer()):
-            set_path(model, "pnnh", norm_gain=0.25)
+            set_path(model, "pnnh", norm_gain=0.25, variant=variant)
             for found in (m for m in model.modules() if isinstance(m, PnnhLayer)):
-                norm = found.norm if not isinstance(found.norm, nn.Identity) else found.learner.norm
-                assert norm.weight.unique().tolist() == [0.25]
+                norms = [m for m in found.modules() if isinstance(m, nn.BatchNorm2d | nn.LayerNorm)]
+                assert norms[-1].weight.unique().tolist() == [0.25]
 
     def test_initial_weights_depend_only_on_the_seed(self):
         one, same, other = (
-            set_path(small(BasicBlock), "pnnh", seed=seed, start="orthogonal").state_dict() for seed in (1, 1, 2)
+            set_path(small(BasicBlock), "pnnh", seed=seed, variant="concat", start="orthogonal").state_dict() for seed in (1, 1, 2)
         )
         assert all(torch.equal(one[key], same[key]) for key in one)
         changed = {key for key in one if not torch.equal(one[key], other[key])}
@@ -161,7 +162,7 @@ class TestPnnh:
 
     def test_the_coder_of_concat_reaches_the_output_where_learners_are_off(self):
         """What the coder passes on, at its identity start, is the first half of what the stack read."""
-        model = set_path(transformer(), "pnnh")
+        model = set_path(transformer(), "pnnh", variant="concat")
         x = gaussian(2, 5, 24)
         assert torch.equal(model.blocks(x)[..., :12], x[..., :12])
 
@@ -182,8 +183,8 @@ class TestRefusals:
             (lambda: nn.Linear(2, 2), "plain", {}, "Linear: no plain form is known"),
             (transformer, "pnnh", {"variant": "sum_outer"}, "so it has no sum_outer form; valid: concat, window, sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),
-            (transformer, "pnnh", {"start": "he"}, "a random matrix is not orthogonal"),
-            (lambda: small(BasicBlock), "pnnh", {"learner_width": 0.3}, "a width of 8 cannot be split"),
+            (transformer, "pnnh", {"variant": "concat", "start": "he"}, "a random matrix is not orthogonal"),
+            (lambda: small(BasicBlock), "pnnh", {"variant": "concat", "learner_width": 0.3}, "a width of 8 cannot be split"),
             (
                 lambda: transformer(drop_path_rate=0.2),
                 "plain",

@@ -78,7 +78,7 @@ class TestParameters:
         assert cost.count_parameters(narrow) / cost.count_parameters(pnnh) == pytest.approx(1, abs=tolerance)
         x = torch.zeros(2, 1, 8, 8)
         flops = [cost.count_flops(lambda network=network: network.eval()(x)) for network in (narrow, pnnh)]
-        assert flops[0] / flops[1] == pytest.approx(1, abs=0.07 if name.startswith("vit") else 0.04)
+        assert flops[0] / flops[1] == pytest.approx(1, abs=0.08 if name.startswith("vit") else 0.04)
 
     @pytest.mark.parametrize("k", [1, 3, 5])
     def test_a_pnnh_layer_has_exactly_the_stated_share_of_a_plain_layers_weights(self, k):
@@ -144,9 +144,9 @@ class TestBuild:
         ("name", "options", "reason"),
         [
             ("vit_micro", {"variant": "sum_inner"}, "vit_micro has no sum_inner form; valid: concat, window, sum"),
-            ("mlp8", {"learner_width": 0.3}, "mlp8: a width of 32 cannot be split at learner_width 0.3"),
-            ("resnet20", {"learner_width": 0.03125}, "resnet20: a width of 16 cannot be split"),
-            ("resnet20", {"learner_width": 0.0625}, None),
+            ("mlp8", {"variant": "concat", "learner_width": 0.3}, "mlp8: a width of 32 cannot be split at learner_width 0.3"),
+            ("resnet20", {"variant": "concat", "learner_width": 0.03125}, "resnet20: a width of 16 cannot be split"),
+            ("resnet20", {"variant": "concat", "learner_width": 0.0625}, None),
             ("vit_micro", {"variant": "sum"}, None),
         ],
     )

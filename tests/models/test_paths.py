@@ -28,14 +28,19 @@ def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
+def concat(**options: object) -> PnnhOptions:
+    """Options of concat, or of another variant."""
+    return PnnhOptions(**{"variant": "concat"} | options)
+
+
 def made(width: int = 8, depth: int = 3, norm_gain: float = 1.0, **options: object) -> PnnhStack:
-    return pnnh_stack(width, depth, PARTS, norm_gain, PnnhOptions(**options))
+    return pnnh_stack(width, depth, PARTS, norm_gain, concat(**options))
 
 
 class TestCoder:
     @pytest.mark.parametrize("rows", [16, 8])
     def test_it_starts_at_the_identity_exactly(self, rows):
-        assert torch.equal(Coder(16, rows, uses=3)(), torch.eye(16)[:rows])
+        assert torch.equal(Coder(16, rows, 3, concat())(), torch.eye(16)[:rows])
 
     @pytest.mark.parametrize("constraint", ["orthogonal", "spectral", "none"])
     @pytest.mark.parametrize("start", ["identity", "orthogonal", "he"])
@@ -43,7 +48,7 @@ class TestCoder:
     def test_a_coder_starts_as_its_option_says(self, constraint, start, trained):
         if (constraint, start) == ("orthogonal", "he"):
             return
-        coder = Coder(64, 32, 3, PnnhOptions(constraint=constraint, start=start, trained=trained))
+        coder = Coder(64, 32, 3, concat(constraint=constraint, start=start, trained=trained))
         coder.draw_start(rng.generator(1, "coder"))
         code = coder()
         assert len(list(coder.parameters())) == trained
@@ -61,7 +66,7 @@ class TestCoder:
         """Under the Haar distribution entries have mean 0 and variance 1 / width; QR alone gives positive diagonals."""
         drawn = []
         for seed in range(400):
-            coder = Coder(4, 4, 1, PnnhOptions(start="orthogonal"))
+            coder = Coder(4, 4, 1, concat(start="orthogonal"))
             coder.draw_start(rng.generator(seed, "coder"))
             drawn.append(coder().detach())
         entries = torch.stack(drawn)
@@ -69,7 +74,7 @@ class TestCoder:
         torch.testing.assert_close(entries.square().mean(0), torch.full((4, 4), 0.25), rtol=0, atol=0.07)
 
     def test_the_spectral_constraint_bounds_the_largest_singular_value(self):
-        coder = Coder(8, 8, 1, PnnhOptions(constraint="spectral"))
+        coder = Coder(8, 8, 1, concat(constraint="spectral"))
         for size in (0.3, 1.0, 7.0):
             with torch.no_grad():
                 coder.weight.copy_(gaussian(8, 8) * size)
@@ -124,7 +129,7 @@ class TestCoder:
         assert [coder.skew.learning_rate_factor for coder in coders] == [1 / uses for uses in users]
 
     def test_each_layer_gets_the_code_of_its_own_coder(self):
-        coders = Coders(4, 4, 5, PnnhOptions(sharing="pair", constraint="none"))
+        coders = Coders(4, 4, 5, concat(sharing="pair", constraint="none"))
         with torch.no_grad():
             for number, coder in enumerate(coders):
                 coder.weight.fill_(number)
@@ -148,12 +153,17 @@ class TestCoder:
         assert torch.equal(network.coders[0][0](), torch.eye(8))
 
 
+# With learners of one layer, and without other widths.
+FORMULA = {name: PnnhOptions(variant=name) for name in get_args(Variant) if name != "window"}
+FORMULA["window"] = PnnhOptions(variant="window", learner="one", preactivation=False, parameters=None)
+
+
 class TestLayers:
     """Each variant against its formula, written out."""
 
     @pytest.mark.parametrize("variant", get_args(Variant))
     def test_is_its_formula(self, variant):
-        found = pnnh_layer(8, PARTS, 0.7, PnnhOptions(variant=variant))
+        found = pnnh_layer(8, PARTS, 0.7, FORMULA[variant])
         x, code = gaussian(16, 8), gaussian(found.split.coded or 8, 8, seed=1)
         learnt, coded = found.learner(x), x @ code.T
 
@@ -189,7 +199,7 @@ class TestLayers:
     @pytest.mark.parametrize("shape", [(5, 8), (5, 3, 8), (5, 8, 3, 2)])
     def test_concat_puts_channels_side_by_side_wherever_they_are(self, shape):
         axis = 1 if len(shape) == 4 else -1
-        found = PnnhLayer("concat", PnnhOptions().split(8), Half(axis))
+        found = PnnhLayer("concat", concat().split(8), Half(axis))
         x, code = gaussian(*shape), torch.eye(8)[4:]
         assert torch.equal(found(x, code), torch.cat([x.narrow(axis, 4, 4), 2 * x.narrow(axis, 0, 4)], axis))
 
@@ -229,14 +239,14 @@ class TestBadInput:
     )
     def test_options_without_sense_are_named(self, options, told):
         with pytest.raises(ValueError, match=re.escape(told)):
-            PnnhOptions(**options)
+            concat(**options)
 
     def test_a_width_that_cannot_be_halved_is_refused(self):
         with pytest.raises(UserError, match=r"a width of 7 cannot be split at learner_width 0\.5, which asks for 3\.5"):
             made(7)
 
     def test_a_coder_is_not_shared_across_unequal_shapes(self):
-        options = PnnhOptions()
+        options = concat()
         layers = [pnnh_layer(width, PARTS, 1.0, options) for width in (8, 16, 8)]
         with pytest.raises(UserError, match="layers that share a coder need one width; these have 8, 16"):
             PnnhStack(layers, options)

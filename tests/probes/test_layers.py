@@ -193,7 +193,7 @@ class TestCoders:
         ],
     )
     def test_start_at_the_identity(self, name, sharing, names, layers, make_network):
-        rows = self.rows(make_network(name, "pnnh", sharing=sharing))
+        rows = self.rows(make_network(name, "pnnh", variant="concat", sharing=sharing))
         assert [row["name"] for row in rows] == names
         assert [row["layers"] for row in rows] == layers
         for row in rows:
