@@ -85,8 +85,8 @@ class PnnhOptions(Strict):
     )
     preactivation: bool = Field(
         True,
-        description="norm and rectifier before each layer of a learner instead of after it, in window and concat (false "
-        "in other variants than window)",
+        description="norm and rectifier before each layer of a learner instead of after it, in window (false in "
+        "concat, and impossible in other variants)",
     )
     learner_width: float = Field(
         0.125,

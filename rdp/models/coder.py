@@ -45,9 +45,7 @@ class Coder(nn.Module):
     fixed: torch.Tensor | None
     start: torch.Tensor | None
 
-    def __init__(
-        self, width: int, rows: int, uses: int, options: PnnhOptions, kernel: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, width: int, rows: int, uses: int, options: PnnhOptions, kernel: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.width, self.rows, self.uses, self.kernel = width, rows, uses, kernel
         self.constraint, self.kind = options.constraint, options.start

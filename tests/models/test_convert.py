@@ -153,8 +153,9 @@ class TestPnnh:
                 assert norms[-1].weight.unique().tolist() == [0.25]
 
     def test_initial_weights_depend_only_on_the_seed(self):
+        options = {"variant": "concat", "start": "orthogonal"}
         one, same, other = (
-            set_path(small(BasicBlock), "pnnh", seed=seed, variant="concat", start="orthogonal").state_dict() for seed in (1, 1, 2)
+            set_path(small(BasicBlock), "pnnh", seed=seed, **options).state_dict() for seed in (1, 1, 2)
         )
         assert all(torch.equal(one[key], same[key]) for key in one)
         changed = {key for key in one if not torch.equal(one[key], other[key])}
@@ -184,7 +185,12 @@ class TestRefusals:
             (transformer, "pnnh", {"variant": "sum_outer"}, "so it has no sum_outer form; valid: concat, window, sum"),
             (transformer, "pnnh", {"variant": "product"}, "pnnh.variant: input should be"),
             (transformer, "pnnh", {"variant": "concat", "start": "he"}, "a random matrix is not orthogonal"),
-            (lambda: small(BasicBlock), "pnnh", {"variant": "concat", "learner_width": 0.3}, "a width of 8 cannot be split"),
+            (
+                lambda: small(BasicBlock),
+                "pnnh",
+                {"variant": "sum", "learner_width": 0.3},
+                "a width of 8 cannot be split",
+            ),
             (
                 lambda: transformer(drop_path_rate=0.2),
                 "plain",

@@ -17,7 +17,10 @@ from tests.helpers.tiny import gaussian
 
 PATHS = [("residual", {}), ("plain", {}), *(("pnnh", {"variant": v}) for v in ("concat", "sum"))]
 MORE = [("pnnh", {"variant": v}) for v in ("sum_outer", "sum_inner")]
-MORE += [("pnnh", {"variant": "sum_inner", "learner_width": 1.0}), ("pnnh", {"variant": "concat", "constraint": "none", "start": "he"})]
+MORE += [
+    ("pnnh", {"variant": "sum_inner", "learner_width": 1.0}),
+    ("pnnh", {"variant": "concat", "constraint": "none", "start": "he"}),
+]
 MORE += [("pnnh", {"variant": v}) for v in ("strict", "two_sided")]
 AFTER = {"variant": "window", "preactivation": False}  # norms that fusing removes
 MORE += [("pnnh", AFTER)]

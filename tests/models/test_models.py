@@ -144,7 +144,11 @@ class TestBuild:
         ("name", "options", "reason"),
         [
             ("vit_micro", {"variant": "sum_inner"}, "vit_micro has no sum_inner form; valid: concat, window, sum"),
-            ("mlp8", {"variant": "concat", "learner_width": 0.3}, "mlp8: a width of 32 cannot be split at learner_width 0.3"),
+            (
+                "mlp8",
+                {"variant": "concat", "learner_width": 0.3},
+                "mlp8: a width of 32 cannot be split at learner_width 0.3",
+            ),
             ("resnet20", {"variant": "concat", "learner_width": 0.03125}, "resnet20: a width of 16 cannot be split"),
             ("resnet20", {"variant": "concat", "learner_width": 0.0625}, None),
             ("vit_micro", {"variant": "sum"}, None),

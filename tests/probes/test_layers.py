@@ -221,6 +221,22 @@ class TestCoders:
         assert row["spectral"] == pytest.approx(3, rel=1e-6)
         assert row["orthogonality"] == pytest.approx(8 / math.sqrt(32), rel=1e-6)
 
+    def test_of_a_kernel_by_hand(self, make_network):
+        network = make_network("resnet20", "pnnh", variant="strict")
+        with torch.no_grad():
+            network[1].coders[0][0].weight[0, 0, 0, 0] = 3.0  # a corner of one kernel, beside 1 at its centre
+        first, *others = self.rows(network)
+        assert first["rows"] == 8
+        assert first["distance"] == pytest.approx(3 / math.sqrt(8))
+        assert first["spectral"] == pytest.approx(math.sqrt(10))
+        assert first["orthogonality"] == pytest.approx(9 / math.sqrt(8))
+        assert [row["distance"] for row in others] == [0, 0]
+
+    def test_of_a_window_copy_other_channels(self, make_network):
+        for row in self.rows(make_network("resnet20", "pnnh")):
+            assert row["distance"] == pytest.approx(math.sqrt(2))
+            assert row["orthogonality"] == 0
+
     def test_of_a_random_orthogonal_start_are_far_from_the_identity(self, make_network):
         (row,) = self.rows(make_network("mlp8", "pnnh", variant="sum", start="orthogonal"))
         assert row["distance"] == pytest.approx(math.sqrt(2), abs=0.2)

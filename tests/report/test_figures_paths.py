@@ -59,15 +59,15 @@ def load(plan: Plan, folder: Path, change: Callable[[Planted], None] = lambda pl
 
 def test_a_form_is_listed_with_the_methods_of_its_architecture(plan: Plan, tmp_path: Path) -> None:
     narrow = [cell for cell in plan.cells if cell.label == "narrow"]
-    assert [(cell.architecture, cell.specs[0].architecture) for cell in narrow] == [("resnet56", "resnet56_same_parameters")]
+    forms = {name: f"{name}_same_parameters" for name in ("resnet20", "resnet56")}
+    assert {cell.architecture: cell.specs[0].architecture for cell in narrow} == forms
     assert {(s.architecture, s.reason) for s in plan.skipped} == {
-        (name, f"{name} has no form same_parameters") for name in ("resnet20", "resnet20w8", "bare8")
+        (name, f"{name} has no form same_parameters") for name in ("resnet20w8", "bare8")
     }
     records = load(plan, tmp_path).records
     mine = records[records["method"] == "narrow"]
-    assert set(mine["architecture"]) == {"resnet56"}
-    assert set(mine["network"]) == {"resnet56_same_parameters"}
-    assert set(mine["depth"]) == {56}
+    assert dict(zip(mine["architecture"], mine["network"], strict=True)) == forms
+    assert dict(zip(mine["architecture"], mine["depth"], strict=True)) == {"resnet20": 20, "resnet56": 56}
 
 
 def test_differences_are_to_the_baseline_that_the_study_names(plan: Plan, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_frontier_joins_widths_of_one_depth_by_their_parameters(plan: Plan, 
     data = drawing.data.set_index(["method", "parameters"])["mean"]
     assert data["vanilla", 70_000.0] == pytest.approx(0.86)
     assert data["vanilla", 269_434.0] == pytest.approx(0.96)
-    assert set(drawing.data["method"]) == {"vanilla", "plain", "pnnh"}
+    assert set(drawing.data["method"]) == {"vanilla", "plain", "pnnh", "narrow"}
 
 
 def measured(cell: Cell, seed: int, stage: str) -> list[dict[str, Any]]:

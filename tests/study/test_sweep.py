@@ -405,7 +405,9 @@ class TestVisionTransformers:
         content["methods"] = {"plain": None, "pnnh": None, "inner": {"method": "pnnh", "variant": "sum_inner"}}
         plan = plan_of(with_grid(content, datasets=["digits"]))
         assert [cell.label for cell in plan.cells] == ["plain", "pnnh"]
-        assert self.left_out(plan) == {("digits", "inner"): "vit_tiny has no sum_inner form; valid: concat, window, sum"}
+        assert self.left_out(plan) == {
+            ("digits", "inner"): "vit_tiny has no sum_inner form; valid: concat, window, sum"
+        }
 
     def test_points_of_the_plane_are_no_images(self, content, complaint_of):
         message = complaint_of(with_grid(content, datasets=["spiral"]))
