@@ -42,6 +42,7 @@
     ["status", status, null, false],
     ["test accuracy", (run) => runs.accuracy[run], percent, true],
     ["learning rate", (run) => runs.learning_rate[run], plain, true],
+    ["norm gain", (run) => runs.norm_gain[run], plain, true],
     ["steps", (run) => runs.steps[run], thousands, true],
     ["seconds", (run) => runs.seconds[run], (value) => (value === null ? dash : value.toFixed(1)), true],
     ["record", (run) => runs.digest[run], null, false],

@@ -156,7 +156,7 @@ class Records:
         return rows[(rows["run"].str.startswith(f"{cell.id}/")) & (rows["stage"] == part.stage)]
 
     def _swept(self, cell: Cell) -> _SeedValues:
-        """The training loss at the sweep's best rate over the loss of guessing, by the sweep's seeds."""
+        """The training loss at the sweep's best rate and gain over the loss of guessing, by the sweep's seeds."""
         rows = self.tables.sweep[self.tables.sweep["run"] == cell.specs[0].run]
         guessing = math.log(data.info(cell.dataset).classes)
         # A diverged run has learned nothing, whatever the loss of its last epoch.

@@ -60,7 +60,7 @@ def tables(snapshot: Snapshot, *, unfinished: bool = False) -> Iterator[Table]:
 def _cells(snapshot: Snapshot, unfinished: bool) -> Table:
     plan, by_run = snapshot.plan, {spec.run: state for spec, state in snapshot.states}
     table = Table("cell", *RUN_STATES, title=f"{plan.name}: {plan.study.title}", title_justify="left")
-    groups = {"sweeps of learning rates": list(plan.sweep)} if plan.sweep else {}
+    groups = {f"sweeps of {plan.swept}": list(plan.sweep)} if plan.sweep else {}
     groups |= {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
     total: Counter[str] = Counter()
     for title, runs in groups.items():

@@ -95,7 +95,7 @@ def tune(
     cores: Cores = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Train the sweeps and print the learning rates and norm gains that they choose."""
+    """Train the sweeps and print the chosen rates and gains."""
     planned, results = study.load(name), paths.results()
     tuned = {spec.cell: spec for spec in select(planned, cells or []) if spec.tuning}
     if not tuned:

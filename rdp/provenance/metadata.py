@@ -158,8 +158,8 @@ def _status(shared: dict[str, Any]) -> dict[str, str]:
 
 def _describe_runs(shared: dict[str, Any]) -> str:
     counts = ", ".join(f"{n} {status}" for status, n in shared["counts"].items() if n)
-    sweep, commits = shared["plan"].sweep, ", ".join(shared["commits"])
-    swept = f", and {count(len(sweep), 'run')} of sweeps of learning rates" if sweep else ""
+    plan, commits = shared["plan"], ", ".join(shared["commits"])
+    swept = f", and {count(len(plan.sweep), 'run')} of sweeps of {plan.swept}" if plan.sweep else ""
     at = f" Trained at commit {commits}." if commits else ""
     return f"{count(shared['runs'], 'run')}: {counts}{swept}.{at} {' '.join(shared['recording'])}".strip()
 

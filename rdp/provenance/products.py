@@ -32,7 +32,7 @@ FORMATS = {  # media types by suffix
 TABLES = {
     "records": "The records, one row per run",
     "history": "Losses and accuracies, one row per run and epoch",
-    "sweep": "The runs of learning rate sweeps, one row each",
+    "sweep": "The runs of sweeps, one row each",
 }
 STUDY = "config/studies"
 

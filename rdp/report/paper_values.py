@@ -134,7 +134,9 @@ def _entries(plan: Plan) -> list[dict[str, str]]:
     for cell in plan.cells:
         spec, entry = cell.specs[0], plan.study.methods[cell.label]
         defaults = method_class(spec.method)().model_dump(mode="json")
-        changed = {name: value for name, value in spec.options.items() if value != defaults.get(name)} | entry.recipe
+        changed = {name: value for name, value in spec.options.items() if value != defaults.get(name)}
+        swept = spec.tuning.swept if spec.tuning else {}  # a sweep overrides these
+        changed |= {name: value for name, value in entry.recipe.items() if name not in swept}
         parts = [_pairs(changed), *([f"as {entry.form}"] if entry.form else [])]
         changes = "; ".join(part for part in parts if part)
         if changes or cell.label != spec.method:
@@ -149,7 +151,8 @@ def _recipes(plan: Plan) -> tuple[dict[str, str], list[dict[str, Any]]]:
         spec = cell.specs[0]
         recipe = {name: _entry(name, value) for name, value in spec.recipe.model_dump().items()}
         if spec.tuning:
-            recipe["learning_rate"] = f"swept over {listed([f'{rate:g}' for rate in spec.tuning.learning_rates])}"
+            compared = {"learning_rate": spec.tuning.learning_rates, "norm_gain": spec.tuning.norm_gains}
+            recipe |= {name: f"swept over {listed([f'{v:g}' for v in compared[name]])}" for name in spec.tuning.swept}
         groups.setdefault(json.dumps(recipe), (recipe, []))[1].append(cell)
     every = [recipe for recipe, _ in groups.values()]
     shared = {name: value for name, value in every[0].items() if all(recipe[name] == value for recipe in every)}

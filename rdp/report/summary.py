@@ -27,6 +27,7 @@ class CellSummary:
         seeds: number of runs in the study.
         budget: the meaning of the recipe's epochs, see `Recipe.budget`.
         learning_rates: the learning rates of the runs; several if stacks chose differently.
+        norm_gains: the initial norm gains of the runs, likewise.
         steps: mean optimizer steps per run.
         step_cost: counted operations per step, relative to the baseline.
         flops: counted operations per run, relative to the baseline.
@@ -47,6 +48,7 @@ class CellSummary:
     options: str
     budget: str
     learning_rates: list[float]
+    norm_gains: list[float]
     steps: float
     step_cost: float
     flops: float
@@ -95,6 +97,7 @@ def _summarise(setting: Setting, label: str, runs: pd.DataFrame, baseline: pd.Da
         options=runs["options"].iloc[0],
         budget=json.loads(runs["recipe"].iloc[0])["budget"],
         learning_rates=sorted(runs["learning_rate"].dropna().unique()),
+        norm_gains=sorted(runs["norm_gain"].dropna().unique()),
         steps=done["steps"].mean(),
         step_cost=(done["training_flops"] / done["steps"]).mean() / (base["training_flops"] / base["steps"]).mean(),
         flops=done["training_flops"].mean() / base["training_flops"].mean(),

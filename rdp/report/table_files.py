@@ -66,6 +66,7 @@ def _accuracy_rows(cells: list[summary.CellSummary]) -> list[dict[str, Any]]:
         row |= {"mean": cell.accuracy.mean, "low": cell.accuracy.low, "high": cell.accuracy.high}
         row |= {"validation": cell.validation, "runs_in_mean": cell.accuracy.n, "seeds": cell.seeds}
         row["learning_rate"] = " ".join(f"{rate:g}" for rate in cell.learning_rates)
+        row["norm_gain"] = " ".join(f"{gain:g}" for gain in cell.norm_gains)
         row |= {status: cell.counts.get(status, 0) for status in ROW_STATUSES}
         if cell.difference is not None:
             row |= {f"difference_{name}": getattr(cell.difference, name) for name in ("mean", "low", "high")}

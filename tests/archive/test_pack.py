@@ -16,7 +16,7 @@ from rdp.study import Plan
 from rdp.tables import measurements
 from tests.archive.conftest import rebuild, refusal
 from tests.claims.conftest import AS_CLAIMED
-from tests.helpers.planting import plant_run
+from tests.helpers.planting import load, plant, plant_run
 
 
 def change_record(results: Path, spec: RunSpec, **changes: object) -> None:
@@ -135,6 +135,20 @@ def test_a_run_at_another_learning_rate_than_its_sweep_chooses_is_named(
     change_record(own, spec, numbers=Store(own).read(spec.run).numbers.model_copy(update={"learning_rate": 0.05}))
     said = refusal(pack, planted, own, tmp_path / "a.tar")
     assert said.startswith(f"{spec.run}: trained with learning rate 0.05, its sweep chooses learning rate 0.1; ")
+
+
+def test_a_run_of_another_norm_gain_than_its_sweep_chooses_is_named(tmp_path: Path) -> None:
+    tune = {"learning_rates": [0.05, 0.1], "norm_gains": [0.5, 1.0], "seeds": [1000]}
+    digits = [{"datasets": ["digits"], "architectures": ["resnet56"]}]
+    keys = {"methods": {"vanilla": None}, "grids": digits, "probes": [], "speed_rounds": None}
+    plan = load(tmp_path, seeds=2, tune=tune, **keys)
+    plant(plan, tmp_path, AS_CLAIMED)
+    pack(plan, tmp_path, tmp_path / "a.tar")
+    spec = plan.cells[0].specs[0]
+    change_record(tmp_path, spec, numbers=Store(tmp_path).read(spec.run).numbers.model_copy(update={"norm_gain": 0.5}))
+    chosen = "its sweep chooses learning rate 0.1 and norm gain 1.0; run: snakemake "
+    said = refusal(pack, plan, tmp_path, tmp_path / "b.tar")
+    assert said.startswith(f"{spec.run}: trained with learning rate 0.1 and norm gain 0.5, {chosen}")
 
 
 def test_data_other_than_those_of_the_runs_are_named(planted: Plan, own: Path, tmp_path: Path) -> None:

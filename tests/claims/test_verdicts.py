@@ -43,6 +43,24 @@ def test_a_claim_without_data_is_not_tested_and_has_a_reason(tmp_path):
     assert {claim["verdicts"]["confirmatory"]["verdict"] for claim in content["claims"]} == {"not tested"}
 
 
+def test_the_best_rate_of_a_sweep_is_that_at_the_best_gain(tmp_path):
+    """The first gain of the planted sweep is the worse one, at every rate."""
+    found = []
+    for name, gains in (("rates", []), ("gains", [0.5, 1.0])):
+        (tmp_path / name).mkdir()
+        tune = {"learning_rates": [0.05, 0.1], "norm_gains": gains, "seeds": [1000, 1001]}
+        content = verdict_json.write(plant(load(tmp_path / name, tune=tune), tmp_path / name, AS_CLAIMED))
+        claim = claim_of(content, "PNNH-2")
+        verdict = claim["verdicts"]["exploratory"]
+        assert verdict["verdict"] == "supported"
+        (swept,) = (c for c in verdict["comparisons"] if c["metric"] == "loss_at_best_rate")
+        found.append((swept["mean"], swept["n"], claim["cost"]["of_sweeps"]))
+    (rates, seeds, of_sweeps), (gains, as_many, of_gains) = found
+    assert rates == gains == pytest.approx(0.95)
+    assert seeds == as_many == 2
+    assert of_gains == 2 * of_sweeps  # twice as many candidates
+
+
 def test_too_few_seeds_leave_a_claim_open_however_clear_they_are(tmp_path):
     plan = load(tmp_path, seeds=4)
     content = verdict_json.write(plant(plan, tmp_path, replace(AS_CLAIMED, spread=0.001)))

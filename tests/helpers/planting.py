@@ -104,8 +104,8 @@ def plant(plan: Plan, results: Path, world: World) -> tables.Tables:
         swept = []
         for spec in cell.specs[0].candidates():
             loss = world.value("loss", cell.label, spec.seed, 0.4)
-            # The first rate of the sweep is the worse one.
-            loss += 0.3 * (spec.recipe.learning_rate == 0.05)
+            # The first rate of the sweep is the worse one, and so is the first gain if it compares some.
+            loss += 0.3 * (spec.recipe.learning_rate == 0.05) + 0.2 * (spec.recipe.norm_gain == 0.5)
             swept.append(_commit(store, spec, "completed", _numbers(spec, loss)))
         if swept:
             tuning.write(cell.specs[0], swept, results)
@@ -150,7 +150,8 @@ def plant_run(store: Store, cell: Cell, spec: RunSpec, world: World) -> None:
 def _numbers(spec: RunSpec, loss: float) -> dict[str, Any]:
     epoch = {"epoch": 1, "step": 9, "train_loss": loss * float(np.log(data.info(spec.dataset).classes))}
     epoch |= {"train_accuracy": 0.5, "validation_loss": loss, "validation_accuracy": 0.5}
-    return {"learning_rate": 0.1, "steps": 9, "examples": 450, "unit_updates": 9.0, "history": [epoch]}
+    chosen = {"learning_rate": 0.1, "norm_gain": spec.recipe.norm_gain or 1.0}
+    return chosen | {"steps": 9, "examples": 450, "unit_updates": 9.0, "history": [epoch]}
 
 
 def _commit(

@@ -53,6 +53,7 @@ LEVELS = {
 }
 BATCH = 64
 STEP_FLOPS = 1000.0  # of vanilla, an example
+GAIN = 0.5  # that every sweep of gains chooses
 CHOSEN = {"vanilla": 0.05, "rdp": 0.1, "rdp_flops": 0.1, "rdp_updates": 0.02, "plain": 0.02}
 
 
@@ -88,6 +89,7 @@ def make_tables(plan: Plan, folder: Path) -> Planted:
     table["unit_updates"] = steps * trained
     given = [json.loads(recipe)["learning_rate"] for recipe in table["recipe"]]
     table["learning_rate"] = [rate or CHOSEN[label] for rate, label in zip(given, table["method"], strict=True)]
+    table["norm_gain"] = [json.loads(recipe)["norm_gain"] or GAIN for recipe in table["recipe"]]
     table["examples_per_second"] = speed * (3000.0 + 10 * table["seed"])
     table["seconds"] = 2.0
     table["device"], table["device_type"], table["commit"] = "a machine", "cpu", "abcdef123456"
@@ -105,13 +107,21 @@ def make_tables(plan: Plan, folder: Path) -> Planted:
 
 
 def make_sweep(plan: Plan, folder: Path) -> pd.DataFrame:
-    """The sweep's table: the accuracy of a rate falls by 0.1 for each rate away from the chosen one."""
+    """The sweep's table.
+
+    The accuracy of a rate falls by 0.1 for each rate away from the chosen one, and by 0.05 at another gain.
+    """
     table = collect.collect_sweep(plan, folder / "nothing", collect.collect(plan, folder / "nothing")[0])
     places = {rate: i for i, rate in enumerate(sorted(table["learning_rate"].unique()))}
     away = [abs(places[row.learning_rate] - places[CHOSEN[row.method]]) for row in table.itertuples()]
     table["status"], table["reason"] = "completed", None
     table["accuracy"] = 0.9 - 0.1 * np.array(away, dtype=float) + 0.02 * (table["seed"] == 1001)
-    table["chosen"] = pd.Series([place == 0 for place in away], dtype=object)  # it may be missing
+    chosen = pd.Series([place == 0 for place in away], dtype=object)  # it may be missing
+    if plan.norm_gains:
+        other = table["norm_gain"] != GAIN
+        table["accuracy"] -= 0.05 * other
+        chosen &= ~other
+    table["chosen"] = chosen
     return table
 
 
@@ -132,6 +142,13 @@ def planted(tmp_path: Path) -> Plan:
 @pytest.fixture
 def tuned(tmp_path: Path) -> Plan:
     return make_tuned_plan(tmp_path)
+
+
+@pytest.fixture
+def tuned_gains(tmp_path: Path) -> Plan:
+    """The tuned study, whose sweep also compares two norm gains."""
+    (tmp_path / "gains.yaml").write_text(TUNED.replace("tune: {", f"tune: {{norm_gains: [{GAIN}, 1.0], "))
+    return study.load(str(tmp_path / "gains.yaml"))
 
 
 @pytest.fixture(autouse=True)

@@ -154,6 +154,23 @@ class TestPage:
         written = pd.read_csv(tmp_path / tuned.name / "tables" / "accuracy.csv", dtype=str)
         assert written["learning_rate"].tolist()[:3] == ["0.05 0.1", "0.1", "0.1"]
 
+    def test_accuracy_says_which_norm_gain_the_sweep_chose(
+        self, tuned: Plan, tuned_gains: Plan, tmp_path: Path, build: Callable
+    ) -> None:
+        made = make_tables(tuned_gains, tmp_path)
+        made.records.loc[0, "norm_gain"] = 1.0  # another stack may choose another gain
+        text = build(tuned_gains, tmp_path, made)
+        rows = table_with(text, "accuracy", "learning rate", "norm gain")
+        shown = {(row["dataset"], row["method"]): row["norm gain"] for row in rows}
+        assert shown["digits", "vanilla"] == "0.5, 1"
+        assert shown["digits", "rdp"] == "0.5"
+        assert {gain for (dataset, _), gain in shown.items() if dataset == "spiral"} == {"1"}  # that of the recipe
+        assert "Swept learning rates and norm gains were chosen" in text
+        written = pd.read_csv(tmp_path / tuned_gains.name / "tables" / "accuracy.csv", dtype=str)
+        assert written["norm_gain"].tolist()[:2] == ["0.5 1", "0.5"]
+        without = build(tuned, tmp_path, make_tables(tuned, tmp_path))
+        assert not [row for row in table_with(without, "accuracy", "learning rate") if "norm gain" in row]
+
     def test_cost_shows_steps_operations_and_updates(self, tuned: Plan, tmp_path: Path, build: Callable) -> None:
         rows = table_with(build(tuned, tmp_path, make_tables(tuned, tmp_path)), "FLOP per step", "steps", "updates")
         names = ("steps", "FLOP per step", "FLOP per run", "updates", "ratio")

@@ -204,6 +204,7 @@ class TestLearningRates:
         assert mine["max"].tolist() == pytest.approx([0.82, 0.92, 0.82])
         assert mine["count"].tolist() == [2, 2, 2]
         assert mine["chosen"].tolist() == [False, True, False]
+        assert mine["norm_gain"].tolist() == [1.0] * 3  # that of the recipe
 
     def test_the_chosen_rate_of_each_method_is_ringed(self, tuned: Plan, tmp_path: Path) -> None:
         found = drawing(tuned, tmp_path, "learning_rates", make_tables(tuned, tmp_path))
@@ -237,6 +238,26 @@ class TestLearningRates:
         drawn = draw(tuned, tmp_path, "learning_rates", made)
         row = drawn[(drawn["method"] == "rdp") & (drawn["learning_rate"] == 0.1)].iloc[0]
         assert (row["mean"], row["count"]) == (pytest.approx(0.92), 1)
+
+    def test_each_norm_gain_has_a_panel_and_one_point_of_them_all_is_ringed(
+        self, tuned_gains: Plan, tmp_path: Path
+    ) -> None:
+        found = drawing(tuned_gains, tmp_path, "learning_rates", make_tables(tuned_gains, tmp_path))
+        half, one = found.figure.axes
+        assert half.get_title() == "resnet20 on digits, norm gain 0.5"
+        assert one.get_title() == "resnet20 on digits, norm gain 1"
+        mine = found.data[found.data["method"] == "vanilla"]
+        assert mine["norm_gain"].tolist() == [0.5] * 3 + [1.0] * 3
+        assert mine["learning_rate"].tolist() == [0.02, 0.05, 0.1] * 2
+        assert mine["mean"].tolist() == pytest.approx([0.81, 0.91, 0.81, 0.76, 0.86, 0.76])
+        assert mine["count"].tolist() == [2] * 6
+        assert mine["chosen"].tolist() == [False, True, False, False, False, False]
+        (line,) = (line for line in one.get_lines() if line.get_label() == "vanilla")
+        assert line.get_ydata() == pytest.approx([76.0, 86.0, 76.0])
+        rings = [
+            sum(len(c.get_offsets()) for c in axis.collections if isinstance(c, PathCollection)) for axis in (half, one)
+        ]
+        assert rings == [5, 0]  # one of each method
 
     def test_a_sweep_of_which_nothing_is_done_still_has_its_figure(self, tuned: Plan, tmp_path: Path) -> None:
         made = make_tables(tuned, tmp_path)

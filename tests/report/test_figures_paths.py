@@ -106,6 +106,24 @@ class TestConvergence:
         assert data["plain", 56, 0.1] == pytest.approx(5.6)
         assert axis.get_title() == "resnet on digits"
 
+    def test_lines_are_the_best_of_all_rates_and_gains(self, plan: Plan, tmp_path: Path) -> None:
+        def halve(planted: Planted) -> None:
+            planted.sweep.loc[planted.sweep["norm_gain"] == 0.5, "train_loss"] /= 2
+            gone = (planted.sweep["norm_gain"] == 0.5) & (planted.sweep["learning_rate"] == 0.02)
+            planted.sweep.loc[gone & (planted.sweep["depth"] == 56), "status"] = "diverged"
+
+        (tmp_path / "gains.yaml").write_text(STUDY.replace("tune: {", "tune: {norm_gains: [0.5, 1.0], "))
+        drawing = figures.draw(load(study.load(str(tmp_path / "gains.yaml")), tmp_path, halve), "convergence")
+        line = next(line for line in drawing.figure.axes[0].get_lines() if line.get_label() == "plain")
+        assert line.get_ydata() == pytest.approx([0.01 * 20, 0.02 * 56])  # at depth 56 without the diverged runs
+        data = drawing.data.set_index(["method", "depth", "learning_rate", "norm_gain"])["train_loss"]
+        assert data["plain", 56, 0.1, 0.5] == pytest.approx(2.8)
+        assert data["plain", 56, 0.02, 1.0] == pytest.approx(1.12)
+        assert ("plain", 56, 0.02, 0.5) not in data.index
+        note = drawing.figure.get_supxlabel().replace("\n", " ")
+        assert "Lines: the best learning rate and norm gain." in note
+        assert "Left out: learning rates and norm gains of " in note
+
     def test_runs_that_diverged_are_counted_and_not_drawn(self, plan: Plan, tmp_path: Path) -> None:
         def diverge(planted: Planted) -> None:
             gone = (planted.sweep["method"] == "plain") & (planted.sweep["depth"] == 56)

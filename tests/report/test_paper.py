@@ -177,6 +177,28 @@ def test_budgets_sweeps_and_probes_are_shown(tuned: Plan, tmp_path: Path, build:
     assert re.search(r"See Figure \d+\.", text)  # redundancy, beside its claim
 
 
+def test_swept_norm_gains_are_shown(tmp_path: Path, build: Build) -> None:
+    text = conftest.TUNED.replace("probes: [feature_reuse, activation_maps]\n", "")
+    text = text.replace("  plain:", "  plain: {recipe: {norm_gain: 0.9}}").partition("  - {datasets: [spiral]")[0]
+    gains = text.replace("tune: {", "tune: {norm_gains: [0.5, 1.0], ")
+    for name, content in {"rates": text, "gains": gains}.items():
+        (tmp_path / f"{name}.yaml").write_text(content)
+    tuned, tuned_gains = (study.load(str(tmp_path / f"{name}.yaml")) for name in ("rates", "gains"))
+    made = make_tables(tuned_gains, tmp_path)
+    made.records.loc[made.records["method"] == "plain", "norm_gain"] = 0.7
+    text = text_of(build(tuned_gains, made))
+    assert "norm_gain swept over 0.5 and 1" in text
+    assert "norm_gain 0.9" not in text  # the sweep overrides it
+    assert "The same sweep chooses the learning rate and the norm gain of each method" in text
+    assert "rate gain parameters" in text
+    assert "0.02 0.7 269,434" in text  # of plain, in the table of all cells
+    without = text_of(build(tuned, make_tables(tuned, tmp_path)))
+    assert "The same sweep chooses the learning rate of each method" in without
+    assert "rate parameters" in without
+    assert "norm_gain 0.9" in without
+    assert "0.02 269,434" in without
+
+
 def test_a_long_table_breaks_under_its_head(tmp_path: Path, build: Build) -> None:
     def multiply(content: dict[str, Any]) -> None:
         claim = next(claim for claim in content["claims"] if claim["name"] == "RDP-5")

@@ -1,4 +1,4 @@
-"""The workflow of a study whose sweeps choose learning rates."""
+"""The workflow of a study whose sweeps choose learning rates and norm gains."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.workflow.conftest import Project, copy_project
 SWEPT = """
 title: Swept
 seeds: 2
-tune: {learning_rates: [0.01, 0.02], seeds: [1000], recipe: {epochs: 1}}
+tune: {learning_rates: [0.01, 0.02], norm_gains: [0.5, 1.0], seeds: [1000], recipe: {epochs: 1}}
 probes: [feature_reuse, activation_maps]
 probe_seeds: 1
 methods:
@@ -29,7 +29,7 @@ grids:
     learning_rates: []
     recipe: {optimizer: adamw, learning_rate: 0.002, epochs: 1, batch_size: 32, train_size: 64}
 """
-CELLS, TUNED, SEEDS = 5, 3, 2
+CELLS, TUNED, SEEDS, CANDIDATES = 5, 3, 2, 4
 DATA = {name: f"results/data/{name}/manifest.json" for name in ("spiral", "digits")}
 
 
@@ -120,23 +120,29 @@ class TestFinished:
         ):
             assert told in page
         sweep = pd.read_parquet(home / "sweep.parquet")
-        assert len(sweep) == TUNED * 2
+        assert len(sweep) == TUNED * CANDIDATES
         assert set(sweep["status"]) == {"completed"}
         assert sweep.groupby("run")["chosen"].sum().tolist() == [1] * TUNED
+        for _, candidates in sweep.groupby("run"):
+            compared = list(zip(candidates["learning_rate"], candidates["norm_gain"], strict=True))
+            assert compared == [(0.01, 0.5), (0.01, 1.0), (0.02, 0.5), (0.02, 1.0)]
         for name in ("learning_rates", "differences", "redundancy", "lesions", "activation_maps_rdp_flops"):
             assert (home / "figures" / f"{name}.svg").stat().st_size > 1000
         assert pd.read_csv(home / "tables" / "comparisons.csv")["budget"].tolist() == ["steps", "flops"]
 
-    def test_every_run_trains_with_the_rate_chosen_for_its_cell(self, swept: Project) -> None:
+    def test_every_run_trains_with_the_rate_and_gain_chosen_for_its_cell(self, swept: Project) -> None:
         records = pd.read_parquet(swept.root / "results" / "swept" / "records.parquet")
         assert set(records["status"]) == {"completed"}
         files = list(swept.root.glob("results/store/*/tuned.json"))
         assert len(files) == TUNED
         for file in files:
             content = json.loads(file.read_text())
-            rates = records.loc[records["cell"] == file.parent.name, "learning_rate"]
-            assert rates.tolist() == [content["learning_rate"]] * SEEDS
-        assert set(records.loc[records["dataset"] == "digits", "learning_rate"]) == {0.002}
+            of_cell = records[records["cell"] == file.parent.name]
+            assert of_cell["learning_rate"].tolist() == [content["learning_rate"]] * SEEDS
+            assert of_cell["norm_gain"].tolist() == [content["norm_gain"]] * SEEDS
+        given = records[records["dataset"] == "digits"]
+        assert set(given["learning_rate"]) == {0.002}
+        assert set(given["norm_gain"]) == {1.0}
 
     def test_a_second_run_has_nothing_to_do(self, swept: Project) -> None:
         assert not swept.planned("swept")
@@ -146,14 +152,19 @@ class TestFinished:
 
     def test_status_and_plan_count_the_sweeps_runs(self, swept: Project) -> None:
         told = swept.run("rdp", "status", "swept").stdout
-        assert re.search(rf"sweeps of learning rates\s*│\s*{TUNED * 2}\s*│", told)
+        assert re.search(rf"sweeps of learning rates and norm gains\s*│\s*{TUNED * CANDIDATES}\s*│", told)
         told = swept.run("rdp", "plan", "swept").stdout
-        assert "2/2" in told
-        assert f"{CELLS * SEEDS} runs (and {TUNED * 2} of sweeps), {CELLS * SEEDS + TUNED * 2} done" in told
+        assert f"{CANDIDATES}/{CANDIDATES}" in told
+        runs, of_sweeps = CELLS * SEEDS, TUNED * CANDIDATES
+        assert f"{runs} runs (and {of_sweeps} of sweeps), {runs + of_sweeps} done" in told
         assert " 0 examples to train on" in told
 
     def test_another_rate_reruns_only_the_tuned_cells(self, change: Callable) -> None:
         planned = change("config/studies/swept.yaml", "[0.01, 0.02]", "[0.01, 0.02, 0.05]").planned("swept")
+        assert planned["tune_cell"] == planned["train_cell"] == TUNED
+
+    def test_another_gain_reruns_only_the_tuned_cells(self, change: Callable) -> None:
+        planned = change("config/studies/swept.yaml", "[0.5, 1.0]", "[0.5, 1.0, 0.2]").planned("swept")
         assert planned["tune_cell"] == planned["train_cell"] == TUNED
 
     def test_another_rule_of_choice_reruns_only_the_tuned_cells(self, change: Callable) -> None:
@@ -175,6 +186,7 @@ class TestFinished:
         file.unlink()
         done = project.run("rdp", "tune", "swept", file.parent.name)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith(f"{file.parent.name}: learning rate ")
+        chosen = "learning rate {learning_rate} and norm gain {norm_gain}".format(**json.loads(before))
+        assert done.stdout == f"{file.parent.name}: {chosen}\n"
         assert file.read_bytes() == before
         assert project.digests() == digests

@@ -45,16 +45,22 @@ def cost(tables: Tables) -> common.Drawing:
 
 
 def learning_rates(tables: Tables) -> common.Drawing:
-    """Validation accuracy of the sweeps by learning rate and method, and the chosen rates."""
-    panels = [(setting, runs) for setting, runs in tables.panels(tables.sweep) if len(runs) or tables.sweep.empty]
+    """Validation accuracy of the sweeps by learning rate and method, one panel per norm gain, and the choices."""
+    settings = [(setting, runs) for setting, runs in tables.panels(tables.sweep) if len(runs) or tables.sweep.empty]
+    panels = [
+        (setting, gain, runs if gain is None else runs[runs["norm_gain"] == gain])
+        for setting, runs in settings
+        for gain in tables.plan.norm_gains or (None,)
+    ]
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, runs) in zip(axes, panels, strict=True):
+    for axis, (setting, gain, runs) in zip(axes, panels, strict=True):
         for label in tables.labels:
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
             if mine.empty:
                 continue
             by = mine.groupby("learning_rate")["accuracy"].agg(["mean", "min", "max", "count"])
+            by["norm_gain"] = mine.groupby("learning_rate")["norm_gain"].first()
             common.line(axis, by, looks[label], label, PERCENT)
             by["chosen"] = mine.groupby("learning_rate")["chosen"].first()
             chosen = by.loc[by["chosen"].eq(True), "mean"] * PERCENT  # missing before a cell's first run
@@ -64,10 +70,10 @@ def learning_rates(tables: Tables) -> common.Drawing:
         axis.set_xscale("log")
         axis.set_xticks(rates, [f"{rate:g}" for rate in rates], minor=False)
         axis.set_xticks([], minor=True)
-        axis.set_title(setting.title)
+        axis.set_title(setting.title if gain is None else f"{setting.title}, norm gain {gain:g}")
         axis.set_xlabel("learning rate")
         axis.set_ylabel("validation accuracy (%)")
     common.legend(figure, axes, tables.labels)
     style.note(figure, "Lines: mean over the sweep's seeds. Bands: lowest to highest. Circles: chosen.")
-    columns = ["dataset", "architecture", "recipe", "method", "learning_rate", "mean", "min", "max", "count", "chosen"]
-    return common.drawing(figure, rows, columns)
+    columns = ["dataset", "architecture", "recipe", "method", "learning_rate", "norm_gain"]
+    return common.drawing(figure, rows, [*columns, "mean", "min", "max", "count", "chosen"])

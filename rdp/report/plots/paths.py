@@ -94,10 +94,11 @@ def coders(tables: Tables) -> common.Drawing:
 
 
 def convergence(tables: Tables) -> common.Drawing:
-    """Final training loss of the sweep's runs by depth, for the best learning rate, with the range over rates."""
+    """Final training loss of the sweep's runs by depth, for the best rate and gain, with the range over all."""
+    compared = ["learning_rate", "norm_gain"]
     sweep = tables.sweep[tables.sweep["depth"] > 0]
-    # Leave out a rate if one of its runs diverged.
-    whole = sweep.groupby(["run", "learning_rate"])["status"].transform(lambda status: (status == "completed").all())
+    # Leave out a rate and gain if one of its runs diverged.
+    whole = sweep.groupby(["run", *compared])["status"].transform(lambda status: (status == "completed").all())
     sweep = sweep[whole.astype(bool)]
     groups: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(sweep):
@@ -106,7 +107,7 @@ def convergence(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(max(len(groups), 1))
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family), parts) in zip(axes, groups.items(), strict=False):
-        losses = pd.concat(parts).groupby(["method", "depth", "learning_rate"])["train_loss"].mean()
+        losses = pd.concat(parts).groupby(["method", "depth", *compared])["train_loss"].mean()
         for label in tables.labels:
             if label not in losses.index.get_level_values(0):
                 continue
@@ -120,9 +121,10 @@ def convergence(tables: Tables) -> common.Drawing:
         axis.set_ylabel("training loss, last epoch")
     common.legend(figure, axes, tables.labels)
     diverged = int((tables.sweep["status"] == "diverged").sum())
-    ended = f" Left out: learning rates of {count(diverged, 'diverged run')}." if diverged else ""
-    style.note(figure, f"Lines: the best learning rate. Bands: up to the worst. Dotted: chance.{ended}")
-    return common.drawing(figure, rows, ["dataset", "family", "method", "depth", "learning_rate", "train_loss"])
+    ended = f" Left out: {tables.plan.swept} of {count(diverged, 'diverged run')}." if diverged else ""
+    best = "learning rate and norm gain" if tables.plan.norm_gains else "learning rate"
+    style.note(figure, f"Lines: the best {best}. Bands: up to the worst. Dotted: chance.{ended}")
+    return common.drawing(figure, rows, ["dataset", "family", "method", "depth", *compared, "train_loss"])
 
 
 def frontier(tables: Tables) -> common.Drawing:
