@@ -48,6 +48,7 @@ class Recipe(Strict):
     )
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
+    compile: bool = Field(False, description="train the network with torch.compile")
     norm_gain: float = Field(1.0, gt=0, description="initial gain of the last norm of each branch, on every path")
     train_size: int | None = Field(
         None, ge=1, description="number of training examples, from the start of the split; null for all"
