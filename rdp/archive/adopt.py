@@ -67,10 +67,13 @@ def adopt(plan: Plan, results: Path, *, retrain: int | None = None, cores: int =
     """
     origin.refuse(results)
     groups = _stale(plan, results)
-    stack = fingerprint.stack(runner.choose_device(plan.device)) if groups else {}
+    device = runner.choose_device(plan.device) if groups else ""
     data_digest = cache(lambda name: prepared.load(name, results).digest)
     for group in groups:
-        obstacles = {spec.run: obstacle(record, stack, data_digest(spec.dataset)) for spec, record in group.runs}
+        obstacles = {
+            spec.run: obstacle(record, fingerprint.stack_of(spec, device), data_digest(spec.dataset))
+            for spec, record in group.runs
+        }
         trainable = [(spec, record) for spec, record in group.runs if obstacles[spec.run] is None]
         if any(record.status == "completed" for _, record in trainable):
             group.sample = trainable
@@ -91,7 +94,7 @@ def adopt(plan: Plan, results: Path, *, retrain: int | None = None, cores: int =
     records = {spec.run: record for (spec, _), record in zip(pairs, retrained, strict=True)}
     # Sweeps come before the runs that they choose for.
     for group in sorted(sampled, key=lambda group: bool(group.sample[0][0].tuning)):
-        _judge(group, records, plan, results, stack)
+        _judge(group, records, plan, results, device)
     return groups
 
 
@@ -118,12 +121,13 @@ def obstacle(record: RunRecord, stack: dict[str, str], data_digest: str) -> str 
     return None
 
 
-def _sweep_obstacle(spec: RunSpec, record: RunRecord, results: Path) -> str | None:
+def _sweep_obstacle(spec: RunSpec, record: RunRecord, results: Path, device: str) -> str | None:
     """Return why this checkout's sweep would not choose what a run was trained with, or None."""
     store, swept = Store(results), []
     for candidate in spec.candidates():
+        stack = digest.of(fingerprint.stack_of(candidate, device))
         identity = record.identity.model_copy(
-            update={"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate)}
+            update={"spec": candidate.spec_digest, "code": fingerprint.code_of(candidate), "stack": stack}
         )
         if (candidate_record := store.find(candidate.run, identity)) is None:
             return f"its sweep is not valid for this checkout: {candidate.run} is missing or not adopted"
@@ -176,13 +180,13 @@ def _generalize(value: Any) -> Any:
     return value if isinstance(value, bool | str | None) or value in (0, 1) else "another"
 
 
-def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: Path, stack: dict[str, str]) -> None:
+def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: Path, device: str) -> None:
     """Adopt a group if its whole sample agrees; else add the differences to its obstacles."""
     for spec, record in group.sample:
         if differences := retraining.record_differences(record, retrained[spec.run]):
             more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
             group.obstacles.append(f"{spec.run}: {'; '.join(differences[:_SHOWN])}{more}")
-        elif (reason := _sweep_obstacle(spec, record, results)) is not None:
+        elif (reason := _sweep_obstacle(spec, record, results, device)) is not None:
             group.obstacles.append(f"{spec.run}: {reason}")
     if group.obstacles:
         return
@@ -191,6 +195,7 @@ def _judge(group: Group, retrained: dict[str, RunRecord], plan: Plan, results: P
         for spec, record in group.sample
     ]
     made_at = sorted({str(record.telemetry.commit) for _, record in group.runs})
+    stack = fingerprint.stack_of(group.sample[0][0], device)  # that of all, or they would not be in the sample
     content = {"old": group.old, "new": group.new, "stack": stack, "runs": runs, "of": len(group.runs)}
     content |= {"study": plan.name, "made_at": made_at, "commit": machine.commit(), "versions": machine.versions()}
     group.adoption = adoptions.write(Store(results).root, content | {"when": timestamp(time.time())})

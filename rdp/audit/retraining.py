@@ -89,9 +89,9 @@ def check(plan: Plan, results: Path, scratch: Path, drawn: list[str], runs: Stor
     Runs are compared bit for bit on the stack of their records, and within a `Tolerance` elsewhere.
     """
     device = runner.choose_device(plan.device)
-    stack = fingerprint.stack(device)
     pairs = [(spec, record) for spec, record, _ in map(runs.__getitem__, drawn) if record is not None]
-    same_stack = {spec.run: record.identity.stack == digest.of(stack) for spec, record in pairs}
+    stacks = {spec.run: fingerprint.stack_of(spec, device) for spec, _ in pairs}
+    same_stack = {spec.run: record.identity.stack == digest.of(stacks[spec.run]) for spec, record in pairs}
     check = Check("retraining", "Retrained runs give the weights, history and metrics of their records.", "run")
     retrained = check.attempt("retraining", retrain_runs, pairs, results, scratch, device, cores)
     for (spec, record), new in zip(pairs, retrained or [], strict=retrained is not None):
@@ -110,6 +110,7 @@ def check(plan: Plan, results: Path, scratch: Path, drawn: list[str], runs: Stor
             f"{count(sum(same_stack.values()), 'run')} compared bit for bit, on the stack of the records"
         )
     if retrained is not None and not all(same_stack.values()):
+        stack = next(stacks[run] for run, same in same_stack.items() if not same)
         present = ", ".join(f"{name} {value}" for name, value in stack.items())
         check.notes.append(f"this is not the stack of the records: {present}; accuracies compared within a tolerance")
     yield check

@@ -35,19 +35,29 @@ class JobContext:
 
     store: Store  # the run store
     device: "torch.device"  # where to train
-    stack: dict[str, str]  # versions and hardware that determine numbers, see `rdp.store.fingerprint.stack`
     checkpoint_seconds: float  # time between checkpoints
     group: "ProcessGroup"  # the processes that train each run together
     bar: "Progress | None"  # shows progress, if any
 
 
 class RunAttempt:
-    """One attempt at one run, in a directory of its own; ``choice`` is that of its sweep, if it has one."""
+    """One attempt at one run, in a directory of its own.
+
+    ``stack`` is that of its identity, see `rdp.store.fingerprint.stack_of`. ``choice`` is that of its sweep,
+    if it has one.
+    """
 
     def __init__(
-        self, job: JobContext, spec: RunSpec, data: "Prepared", identity: Identity, choice: Choice | None
+        self,
+        job: JobContext,
+        spec: RunSpec,
+        data: "Prepared",
+        identity: Identity,
+        stack: dict[str, str],
+        choice: Choice | None,
     ) -> None:
-        self.job, self.spec, self.data, self.identity, self.choice = job, spec, data, identity, choice
+        self.job, self.spec, self.data, self.identity, self.stack = job, spec, data, identity, stack
+        self.choice = choice
         self.store, self.group = job.store, job.group
         # Attempts before this one; a failed run is in the folder of the run.
         self.earlier = [*self.store.attempts(spec.run), self.store.folder(spec.run)]
@@ -159,7 +169,7 @@ class RunAttempt:
             process_peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             host=socket.gethostname(),
             device="cuda" if self.job.device.type == "cuda" else "cpu",
-            stack=self.job.stack,
+            stack=self.stack,
             system=machine.system(),
             versions=machine.versions(),
             commit=machine.commit(),

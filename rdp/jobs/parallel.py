@@ -42,6 +42,10 @@ def run_job(
         Terminated: SIGTERM came. Every run in training has written its checkpoint.
     """
     options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "known_choices": known_choices}
+    if any(spec.recipe.compile for spec in specs):
+        from rdp.training.compilation import compiler
+
+        compiler(runner.choose_device(device))  # a missing one is reported here, once, and not by every process
     if specs[0].processes > 1:
         return distributed.run_job(specs, results, device, **options)
     processes = at_once(specs, cores)

@@ -80,8 +80,7 @@ def run_job(
     with progress_bar(bar and group.is_main) as shown, termination.on(signal.SIGTERM):
         device = choose_device(device)
         torch_device = torch.device(f"cuda:{group.rank}" if group.size > 1 and device == "cuda" else device)
-        stack = fingerprint.stack(device)
-        context = JobContext(Store(results), torch_device, stack, checkpoint_seconds, group, shown)
+        context = JobContext(Store(results), torch_device, checkpoint_seconds, group, shown)
         job = _Job(context, results, dict(known_choices or {}))
         return [job.train(spec) for spec in specs]
 
@@ -100,8 +99,8 @@ class _Job:
         termination.check()
         make_deterministic(spec.threads)
         data = self.dataset(spec.dataset)
-        code, stack = fingerprint.code_of(spec), digest.of(self.context.stack)
-        identity = Identity(spec=spec.spec_digest, data=data.digest, code=code, stack=stack)
+        code, stack = fingerprint.code_of(spec), fingerprint.stack_of(spec, self.context.device.type)
+        identity = Identity(spec=spec.spec_digest, data=data.digest, code=code, stack=digest.of(stack))
         choice = None
         if spec.tuning and self._stored(spec, identity) is None:
             choice = self._choice(spec)  # before the lock: nobody should wait for a whole sweep
@@ -109,7 +108,7 @@ class _Job:
         with lock_run(store, spec.run, termination.check) if is_main else nullcontext():
             record = self._stored(spec, identity)
             if record is None:
-                record = RunAttempt(self.context, spec, data, identity, choice).run()
+                record = RunAttempt(self.context, spec, data, identity, stack, choice).run()
             elif is_main:
                 store.remove_leftovers(spec.run)
                 log.info("%s: already %s, skipped", spec.run, record.status)

@@ -16,7 +16,8 @@ class Gate:
 
     Attributes:
         active: whether the branch is computed.
-        scale: factor on its output: None for 1, a float, or a tensor of shape (batch,) with one factor per example.
+        scale: factor on its output: None for 1, a float, a tensor without dimensions, or one of shape (batch,) with one
+            factor per example.
         override: for measurements: called as ``override(shortcut, branch, inputs)`` in place of the addition.
         in_use: whether a schedule of `rdp.models.schedule` controls the gate.
     """
@@ -50,7 +51,9 @@ class Gate:
         if self.scale is None:
             return shortcut + output
         if isinstance(self.scale, torch.Tensor):
-            scale = self.scale.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
+            scale = self.scale
+            if scale.dim() > 0:
+                scale = scale.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
             return shortcut + output * scale
         return torch.add(shortcut, output, alpha=self.scale)
 

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rdp.errors import UserError
 from rdp.methods import FULL, Iteration, Method, Training
+from rdp.models.compiled import compile_blocks, restore_blocks
 from rdp.models.gates import Gate
 from rdp.models.learning_rates import LearningRateScale
 from rdp.models.units import Units
@@ -91,8 +92,7 @@ class Schedule:
             gate.in_use = True
         self._last_step, self._planned = -1, FULL
         self._scales: dict[torch.optim.Optimizer, LearningRateScale] = {}
-        self._inside = self._closed = self._compiled_whole = False
-        self._compiled_blocks: list[nn.Module] = []
+        self._inside = self._closed = self._compiled = self._compiled_whole = False
         self._hook = inner.register_forward_pre_hook(_CallCheck(self))
 
     def _gates(self) -> Iterator[Gate]:
@@ -181,9 +181,8 @@ class Schedule:
         config = torch._dynamo.config
         self._limit = config.recompile_limit
         config.recompile_limit = max(self._limit, _STATES)
-        for block in self._units.blocks:
-            block.compile(**options)
-            self._compiled_blocks.append(block)
+        compile_blocks(self._units, **options)
+        self._compiled = True
 
     def close(self) -> None:
         """Restore the model. A second call does nothing; a closed schedule cannot be used again.
@@ -196,9 +195,8 @@ class Schedule:
             raise UserError("schedule.close: inside an iteration; leave it first")
         self._closed = True
         self._hook.remove()
-        for block in self._compiled_blocks:
-            block._compiled_call_impl = None
-        if self._compiled_blocks:
+        if self._compiled:
+            restore_blocks(self._units)
             torch._dynamo.config.recompile_limit = self._limit
         for gate in self._gates():
             gate.in_use = False

@@ -36,10 +36,13 @@ class Units:
         names: one per unit: its block's name, with the name of the branch's last module if the block has several.
         gates: one list of gates per unit.
         groups: parameters and norms of each unit, and last those of the rest (stem, down-sampling, head).
+        tensor_scales: whether factors on branches are given as tensors, because torch.compile would compile a block for
+            each value of a number.
     """
 
     def __init__(self, network: nn.Module, granularity: str = "branch", *, take_over: bool = False) -> None:
         self.network = network
+        self.tensor_scales = False
         self.blocks: list[nn.Module] = []
         self._gated: list[nn.Module] = []
         self._was_in_place: list[Any] = []
@@ -159,10 +162,13 @@ class Units:
                 for gate in gates:
                     gate.active, gate.scale = True, row
             return
+        tensors = None
+        if self.tensor_scales and scale is not None:
+            tensors = torch.from_numpy(scale).to(device, torch.float32)
         for i, gates in enumerate(self.gates):
             for gate in gates:
                 gate.active = active is None or bool(active[i])
-                gate.scale = None if scales[i] == 1.0 else scales[i]
+                gate.scale = (None if scales[i] == 1.0 else scales[i]) if tensors is None else tensors[i]
 
     def _set_norms(self, frozen: FrozenNorm) -> None:
         for norm, name in self._changed_norms:

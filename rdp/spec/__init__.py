@@ -48,6 +48,7 @@ class Recipe(Strict):
     )
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
+    compile: bool = Field(False, description="train the network with torch.compile")
     norm_gain: float | None = Field(
         1.0,
         gt=0,

@@ -56,7 +56,9 @@ _EXTENDED = {package: kind for kind, package in extensions.PACKAGES.items()}
 
 
 @cache  # called for every run of a study
-def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = False, mixes: bool = False) -> str:
+def code_digest(
+    method: str, architecture: str, dataset: str, *, tuned: bool = False, mixes: bool = False, compiled: bool = False
+) -> str:
     """Digest of the modules that determine the numbers of a cell.
 
     Only the arguments of the cell's own architecture count, so a new entry in a family's list retrains no other. The
@@ -67,15 +69,17 @@ def code_digest(method: str, architecture: str, dataset: str, *, tuned: bool = F
         method, architecture, dataset: names.
         tuned: whether the run has a sweep, so that the rule of choice counts too.
         mixes: whether the recipe mixes examples.
+        compiled: whether the network is compiled.
     """
-    optional = [name for name, used in (("rdp.jobs.tuning", tuned), ("rdp.training.mixup", mixes)) if used]
+    uses = {"rdp.jobs.tuning": tuned, "rdp.training.mixup": mixes, "rdp.training.compilation": compiled}
+    optional = [name for name, used in uses.items() if used]
     names = modules(method, architecture, dataset) | _closure(optional)
     return digest.of([_content(names), models.architecture(architecture).arguments, _versions(names)])
 
 
 def code_of(spec: "RunSpec") -> str:
     """`code_digest` of a run."""
-    options = {"tuned": spec.tuning is not None, "mixes": spec.recipe.mixes}
+    options = {"tuned": spec.tuning is not None, "mixes": spec.recipe.mixes, "compiled": spec.recipe.compile}
     return code_digest(spec.method, spec.architecture, spec.dataset, **options)
 
 
@@ -204,6 +208,15 @@ def _whole(module: str) -> str:
 
 def _content(names: Iterable[str]) -> str:
     return digest.of(sorted(_whole(name) for name in names))
+
+
+def stack_of(spec: "RunSpec", device: str) -> dict[str, str]:
+    """`stack` of a run: of a compiled network also the compiler, without which it raises `UserError`."""
+    if not spec.recipe.compile:
+        return stack(device)
+    from rdp.training.compilation import compiler
+
+    return stack(device) | compiler(device)
 
 
 def stack(device: str) -> dict[str, str]:

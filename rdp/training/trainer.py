@@ -5,7 +5,7 @@ import importlib
 import json
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,11 @@ class Trainer:
             self.units.require()
         self.optimizer = make_optimizer(self.network, self.recipe)
         self.ema = ExponentialMovingAverage(self.network, self.recipe.ema) if self.recipe.ema else None
+        self._uncompiled: Callable[[], AbstractContextManager[Any]] = nullcontext
+        if self.recipe.compile:  # imported by name: see below
+            compilation = importlib.import_module("rdp.training.compilation")
+            compilation.compile_network(self.network, self.units, by_block=self.method.drops_units)
+            self._uncompiled = compilation.uncompiled
         self._model = group.wrap(self.network, device, freezes=self.method.drops_units)
         self._microbatches = group.microbatches(self.recipe.batch_size, self.recipe.accumulate)
         # Imported by name: the run's code digest covers only the loader that it uses. The same holds for mixup.
@@ -199,7 +204,7 @@ class Trainer:
         self.network.eval()
         # Each process has running statistics of its own: all use those of the main one.
         self.group.broadcast(self.ema.state.values() if self.ema else self.network.buffers())
-        with self.ema.swapped_in() if self.ema else nullcontext():
+        with self._uncompiled(), self.ema.swapped_in() if self.ema else nullcontext():
             evaluation = self.evaluator(self.network, split)
         self.network.train()
         self.evaluate_seconds += time.perf_counter() - started

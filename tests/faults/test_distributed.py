@@ -31,6 +31,17 @@ grids:
 STREAMED = STUDY.replace("train_size: 512", "resized_crop: 0.3, randaugment: rand-m9-mstd0.5").replace(
     "datasets: [digits]", "datasets: [small]"
 )
+COMPILED = """
+title: Compiled
+seeds: 1
+processes: {processes}
+recipe: {{learning_rate: 0.02, epochs: {epochs}, batch_size: 50, compile: true, accumulate: {parts}}}
+methods:
+  vanilla:
+  residual_droppath: {{rate: 0.5}}
+grids:
+  - {{datasets: [spiral], architectures: [mlp8]}}
+"""
 SECONDS = 180  # timeout
 pytestmark = pytest.mark.slow
 
@@ -105,6 +116,21 @@ def test_two_processes_train_like_one_with_two_microbatches(undisturbed, tmp_pat
             assert a == pytest.approx(b, abs=1e-6), method
         assert two["test_accuracy"] == pytest.approx(one["test_accuracy"], abs=1e-6)
         assert record["identity"]["spec"] != alone[method]["identity"]["spec"]
+
+
+def test_two_processes_train_compiled_networks_like_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    found = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        code, output = finish(start(folder, processes, parts=2 // processes, study=COMPILED))
+        assert code == 0, output
+        found[processes] = records(folder)
+    assert len(found[1]) == len(found[2]) == 2
+    for method, record in found[1].items():
+        assert record["status"] == found[2][method]["status"] == "completed"
+        for a, b in zip(record["numbers"]["history"], found[2][method]["numbers"]["history"], strict=True):
+            assert a == pytest.approx(b, abs=1e-4), method
 
 
 @pytest.mark.parametrize("rank", [0, 1])

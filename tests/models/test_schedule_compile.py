@@ -72,6 +72,21 @@ def test_blocks_share_their_forms_however_deep_the_model():
     assert counter.frame_count < 30  # 4 masks of a block's branches, by what is trained and by gradients to hand down
 
 
+def test_a_dropped_block_does_not_stop_the_compilation_of_others():
+    # Nothing is computed in it, and of code that was seen to compute nothing torch compiles no more calls.
+    network, counter = rdp.create_model("mlp8", input_shape=(2,)), CompileCounter()
+    schedule = rdp.ResidualDropPath(network, 0.5)
+    schedule.compile(backend=counter)
+    for step in range(2):
+        with schedule.iteration(step) as planned:
+            network(torch.ones(4, 2)).sum().backward()
+        network.zero_grad(set_to_none=True)
+        if step == 0:
+            assert not planned.active.all()
+            seen = counter.frame_count
+    assert counter.frame_count > seen > 0
+
+
 def test_closing_undoes_it():
     network = VIT.build()
     with rdp.ResidualDropPath(network, 0.5) as schedule:
