@@ -53,8 +53,10 @@ class Part(Strict):
         0.0, ge=0, description="evidence that the effect beyond the margin is smaller than this refutes the claim"
     )
     minimum_seeds: int | None = Field(None, ge=2, description="overrides the claim's")
-    condition: bool = Field(
-        False, description="a precondition of the setting: where it does not hold, the setting is undecided"
+    condition: bool | Annotated[str, Field(min_length=1)] = Field(
+        False,
+        description="a precondition of the setting, checked on the mean without a test: where it does not hold, the "
+        "setting does not test the claim; a text in place of true is the reason that is shown",
     )
 
     @model_validator(mode="after")
@@ -77,6 +79,8 @@ class Part(Strict):
     @property
     def test(self) -> str:
         """The statistical test, as text."""
+        if self.condition:
+            return "condition on the mean, no test"
         if self.definition.exact:
             return "exact count, no test"
         if self.metric == "throughput":
@@ -107,6 +111,10 @@ class Claim(Strict):
     def _names_exist(self) -> "Claim":
         known = {models.architecture(name).family for name in models.architectures()}
         check_names("families", self.families or [], known)
+        if self.parts[0].condition:
+            raise ValueError("parts: the first part is a condition; begin with a comparison that the claim is about")
+        if any(part.condition for part in self.beside):
+            raise ValueError("beside: a condition belongs to parts")
         return self
 
     def seeds_for(self, part: Part) -> int:

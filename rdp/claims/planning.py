@@ -61,7 +61,10 @@ def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, 
         return f"{what}: {noun}", ""
     if number < least:
         return f"{what}: {count(number, noun)}, at least {least} needed", ""
-    spread, level = part.definition.spread, LEVEL / (settings * len(claim.parts))
+    if part.condition:
+        return "", ""
+    tested = sum(not each.condition for each in claim.parts)
+    spread, level = part.definition.spread, LEVEL / (settings * tested)
     if spread is None:
         return "", "" if part.definition.exact else f"{what}: spread over {noun}s unknown"
     assumed = f"at a spread of {amount(part, spread).lstrip('+')}"

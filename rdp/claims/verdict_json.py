@@ -19,6 +19,7 @@ _OUTCOMES = {  # for one setting, for several
     "fails": ("fails", "fail"),
     "undecided": ("is undecided", "are undecided"),
     "absent": ("has no numbers", "have no numbers"),
+    "untested": ("is untested", "are untested"),
 }
 
 
@@ -116,7 +117,8 @@ def _aggregate(verdict: Verdict) -> list[dict[str, Any]]:
     """Statistics over all settings, for each part that compares the accuracy of two methods."""
     rows = []
     for part in dict.fromkeys(c.part for c in verdict.comparisons if c.part.metric == "accuracy"):
-        mine = [c.evidence for c in verdict.comparisons if c.part == part and c.evidence.seeds]
+        compared = [c for c in verdict.comparisons if c.part == part and c.outcome != "untested"]
+        mine = [c.evidence for c in compared if c.evidence.seeds]
         first, second = [e.first for e in mine], [e.second for e in mine]
         row = {"what": phrasing.part_name(part), "settings": len(mine)}
         row["probability_of_improvement"] = _estimate(probability_of_improvement(first, second))
@@ -176,7 +178,7 @@ def _comparison(c: Comparison) -> dict[str, Any]:
 
 
 def _sign_flip(part: Part, effect: Effect) -> float:
-    if effect.inflation != 1 or part.definition.exact:
+    if effect.inflation != 1 or part.definition.exact or part.condition:
         return math.nan
     return effect.sign_flip_p_value(part.margin if part.direction != "within" else 0.0)
 
@@ -186,7 +188,7 @@ def detectable(part: Part, effect: Effect) -> float:
 
     For a claim of equality, the smallest margin. Assumes the observed spread and an uncorrected test.
     """
-    if not effect.values or not effect.has_spread or part.definition.exact:
+    if not effect.values or not effect.has_spread or part.definition.exact or part.condition:
         return math.nan
     spread = effect.standard_error * math.sqrt(effect.n)
     return (power.equivalence_margin if part.direction == "within" else power.detectable_effect)(effect.n, spread)
@@ -195,8 +197,13 @@ def detectable(part: Part, effect: Effect) -> float:
 def evidence_line(verdict: Verdict) -> str:
     """A verdict's evidence in one line: settings, smallest and largest effect, seeds, margins."""
     comparisons = verdict.comparisons
+    unmet = [c for c in comparisons if c.part.condition and c.outcome == "fails"]
+    by_reason = {reason: sum(c.reason == reason for c in unmet) for reason in dict.fromkeys(c.reason for c in unmet)}
+    reasons = [f"{reason} in {count(number, 'setting')}" for reason, number in by_reason.items()]
     if verdict.word == "not tested":
-        reasons = dict.fromkeys(c.reason for c in comparisons if c.reason)
+        excluded = {c.setting for c in unmet}
+        reasons += dict.fromkeys(c.reason for c in comparisons if c.reason and c.setting not in excluded)
+        reasons += [_range([c for c in unmet if c.part == part]) for part in dict.fromkeys(c.part for c in unmet)]
         return _sentence("; ".join(reasons)) if reasons else "No cell of the study tests it."
     outcomes = list(by_setting(comparisons).values())
     counts = ", ".join(
@@ -204,6 +211,7 @@ def evidence_line(verdict: Verdict) -> str:
         for o, (one, more) in _OUTCOMES.items()
         if o in outcomes
     )
+    counts += f" ({', '.join(by_reason)})" if by_reason else ""
     parts = [_range([c for c in comparisons if c.part == part]) for part in dict.fromkeys(c.part for c in comparisons)]
     datasets = ", ".join(dict.fromkeys(c.setting.dataset for c in comparisons))
     return f"On {datasets}, {count(len(outcomes), 'setting')}: {counts}. {_sentence('; '.join(parts))}"
@@ -214,8 +222,10 @@ def _sentence(text: str) -> str:
 
 
 def _range(comparisons: list[Comparison]) -> str:
+    """The smallest and the largest effect of one part, without those that are untested."""
     part = comparisons[0].part
-    known = sorted((c.evidence.effect for c in comparisons if c.evidence.effect.n), key=lambda effect: effect.mean)
+    tested = [c.evidence.effect for c in comparisons if c.evidence.effect.n and c.outcome != "untested"]
+    known = sorted(tested, key=lambda effect: effect.mean)
     if not known:
         return f"{phrasing.part_name(part)}: {comparisons[0].reason}"
     ends = phrasing.effect_text(part, known[0])

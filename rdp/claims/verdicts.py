@@ -3,9 +3,13 @@
 A comparison is one part of a claim in one setting: one number per seed, and the side of a margin on which the claim
 places the mean. It holds if the test for that side is significant, and fails if the test for the opposite side is. Both
 p values are corrected after Holm over the comparisons of a claim. Otherwise the comparison is undecided.
+
+A condition of a claim is checked on the mean. Where it does not hold, the setting does not test the claim: none of its
+comparisons is tested or counts in the correction.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -18,7 +22,7 @@ from rdp.study import comparisons
 from rdp.study.comparisons import Setting
 from rdp.utils.humanize import count
 
-Outcome = Literal["holds", "fails", "undecided", "absent"]
+Outcome = Literal["holds", "fails", "undecided", "absent", "untested"]
 Word = Literal["supported", "refuted", "inconclusive", "not tested"]
 WORDS: tuple[Word, ...] = get_args(Word)
 
@@ -30,8 +34,9 @@ class Comparison:
     Attributes:
         label, against: the study's names of the two methods; ``against`` is None if there is only one.
         decides: whether it affects the verdict.
-        reason: why it is absent, or undecided without a test; empty if it was tested.
-        p, p_contrary: p values of the tests for the claimed direction and for its opposite.
+        outcome: ``absent`` has no number; ``untested`` is in a setting in which a condition of the claim does not hold.
+        reason: why it is absent or untested, undecided without a test, or an unmet condition; otherwise empty.
+        p, p_contrary: p values of the tests for the claimed direction and for its opposite; NaN for a condition.
         adjusted, adjusted_contrary: the same after Holm's correction.
     """
 
@@ -86,24 +91,53 @@ def _decide(name: str, claim: Claim, claims: Claims, settings: dict[Setting, Pai
     verdicts = {}
     for kind in KINDS:
         of_kind = {s: pairs for s, pairs in settings.items() if claims.kind(s.dataset) == kind}
-        deciding = _compare(claim, claim.parts, of_kind, records, decides=True)
-        beside = _compare(claim, claim.beside, of_kind, records, decides=False)
-        verdicts[kind] = Verdict(_word(claim, deciding), deciding, beside)
+        deciding = _comparisons(claim, claim.parts, of_kind, records, decides=True)
+        beside = _comparisons(claim, claim.beside, of_kind, records, decides=False)
+        unmet = {c.setting: c.reason for c in deciding if c.part.condition and c.outcome == "fails"}
+        deciding, beside = _test(_exclude(deciding, unmet)), _test(_exclude(beside, unmet))
+        verdicts[kind] = Verdict(_word(claim, deciding), tuple(deciding), tuple(beside))
     return ClaimVerdicts(name, claim, verdicts)
 
 
-def _compare(
+def _comparisons(
     claim: Claim, parts: Sequence[Part], settings: dict[Setting, Pairs], records: Records, *, decides: bool
-) -> tuple[Comparison, ...]:
+) -> list[Comparison]:
+    """The comparisons before any test; conditions have their outcome."""
     comparisons = [
-        _untested(claim, setting, part, pairs[part], records, decides)
+        _compare(claim, setting, part, pairs[part], records, decides)
         for setting, pairs in settings.items()
         for part in parts
         if part in pairs
     ]
+    return [_check(c) if c.part.condition and not c.reason else c for c in comparisons]
+
+
+def _check(c: Comparison) -> Comparison:
+    """A condition with its outcome: whether the mean is on its side of the margin."""
+    part, mean = c.part, c.evidence.effect.mean
+    met = {"above": mean >= part.margin, "below": mean <= part.margin, "within": abs(mean) <= part.margin}
+    holds = met[part.direction]
+    reason = "" if holds else part.condition if isinstance(part.condition, str) else "the condition does not hold"
+    nan = math.nan
+    return replace(c, outcome="holds" if holds else "fails", reason=reason, p=nan, p_contrary=nan)
+
+
+def _exclude(comparisons: Sequence[Comparison], unmet: Mapping[Setting, str]) -> list[Comparison]:
+    """The comparisons, untested in the settings in which a condition does not hold, for the reason given."""
+    return [
+        replace(c, outcome="untested", reason=unmet[c.setting])
+        if c.setting in unmet and not c.part.condition and c.outcome != "absent"
+        else c
+        for c in comparisons
+    ]
+
+
+def _test(comparisons: list[Comparison]) -> list[Comparison]:
+    """The comparisons with the outcomes of their tests."""
     # Exact metrics need no test and no correction.
-    tested = [i for i, c in enumerate(comparisons) if not c.reason and not c.part.definition.exact]
-    exact = [i for i, c in enumerate(comparisons) if not c.reason and c.part.definition.exact]
+    open_ones = [i for i, c in enumerate(comparisons) if not c.reason and not c.part.condition]
+    tested = [i for i in open_ones if not comparisons[i].part.definition.exact]
+    exact = [i for i in open_ones if comparisons[i].part.definition.exact]
     for places, correct in ((tested, holm), (exact, list)):
         p = [_p(comparisons[i].part, comparisons[i].evidence.effect) for i in places]
         contrary = [_contrary_p(comparisons[i].part, comparisons[i].evidence.effect) for i in places]
@@ -118,10 +152,10 @@ def _compare(
                 adjusted=holm_p,
                 adjusted_contrary=holm_contrary,
             )
-    return tuple(comparisons)
+    return comparisons
 
 
-def _untested(
+def _compare(
     claim: Claim, setting: Setting, part: Part, pair: Pair | None, records: Records, decides: bool
 ) -> Comparison:
     if pair is None:
@@ -159,7 +193,7 @@ def _contrary_p(part: Part, effect: Effect) -> float:
 
 
 def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
-    outcomes = set(by_setting(comparisons).values())
+    outcomes = set(by_setting(comparisons).values()) - {"untested"}
     if outcomes <= {"absent"}:
         return "not tested"
     if claim.holds == "all":
@@ -170,14 +204,20 @@ def _word(claim: Claim, comparisons: Sequence[Comparison]) -> Word:
 def by_setting(comparisons: Iterable[Comparison]) -> dict[Setting, Outcome]:
     """The outcome of a claim in each setting, where all of its parts must hold.
 
-    If a condition does not hold, the setting is undecided or absent, whatever the other outcomes.
+    If a condition does not hold, the setting is untested. If it is not known, the setting is undecided or absent,
+    whatever the other outcomes.
     """
-    outcomes_of: dict[Setting, set[Outcome]] = {}
-    unmet = set()
-    for comparison in comparisons:
-        outcomes_of.setdefault(comparison.setting, set()).add(comparison.outcome)
-        if comparison.part.condition and comparison.outcome != "holds":
-            unmet.add(comparison.setting)
+    conditions: dict[Setting, set[Outcome]] = {}
+    parts: dict[Setting, set[Outcome]] = {}
+    for c in comparisons:
+        (conditions if c.part.condition else parts).setdefault(c.setting, set()).add(c.outcome)
+    return {setting: _of_setting(conditions.get(setting, set()), outcomes) for setting, outcomes in parts.items()}
+
+
+def _of_setting(conditions: set[Outcome], parts: set[Outcome]) -> Outcome:
+    if "fails" in conditions:
+        return "untested"
+    if conditions - {"holds"}:
+        return "absent" if "absent" in conditions | parts else "undecided"
     order: tuple[Outcome, ...] = ("fails", "absent", "undecided", "holds")
-    worst = {setting: next(o for o in order if o in outcomes) for setting, outcomes in outcomes_of.items()}
-    return worst | {setting: "absent" if "absent" in outcomes_of[setting] else "undecided" for setting in unmet}
+    return next(outcome for outcome in order if outcome in parts)

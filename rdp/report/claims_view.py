@@ -33,8 +33,9 @@ def tally(content: dict[str, Any]) -> dict[str, dict[str, int]]:
 
 
 def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) -> dict[str, Any]:
-    confirmatory, exploratory = KINDS
-    stronger = confirmatory if claim["verdicts"][confirmatory]["verdict"] != "not tested" else exploratory
+    tested = [kind for kind in KINDS if claim["verdicts"][kind]["verdict"] != "not tested"]
+    compared = [kind for kind in KINDS if claim["verdicts"][kind]["comparisons"]]
+    stronger = (*tested, *compared, *reversed(KINDS))[0]
     kinds = {kind: _verdict(verdict, runs) for kind, verdict in claim["verdicts"].items()}
     return claim | {
         "kinds": kinds,
@@ -82,7 +83,7 @@ def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[
 
 def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
     part = _part(c)
-    bound = phrasing.bound(part)
+    bound = f"condition: {phrasing.bound(part)}" if c["condition"] else phrasing.bound(part)
     if part.negligible:
         bound += f"; negligible: {phrasing.amount(part, part.negligible)}"
     detectable = formatting.DASH

@@ -85,15 +85,15 @@ def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, l
 
 
 def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[str, Any]]:
-    """The smallest and largest effect of the first part of each claim with a verdict."""
+    """The smallest and largest effect of the first tested part of each claim with a verdict."""
     rows = []
     for claim in claims:
         verdict = claim["verdicts"][kind]
         if verdict["verdict"] != word:
             continue
-        first = verdict["comparisons"][0]["what"]
-        known = [row for row in verdict["comparisons"] if row["what"] == first and row["n"]]
-        ends = sorted(known, key=lambda row: row["mean"])
+        known = [row for row in verdict["comparisons"] if row["n"] and row["outcome"] != "untested"]
+        first = known[0]["what"]
+        ends = sorted((row for row in known if row["what"] == first), key=lambda row: row["mean"])
         rows.append({"claim": claim, "what": first, "settings": len(ends), "ends": ends[:: max(len(ends) - 1, 1)]})
     return rows
 

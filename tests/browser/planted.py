@@ -59,6 +59,7 @@ def make_records(plan: Plan, folder: Path) -> pd.DataFrame:
     noise = np.random.default_rng(0).normal(0, 0.004, len(table)).round(4)
     table["accuracy"] = table["test_accuracy"] = table["method"].map(ACCURACY) + noise
     table["status"], table["reason"] = "completed", None
+    table["train_accuracy"] = 0.999
     table["parameters"], table["forward_flops"] = 269434.0, 5.0e6
     table["steps"], table["examples"], table["learning_rate"] = 132.0, 8448.0, 0.05
     table["unit_updates"] = 132.0

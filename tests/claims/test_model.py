@@ -42,6 +42,10 @@ def part(content: dict) -> dict:
         (lambda c: c["claims"]["PNNH-5"].update(families=["resnets"]), "families: unknown name 'resnets'"),
         (lambda c: c["claims"]["PNNH-5"].update(parts=[]), "parts"),
         (lambda c: c["claims"]["PNNH-5"].update(minimum_seeds=1), "minimum_seeds"),
+        (lambda c: part(c).update(condition=True), "claims.PNNH-5: parts: the first part is a condition"),
+        (lambda c: c["claims"]["RDP-3"]["beside"][0].update(condition=True), "beside: a condition belongs to parts"),
+        (lambda c: c["claims"]["RDP-3"]["parts"][1].update(condition=""), "claims.RDP-3.parts[1].condition"),
+        (lambda c: c["claims"]["RDP-3"]["parts"][1].update(condition=3), "claims.RDP-3.parts[1].condition"),
     ],
 )
 def test_an_error_is_one_line_that_names_its_place(change, message, tmp_path):

@@ -71,13 +71,14 @@ def test_too_few_seeds_leave_a_claim_open_however_clear_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("plain", [0.95, 0.2])
-def test_an_unmet_condition_leaves_the_setting_undecided(plain, tmp_path):
+def test_a_setting_whose_condition_does_not_hold_tests_nothing(plain, tmp_path):
     world = replace(AS_CLAIMED, loss={"vanilla": 0.65, "plain": plain})
     content = verdict_json.write(plant(load(tmp_path), tmp_path, world))
     verdict = claim_of(content, "PNNH-2")["verdicts"]["exploratory"]
     vanilla = [c for c in verdict["comparisons"] if c["condition"]]
     assert {c["outcome"] for c in vanilla} == {"fails"}
-    assert verdict["verdict"] == "inconclusive", verdict["line"]
+    assert {c["outcome"] for c in verdict["comparisons"] if not c["condition"]} == {"untested"}
+    assert verdict["verdict"] == "not tested", verdict["line"]
     assert "condition: below 0.500" in verdict["line"]
 
 
@@ -157,7 +158,7 @@ def test_holm_is_over_the_comparisons_of_a_claim(decided):
     for content in decided.values():
         for claim in content["claims"]:
             for verdict in claim["verdicts"].values():
-                tested = [c for c in verdict["comparisons"] if c["outcome"] != "absent"]
+                tested = [c for c in verdict["comparisons"] if c["outcome"] != "absent" and not c["condition"]]
                 if tested:
                     least = min(tested, key=lambda c: c["p"])
                     assert least["p_holm"] == pytest.approx(min(1, least["p"] * len(tested)))

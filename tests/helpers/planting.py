@@ -68,6 +68,7 @@ class World:
         spread: half the distance between even and odd seeds, of the methods that claims are about, relative to a
             scale of each metric.
         status: of a run in place of ``completed``, by label and seed.
+        train_accuracy: in the last epoch, by architecture; 0.999 if not given.
     """
 
     accuracy: dict[str, float]
@@ -81,6 +82,7 @@ class World:
     throughput: tuple[float, float, float]
     spread: float = 0.0
     status: dict[tuple[str, int], str] = field(default_factory=dict)
+    train_accuracy: dict[str, float] = field(default_factory=dict)
 
     def value(self, metric: str, label: str, seed: int, scale: float) -> float:
         found = getattr(self, metric)
@@ -106,7 +108,7 @@ def plant(plan: Plan, results: Path, world: World) -> tables.Tables:
             loss = world.value("loss", cell.label, spec.seed, 0.4)
             # The first rate of the sweep is the worse one, and so is the first gain if it compares some.
             loss += 0.3 * (spec.recipe.learning_rate == 0.05) + 0.2 * (spec.recipe.norm_gain == 0.5)
-            swept.append(_commit(store, spec, "completed", _numbers(spec, loss)))
+            swept.append(_commit(store, spec, "completed", _numbers(spec, loss, world)))
         if swept:
             tuning.write(cell.specs[0], swept, results)
     for probe, rows in (
@@ -139,7 +141,7 @@ def plant_run(store: Store, cell: Cell, spec: RunSpec, world: World) -> None:
     wrong = np.random.Generator(np.random.PCG64(spec.seed)).permutation(EXAMPLES)[: round((1 - accuracy) * EXAMPLES)]
     predictions = labels.copy()
     predictions[wrong] = (labels[wrong] + 1) % 10
-    numbers = _numbers(spec, world.value("loss", cell.label, spec.seed, 0.4)) | {
+    numbers = _numbers(spec, world.value("loss", cell.label, spec.seed, 0.4), world) | {
         "parameters": int(world.value("parameters", cell.label, spec.seed, 0.0)),
         "training_flops": int(world.value("flops", cell.label, spec.seed, 400.0)),
         "test_accuracy": accuracy if status == "completed" else None,
@@ -147,9 +149,13 @@ def plant_run(store: Store, cell: Cell, spec: RunSpec, world: World) -> None:
     _commit(store, spec, status, numbers, {"test": predictions.astype(np.int16)} if status == "completed" else {})
 
 
-def _numbers(spec: RunSpec, loss: float) -> dict[str, Any]:
+def _numbers(spec: RunSpec, loss: float, world: World) -> dict[str, Any]:
     epoch = {"epoch": 1, "step": 9, "train_loss": loss * float(np.log(data.info(spec.dataset).classes))}
-    epoch |= {"train_accuracy": 0.5, "validation_loss": loss, "validation_accuracy": 0.5}
+    epoch |= {
+        "train_accuracy": world.train_accuracy.get(spec.architecture, 0.999),
+        "validation_loss": loss,
+        "validation_accuracy": 0.5,
+    }
     chosen = {"learning_rate": 0.1, "norm_gain": spec.recipe.norm_gain or 1.0}
     return chosen | {"steps": 9, "examples": 450, "unit_updates": 9.0, "history": [epoch]}
 

@@ -82,6 +82,7 @@ def make_tables(plan: Plan, folder: Path) -> Planted:
     table["accuracy"] = table["test_accuracy"] = level + 0.01 * (table["seed"] - 1)
     table["status"] = "completed"
     table["reason"] = None
+    table["train_accuracy"] = 0.999
     table["parameters"], table["forward_flops"] = 269434.0, 5.0e6
     table["steps"], table["examples"] = steps.astype(float), steps * float(BATCH)
     table["iteration_flops"] = table["method"].map({"plain": 900.0}).fillna(STEP_FLOPS)

@@ -20,7 +20,7 @@ from rdp.report import contents, figures, page, summary
 from rdp.report.sentences import sentences
 from rdp.study import Plan
 from tests.browser.planted import save_claims
-from tests.report.conftest import Planted, make_plan, make_tables, save
+from tests.report.conftest import STUDY, Planted, make_plan, make_tables, save
 
 Build = Callable[[Plan, Path, Planted], str]
 
@@ -216,6 +216,20 @@ def test_without_claims_decided_it_says_how_to(planted: Plan, tmp_path: Path, bu
     (tmp_path / planted.name / "claims.json").unlink()
     with pytest.raises(UserError, match=r"claims\.json: no such file; run: rdp claims planted"):
         page.write(planted, tmp_path)
+
+
+def test_a_claim_says_where_the_baseline_underfits(tmp_path: Path, build: Build) -> None:
+    text = STUDY.format(title="Planted").replace("plain:", "rdp: {method: residual_droppath}").replace("s: 3", "s: 5")
+    (tmp_path / "planted.yaml").write_text(text)
+    plan = study.load(str(tmp_path / "planted.yaml"))
+    made = make_tables(plan, tmp_path)
+    made.records["train_accuracy"] = 0.7
+    shown = build(plan, tmp_path, made).partition('id="claim-RDP-3"')[2].partition('id="claim-RDP-4"')[0]
+    line = "Underfitting in 2 settings; fit, vanilla: \u221229.0 to \u221229.0 points, condition: above 0.0 (5 seeds)."
+    assert f'<span class="from">Exploratory:</span> {line}</span>' in shown
+    assert shown.count('<td class="outcome untested">untested</td>') == 2
+    assert shown.count('<td class="why">underfitting</td>') == 4  # of two settings, and of the condition in each
+    assert "condition: above 0.0 points" in shown
 
 
 def test_a_figure_that_is_not_drawn_is_named(planted: Plan, tmp_path: Path, build: Build) -> None:

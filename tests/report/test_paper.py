@@ -129,6 +129,23 @@ def test_each_kind_of_data_has_its_own_verdicts(tmp_path: Path, build: Build) ->
     assert "RDP-5, exploratory data" in text
 
 
+def test_a_claim_says_where_the_baseline_underfits(tmp_path: Path, build: Build) -> None:
+    seeds = COMPARED.replace("seeds: 3", "seeds: 5")
+    plan = make_plan(tmp_path, text=seeds)
+    made = make_tables(plan, tmp_path)
+    underfits = made.records["architecture"] == "resnet20"
+    made.records.loc[underfits, "train_accuracy"] = 0.7
+    text = text_of(build(plan, made))
+    assert "RDP-3. ResidualDroppath improves" in text
+    assert "1 is untested (underfitting)" in text
+    assert "fit, vanilla; condition: above 0 points" in text
+    assert re.search(r"resnet20 on digits underfitting .{,30} untested", text)
+    made.records["train_accuracy"] = 0.7
+    text = text_of(build(plan, made))
+    assert "RDP-3. ResidualDroppath improves" not in text
+    assert re.search(r"RDP-3, .{,160} Underfitting in 2 settings; fit, vanilla: \u221229.0 to", text)
+
+
 def test_incomplete_runs_are_listed_and_counted(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     made = make_tables(plan, tmp_path)

@@ -37,6 +37,28 @@ def _final_loss(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Ser
     return losses.where(rows.set_index("seed")["status"] != "diverged", 1.0)
 
 
+_FITTED, _GAP = 99.0, 5.0  # percent, points
+
+
+def _fit(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[float]":
+    """By how many points a network has fitted its training data, by seed; negative if it underfits.
+
+    The larger of training accuracy minus `_FITTED`, and training minus test accuracy minus `_GAP`. Training accuracy is
+    the running one of the last epoch: of the mini-batches as they are trained on, augmented and mixed, while the
+    weights still change. The trained network is usually more accurate than that. A diverged run has the accuracies of
+    chance.
+    """
+    by_seed = rows.set_index("seed")
+    train = by_seed["train_accuracy"].where(by_seed["status"] != "diverged", by_seed["chance"])
+    test = by_seed["accuracy"]
+    points = np.maximum(PERCENT * train - _FITTED, PERCENT * (train - test) - _GAP)
+    return points.round(9)  # 99 % less 99 is 0, in spite of rounding errors
+
+
+_FIT = (
+    "the larger of training accuracy minus 99 and of training minus test accuracy minus 5; training accuracy is that "
+    "of the mini-batches of the last epoch"
+)
 _BY_ACCURACY = ("differences", "accuracy_by_depth", "accuracy")
 _FINAL = "training loss of the last epoch, over that of guessing"
 _SWEPT = "training loss at the sweep's best rate, over that of guessing"
@@ -44,6 +66,7 @@ _SWEPT = "training loss at the sweep's best rate, over that of guessing"
 METRICS = {
     "accuracy": Metric("points", "test accuracy after the last epoch", _accuracy, spread=1.0, figures=_BY_ACCURACY),
     "final_loss": Metric("of guessing", _FINAL, _final_loss, figures=("training_curves", "convergence")),
+    "fit": Metric("points", _FIT, _fit, figures=("training_curves",)),
     "loss_at_best_rate": Metric("of guessing", _SWEPT, figures=("convergence", "learning_rates")),
     "parameters": Metric("", "parameters", _column("parameters"), relative=True, exact=True, figures=("frontier",)),
     "throughput": Metric("", "training throughput", relative=True, figures=("throughput",)),
