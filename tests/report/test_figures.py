@@ -246,6 +246,7 @@ class TestLearningRates:
         half, one = found.figure.axes
         assert half.get_title() == "resnet20 on digits, norm gain 0.5"
         assert one.get_title() == "resnet20 on digits, norm gain 1"
+        assert half.get_ylim() == one.get_ylim()
         mine = found.data[found.data["method"] == "vanilla"]
         assert mine["norm_gain"].tolist() == [0.5] * 3 + [1.0] * 3
         assert mine["learning_rate"].tolist() == [0.02, 0.05, 0.1] * 2

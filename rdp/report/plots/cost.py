@@ -2,9 +2,11 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from rdp.report import style
 from rdp.report.plots import common
+from rdp.study.comparisons import Setting
 from rdp.tables import Tables
 from rdp.utils.humanize import PERCENT
 
@@ -54,7 +56,11 @@ def learning_rates(tables: Tables) -> common.Drawing:
     ]
     figure, axes = common.grid(len(panels))
     looks, rows = style.looks(tables.labels), []
+    first: dict[Setting, Axes] = {}  # panel of each setting, with which its others share their scale
     for axis, (setting, gain, runs) in zip(axes, panels, strict=True):
+        if setting in first:
+            axis.sharey(first[setting])
+        first.setdefault(setting, axis)
         for label in tables.labels:
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
             if mine.empty:
