@@ -34,10 +34,11 @@ def figures(plan: Plan) -> dict[str, str | None]:
         "baseline": comparisons.baseline(plan) is not None,
         "sweep": any(cell.specs[0].tuning for cell in plan.cells),
         "widths": _has_widths(plan),
+        "lengths": _has_lengths(plan),
         "speed": bool(plan.study.speed_rounds),
     }
     probes = {probe: place for place, probe in enumerate(plan.study.probes, start=1)}
-    order = {"sweep": 1, "widths": 2, "speed": 3}
+    order = {"lengths": 1, "sweep": 2, "widths": 3, "speed": 4}
     names: dict[tuple[bool, int, int], dict[str, str | None]] = {}
     for name, figure in plots.available().items():
         if not has[figure.needs] or (figure.probe and figure.probe not in probes):
@@ -93,6 +94,11 @@ def _has_widths(plan: Plan) -> bool:
         network = models.architecture(cell.architecture)
         seen.setdefault((cell.dataset, network.family, network.depth), set()).add(cell.architecture)
     return any(len(names) > 1 for names in seen.values())
+
+
+def _has_lengths(plan: Plan) -> bool:
+    lengths = comparisons.by_length(plan).values()
+    return comparisons.baseline(plan) is not None and any(len(group) > 1 for group in lengths)
 
 
 def _mapped_methods(plan: Plan) -> list[str]:

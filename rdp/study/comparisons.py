@@ -68,6 +68,30 @@ def cells(plan: Plan) -> dict[Setting, list[Cell]]:
     return groups
 
 
+_OF_LENGTH = ("epochs", "validate_every")
+
+
+def by_length(plan: Plan) -> dict[Setting, dict[int, Setting]]:
+    """Settings that differ only in the number of epochs: each group by what its settings share.
+
+    The keys of a group are the numbers of epochs, ascending.
+    """
+    shared: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    groups: list[tuple[Setting, int, dict[str, Any]]] = []
+    for setting, members in cells(plan).items():
+        recipe = _grid_recipe(plan, members[0])
+        rest = {name: value for name, value in recipe.items() if name not in _OF_LENGTH}
+        variants = shared.setdefault((setting.dataset, setting.architecture), [])
+        if rest not in variants:
+            variants.append(rest)
+        groups.append((setting, recipe["epochs"], rest))
+    found: dict[Setting, dict[int, Setting]] = {}
+    for setting, epochs, rest in groups:
+        difference = _difference(rest, shared[setting.dataset, setting.architecture])
+        found.setdefault(Setting(setting.dataset, setting.architecture, difference), {})[epochs] = setting
+    return {group: dict(sorted(lengths.items())) for group, lengths in found.items()}
+
+
 def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:
     """The recipe of a cell's grid, without the changes of its method and with the learning rates of its sweep."""
     study, tuning = plan.study, cell.specs[0].tuning

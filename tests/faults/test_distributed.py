@@ -130,7 +130,8 @@ def test_two_processes_train_compiled_networks_like_one(tmp_path, monkeypatch):
     for method, record in found[1].items():
         assert record["status"] == found[2][method]["status"] == "completed"
         for a, b in zip(record["numbers"]["history"], found[2][method]["numbers"]["history"], strict=True):
-            assert a == pytest.approx(b, abs=1e-4), method
+            # Running statistics, and with them validation, are those of the first process.
+            assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-4), method
 
 
 @pytest.mark.parametrize("rank", [0, 1])
