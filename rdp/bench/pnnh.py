@@ -17,6 +17,7 @@ ARCHITECTURES = ("resnet56", "vit_tiny")
 NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "residual": ("residual", {}),
     "plain": ("plain", {}),
+    "pnnh window": ("pnnh", {"variant": "window"}),
     "pnnh concat": ("pnnh", {"variant": "concat"}),
     "pnnh sum": ("pnnh", {"variant": "sum"}),
 }

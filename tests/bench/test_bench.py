@@ -186,6 +186,7 @@ class TestPaths:
     def test_sizes_are_those_of_the_networks(self, result):
         assert list(result) == list(pnnh.NETWORKS)
         assert result["residual"].parameters == result["plain"].parameters == 269_722
+        assert result["pnnh window"].parameters < 0.52 * 269_722
         assert result["pnnh concat"].parameters < 0.6 * 269_722
         assert result["pnnh sum"].forward_flops < 0.8 * result["plain"].forward_flops
         assert all(row.seconds > 0 and row.folded.low > 0 and row.joined.low > 0 for row in result.values())

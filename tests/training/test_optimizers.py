@@ -157,7 +157,7 @@ class TestOptimizer:
             assert decay[id(parameter)] == (0.01 if kernel else 0), name
 
     def test_a_coders_rate_is_divided_by_its_uses(self, make_network):
-        network = make_network("resnet20", "pnnh")
+        network = make_network("resnet20", "pnnh", variant="concat")
         optimizer = make_optimizer(network, Recipe())
         factors = {id(p): group.learning_rate_factor for group in optimizer.groups for p in group.parameters}
         coders = [module.skew for module in network.modules() if isinstance(module, Coder)]
@@ -165,7 +165,7 @@ class TestOptimizer:
         assert set(factors.values()) == {1.0}
 
     def test_each_groups_rate_is_the_schedules_times_its_factor(self, make_spec, make_run):
-        spec = make_spec("pnnh", epochs=1)
+        spec = make_spec("pnnh", {"variant": "concat"}, epochs=1)
         run = make_run(spec)
         update, rates = run.optimizer.update, []
         run.optimizer.update = lambda parameters, rate, decay: (rates.append(rate), update(parameters, rate, decay))
