@@ -134,7 +134,9 @@ def test_an_untrained_study_is_noted(case: Case) -> None:
     assert check.findings == []
     assert check.checked == 0
     first = next(iter(case.plan.sweep))
-    assert check.notes == [f"{len(case.runs) + len(case.plan.sweep)} runs not trained, as the report says; first {first}"]
+    assert check.notes == [
+        f"{len(case.runs) + len(case.plan.sweep)} runs not trained, as the report says; first {first}"
+    ]
 
 
 def test_an_audit_of_nothing_names_the_first_command(

@@ -29,7 +29,13 @@ MORE += [("pnnh", AFTER | {"learner": "bottleneck", "start": "permutation"})]
 MORE += [("pnnh", AFTER | {"trained": True, "learner": "one"})]
 CASES = [(name, *path) for name in ("mlp8", "resnet20", "BasicBlock", "Bottleneck") for path in PATHS + MORE]
 CASES += [("vit_micro", *path) for path in [*PATHS, ("pnnh", {"variant": "window"})]]
-every = pytest.mark.parametrize(("name", "path", "options"), CASES, ids=[f"{n} {p} {o}" for n, p, o in CASES])
+# A basic block is made of the layers of resnet20, so its many forms are not among the fast tests.
+LONG = [case[0] == "BasicBlock" and case[1:] in MORE for case in CASES]
+every = pytest.mark.parametrize(
+    ("name", "path", "options"),
+    [pytest.param(*case, marks=pytest.mark.slow if long else ()) for case, long in zip(CASES, LONG, strict=True)],
+    ids=[f"{n} {p} {o}" for n, p, o in CASES],
+)
 
 
 def trained(name: str, path: str, options: dict, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, torch.Tensor]:

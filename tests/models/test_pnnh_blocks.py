@@ -231,7 +231,7 @@ class TestWidths:
         assert width == pytest.approx(64 * 8 / math.sqrt(18), rel=0.04)
 
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
-    @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
+    @pytest.mark.parametrize("share", [0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.25, 1.0))])
     @pytest.mark.parametrize("name", ["resnet44", "mlp32", "vit_micro12"])
     def test_a_network_gets_its_share_of_the_residual_networks_parameters(self, name, share, options):
         shape = (2,) if name == "mlp32" else (3, 16, 16)
