@@ -60,7 +60,7 @@ def _basic_stage(
     if changes:
         children = _resized({"conv1": first.conv1, "bn1": first.bn1, "act1": first.act1}, width_in, width)
         layers.append(PlainSequence(children, ("act1",), ("bn1",)))
-    narrowing = _narrowing(width, head) if returns and options.parameters else None
+    narrowing = Narrowing(width, head) if returns and options.parameters else None
     layers.append(pnnh_stack(width, depth, _PARTS, norm_gain, options, narrowing))
     return nn.Sequential(*layers), width
 
@@ -95,7 +95,7 @@ def _bottleneck_stage(
         layers.append(PlainSequence(children, sequence.ends, sequence.gains))
     if depth:
         learners = [_bottleneck(width, ratio * width, norm_gain, options) for _ in range(depth)]
-        narrowing = _narrowing(width, head) if returns and options.parameters else None
+        narrowing = Narrowing(width, head) if returns and options.parameters else None
         layers.append(PnnhStack(learners, options, exit=narrowing))
     return nn.Sequential(*layers), width
 
@@ -149,9 +149,11 @@ def _resized(children: dict[str, nn.Module], width_in: int, width: int) -> dict[
 class Narrowing(nn.Sequential):
     """phi(norm(conv(x))) with a 1 x 1 convolution to the width of the head."""
 
-
-def _narrowing(width: int, head: int) -> Narrowing:
-    return Narrowing(OrderedDict(conv=_pointwise(width, head), norm=nn.BatchNorm2d(head), relu=nn.ReLU(inplace=True)))
+    def __init__(self, width: int, head: int) -> None:
+        super().__init__()
+        self.conv = _pointwise(width, head)
+        self.norm = nn.BatchNorm2d(head)
+        self.relu = nn.ReLU(inplace=True)
 
 
 def _narrowed(split: Split, inner: float) -> int:

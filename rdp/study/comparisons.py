@@ -6,10 +6,12 @@ are never averaged or paired, so figures and tables are split by setting.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rdp.spec import Recipe
 from rdp.study import VANILLA, Cell, Plan, is_baseline
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,7 @@ def baseline_label(plan: Plan, cells: Iterable[Cell]) -> str | None:
 
 def by_cell(plan: Plan) -> dict[str, Setting]:
     """The setting of each cell of a study, by the cell's name in the store, in the study's order."""
-    shared = {cell.id: _grid_recipe(plan, cell) for cell in plan.cells}
-    variants: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in plan.cells:
-        recipes = variants.setdefault((cell.dataset, cell.architecture), [])
-        if shared[cell.id] not in recipes:
-            recipes.append(shared[cell.id])
-    return {
-        cell.id: Setting(
-            cell.dataset,
-            cell.architecture,
-            _difference(shared[cell.id], variants[cell.dataset, cell.architecture]),
-        )
-        for cell in plan.cells
-    }
+    return _named({cell.id: (cell.dataset, cell.architecture, _grid_recipe(plan, cell)) for cell in plan.cells})
 
 
 def cells(plan: Plan) -> dict[Setting, list[Cell]]:
@@ -76,20 +65,29 @@ def by_length(plan: Plan) -> dict[Setting, dict[int, Setting]]:
 
     The keys of a group are the numbers of epochs, ascending.
     """
-    shared: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    groups: list[tuple[Setting, int, dict[str, Any]]] = []
-    for setting, members in cells(plan).items():
-        recipe = _grid_recipe(plan, members[0])
-        rest = {name: value for name, value in recipe.items() if name not in _OF_LENGTH}
-        variants = shared.setdefault((setting.dataset, setting.architecture), [])
-        if rest not in variants:
-            variants.append(rest)
-        groups.append((setting, recipe["epochs"], rest))
-    found: dict[Setting, dict[int, Setting]] = {}
-    for setting, epochs, rest in groups:
-        difference = _difference(rest, shared[setting.dataset, setting.architecture])
-        found.setdefault(Setting(setting.dataset, setting.architecture, difference), {})[epochs] = setting
-    return {group: dict(sorted(lengths.items())) for group, lengths in found.items()}
+    recipes = {setting: _grid_recipe(plan, members[0]) for setting, members in cells(plan).items()}
+    rest = {
+        setting: {name: value for name, value in recipe.items() if name not in _OF_LENGTH}
+        for setting, recipe in recipes.items()
+    }
+    named = _named({setting: (setting.dataset, setting.architecture, rest[setting]) for setting in recipes})
+    groups: dict[Setting, dict[int, Setting]] = {}
+    for setting, group in named.items():
+        groups.setdefault(group, {})[recipes[setting]["epochs"]] = setting
+    return {group: dict(sorted(lengths.items())) for group, lengths in groups.items()}
+
+
+def _named(networks: dict[Key, tuple[str, str, dict[str, Any]]]) -> dict[Key, Setting]:
+    """The setting of each dataset, architecture and recipe, with the entries in which such recipes differ."""
+    variants: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for dataset, architecture, recipe in networks.values():
+        recipes = variants.setdefault((dataset, architecture), [])
+        if recipe not in recipes:
+            recipes.append(recipe)
+    return {
+        key: Setting(dataset, architecture, _difference(recipe, variants[dataset, architecture]))
+        for key, (dataset, architecture, recipe) in networks.items()
+    }
 
 
 def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:

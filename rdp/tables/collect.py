@@ -15,7 +15,7 @@ import pandas as pd
 
 from rdp import data, models
 from rdp.errors import UserError
-from rdp.spec import RunSpec
+from rdp.spec import Choice, RunSpec
 from rdp.store import RunRecord, Store, fingerprint
 from rdp.store.record import Epoch, Numbers, Status, column_values, columns
 from rdp.study import Cell, Plan, comparisons, is_baseline
@@ -36,7 +36,7 @@ _RECORD_COLUMNS = (
     *("data_digest", "stack_digest", "digest", "numbers_digest", "adopted", *_SOURCES),
 )
 _SWEEP_COLUMNS = ("status", "reason", "train_loss", "accuracy", *_SWEEP_DTYPES, "device_type", "adopted", *_SOURCES)
-_COMPARED = ("learning_rate", "norm_gain")  # by a sweep
+COMPARED = tuple(Choice.model_fields)  # by a sweep
 _HISTORY_KEY = ("run", "dataset", "architecture", "method", "seed")
 
 
@@ -104,12 +104,12 @@ def collect_sweep(
         for spec in cell.specs[0].candidates():
             row = _key(cell, spec) | _values(store, spec, previous_rows)[0]
             row |= {"run": cell.specs[0].run, "sweep_run": spec.run}
-            row |= {name: getattr(spec.recipe, name) for name in _COMPARED}
+            row |= {name: getattr(spec.recipe, name) for name in COMPARED}
             values = tuple(row[name] for name in tuning.swept) if tuning else ()
             rows.append(row | {"chosen": values in chosen if chosen else None})
-    names = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", *_COMPARED, "chosen"]
+    names = ["run", "sweep_run", "dataset", "architecture", "depth", "method", "seed", *COMPARED, "chosen"]
     table = pd.DataFrame(rows, columns=[*names, "threads", "processes", *_SWEEP_COLUMNS])
-    return _typed(table, _SWEEP_DTYPES | dict.fromkeys((*_COMPARED, "accuracy", "train_loss"), "float64"))
+    return _typed(table, _SWEEP_DTYPES | dict.fromkeys((*COMPARED, "accuracy", "train_loss"), "float64"))
 
 
 def _distinct(table: pd.DataFrame, columns: list[str]) -> set[tuple[float, ...]]:

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,26 @@ class TestTunedJson:
         assert (snapshot(results), found.digest) == (before, digest)
 
 
+def finish_resumed(make: Callable[[], Trainer], step: int, folder: Path) -> Numbers:
+    """The numbers of a run that is stopped at a step and resumed from its checkpoint in another trainer."""
+
+    class Stop(Exception):
+        pass
+
+    def after_step(run: Trainer) -> None:
+        if run.step == step:
+            raise Stop
+
+    run = make()
+    with pytest.raises(Stop):
+        run.train(after_step)
+    checkpoint.save(folder, Checkpoint(run.step, {}, *run.state()))
+    run = make()
+    run.restore(checkpoint.latest([folder], {})[0])
+    run.train(lambda run: None)
+    return Numbers(**run.finish()[0])
+
+
 class TestResume:
     def test_a_tuned_run_needs_its_rate(self, spec, dataset):
         with pytest.raises(ValueError, match="a sweep chooses its learning rate, which must be given"):
@@ -257,24 +278,10 @@ class TestResume:
 
     @pytest.mark.parametrize("step", [1, 7, 10, 19])
     def test_a_tuned_run_resumed_at_any_step_equals_the_uninterrupted_one(self, step, spec, dataset, results, tmp_path):
-        class Stop(Exception):
-            pass
-
-        def after_step(run: Trainer) -> None:
-            if run.step == step:
-                raise Stop
-
         def make() -> Trainer:
             return Trainer(spec, dataset("spiral"), torch.device("cpu"), Choice(learning_rate=GOOD))
 
-        run = make()
-        with pytest.raises(Stop):
-            run.train(after_step)
-        checkpoint.save(tmp_path, Checkpoint(run.step, {}, *run.state()))
-        run = make()
-        run.restore(checkpoint.latest([tmp_path], {})[0])
-        run.train(lambda run: None)
-        assert Numbers(**run.finish()[0]) == Store(results).read_finished(spec.run).numbers
+        assert finish_resumed(make, step, tmp_path) == Store(results).read_finished(spec.run).numbers
 
 
 class TestNormGains:
@@ -371,25 +378,11 @@ class TestNormGains:
 
     @pytest.mark.parametrize("step", [7, 10])
     def test_resumed_at_any_step_it_equals_the_uninterrupted_run(self, step, spec, dataset, results, tmp_path):
-        class Stop(Exception):
-            pass
-
-        def after_step(run: Trainer) -> None:
-            if run.step == step:
-                raise Stop
-
         def make() -> Trainer:
             choice = Choice(learning_rate=self.RATE, norm_gain=0.5)
             return Trainer(spec, dataset("spiral"), torch.device("cpu"), choice)
 
-        run = make()
-        with pytest.raises(Stop):
-            run.train(after_step)
-        checkpoint.save(tmp_path, Checkpoint(run.step, {}, *run.state()))
-        run = make()
-        run.restore(checkpoint.latest([tmp_path], {})[0])
-        run.train(lambda run: None)
-        assert Numbers(**run.finish()[0]) == Store(results).read_finished(spec.run).numbers
+        assert finish_resumed(make, step, tmp_path) == Store(results).read_finished(spec.run).numbers
 
     def test_retraining_uses_the_gain_of_the_record(self, spec, results, tmp_path):
         recorded = Store(results).read_finished(spec.run)

@@ -33,13 +33,13 @@ def kernels(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.dim() > 1)
 
 
-def outputs(network: PnnhStack, x: torch.Tensor) -> list[torch.Tensor]:
+def layer_outputs(network: PnnhStack, x: torch.Tensor) -> list[torch.Tensor]:
     """The output of every layer."""
-    found: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     for layer in network.layers:
-        layer.register_forward_hook(lambda module, inputs, output: found.append(output))
+        layer.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     network(x)
-    return found
+    return outputs
 
 
 WINDOW = {"variant": "window", "preactivation": False, "parameters": None, "learner_width": 0.25}
@@ -50,21 +50,21 @@ class TestWindow:
     def test_the_next_layers_read_what_a_layer_writes_without_change(self, learner):
         """With m = 4 a feature is written by layer l and read by layers l + 1 to l + 4, one step nearer to the end."""
         depth = 7 if learner == "one" else 14
-        found = outputs(stack(16, depth, learner=learner, **WINDOW), gaussian(5, 16, 6, 6))
-        assert len(found) == 7
-        for index, written in enumerate(found):
-            for age, later in enumerate(found[index : index + 4]):
+        states = layer_outputs(stack(16, depth, learner=learner, **WINDOW), gaussian(5, 16, 6, 6))
+        assert len(states) == 7
+        for index, written in enumerate(states):
+            for age, later in enumerate(states[index : index + 4]):
                 first = 12 - 4 * age
                 assert torch.equal(later[:, first : first + 4], written[:, 12:])
-            for later in found[index + 4 :]:
+            for later in states[index + 4 :]:
                 assert not any(torch.equal(later[:, c : c + 4], written[:, 12:]) for c in (0, 4, 8, 12))
 
     def test_a_share_of_the_width_holds_the_stages_input_for_ever(self):
         x = gaussian(5, 16, 6, 6)
-        found = outputs(stack(16, 6, input_share=0.25, learner="one", **WINDOW), x)
-        for index, output in enumerate(found):
+        states = layer_outputs(stack(16, 6, input_share=0.25, learner="one", **WINDOW), x)
+        for index, output in enumerate(states):
             assert torch.equal(output[:, :4], x[:, :4])
-            for age, later in enumerate(found[index : index + 3]):  # the rest is a window of three layers
+            for age, later in enumerate(states[index : index + 3]):  # the rest is a window of three layers
                 first = 12 - 4 * age
                 assert torch.equal(later[:, first : first + 4], output[:, 12:])
 
@@ -75,8 +75,8 @@ class TestWindow:
         matrix = coder()
         assert torch.equal(matrix @ matrix.T, torch.eye(12))
         assert set(matrix.unique().tolist()) == {0, 1}
-        found = outputs(network, gaussian(5, 16, 6, 6))
-        for before, after in pairwise(found):
+        states = layer_outputs(network, gaussian(5, 16, 6, 6))
+        for before, after in pairwise(states):
             assert torch.equal(after[:, :12], before[:, matrix.argmax(1)])
         again = stack(16, 9, start="permutation", learner="one", **WINDOW)
         assert torch.equal(again.coders[0][0](), matrix)

@@ -39,8 +39,8 @@ def drawn(plan: Plan, folder: Path) -> tuple[pd.DataFrame, list]:
     gain = epochs.map({10: 0.0, 12: -0.01, 48: 0.01}).where(records["method"] == "strong", 0.0)
     records["accuracy"] = level + gain + 0.02 * records["seed"]
     records["train_accuracy"] = epochs.map({10: 0.93, 12: 0.93, 48: 0.995})
-    found = tables.Tables(plan, records, history, collect.collect_sweep(plan, folder / "nothing", records), folder)
-    drawing = figures.draw(found, "regimes")
+    made = tables.Tables(plan, records, history, collect.collect_sweep(plan, folder / "nothing", records), folder)
+    drawing = figures.draw(made, "regimes")
     return drawing.data, drawing.figure.axes
 
 

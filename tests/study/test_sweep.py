@@ -47,6 +47,18 @@ def with_grid(content: dict[str, Any], **keys: Any) -> dict[str, Any]:
     return content
 
 
+def give(content: dict[str, Any], place: str, changes: dict[str, Any]) -> None:
+    """Set values of the recipe of the study, its grid, its sweep or each method."""
+    if place == "study":
+        content["recipe"] |= changes
+    elif place == "grid":
+        content["grids"][0]["recipe"] = changes
+    elif place == "tune":
+        content["tune"]["recipe"] = changes
+    else:
+        content["methods"] = {label: (entry or {}) | {"recipe": changes} for label, entry in content["methods"].items()}
+
+
 class TestBadTune:
     @pytest.mark.parametrize("seeds", [[1, 7], [5, 0], [0, 1]])
     def test_a_seed_of_the_study_itself_is_refused(self, seeds, tuned_content, complaint_of):
@@ -173,17 +185,7 @@ class TestWhatIsTuned:
         before = [spec.run for spec in plan_of(tuned_content).specs]
         for place in ("study", "grid", "method", "tune"):
             content = copy.deepcopy(tuned_content)
-            given = {"learning_rate": 0.7}
-            if place == "study":
-                content["recipe"] |= given
-            elif place == "grid":
-                content["grids"][0]["recipe"] = given
-            elif place == "tune":
-                content["tune"]["recipe"] = given
-            else:
-                content["methods"] = {
-                    label: (entry or {}) | {"recipe": given} for label, entry in content["methods"].items()
-                }
+            give(content, place, {"learning_rate": 0.7})
             assert [spec.run for spec in plan_of(content).specs] == before, place
 
     @pytest.mark.parametrize(
@@ -312,17 +314,7 @@ class TestNormGains:
     @pytest.mark.parametrize("place", ["study", "grid", "method", "tune"])
     def test_a_gain_given_beside_the_sweep_changes_no_name(self, place, content, plan_of):
         before = [spec.run for spec in plan_of(content).specs]
-        given = {"norm_gain": 0.7}
-        if place == "study":
-            content["recipe"] |= given
-        elif place == "grid":
-            content["grids"][0]["recipe"] = given
-        elif place == "tune":
-            content["tune"]["recipe"] = given
-        else:
-            content["methods"] = {
-                label: (entry or {}) | {"recipe": given} for label, entry in content["methods"].items()
-            }
+        give(content, place, {"norm_gain": 0.7})
         assert [spec.run for spec in plan_of(content).specs] == before
 
     def test_without_gains_runs_and_candidates_have_the_gain_of_their_recipe(self, tuned_content, plan_of):

@@ -37,13 +37,13 @@ def _final_loss(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Ser
     return losses.where(rows.set_index("seed")["status"] != "diverged", 1.0)
 
 
-FITTED, GAP = 99.0, 5.0  # percent of training accuracy; points between training and test accuracy
+_FITTED, _GAP = 99.0, 5.0  # percent of training accuracy; points between training and test accuracy
 
 
-def _fit(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[float]":
+def fit(rows: "pd.DataFrame") -> "pd.Series[float]":
     """By how many points a network has fitted its training data, by seed; negative if it underfits.
 
-    The larger of training accuracy minus `FITTED`, and training minus test accuracy minus `GAP`. Training accuracy is
+    The larger of training accuracy minus `_FITTED`, and training minus test accuracy minus `_GAP`. Training accuracy is
     the running one of the last epoch: of the mini-batches as they are trained on, augmented and mixed, while the
     weights still change. The trained network is usually more accurate than that. A diverged run has the accuracies of
     chance.
@@ -51,8 +51,12 @@ def _fit(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[flo
     by_seed = rows.set_index("seed")
     train = by_seed["train_accuracy"].where(by_seed["status"] != "diverged", by_seed["chance"])
     test = by_seed["accuracy"]
-    points = np.maximum(PERCENT * train - FITTED, PERCENT * (train - test) - GAP)
+    points = np.maximum(PERCENT * train - _FITTED, PERCENT * (train - test) - _GAP)
     return points.round(9)  # 99 % less 99 is 0, in spite of rounding errors
+
+
+def _fit(rows: "pd.DataFrame", cell: "Cell", tables: "Tables") -> "pd.Series[float]":
+    return fit(rows)
 
 
 _FIT = (

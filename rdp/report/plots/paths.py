@@ -13,6 +13,7 @@ from rdp.report import style
 from rdp.report.plots import common
 from rdp.stats import mean_interval
 from rdp.tables import Tables
+from rdp.tables.collect import COMPARED
 from rdp.utils.humanize import count
 
 FIGURES = {
@@ -95,10 +96,9 @@ def coders(tables: Tables) -> common.Drawing:
 
 def convergence(tables: Tables) -> common.Drawing:
     """Final training loss of the sweep's runs by depth, for the best rate and gain, with the range over all."""
-    compared = ["learning_rate", "norm_gain"]
     sweep = tables.sweep[tables.sweep["depth"] > 0]
     # Leave out a rate and gain if one of its runs diverged.
-    whole = sweep.groupby(["run", *compared])["status"].transform(lambda status: (status == "completed").all())
+    whole = sweep.groupby(["run", *COMPARED])["status"].transform(lambda status: (status == "completed").all())
     sweep = sweep[whole.astype(bool)]
     groups: dict[tuple[str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(sweep):
@@ -107,7 +107,7 @@ def convergence(tables: Tables) -> common.Drawing:
     figure, axes = common.grid(max(len(groups), 1))
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family), parts) in zip(axes, groups.items(), strict=False):
-        losses = pd.concat(parts).groupby(["method", "depth", *compared])["train_loss"].mean()
+        losses = pd.concat(parts).groupby(["method", "depth", *COMPARED])["train_loss"].mean()
         for label in tables.labels:
             if label not in losses.index.get_level_values(0):
                 continue
@@ -124,7 +124,7 @@ def convergence(tables: Tables) -> common.Drawing:
     ended = f" Left out: {tables.plan.swept} of {count(diverged, 'diverged run')}." if diverged else ""
     best = "learning rate and norm gain" if tables.plan.norm_gains else "learning rate"
     style.note(figure, f"Lines: the best {best}. Bands: up to the worst. Dotted: chance.{ended}")
-    return common.drawing(figure, rows, ["dataset", "family", "method", "depth", *compared, "train_loss"])
+    return common.drawing(figure, rows, ["dataset", "family", "method", "depth", *COMPARED, "train_loss"])
 
 
 def frontier(tables: Tables) -> common.Drawing:

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from rdp.claims.metrics.training import FITTED, GAP
+from rdp.claims.metrics.training import fit
 from rdp.report import style
 from rdp.report.plots import common
 from rdp.report.summary import by_seed
@@ -48,14 +48,14 @@ def _differences(tables: Tables, runs: pd.DataFrame, at: Setting, panel: Setting
     name = tables.baseline_of(at)
     baseline = runs[runs["method"] == name]
     train, test = PERCENT * baseline["train_accuracy"].mean(), PERCENT * baseline["accuracy"].mean()
-    fit = {"train_accuracy": train, "test_accuracy": test, "underfits": bool(train < FITTED and train - test < GAP)}
+    shared = {"train_accuracy": train, "test_accuracy": test, "underfits": bool(fit(baseline).mean() < 0)}
     rows = []
     for label in tables.labels:
         mine = runs[runs["method"] == label]
         if label != name and len(mine):
             estimate = paired_difference(by_seed(mine), by_seed(baseline))
             values = {key: getattr(estimate, key) for key in ("mean", "low", "high", "n")}
-            rows.append(panel.key | {"method": label, "epochs": epochs} | values | fit)
+            rows.append(panel.key | {"method": label, "epochs": epochs} | values | shared)
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
