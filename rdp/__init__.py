@@ -4,7 +4,8 @@ ResidualDroppath (arXiv 2411.09475) and the Plain Neural Net Hypothesis (arXiv 2
 
 For your own training loop:
 
-    ResidualDropPath, Schedule, make_method, register_block     train a model with a method
+    ResidualDropPath, Schedule, make_method                     train a model with a method
+    find_units, register_block                                  which residual branches it drops
     set_path, fuse, create_model, list_models                   plain and PNNH networks
     save_weights, load_model, start_from                        weights
     probe, list_probes                                          measurements
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rdp.models import list_models as list_models
     from rdp.models.branch_ends import register_block as register_block
     from rdp.models.convert import set_path as set_path
+    from rdp.models.find_units import find_units as find_units
     from rdp.models.fusion import fuse as fuse
     from rdp.models.residual_drop_path import ResidualDropPath as ResidualDropPath
     from rdp.models.residual_drop_path import make_method as make_method
@@ -34,6 +36,7 @@ _MODULES = {
     "Schedule": "models.schedule",
     "UserError": "errors",
     "create_model": "models",
+    "find_units": "models.find_units",
     "fuse": "models.fusion",
     "list_models": "models",
     "list_probes": "probes",

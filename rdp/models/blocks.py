@@ -1,48 +1,109 @@
-"""Gates in blocks of other libraries: timm's, torchvision's, a user's own.
+"""Gates in blocks of other libraries: timm's, torchvision's, transformers', a user's own.
 
-The forward pass of a block is traced with its children as black boxes (`rdp.models.tracing`). Where the output of a
-branch end is added to a shortcut, the operations that lead to that output only are a residual branch. The block then
-gets a subclass of its own class. Its ``forward`` is the original one while all gates are open, and otherwise the traced
-one, with each branch behind its gate. Parameters, buffers and their names do not change.
+The forward pass of a block is traced with its children as black boxes (`rdp.models.tracing`) and split into residual
+branches and the additions that join them (`rdp.models.splitting`). The block then gets a subclass of its own class. Its
+``forward`` is the original one while all gates are open, and otherwise the traced one, with each branch behind its
+gate. Parameters, buffers and their names do not change. A copy of a gated block, and one that is pickled, is a block of
+the original class.
 """
 
+import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
-from rdp.models.branch_ends import DROP_MODULES, branch_ends, drop_probability
-from rdp.models.gates import Gate
-from rdp.models.tracing import BranchTracer, TracedForward, refuse
+from rdp.errors import UserError
+from rdp.models.branch_ends import branch_ends
+from rdp.models.gates import Gate, GatedBranch
+from rdp.models.splitting import Part, TracedForward, split
+from rdp.models.tracing import Arguments, bind, own_signature, refuse, required_arguments, trace
 
 
 class Branch:
-    """One branch, which ends in the child ``end``, with the modules and parameters that only it uses."""
+    """One branch of a block, with the modules and parameters that only it uses, and its gate."""
 
-    def __init__(
-        self, end: str, modules: list[nn.Module], parameters: list[nn.Parameter], gate: Gate | None = None
-    ) -> None:
-        self.end, self.gate = end, gate or Gate()
-        self.modules = [inner for module in modules for inner in module.modules()]
-        self.parameters = [*(p for m in modules for p in m.parameters()), *parameters]
+    def __init__(self, block: nn.Module, part: Part, gate: Gate | None = None) -> None:
+        self._block, self._part, self.gate = block, part, gate or Gate()
+
+    @property
+    def end(self) -> str:
+        """The name of the child that ends the branch."""
+        return self._part.end
+
+    @property
+    def children(self) -> list[nn.Module]:
+        """The modules that the block calls in the branch."""
+        return [self._block.get_submodule(name) for name in self._part.modules]
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All modules of the branch."""
+        return [inner for child in self.children for inner in child.modules()]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters of the branch."""
+        own = [operator.attrgetter(name)(self._block) for name in self._part.parameters]
+        return [*(p for child in self.children for p in child.parameters()), *own]
 
 
 class _Gates:
     """What a gated block holds in addition to its own attributes; not a module, so that no state_dict contains it.
 
-    ``forwards`` are its traced passes by training mode, ``silenced`` its droppath modules that are switched off, with
-    the attribute and its original value.
+    Attributes:
+        block: the block.
+        kind: its own class.
+        branches: its branches, in the order of the forward pass.
     """
 
     def __init__(self, block: nn.Module, ends: list[str]) -> None:
-        self.block, self.ends = block, ends
-        self.branches: list[Branch] = []
-        self.forwards: dict[bool, TracedForward] = {}
-        self.silenced: list[tuple[nn.Module, str, float]] = []
+        self.block, self.kind, self._ends = block, type(block), ends
+        self._signature = own_signature(self.kind)
+        required = required_arguments(self._signature)
+        self._required = len(required.inputs)
+        self._by_mode = {training: self._trace(required, training) for training in (True, False)}
+        self._by_call: dict[tuple[Arguments, bool], TracedForward] = {}
+        self.branches = [Branch(block, part) for part in self._by_mode[True].parts]
+        self._check_same(self._by_mode[False], "in evaluation mode")
+
+    def _trace(self, arguments: Arguments, training: bool) -> TracedForward:
+        absent = tuple(end for end in self._ends if getattr(self.block, end, 0) is None)
+        graph = trace(self.block, self.kind.forward, arguments, training, absent)
+        return split(self.block, graph, self._ends)
+
+    def _check_same(self, traced: TracedForward, condition: str) -> None:
+        if [part.end for part in traced.parts] != [branch.end for branch in self.branches]:
+            raise refuse(self.block, f"it has other branches {condition}")
 
     @property
     def open(self) -> bool:
         return all(branch.gate.is_open for branch in self.branches)
+
+    def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The forward pass by the gates."""
+        if len(args) == self._required and not kwargs:
+            return self._by_mode[self.block.training].forward(self.block, *args)
+        try:
+            arguments, values = bind(self._signature, args, kwargs)
+        except ValueError as error:
+            raise refuse(self.block, f"it is called with '{error}', which is neither a tensor nor a constant") from None
+        key = (arguments, self.block.training)
+        if key not in self._by_call:
+            self._by_call[key] = self._trace(*key)
+            names = ", ".join([*arguments.inputs, *dict(arguments.constants)])
+            self._check_same(self._by_call[key], f"when it is called with {names}")
+        return self._by_call[key].forward(self.block, *values)
+
+    def join(
+        self, index: int, shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]
+    ) -> torch.Tensor:
+        """The gated forward pass calls this in place of an addition."""
+        joined = self.branches[index].gate.add(shortcut, partial(branch, self.block), *inputs)
+        # Code that follows may change the sum in place.
+        return joined.clone() if joined is shortcut else joined
 
 
 class _GatedBlock(nn.Module):
@@ -51,16 +112,13 @@ class _GatedBlock(nn.Module):
     _gates: _Gates
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self._gates.open:
-            return super().forward(*args, **kwargs)
-        return self._gates.forwards[self.training].forward(self, *args, **kwargs)
+        gates = self._gates
+        return super().forward(*args, **kwargs) if gates.open else gates.forward(args, kwargs)
 
-
-def _join(gates: _Gates, index: int, shortcut: torch.Tensor, *inputs: Any) -> torch.Tensor:
-    """The gated forward pass calls this in place of an addition."""
-    block = gates.block
-    branch = gates.forwards[block.training].branches[index]
-    return gates.branches[index].gate.add(shortcut, lambda *values: branch(block, *values), *inputs)
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        reduced: Any = super().__reduce_ex__(protocol)
+        state = {name: value for name, value in reduced[2].items() if name != "_gates"}
+        return object.__new__, (own_class(self),), state, *reduced[3:]
 
 
 def is_gated(block: nn.Module) -> TypeGuard[_GatedBlock]:
@@ -68,34 +126,50 @@ def is_gated(block: nn.Module) -> TypeGuard[_GatedBlock]:
     return isinstance(block, _GatedBlock)
 
 
-def gate(block: nn.Module) -> list[Branch]:
-    """Add gates to a block that has none, switch off its droppath modules, and return its branches in order.
+def own_class(block: nn.Module) -> type[nn.Module]:
+    """The class of a block, of a gated one without gates."""
+    return _ungated(type(block)) if is_gated(block) else type(block)
 
-    The list is empty, and the block unchanged, if the forward pass reaches none of the ends (an inverted residual whose
-    shapes differ has no shortcut). Raises `UserError` for an end whose output is not added to a shortcut.
+
+def gate(block: nn.Module, ends: list[str] | None = None) -> list[Branch]:
+    """Add gates to a block that has none, and return its branches in order.
+
+    The list is empty, and the block unchanged, if the forward pass has no branch (an inverted residual whose shapes
+    differ has no shortcut).
+
+    Args:
+        block: the block.
+        ends: the children that end its branches; by default those that `branch_ends` finds. If empty, every function of
+            a value that is added to the value is a branch.
+
+    Raises:
+        UserError: an end whose output is not added to a shortcut, or a forward pass that cannot be traced.
     """
     if is_gated(block):
         return block._gates.branches
-    gates = _Gates(block, branch_ends(block))
-    for training in (True, False):
-        gates.forwards[training] = BranchTracer(block, gates.ends, _join).trace(training)
-    traced = gates.forwards[True].parts
-    for _, modules, _ in (*traced, *gates.forwards[False].parts):
-        if any(is_gated(inner) or branch_ends(inner) for module in modules for inner in module.modules()):
-            raise refuse(block, "a branch contains blocks with branches of their own")
-    if not traced or [end for end, *_ in traced] != [end for end, *_ in gates.forwards[False].parts]:
-        return []
-    gates.branches = [Branch(*parts) for parts in traced]
-    for end in gates.ends:
-        if drop_probability(block, end) > 0:
-            child = getattr(block, end)
-            name = DROP_MODULES[type(child).__name__]
-            gates.silenced.append((child, name, getattr(child, name)))
-            setattr(child, name, 0.0)
-    block.__class__ = _gated_class(type(block))
-    assert is_gated(block)
-    block._gates = gates
+    if "forward" in vars(block):
+        raise refuse(block, "its forward is an attribute of the object, not a method of its class")
+    gates = _Gates(block, branch_ends(block) if ends is None else ends)
+    if gates.branches:
+        block.__class__ = _gated_class(type(block))
+        assert is_gated(block)
+        block._gates = gates
     return gates.branches
+
+
+def has_branches(block: nn.Module) -> bool:
+    """Whether a block adds functions of a value to the value, and can get gates."""
+    try:
+        return bool(_Gates(block, []).branches)
+    except UserError:
+        return False
+
+
+def branches_of(block: nn.Module) -> list[Branch]:
+    """The branches of a block of this project, or of a gated one; none of another module."""
+    if isinstance(block, GatedBranch):
+        return [Branch(block, Part("", ("branch",), ()), block.gate)]
+    return block._gates.branches if is_gated(block) else []
 
 
 _gated_classes: dict[type[nn.Module], type[nn.Module]] = {}
@@ -108,10 +182,21 @@ def _gated_class(kind: type[nn.Module]) -> type[nn.Module]:
     return _gated_classes[kind]
 
 
+_own_classes: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _ungated(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class of a gated block without gates; FSDP2, for one, makes subclasses of the class that it finds."""
+    if kind.__bases__[0] is _GatedBlock:
+        return kind.__bases__[1]
+    if kind not in _own_classes:
+        bases = tuple(_ungated(base) if issubclass(base, _GatedBlock) else base for base in kind.__bases__)
+        own = {name: value for name, value in vars(kind).items() if name not in {"__dict__", "__weakref__"}}
+        _own_classes[kind] = type(kind.__name__.replace("Gated", "", 1), bases, own)
+    return _own_classes[kind]
+
+
 def ungate(block: nn.Module) -> None:
     """Restore the block as it was before `gate`."""
-    assert is_gated(block)
-    for child, name, value in block._gates.silenced:
-        setattr(child, name, value)
-    block.__class__ = type(block).__mro__[2]
     del block._gates
+    block.__class__ = own_class(block)

@@ -1,12 +1,10 @@
-"""The children of a block whose outputs end its residual branches: droppath modules and registered names."""
+"""Where residual branches end, as a block's class or its children declare it: droppath modules, registered names."""
 
 from torch import nn
 
 from rdp.errors import UserError
+from rdp.models.droppath import PREFIX, is_droppath
 
-# A droppath module's class, and its attribute with the probability.
-DROP_MODULES = {"DropPath": "drop_prob", "StochasticDepth": "p"}
-_PREFIX = "drop_path"  # timm's name of a DropPath child, followed by a number if there are several
 _registered: dict[str, tuple[str, ...]] = {
     "torchvision.models.resnet.BasicBlock": ("bn2",),
     "torchvision.models.resnet.Bottleneck": ("bn3",),
@@ -56,20 +54,17 @@ def branch_ends(block: nn.Module) -> list[str]:
                     f"{type(block).__name__}: rdp.register_block names its child '{absent[0]}', which it does not have"
                 )
             return list(registered)
-    children = dict(block.named_children())
-    ends = [name for name, child in children.items() if type(child).__name__ in DROP_MODULES]
-    ends += [name for name, child in children.items() if name.startswith(_PREFIX) and type(child) is nn.Identity]
+    ends = [name for name, child in block._modules.items() if child is not None and _is_place(name, child)]
     # timm's ResNets hold None in place of a DropPath.
-    ends += [name for name, value in vars(block).items() if name.startswith(_PREFIX) and value is None]
+    ends += [name for name, value in vars(block).items() if name.startswith(PREFIX) and value is None]
     return ends
 
 
 def is_drop_module(block: nn.Module, end: str) -> bool:
     """Whether a branch end is a droppath module or its place, and not a layer of the branch."""
-    return end.startswith(_PREFIX) or type(getattr(block, end)).__name__ in DROP_MODULES
-
-
-def drop_probability(block: nn.Module, end: str) -> float:
-    """The probability of the block's own droppath module; 0 without one."""
     child = getattr(block, end)
-    return float(getattr(child, DROP_MODULES.get(type(child).__name__, ""), 0.0) or 0.0)
+    return child is None or _is_place(end, child)
+
+
+def _is_place(name: str, child: nn.Module) -> bool:
+    return is_droppath(name, child) or (name.startswith(PREFIX) and type(child) is nn.Identity)

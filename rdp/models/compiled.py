@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from rdp.models import blocks
-from rdp.models.gates import Gate, GatedBranch
+from rdp.models.gates import Gate
 from rdp.models.units import Units
 
 
@@ -19,20 +19,15 @@ def compile_blocks(units: Units, **options: Any) -> None:
     for block in units.blocks:
         block.compile(**options)
         assert block._compiled_call_impl is not None
-        block._compiled_call_impl = _choose(block, _gates(block), block._compiled_call_impl)
+        block._compiled_call_impl = _choose(
+            block, [branch.gate for branch in blocks.branches_of(block)], block._compiled_call_impl
+        )
 
 
 def restore_blocks(units: Units) -> None:
     """Undo `compile_blocks`."""
     for block in units.blocks:
         block._compiled_call_impl = None
-
-
-def _gates(block: nn.Module) -> list[Gate]:
-    if isinstance(block, GatedBranch):
-        return [block.gate]
-    assert blocks.is_gated(block)
-    return [branch.gate for branch in block._gates.branches]
 
 
 def _choose(block: nn.Module, gates: list[Gate], compiled: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,6 +90,8 @@ class Schedule:
             raise
         for gate in self._gates():
             gate.in_use = True
+        if left := self._units.undeclared():
+            _warn_of_undeclared(left)
         self._last_step, self._planned = -1, FULL
         self._scales: dict[torch.optim.Optimizer, LearningRateScale] = {}
         self._inside = self._closed = self._compiled = self._compiled_whole = False
@@ -140,6 +142,7 @@ class Schedule:
                 f"schedule.iteration({step}): this step multiplies the learning rate by "
                 f"{planned.learning_rate_scale:g}; call schedule.attach(optimizer) before the first step"
             )
+        self._units.refresh()
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
         if any(p.grad is not None for p in self._units.frozen()):
@@ -187,7 +190,7 @@ class Schedule:
     def close(self) -> None:
         """Restore the model. A second call does nothing; a closed schedule cannot be used again.
 
-        The whole model can be pickled only after that. Its state_dict can be saved at any time.
+        A copy of the model, and a pickled one, is restored at any time.
         """
         if self._closed:
             return
@@ -218,9 +221,9 @@ class _CallCheck:
     def __init__(self, schedule: Schedule | None) -> None:
         self.schedule = schedule
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_CallCheck":
-        """A check of nothing: a copied model belongs to no schedule."""
-        return _CallCheck(None)
+    def __reduce__(self) -> Any:
+        """A copied or pickled model belongs to no schedule."""
+        return _CallCheck, (None,)
 
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         if self.schedule is None:
@@ -249,6 +252,15 @@ def _check_distributed(model: DistributedDataParallel) -> None:
             "DistributedDataParallel: pass find_unused_parameters=True; an iteration leaves parameters without "
             "gradients, and the processes would wait for them"
         )
+
+
+def _warn_of_undeclared(blocks: list[str]) -> None:
+    shown = ", ".join(blocks[:5]) + (", …" if len(blocks) > 5 else "")
+    warnings.warn(
+        f"residual branches in {len(blocks)} modules are no units, because nothing declares their ends: {shown}; "
+        "rdp.find_units(model, example) lists them, and what to register",
+        stacklevel=3,
+    )
 
 
 def _warn_of_recompilation() -> None:

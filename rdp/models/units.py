@@ -1,7 +1,8 @@
 """Droppable units: the branches of a network that an iteration computes, and the parameters that it trains."""
 
+import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,17 +11,16 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from rdp.errors import UserError
 from rdp.methods import FULL, FrozenNorm, Iteration
-from rdp.models import blocks
+from rdp.models import blocks, droppath
 from rdp.models.blocks import Branch
-from rdp.models.branch_ends import branch_ends, drop_probability
-from rdp.models.gates import GatedBranch
+from rdp.models.finding import Found, is_declared, undeclared_blocks
 
 
 class Group:
-    """Parameters that are trained together, but those that the user froze, and the norms with running statistics."""
+    """Parameters that are trained together, and the norms with running statistics among their modules."""
 
     def __init__(self, parameters: list[nn.Parameter], modules: list[nn.Module]) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+        self.parameters = parameters
         self.norms = [m for m in modules if isinstance(m, _NormBase) and m.track_running_stats]
 
 
@@ -36,6 +36,7 @@ class Units:
         names: one per unit: its block's name, with the name of the branch's last module if the block has several.
         gates: one list of gates per unit.
         groups: parameters and norms of each unit, and last those of the rest (stem, down-sampling, head).
+        skipped: for the name of each module whose branches were left out, the reason.
         tensor_scales: whether factors on branches are given as tensors, because torch.compile would compile a block for
             each value of a number.
     """
@@ -43,80 +44,112 @@ class Units:
     def __init__(self, network: nn.Module, granularity: str = "branch", *, take_over: bool = False) -> None:
         self.network = network
         self.tensor_scales = False
-        self.blocks: list[nn.Module] = []
-        self._gated: list[nn.Module] = []
-        self._was_in_place: list[Any] = []
         self._changed_norms: list[tuple[nn.Module, str]] = []
+        self._frozen: list[nn.Parameter] = []
+        self._silenced: list[nn.Module] = []
+        self._check_droppath(take_over)
+        self._found = Found(network)
+        self._declared = {id(module) for module in network.modules() if is_declared(module)}
+        self.blocks = [block.module for block in self._found.blocks]
+        self.skipped = self._found.skipped
         branches: dict[str, list[Branch]] = {}
+        for block in self._found.blocks:
+            for name, branch in zip(_branch_names(block.name, block.branches), block.branches, strict=True):
+                branches.setdefault(block.name if granularity == "block" else name, []).append(branch)
+        self._branches = list(branches.values())
+        self.names = list(branches)
+        self.gates = [[branch.gate for branch in unit] for unit in self._branches]
+        self.groups = self._group()
+        self._trained = [True] * len(self.groups)
+        self._structure = self._read_structure()
         try:
-            for block, name, branch in self._find_branches(take_over):
-                branches.setdefault(block if granularity == "block" else name, []).append(branch)
+            self._check_parameters()
         except UserError:
             self.ungate()
             raise
-        units = list(branches.values())
-        self.names = list(branches)
-        self.gates = [[branch.gate for branch in unit] for unit in units]
-        self.groups = self._group(units)
-        self._trained = [True] * len(self.groups)
-        if self._gated:
-            self._avoid_in_place(units)
+        self._silenced = list({id(module): module for _, module, _ in droppath.active_droppath(network)}.values())
+        for module in self._silenced:
+            droppath.silence(module)
 
     def __len__(self) -> int:
         return len(self.gates)
 
-    def _find_branches(self, take_over: bool) -> Iterator[tuple[str, str, Branch]]:
-        """All branches, each with its block's name and its own."""
-        for block, module in self.network.named_modules():
-            if isinstance(module, GatedBranch):
-                branches = [Branch("", [module.branch], [], module.gate)]
-            else:
-                branches = self._gate_block(block, module, take_over) if branch_ends(module) else []
-            if branches:
-                self.blocks.append(module)
-            names = [block if len(branches) == 1 else f"{block}.{branch.end}" for branch in branches]
-            if len(set(names)) < len(names):  # several branches end in the same droppath module
-                names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
-            for name, branch in zip(names, branches, strict=True):
-                yield block, name, branch
+    def refresh(self) -> None:
+        """Follow changes of the network since the last call: new layers, replaced parameters.
 
-    def _gate_block(self, name: str, block: nn.Module, take_over: bool) -> list[Branch]:
-        active = {end: p for end in branch_ends(block) if (p := drop_probability(block, end)) > 0}
-        if active and not take_over:
-            end, probability = next(iter(active.items()))
+        Raises `UserError` if a block with branches was replaced or added, or a droppath module has become active.
+        """
+        structure = self._read_structure()
+        if len(structure) == len(self._structure) and all(map(operator.is_, structure, self._structure)):
+            return
+        advice = "close the schedule, and make it after the change"
+        modules = {id(module): name for name, module in self.network.named_modules()}
+        for block in self._found.blocks:
+            if id(block.module) not in modules or not blocks.branches_of(block.module):
+                raise UserError(f"{block.name}: this block was replaced while a schedule controls it; {advice}")
+        known = {id(block.module) for block in self._found.blocks} | self._declared
+        for module in self.network.modules():
+            if id(module) not in known and is_declared(module):
+                raise UserError(f"{modules[id(module)]}: this block was added while a schedule is active; {advice}")
+        self._check_droppath(take_over=False)
+        self.groups = self._group()
+        self._check_parameters()
+        self._structure = structure
+
+    def _read_structure(self) -> list[Any]:
+        """All modules and parameters, for comparison by identity."""
+        return [
+            value
+            for module in self.network.modules()
+            for value in (*module._modules.values(), *module._parameters.values())
+        ]
+
+    def _check_droppath(self, take_over: bool) -> None:
+        for name, _, probability in () if take_over else droppath.active_droppath(self.network):
             raise UserError(
-                f"{name}.{end}: the model's own droppath is active, with probability {probability:.3g}; build the "
-                "model with drop_path_rate=0, or pass take_over=True to switch it off"
+                f"{name}: the model's own droppath is active, with probability {probability:.3g}; build the model with "
+                "drop_path_rate=0, or pass take_over=True to switch it off"
             )
-        had_gates = blocks.is_gated(block)
-        branches = blocks.gate(block)
-        if branches and not had_gates:
-            self._gated.append(block)
-        return branches
 
-    def _avoid_in_place(self, units: list[list[Branch]]) -> None:
-        """Make modules outside branches work out of place: a block without its branch returns its input tensor."""
-        inside = {id(module) for unit in units for branch in unit for module in branch.modules}
-        outside = [module for module in self.network.modules() if id(module) not in inside]
-        self._was_in_place = [module for module in outside if getattr(module, "inplace", False)]
-        for module in self._was_in_place:
-            module.inplace = False
-
-    def _group(self, units: list[list[Branch]]) -> list[Group]:
+    def _group(self) -> list[Group]:
+        """Sort the parameters by unit; those with users outside their unit cannot be frozen with it."""
         groups: list[Group] = []
         owned: set[int] = set()
-        uses = Counter(key for unit in units for key in {id(p) for branch in unit for p in branch.parameters})
-        holders = _count_holders(self.network.modules())
-        for unit in units:
+        uses = Counter(key for unit in self._branches for key in {id(p) for branch in unit for p in branch.parameters})
+        holders, parents = _count_holders(self.network.modules()), _count_parents(self.network.modules())
+        for unit in self._branches:
             modules = {id(module): module for branch in unit for module in branch.modules}
             inside = _count_holders(modules.values())
-            # A parameter with users outside the unit cannot be frozen with it, so it belongs to the rest.
+            inside_parents = _count_parents(modules.values())
+            inside_parents.update(id(child) for branch in unit for child in branch.children)
+            shared = {
+                id(p)
+                for key, module in modules.items()
+                if parents[key] > inside_parents[key]
+                for p in module.parameters()
+            }
             parameters = {id(p): p for branch in unit for p in branch.parameters}
-            own = [p for key, p in parameters.items() if uses[key] == 1 and holders[key] == max(inside[key], 1)]
+            own = [
+                p
+                for key, p in parameters.items()
+                if uses[key] == 1 and holders[key] == max(inside[key], 1) and key not in shared
+            ]
             groups.append(Group(own, list(modules.values())))
             owned |= {id(p) for p in own} | modules.keys()
         rest = [p for p in self.network.parameters() if id(p) not in owned]
         return [*groups, Group(rest, [m for m in self.network.modules() if id(m) not in owned])]
+
+    def undeclared(self) -> list[str]:
+        """The names of modules with residual branches that nothing declares, beside blocks that declare theirs."""
+        return undeclared_blocks(self.network, self._found)
+
+    def _check_parameters(self) -> None:
+        for name, group in zip(self.names, self.groups[:-1], strict=True):
+            if not group.parameters:
+                raise UserError(
+                    f"{name}: this branch has no parameters of its own, because what its layers compute is used "
+                    "outside it too, so it cannot be dropped and trained as one"
+                )
 
     def require(self) -> None:
         """Raise `UserError` if the network has no units, and name its blocks."""
@@ -135,16 +168,18 @@ class Units:
         """Set the computed branches and trained parameters, until the next call.
 
         A frozen parameter gets ``requires_grad = False``. So its gradient is not computed, and is None after
-        ``zero_grad(set_to_none=True)``. A zero gradient would still move it through momentum and weight decay.
+        ``zero_grad(set_to_none=True)``. A zero gradient would still move it through momentum and weight decay. The next
+        call, or `release`, trains it again. What the user froze stays as it is.
         """
         self._set_active(iteration, device)
         trained = [True] * len(self) if iteration.trained is None else iteration.trained.tolist()
-        trained.append(iteration.rest_trained)
-        for group, is_trained, was_trained in zip(self.groups, trained, self._trained, strict=True):
-            if is_trained != was_trained:
-                for parameter in group.parameters:
-                    parameter.requires_grad_(is_trained)
-        self._trained = trained
+        self._trained = [*trained, iteration.rest_trained]
+        for parameter in self._frozen:
+            parameter.requires_grad_(True)
+        untrained = (group for group, is_trained in zip(self.groups, self._trained, strict=True) if not is_trained)
+        self._frozen = [p for group in untrained for p in group.parameters if p.requires_grad]
+        for parameter in self._frozen:
+            parameter.requires_grad_(False)
         self._set_norms(iteration.frozen_norm)
 
     def _set_active(self, iteration: Iteration, device: torch.device | str) -> None:
@@ -185,28 +220,39 @@ class Units:
                     setattr(norm, name, False)
 
     def frozen(self) -> list[nn.Parameter]:
-        """The parameters that the current iteration does not train."""
-        pairs = zip(self.groups, self._trained, strict=True)
-        return [p for group, trained in pairs if not trained for p in group.parameters]
+        """The parameters that the current iteration freezes."""
+        return list(self._frozen)
 
     def release(self) -> None:
         """Compute all branches and train all parameters."""
         self.apply(FULL)
 
     def restore(self) -> None:
-        """Undo every change to the network: classes of blocks, droppath modules and settings."""
+        """Undo every change to the network: classes of blocks and droppath modules, and settings."""
         self.release()
         self.ungate()
 
     def ungate(self) -> None:
-        """Remove the gates that this object added, and no others."""
-        for block in self._gated:
-            blocks.ungate(block)
-        for module in self._was_in_place:
-            module.inplace = True
-        self._gated, self._was_in_place = [], []
+        """Remove the gates that this object added, and no others; droppath modules drop again."""
+        self._found.ungate()
+        for module in self._silenced:
+            droppath.restore(module)
+        self._silenced = []
+
+
+def _branch_names(block: str, branches: list[Branch]) -> list[str]:
+    """The name of each branch of a block."""
+    names = [block if len(branches) == 1 else f"{block}.{branch.end}" for branch in branches]
+    if len(set(names)) < len(names):  # several branches end in the same droppath module
+        names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
+    return names
 
 
 def _count_holders(modules: Iterable[nn.Module]) -> Counter[int]:
     """How many modules hold each parameter, by the parameter's id."""
     return Counter(id(p) for module in modules for p in module._parameters.values() if p is not None)
+
+
+def _count_parents(modules: Iterable[nn.Module]) -> Counter[int]:
+    """How many modules have each module as a child, by the child's id."""
+    return Counter(key for module in modules for key in {id(child) for child in module.children()})

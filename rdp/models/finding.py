@@ -1,0 +1,137 @@
+"""Finding the blocks with residual branches in a network, and adding gates to them."""
+
+from typing import NamedTuple
+
+from torch import nn
+
+from rdp.errors import UserError
+from rdp.models import blocks
+from rdp.models.blocks import Branch
+from rdp.models.branch_ends import branch_ends
+from rdp.models.gates import GatedBranch
+from rdp.models.splitting import NoShortcut
+from rdp.models.tracing import refuse
+
+# Containers and layers of torch, whose forward passes have no residual sums.
+_NO_BLOCKS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)
+
+
+class Block(NamedTuple):
+    """A block with gates: its name, the module, and its branches in order."""
+
+    name: str
+    module: nn.Module
+    branches: list[Branch]
+
+
+class Found:
+    """The blocks of a network that got gates, and the modules that could not get any.
+
+    Where the network declares the ends of branches, by droppath modules or registered names, these are its branches. In
+    any other network, a branch is a function of a value that is added to the value.
+
+    Attributes:
+        blocks: in the order of the network's modules.
+        gated: the modules that got their gates here.
+        skipped: for the name of each module that may have branches that were left out, the reason.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.blocks: list[Block] = []
+        self.gated: list[nn.Module] = []
+        self.skipped: dict[str, str] = {}
+        try:
+            self._gate_declared(network)
+            if not self.blocks:
+                self._gate_sums(network)
+        except UserError:
+            self.ungate()
+            raise
+
+    def ungate(self) -> None:
+        """Remove the gates."""
+        for module in self.gated:
+            blocks.ungate(module)
+        self.gated = []
+
+    def _gate_declared(self, network: nn.Module) -> None:
+        refused: dict[type[nn.Module], list[tuple[str, nn.Module, NoShortcut]]] = {}
+        for name, module in network.named_modules():
+            if not is_declared(module):
+                continue
+            try:
+                self._add(name, module)
+            except NoShortcut as error:
+                refused.setdefault(type(module), []).append((name, module, error))
+        with_shortcut = {blocks.own_class(module) for module in self.gated}
+        for kind, instances in refused.items():
+            if kind not in with_shortcut:  # the declaration is wrong, as in timm's ResNeSt
+                for name, module, _ in instances:
+                    self._add(name, module, [])
+                if not any(module in self.gated for _, module, _ in instances):
+                    raise instances[0][2]
+            self.skipped |= {name: error.reason for name, module, error in instances if module not in self.gated}
+        order = {id(module): index for index, module in enumerate(network.modules())}
+        self.blocks.sort(key=lambda block: order[id(block.module)])
+        for block in self.blocks:
+            if any(is_declared(inner) for branch in block.branches for inner in branch.modules):
+                raise refuse(block.module, "a branch contains blocks with branches of their own")
+
+    def _gate_sums(self, network: nn.Module) -> None:
+        for name, module in network.named_modules():
+            if not _may_be_block(module):
+                continue
+            try:
+                self._add(name, module, [])
+            except UserError as error:
+                self.skipped[name] = str(error)
+        self._choose_between_nested()
+
+    def _choose_between_nested(self) -> None:
+        """Drop the block inside a branch if it is the only one, else the block that holds several."""
+        for outer in list(self.blocks):
+            if outer not in self.blocks:
+                continue
+            inside = {id(module) for branch in outer.branches for module in branch.modules}
+            inner = [block for block in self.blocks if id(block.module) in inside]
+            if len(inner) > 1:
+                self._remove(outer, "its branch holds blocks with branches of their own")
+            for block in inner if len(inner) == 1 else ():
+                self._remove(block, f"it lies in a branch of {outer.name}")
+
+    def _add(self, name: str, module: nn.Module, ends: list[str] | None = None) -> None:
+        if isinstance(module, GatedBranch):
+            self.blocks.append(Block(name, module, blocks.branches_of(module)))
+            return
+        had_gates = blocks.is_gated(module)
+        if branches := blocks.gate(module, ends):
+            self.blocks.append(Block(name, module, branches))
+            if not had_gates:
+                self.gated.append(module)
+
+    def _remove(self, block: Block, reason: str) -> None:
+        self.blocks.remove(block)
+        self.skipped[block.name] = reason
+        if block.module in self.gated:
+            self.gated.remove(block.module)
+            blocks.ungate(block.module)
+
+
+def is_declared(module: nn.Module) -> bool:
+    """Whether a module, by its class or its children, declares residual branches."""
+    return isinstance(module, GatedBranch) or bool(branch_ends(module))
+
+
+def _may_be_block(module: nn.Module) -> bool:
+    return bool(module._modules) and not isinstance(module, _NO_BLOCKS)
+
+
+def undeclared_blocks(network: nn.Module, found: Found) -> list[str]:
+    """The names of modules outside of units that add a function of a value to the value; the network itself is none."""
+    inside = {id(module) for block in found.blocks for branch in block.branches for module in branch.modules}
+    known = inside | {id(block.module) for block in found.blocks}
+    return [
+        name
+        for name, module in network.named_modules()
+        if name and id(module) not in known and _may_be_block(module) and blocks.has_branches(module)
+    ]

@@ -1,0 +1,218 @@
+"""Splitting the graph of a block's forward pass into its residual branches and the additions that join them."""
+
+import copy
+import operator
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import fx, nn
+
+from rdp.errors import UserError
+from rdp.models import graph_sums
+from rdp.models.branch_ends import is_drop_module
+from rdp.models.graph_sums import child_of
+from rdp.models.tracing import refuse
+
+# Names of functions and methods: multiplications, and changes of the shape.
+_HAND_ON_ZEROS = {
+    "mul",
+    "imul",
+    "mul_",
+    "view",
+    "reshape",
+    "permute",
+    "transpose",
+    "contiguous",
+    "flatten",
+    "unflatten",
+}
+_HAND_ON_ZEROS |= {"flatten", "unflatten", "roll", "squeeze", "unsqueeze", "getitem", "to", "pad"}
+
+
+class NoShortcut(UserError):
+    """A declared end whose output is not added to a shortcut."""
+
+    def __init__(self, block: nn.Module, end: str) -> None:
+        self.reason = f"the output of '{end}' is not added to a shortcut, or has other uses"
+        kind = type(block).__name__
+        hint = f"name the children that end its branches: rdp.register_block({kind}, ...)"
+        super().__init__(f"{kind}: no gates can be put into this block: {self.reason}; {hint}")
+
+
+class Part(NamedTuple):
+    """A branch of a block: the name of its last child, and of the modules and parameters that it uses."""
+
+    end: str
+    modules: tuple[str, ...]
+    parameters: tuple[str, ...]
+
+
+class TracedForward(NamedTuple):
+    """A block's forward pass with its branches behind the gates of ``block._gates``: ``forward(block, *inputs)``."""
+
+    forward: Callable[..., Any]
+    parts: list[Part]
+
+
+class _Branch(NamedTuple):
+    """The nodes of a branch in the order of the forward pass, its output, its addition, and its droppath module."""
+
+    end: str
+    output: fx.Node
+    addition: fx.Node
+    nodes: list[fx.Node]
+    drop: fx.Node | None = None
+
+
+def split(block: nn.Module, graph: fx.Graph, ends: list[str]) -> TracedForward:
+    """Put each branch of a graph behind its gate; changes the graph.
+
+    Args:
+        block: the block.
+        graph: of its forward pass.
+        ends: the children that end its branches. If empty, a branch is a function of a value that is added to the
+            value, and that has parameters.
+
+    Raises:
+        UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
+    """
+    if ends:
+        branches = [_declared(block, node) for node in graph.nodes if node.op == "call_module" and node.target in ends]
+    else:
+        branches = _residual(block, graph)
+    # What lies inside another branch is a part of it.
+    branches = [b for b in branches if not any(b.addition in other.nodes for other in branches)]
+    for branch in branches:
+        _check_in_place(block, branch)
+    parts = [_put_behind_gate(block, graph, branch, index) for index, branch in enumerate(branches)]
+    return TracedForward(_compile(graph), parts)
+
+
+def _declared(block: nn.Module, end: fx.Node) -> _Branch:
+    """The branch that ends in a node; what follows may scale its output and change its shape before it is added."""
+    for addition, *operands in graph_sums.additions(end.graph):
+        for output in operands:
+            nodes = _nodes(output) if len(output.users) == 1 else []
+            if end in nodes and all(
+                node is end or _hands_on_zeros(block, node) for node in nodes if graph_sums.depends(node, end)
+            ):
+                drop = end if is_drop_module(block, str(end.target)) else None
+                return _Branch(str(end.target), output, addition, nodes, drop)
+    raise NoShortcut(block, str(end.target))
+
+
+def _residual(block: nn.Module, graph: fx.Graph) -> list[_Branch]:
+    """The branches with parameters that are functions of their shortcut."""
+    branches = []
+    for addition, _, output in graph_sums.residual_sums(block, graph):
+        if len(output.users) == 1:
+            modules, parameters = _owned(block, nodes := _nodes(output))
+            modules = [name for name in modules if any(True for _ in block.get_submodule(name).parameters())]
+            if modules or parameters:
+                branches.append(_Branch([*parameters, *modules][-1], output, addition, nodes))
+    return branches
+
+
+def _hands_on_zeros(block: nn.Module, node: fx.Node) -> bool:
+    """Whether a node maps zeros to zeros, so that its input can be dropped by dropping its output."""
+    if node.op == "call_module":
+        return "Scale" in (kind := type(child_of(block, node)).__name__) or kind == "Identity"
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return name in _HAND_ON_ZEROS
+
+
+def _nodes(output: fx.Node) -> list[fx.Node]:
+    """The nodes that lead to an output only, in the order of the forward pass."""
+    nodes = {output}
+    for node in reversed(output.graph.nodes):
+        if node.op != "placeholder" and node.users and all(user in nodes for user in node.users):
+            nodes.add(node)
+    return [node for node in output.graph.nodes if node in nodes]
+
+
+def _owned(block: nn.Module, nodes: list[fx.Node]) -> tuple[list[str], list[str]]:
+    """The names of the modules and parameters that these nodes use, and no other node does."""
+    inside = set(nodes)
+    uses = [node for node in nodes[0].graph.nodes if node.op in {"call_module", "get_attr"}] if nodes else []
+    outside = {node.target for node in uses if node not in inside}
+    own = dict.fromkeys((node.op, str(node.target)) for node in uses if node.target not in outside)
+    modules = [name for kind, name in own if kind == "call_module"]
+    attributes = [name for kind, name in own if kind == "get_attr"]
+    return modules, [name for name in attributes if isinstance(operator.attrgetter(name)(block), nn.Parameter)]
+
+
+def _check_in_place(block: nn.Module, branch: _Branch) -> None:
+    """Raise `UserError` if a branch changes a value that others read, which it would not do when it is dropped."""
+    inside = set(branch.nodes)
+    for node in branch.nodes:
+        if _is_in_place(block, node) and any(source not in inside for source in node.all_input_nodes[:1]):
+            raise refuse(block, f"its branch changes its input in place ({node.target})")
+
+
+def _is_in_place(block: nn.Module, node: fx.Node) -> bool:
+    if node.op != "call_module":
+        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+        return bool(node.kwargs.get("inplace")) or (str(name).endswith("_") and not str(name).endswith("__"))
+    module = child_of(block, node)
+    while isinstance(module, nn.Sequential) and len(module):
+        module = module[0]
+    return bool(getattr(module, "inplace", False))
+
+
+def _put_behind_gate(block: nn.Module, graph: fx.Graph, branch: _Branch, index: int) -> Part:
+    output, drop = branch.output, branch.drop
+    nodes = [node for node in branch.nodes if node is not drop]
+    modules, parameters = _owned(block, nodes)
+    if drop is not None:  # the gate replaces it
+        drop_input = drop.all_input_nodes[0]
+        output = drop_input if output is drop else output
+        drop.replace_all_uses_with(drop_input)
+        graph.erase_node(drop)
+    inputs = list(dict.fromkeys(i for node in nodes for i in node.all_input_nodes if i not in nodes))
+    shortcut = next(arg for arg in branch.addition.args if arg is not output)
+    function = _compile(_subgraph(nodes, inputs, output))
+    with graph.inserting_before(branch.addition):
+        gates = graph.get_attr("_gates")
+        joined = graph.call_function(_joining(function), (gates, index, shortcut, *inputs))
+    branch.addition.replace_all_uses_with(joined)
+    for node in (branch.addition, *reversed(nodes)):
+        graph.erase_node(node)
+    return Part(branch.end, tuple(modules), tuple(parameters))
+
+
+@cache
+def _joining(branch: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The function that the graph calls in place of the addition of a branch; one for equal branches of all blocks."""
+
+    def join(gates: Any, index: int, shortcut: torch.Tensor, *inputs: Any) -> torch.Tensor:
+        joined: torch.Tensor = gates.join(index, shortcut, branch, inputs)
+        return joined
+
+    return join
+
+
+def _subgraph(nodes: list[fx.Node], inputs: list[fx.Node], output: fx.Node) -> fx.Graph:
+    """A new graph of some nodes of a graph, with ``inputs`` as placeholders."""
+    subgraph = fx.Graph()
+    copies = {node: subgraph.placeholder(node.name) for node in inputs}
+    for node in nodes:
+        copies[node] = subgraph.node_copy(node, copies.__getitem__)
+    subgraph.output(copies[output])
+    return subgraph
+
+
+_compiled: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+
+def _compile(graph: fx.Graph) -> Callable[..., Any]:
+    """A graph as a function of its block and its inputs; equal graphs give the same function."""
+    graph.lint()
+    code = graph.python_code("self")
+    key = (code.src, *sorted((name, id(value)) for name, value in code.globals.items()))
+    if key not in _compiled:
+        names = copy.copy(code.globals)
+        exec(compile(code.src, "<gated forward>", "exec"), names)
+        _compiled[key] = names["forward"]
+    return _compiled[key]
