@@ -178,7 +178,7 @@ _gated_classes: dict[type[nn.Module], type[nn.Module]] = {}
 def _gated_class(kind: type[nn.Module]) -> type[nn.Module]:
     """One subclass for all blocks of a class, so that torch.compile sees the same code for all of them."""
     if kind not in _gated_classes:
-        _gated_classes[kind] = type(f"Gated{kind.__name__}", (_GatedBlock, kind), {})
+        _gated_classes[kind] = type(kind.__name__, (_GatedBlock, kind), {})
     return _gated_classes[kind]
 
 
@@ -192,7 +192,7 @@ def _ungated(kind: type[nn.Module]) -> type[nn.Module]:
     if kind not in _own_classes:
         bases = tuple(_ungated(base) if issubclass(base, _GatedBlock) else base for base in kind.__bases__)
         own = {name: value for name, value in vars(kind).items() if name not in {"__dict__", "__weakref__"}}
-        _own_classes[kind] = type(kind.__name__.replace("Gated", "", 1), bases, own)
+        _own_classes[kind] = type(kind.__name__, bases, own)
     return _own_classes[kind]
 
 

@@ -144,6 +144,7 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
+        self.graph._graph_namespace.create_name("self", None)  # not for the node of a child with this name
         proxies = {name: self.create_proxy("placeholder", name, (), {}) for name in self._arguments.inputs}
         return partial(self._forward, **proxies, **dict(self._arguments.constants)), [self.root]
 

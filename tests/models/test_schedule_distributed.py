@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -114,3 +116,31 @@ class TestWithoutFindUnusedParameters:
             model(VIT.batch()[0])
         x = VIT.batch()[0]
         assert torch.equal(model.eval()(x), VIT.build().eval()(x))
+
+
+class TestShardedByFsdp2:
+    def _train(self, order: str) -> tuple[dict, list, nn.Module]:
+        network = VIT.build().double()
+        shard = {"after": 1, "before": 0}.get(order)
+        schedule = None if shard == 0 else rdp.ResidualDropPath(network, 0.5)
+        if shard is not None:
+            for block in network.blocks:
+                fully_shard(block)
+            fully_shard(network)
+        schedule = schedule or rdp.ResidualDropPath(network, 0.5)
+        trained = train(network, schedule, slice(BATCH))
+        schedule.close()
+        weights = {k: v.full_tensor() if isinstance(v, DTensor) else v for k, v in network.state_dict().items()}
+        return weights, trained, network
+
+    @pytest.mark.parametrize("order", ["before", "after"])
+    def test_sharding_before_or_after_the_schedule_changes_no_number(self, order, tmp_path):
+        join(tmp_path, 0, 1)
+        weights, trained, network = self._train(order)
+        distributed.destroy_process_group()
+        expected, expected_trained, plain = self._train("none")
+        assert trained == expected_trained
+        for name, value in expected.items():
+            torch.testing.assert_close(weights[name], value, rtol=1e-9, atol=1e-12)
+        kinds = [type(module).__name__.removeprefix("FSDP") for module in network.modules()]
+        assert kinds == [type(module).__name__ for module in plain.modules()]
