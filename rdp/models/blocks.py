@@ -18,8 +18,19 @@ from torch import nn
 from rdp.errors import UserError
 from rdp.models.branch_ends import branch_ends
 from rdp.models.gates import Gate, GatedBranch
+from rdp.models.recording import Call, Example
 from rdp.models.splitting import Part, TracedForward, split
-from rdp.models.tracing import Arguments, bind, own_signature, refuse, required_arguments, trace
+from rdp.models.tracing import (
+    Arguments,
+    BlockTracer,
+    Untraceable,
+    bind,
+    own_signature,
+    refuse,
+    required_arguments,
+    trace,
+)
+from rdp.models.value_tracing import ValueTracer
 
 
 class Branch:
@@ -59,20 +70,44 @@ class _Gates:
         branches: its branches, in the order of the forward pass.
     """
 
-    def __init__(self, block: nn.Module, ends: list[str]) -> None:
+    def __init__(self, block: nn.Module, ends: list[str], example: Example | None = None) -> None:
         self.block, self.kind, self._ends = block, type(block), ends
         self._signature = own_signature(self.kind)
         required = required_arguments(self._signature)
         self._required = len(required.inputs)
-        self._by_mode = {training: self._trace(required, training) for training in (True, False)}
+        self._by_mode: dict[bool, TracedForward] = {}
         self._by_call: dict[tuple[Arguments, bool], TracedForward] = {}
-        self.branches = [Branch(block, part) for part in self._by_mode[True].parts]
-        self._check_same(self._by_mode[False], "in evaluation mode")
+        self._sizes: list[tuple[int, ...]] | None = None  # of the inputs, without the first dimension
+        try:
+            self._by_mode = {training: self._trace(required, training) for training in (True, False)}
+            traced, other = self._by_mode.values()
+        except Untraceable:
+            if example is None or not example.calls(block):
+                raise
+            traced, other = (self._trace_along(example.calls(block), training) for training in (True, False))
+        self.branches = [Branch(block, part) for part in traced.parts]
+        self._check_same(other, "in evaluation mode")
 
     def _trace(self, arguments: Arguments, training: bool) -> TracedForward:
-        absent = tuple(end for end in self._ends if getattr(self.block, end, 0) is None)
-        graph = trace(self.block, self.kind.forward, arguments, training, absent)
+        graph = trace(self.block, BlockTracer(self.kind.forward, arguments), training, self._absent())
         return split(self.block, graph, self._ends)
+
+    def _trace_along(self, calls: list[Call], training: bool) -> TracedForward:
+        """The forward pass along recorded calls with different numbers of examples."""
+        graphs = []
+        for call in calls:
+            arguments, values = self._bind(call.args, call.kwargs)
+            tracer = ValueTracer(self.kind.forward, arguments, values, call)
+            graphs.append(trace(self.block, tracer, training, self._absent()))
+            if tracer.depends_on_sizes:
+                self._sizes = _sizes(values)
+        if len({graph.python_code("self").src for graph in graphs}) > 1:
+            raise refuse(self.block, "its forward depends on the number of examples")
+        traced = self._by_call[arguments, training] = split(self.block, graphs[0], self._ends)
+        return traced
+
+    def _absent(self) -> tuple[str, ...]:
+        return tuple(end for end in self._ends if getattr(self.block, end, 0) is None)
 
     def _check_same(self, traced: TracedForward, condition: str) -> None:
         if [part.end for part in traced.parts] != [branch.end for branch in self.branches]:
@@ -84,18 +119,23 @@ class _Gates:
 
     def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The forward pass by the gates."""
-        if len(args) == self._required and not kwargs:
+        if len(args) == self._required and not kwargs and self._by_mode:
             return self._by_mode[self.block.training].forward(self.block, *args)
-        try:
-            arguments, values = bind(self._signature, args, kwargs)
-        except ValueError as error:
-            raise refuse(self.block, f"it is called with '{error}', which is neither a tensor nor a constant") from None
+        arguments, values = self._bind(args, kwargs)
         key = (arguments, self.block.training)
+        if self._sizes is not None and _sizes(values) != self._sizes:
+            raise refuse(self.block, f"its forward depends on sizes, and those of the example were {self._sizes}")
         if key not in self._by_call:
             self._by_call[key] = self._trace(*key)
             names = ", ".join([*arguments.inputs, *dict(arguments.constants)])
             self._check_same(self._by_call[key], f"when it is called with {names}")
         return self._by_call[key].forward(self.block, *values)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arguments, list[Any]]:
+        try:
+            return bind(self._signature, args, kwargs)
+        except ValueError as error:
+            raise refuse(self.block, f"it is called with '{error}', which is neither a tensor nor a constant") from None
 
     def join(
         self, index: int, shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]
@@ -104,6 +144,11 @@ class _Gates:
         joined = self.branches[index].gate.add(shortcut, partial(branch, self.block), *inputs)
         # Code that follows may change the sum in place.
         return joined.clone() if joined is shortcut else joined
+
+
+def _sizes(values: list[Any]) -> list[tuple[int, ...]]:
+    """The sizes of tensors, without the number of examples."""
+    return [tuple(value.shape[1:]) for value in values if isinstance(value, torch.Tensor)]
 
 
 class _GatedBlock(nn.Module):
@@ -131,7 +176,7 @@ def own_class(block: nn.Module) -> type[nn.Module]:
     return _ungated(type(block)) if is_gated(block) else type(block)
 
 
-def gate(block: nn.Module, ends: list[str] | None = None) -> list[Branch]:
+def gate(block: nn.Module, ends: list[str] | None = None, example: Example | None = None) -> list[Branch]:
     """Add gates to a block that has none, and return its branches in order.
 
     The list is empty, and the block unchanged, if the forward pass has no branch (an inverted residual whose shapes
@@ -141,6 +186,7 @@ def gate(block: nn.Module, ends: list[str] | None = None) -> list[Branch]:
         block: the block.
         ends: the children that end its branches; by default those that `branch_ends` finds. If empty, every function of
             a value that is added to the value is a branch.
+        example: an input of the network, along which a forward pass is traced that depends on sizes.
 
     Raises:
         UserError: an end whose output is not added to a shortcut, or a forward pass that cannot be traced.
@@ -149,7 +195,7 @@ def gate(block: nn.Module, ends: list[str] | None = None) -> list[Branch]:
         return block._gates.branches
     if "forward" in vars(block):
         raise refuse(block, "its forward is an attribute of the object, not a method of its class")
-    gates = _Gates(block, branch_ends(block) if ends is None else ends)
+    gates = _Gates(block, branch_ends(block) if ends is None else ends, example)
     if gates.branches:
         block.__class__ = _gated_class(type(block))
         assert is_gated(block)

@@ -1,7 +1,7 @@
 """Which residual branches of a model a schedule finds, and which it leaves out, seen in one forward pass."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from rdp.models import blocks
+from rdp.models.recording import run
 from rdp.models.units import Units
 from rdp.models.weights import unwrap
 
@@ -82,15 +83,12 @@ def find_units(model: nn.Module, example: Any) -> FoundUnits:
     network = copy.deepcopy(unwrap(model)).eval()
     for tensor in (*network.parameters(), *network.buffers()):
         tensor.requires_grad_(isinstance(tensor, nn.Parameter) and tensor.is_floating_point())
-    units = Units(network, take_over=True)
+    units = Units(network, take_over=True, example=example)
     recorder = _Recorder(network)
     for gate in (gate for gates in units.gates for gate in gates):
         gate.override = recorder.join
     with torch.enable_grad(), recorder.modules(), recorder:
-        if isinstance(example, Mapping):
-            network(**example)
-        else:
-            network(*(example if isinstance(example, tuple) else (example,)))
+        run(network, example)
     left = {}
     for name, kind, end in recorder.sums:
         reason = units.skipped.get(name, "nothing declares the end of its branch")

@@ -1,6 +1,6 @@
 """Finding the blocks with residual branches in a network, and adding gates to them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -9,6 +9,7 @@ from rdp.models import blocks
 from rdp.models.blocks import Branch
 from rdp.models.branch_ends import branch_ends
 from rdp.models.gates import GatedBranch
+from rdp.models.recording import Example
 from rdp.models.splitting import NoShortcut
 from rdp.models.tracing import refuse
 
@@ -36,7 +37,8 @@ class Found:
         skipped: for the name of each module that may have branches that were left out, the reason.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, example: Any = None) -> None:
+        self._example = None if example is None else Example(network, example)
         self.blocks: list[Block] = []
         self.gated: list[nn.Module] = []
         self.skipped: dict[str, str] = {}
@@ -104,7 +106,7 @@ class Found:
             self.blocks.append(Block(name, module, blocks.branches_of(module)))
             return
         had_gates = blocks.is_gated(module)
-        if branches := blocks.gate(module, ends):
+        if branches := blocks.gate(module, ends, self._example):
             self.blocks.append(Block(name, module, branches))
             if not had_gates:
                 self.gated.append(module)

@@ -35,6 +35,7 @@ class ResidualDropPath(Schedule):
         drop_from: share of the training before the first drop; iterations before are full (needs ``steps``).
         drop_until: share of the training after which no unit is dropped; iterations after are full (needs ``steps``).
         take_over: as in `Schedule`.
+        example: as in `Schedule`.
         steps: as in `Schedule`.
         steps_per_epoch: as in `Schedule`.
 
@@ -73,6 +74,7 @@ class ResidualDropPath(Schedule):
         drop_from: float = 0.0,
         drop_until: float = 1.0,
         take_over: bool = False,
+        example: Any = None,
         steps: int | None = None,
         steps_per_epoch: int | None = None,
     ) -> None:
@@ -90,7 +92,15 @@ class ResidualDropPath(Schedule):
             drop_from=drop_from,
             drop_until=drop_until,
         )
-        super().__init__(model, method, seed=seed, take_over=take_over, steps=steps, steps_per_epoch=steps_per_epoch)
+        super().__init__(
+            model,
+            method,
+            seed=seed,
+            take_over=take_over,
+            example=example,
+            steps=steps,
+            steps_per_epoch=steps_per_epoch,
+        )
 
 
 def make_method(name: str, **options: Any) -> Method:

@@ -39,6 +39,8 @@ class Schedule:
         method: a method that drops or freezes units, see `make_method`.
         seed: of the masks. A mask depends on seed and step only, so a resumed loop draws the same masks.
         take_over: switch off active droppath modules of the model until `close`. By default such a model is refused.
+        example: an input of the model, for blocks whose forward depends on sizes: a tensor, a tuple of positional
+            arguments, or a mapping of keyword arguments. The model runs on it once, in evaluation mode.
         steps: number of optimizer steps of the whole training; required by options that are shares of it.
         steps_per_epoch: number of optimizer steps in an epoch; required by options that count epochs.
 
@@ -61,6 +63,7 @@ class Schedule:
         *,
         seed: int = 0,
         take_over: bool = False,
+        example: Any = None,
         steps: int | None = None,
         steps_per_epoch: int | None = None,
     ) -> None:
@@ -78,7 +81,7 @@ class Schedule:
             else:  # torch.compile(model)
                 _warn_of_recompilation()
                 inner, self._warned = inner._orig_mod, True
-        self._units = Units(inner, method.unit_granularity, take_over=take_over)
+        self._units = Units(inner, method.unit_granularity, take_over=take_over, example=example)
         try:
             self._units.require()
             self._training = Training(len(self._units), 1, seed, steps, steps_per_epoch)

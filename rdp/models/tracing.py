@@ -17,6 +17,16 @@ _NO_EFFECT = {torch._assert, operator.getitem, getattr}
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
+class Untraceable(UserError):
+    """A block whose forward pass cannot be traced."""
+
+    def __init__(self, block: nn.Module, reason: str) -> None:
+        super().__init__(
+            f"{type(block).__name__}: no gates can be put into this block: {reason}; if its forward depends on sizes, "
+            "pass an input of the model as example"
+        )
+
+
 class Arguments(NamedTuple):
     """How a call passes the parameters of a forward method.
 
@@ -76,20 +86,17 @@ def _is_constant(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | torch.dtype)
 
 
-def trace(
-    block: nn.Module, forward: Callable[..., Any], arguments: Arguments, training: bool, absent: tuple[str, ...] = ()
-) -> fx.Graph:
+def trace(block: nn.Module, tracer: "BlockTracer", training: bool, absent: tuple[str, ...] = ()) -> fx.Graph:
     """The graph of a call of the block, which stays unchanged.
 
     Args:
         block: the block.
-        forward: its class's own forward method.
-        arguments: of the call.
+        tracer: of its class's own forward method and the call's arguments.
         training: in training or evaluation mode.
         absent: names of children that hold None, and stand for identities in the graph.
 
     Raises:
-        UserError: a forward pass that cannot be traced, or makes tensors of its own.
+        Untraceable: a forward pass that cannot be traced, or makes tensors of its own.
     """
     with _restored(block), _without_fast_path():
         block.training = training
@@ -97,15 +104,15 @@ def trace(
             setattr(block, name, nn.Identity())
         before = set(vars(block)) | set(block._modules)
         try:
-            graph = _Tracer(forward, arguments).trace(block)
+            graph = tracer.trace(block)
         except Exception as error:  # a forward of other code may raise anything when it is traced
             reason = " ".join(str(error).split())[:200]
-            raise refuse(block, f"its forward cannot be traced ({type(error).__name__}: {reason})") from None
+            raise Untraceable(block, f"its forward cannot be traced ({type(error).__name__}: {reason})") from None
         if set(vars(block)) - before:
-            raise refuse(block, "its forward makes tensors of its own")
+            raise Untraceable(block, "its forward makes tensors of its own")
     for node in reversed(graph.nodes):
         # Without effect on the output, but its inputs would not belong to one branch only.
-        if not node.users and (node.op == "get_attr" or node.target in _NO_EFFECT):
+        if not node.users and (node.op == "get_attr" or node.target in _NO_EFFECT or tracer.is_number(node)):
             graph.erase_node(node)
     return graph
 
@@ -134,7 +141,7 @@ def _without_fast_path() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-class _Tracer(fx.Tracer):
+class BlockTracer(fx.Tracer):
     """Traces one block, with its children as black boxes, but for those that add the block's shortcut."""
 
     def __init__(self, forward: Callable[..., Any], arguments: Arguments) -> None:
@@ -157,14 +164,23 @@ class _Tracer(fx.Tracer):
         proxies: list[fx.Proxy] = []
         fx.node.map_aggregate((args, kwargs), lambda a: proxies.append(a) if isinstance(a, fx.Proxy) else a)
         if len({proxy.node for proxy in proxies}) > 1 and _adds_input(module):
-            return forward(*args, **kwargs)
+            return self.inline(module, forward, args, kwargs)
         return super().call_module(module, forward, args, kwargs)
+
+    def is_number(self, node: fx.Node) -> bool:
+        """Whether a node is known to have no tensor as its value."""
+        return False
+
+    def inline(self, module: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Trace a child as a part of the block."""
+        return forward(*args, **kwargs)
 
 
 def _adds_input(module: nn.Module) -> bool:
     kind = type(module)
     try:
-        graph = trace(module, kind.forward, required_arguments(own_signature(kind)), module.training)
+        tracer = BlockTracer(kind.forward, required_arguments(own_signature(kind)))
+        graph = trace(module, tracer, module.training)
     except UserError:
         return False
     return graph_sums.adds_input(module, graph)

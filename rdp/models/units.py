@@ -29,7 +29,7 @@ class Units:
 
     A unit is a residual branch, or all branches of a block, by ``granularity``. Blocks of other libraries get gates
     until `restore`. With ``take_over``, active droppath modules are switched off; by default the network is refused. So
-    is a block whose branches cannot be separated.
+    is a block whose branches cannot be separated. ``example`` is an input of the network, as in `Schedule`.
 
     Attributes:
         blocks: the modules that own branches.
@@ -41,14 +41,16 @@ class Units:
             each value of a number.
     """
 
-    def __init__(self, network: nn.Module, granularity: str = "branch", *, take_over: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, granularity: str = "branch", *, take_over: bool = False, example: Any = None
+    ) -> None:
         self.network = network
         self.tensor_scales = False
         self._changed_norms: list[tuple[nn.Module, str]] = []
         self._frozen: list[nn.Parameter] = []
         self._silenced: list[nn.Module] = []
         self._check_droppath(take_over)
-        self._found = Found(network)
+        self._found = Found(network, example)
         self._declared = {id(module) for module in network.modules() if is_declared(module)}
         self.blocks = [block.module for block in self._found.blocks]
         self.skipped = self._found.skipped

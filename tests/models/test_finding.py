@@ -362,3 +362,93 @@ class TestRealModels:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             rdp.ResidualDropPath(timm.create_model("test_vit"), rate=0.5).close()
+
+
+class Windows(TwoLinear):
+    """Pads its input if its size asks for it, as blocks with windows do."""
+
+    def forward(self, x, size):
+        height, width = size
+        assert x.shape[1] == height * width, "wrong size"
+        y = x.view(x.shape[0], height, width, -1)
+        if height % 2 or width % 2:
+            y = F.pad(y, (0, 0, 0, width % 2, 0, height % 2))
+        y = self.branch(y)[:, :height, :width].reshape(x.shape)
+        return x + y
+
+
+class Sized(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Windows(), Windows()])
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x, (3, 4))
+        return x
+
+
+class TestAlongAnExample:
+    def test_a_forward_that_depends_on_sizes_is_refused_without_one(self):
+        network = Sized()
+        with pytest.raises(UserError, match="no residual branch"):
+            rdp.ResidualDropPath(network, rate=0.5)
+        assert "pass an input of the model as example" in Units(network).skipped["blocks.0"]
+
+    @pytest.mark.parametrize("examples", [1, 5])
+    def test_it_is_traced_along_the_example_for_any_number_of_examples(self, examples):
+        network, x = Sized(), torch.randn(examples, 12, 4)
+        expected = network(x)
+        only_second = network.blocks[1](x, (3, 4))
+        units = Units(network, example=torch.randn(2, 12, 4))
+        for gates in units.gates:
+            gates[0].scale = 1.0
+        torch.testing.assert_close(network(x), expected)
+        drop(units, 0)
+        torch.testing.assert_close(network(x), only_second)
+
+    def test_other_sizes_than_those_of_the_example_are_refused(self):
+        block = Windows()
+        network = nn.Sequential(Sized())
+        network[0].blocks[0] = block
+        drop(Units(network, example=torch.randn(2, 12, 4)), 0)
+        with pytest.raises(UserError, match=r"^Windows: .* depends on sizes, and those of the example were \[\(12, 4"):
+            block(torch.randn(2, 16, 4), (4, 4))
+
+    def test_a_forward_that_depends_on_the_number_of_examples_is_refused(self):
+        class Counts(TwoLinear):
+            def forward(self, x):
+                return x + self.branch(x) * int(x.shape[0])
+
+        units = Units(nn.Sequential(Counts(), Sum()), example=torch.randn(2, 4))
+        assert units.names == ["1"]
+        assert "depends on the number of examples" in units.skipped["0"]
+
+    def test_a_forward_that_depends_on_values_is_refused(self):
+        class Chooses(TwoLinear):
+            def forward(self, x):
+                return x + self.branch(x) if x.sum() > 0 else x
+
+        units = Units(nn.Sequential(Chooses()), example=torch.ones(2, 4))
+        assert len(units) == 0
+
+    def test_the_model_stays_as_it_was(self):
+        network = nn.Sequential(Sized(), nn.BatchNorm1d(12)).train()
+        network[0].eval()
+        before = copy.deepcopy(network.state_dict())
+        state = torch.get_rng_state()
+        Units(network, example=torch.randn(2, 12, 4, generator=torch.Generator())).restore()
+        assert torch.equal(torch.get_rng_state(), state)
+        assert [module.training for module in network] == [False, True]
+        assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+    def test_windowed_layers_of_transformers(self):
+        options = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 2], "num_heads": [2, 4]}
+        model = transformers.Swinv2Model(transformers.Swinv2Config(window_size=4, drop_path_rate=0.0, **options)).eval()
+        x = torch.randn(3, 3, 32, 32)
+        expected = model(x).last_hidden_state
+        units = Units(model, example=x[:2])
+        assert len(units) == 6
+        for gates in units.gates:
+            gates[0].scale = 1.0
+        torch.testing.assert_close(model(x).last_hidden_state, expected)

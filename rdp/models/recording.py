@@ -1,0 +1,99 @@
+"""A record of one forward pass: the arguments and results of every module, for tracing with values."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+
+@dataclass
+class Call:
+    """A call of a module: its arguments, its output, and the calls that it made, in order."""
+
+    module: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any = None
+    calls: list["Call"] = field(default_factory=list)
+
+
+@torch.no_grad()
+def record_calls(network: nn.Module, example: Any) -> dict[int, Call]:
+    """The first call of each module, by the module's id, in one forward pass in evaluation mode.
+
+    ``example`` is the network's input: a tensor, a tuple of positional or a mapping of keyword arguments.
+    """
+    first: dict[int, Call] = {}
+    stack: list[Call] = []
+
+    def enter(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = Call(module, args, kwargs)
+        if stack:
+            stack[-1].calls.append(call)
+        stack.append(call)
+
+    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        call = stack.pop()
+        call.output = output
+        first.setdefault(id(module), call)
+
+    modules = list(network.modules())
+    handles = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in modules]
+    handles += [m.register_forward_hook(leave, with_kwargs=True) for m in modules]
+    try:
+        with evaluation_mode(network):
+            run(network, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return first
+
+
+def run(network: nn.Module, example: Any) -> Any:
+    """Call a network with a tensor, a tuple of positional arguments, or a mapping of keyword arguments."""
+    if isinstance(example, Mapping):
+        return network(**example)
+    return network(*(example if isinstance(example, tuple) else (example,)))
+
+
+@contextmanager
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Put all modules into evaluation mode, and restore the mode of each on exit."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def doubled(example: Any) -> Any:
+    """The example with each of its tensors twice, along the first dimension."""
+    plain = dict(example) if isinstance(example, Mapping) else example
+    return pytree.tree_map(lambda v: torch.cat([v, v]) if isinstance(v, torch.Tensor) and v.dim() else v, plain)
+
+
+class Example:
+    """An input of a network, and the calls of modules that it leads to, recorded when they are first needed.
+
+    Args:
+        network: the network.
+        inputs: as in `run`.
+    """
+
+    def __init__(self, network: nn.Module, inputs: Any) -> None:
+        self._network, self._inputs = network, inputs
+
+    @cached_property
+    def _records(self) -> list[dict[int, Call]]:
+        return [record_calls(self._network, inputs) for inputs in (self._inputs, doubled(self._inputs))]
+
+    def calls(self, module: nn.Module) -> list[Call]:
+        """The first call of a module with the examples, and with twice as many; empty if it is not called."""
+        return [record[id(module)] for record in self._records if id(module) in record]
