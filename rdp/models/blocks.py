@@ -50,6 +50,11 @@ class Branch:
         return [self._block.get_submodule(name) for name in self._part.modules]
 
     @property
+    def side(self) -> list[tuple[nn.Module, Any]]:
+        """The items that its modules return for other uses: each module, and the item's index in what it returns."""
+        return [(self._block.get_submodule(name), index) for name, index in self._part.side]
+
+    @property
     def modules(self) -> list[nn.Module]:
         """All modules of the branch."""
         return [inner for child in self.children for inner in child.modules()]
@@ -68,6 +73,7 @@ class _Gates:
         block: the block.
         kind: its own class.
         branches: its branches, in the order of the forward pass.
+        sums: how many functions of a value it adds to the value, declared as branches or not.
     """
 
     def __init__(self, block: nn.Module, ends: list[str], example: Example | None = None) -> None:
@@ -86,6 +92,7 @@ class _Gates:
                 raise
             traced, other = (self._trace_along(example.calls(block), training) for training in (True, False))
         self.branches = [Branch(block, part) for part in traced.parts]
+        self.sums = traced.sums
         self._check_same(other, "in evaluation mode")
 
     def _trace(self, arguments: Arguments, training: bool) -> TracedForward:
@@ -96,7 +103,7 @@ class _Gates:
         """The forward pass along recorded calls with different numbers of examples."""
         graphs = []
         for call in calls:
-            arguments, values = self._bind(call.args, call.kwargs)
+            arguments, values = bind(self._signature, call.args, call.kwargs)
             tracer = ValueTracer(self.kind.forward, arguments, values, call)
             graphs.append(trace(self.block, tracer, training, self._absent()))
             if tracer.depends_on_sizes:
@@ -121,7 +128,7 @@ class _Gates:
         """The forward pass by the gates."""
         if len(args) == self._required and not kwargs and self._by_mode:
             return self._by_mode[self.block.training].forward(self.block, *args)
-        arguments, values = self._bind(args, kwargs)
+        arguments, values = bind(self._signature, args, kwargs)
         key = (arguments, self.block.training)
         if self._sizes is not None and _sizes(values) != self._sizes:
             raise refuse(self.block, f"its forward depends on sizes, and those of the example were {self._sizes}")
@@ -130,12 +137,6 @@ class _Gates:
             names = ", ".join([*arguments.inputs, *dict(arguments.constants)])
             self._check_same(self._by_call[key], f"when it is called with {names}")
         return self._by_call[key].forward(self.block, *values)
-
-    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Arguments, list[Any]]:
-        try:
-            return bind(self._signature, args, kwargs)
-        except ValueError as error:
-            raise refuse(self.block, f"it is called with '{error}', which is neither a tensor nor a constant") from None
 
     def join(
         self, index: int, shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]
@@ -203,12 +204,14 @@ def gate(block: nn.Module, ends: list[str] | None = None, example: Example | Non
     return gates.branches
 
 
-def has_branches(block: nn.Module) -> bool:
-    """Whether a block adds functions of a value to the value, and can get gates."""
+def count_sums(block: nn.Module) -> int:
+    """How many functions of a value a block adds to the value; 0 for one that cannot be traced."""
+    if is_gated(block):
+        return block._gates.sums
     try:
-        return bool(_Gates(block, []).branches)
+        return _Gates(block, []).sums
     except UserError:
-        return False
+        return 0
 
 
 def branches_of(block: nn.Module) -> list[Branch]:

@@ -9,7 +9,7 @@ from rdp.models import blocks
 from rdp.models.blocks import Branch
 from rdp.models.branch_ends import branch_ends
 from rdp.models.gates import GatedBranch
-from rdp.models.recording import Example
+from rdp.models.recording import Example, items_in_use
 from rdp.models.splitting import NoShortcut
 from rdp.models.tracing import refuse
 
@@ -44,8 +44,10 @@ class Found:
         self.skipped: dict[str, str] = {}
         try:
             self._gate_declared(network)
-            if not self.blocks:
+            declared = bool(self.blocks)
+            if not declared:
                 self._gate_sums(network)
+            self._check_side_items(declared)
         except UserError:
             self.ungate()
             raise
@@ -70,13 +72,14 @@ class Found:
             if kind not in with_shortcut:  # the declaration is wrong, as in timm's ResNeSt
                 for name, module, _ in instances:
                     self._add(name, module, [])
-                if not any(module in self.gated for _, module, _ in instances):
+                inside = self._inside()
+                if not any(module in self.gated or id(module) in inside for _, module, _ in instances):
                     raise instances[0][2]
             self.skipped |= {name: error.reason for name, module, error in instances if module not in self.gated}
         order = {id(module): index for index, module in enumerate(network.modules())}
         self.blocks.sort(key=lambda block: order[id(block.module)])
         for block in self.blocks:
-            if any(is_declared(inner) for branch in block.branches for inner in branch.modules):
+            if any(blocks.branches_of(inner) for branch in block.branches for inner in branch.modules):
                 raise refuse(block.module, "a branch contains blocks with branches of their own")
 
     def _gate_sums(self, network: nn.Module) -> None:
@@ -101,6 +104,24 @@ class Found:
             for block in inner if len(inner) == 1 else ():
                 self._remove(block, f"it lies in a branch of {outer.name}")
 
+    def _inside(self) -> set[int]:
+        """The modules of all branches, by id."""
+        return {id(module) for block in self.blocks for branch in block.branches for module in branch.modules}
+
+    def _check_side_items(self, declared: bool) -> None:
+        """Refuse or remove branches whose modules also compute something else that the example's output depends on."""
+        with_items = [(block, branch.side) for block in self.blocks for branch in block.branches if branch.side]
+        if self._example is None or not with_items:
+            return
+        items = [item for _, side in with_items for item in side]
+        in_use = items_in_use(self._example.network, self._example.inputs, items)
+        for block, side in with_items:
+            if any(used for used, item in zip(in_use, items, strict=True) if item in side):
+                if declared:
+                    raise not_own(block.name)
+                if block in self.blocks:
+                    self._remove(block, _NOT_OWN)
+
     def _add(self, name: str, module: nn.Module, ends: list[str] | None = None) -> None:
         if isinstance(module, GatedBranch):
             self.blocks.append(Block(name, module, blocks.branches_of(module)))
@@ -119,6 +140,14 @@ class Found:
             blocks.ungate(block.module)
 
 
+_NOT_OWN = "what its layers compute is used outside its branch too, so the branch cannot be dropped and trained alone"
+
+
+def not_own(name: str) -> UserError:
+    """The error for a branch without parameters of its own."""
+    return UserError(f"{name}: {_NOT_OWN}")
+
+
 def is_declared(module: nn.Module) -> bool:
     """Whether a module, by its class or its children, declares residual branches."""
     return isinstance(module, GatedBranch) or bool(branch_ends(module))
@@ -130,10 +159,14 @@ def _may_be_block(module: nn.Module) -> bool:
 
 def undeclared_blocks(network: nn.Module, found: Found) -> list[str]:
     """The names of modules outside of units that add a function of a value to the value; the network itself is none."""
-    inside = {id(module) for block in found.blocks for branch in block.branches for module in branch.modules}
-    known = inside | {id(block.module) for block in found.blocks}
+    branches = {id(block.module): len(block.branches) for block in found.blocks}
+    inside = found._inside()
     return [
         name
         for name, module in network.named_modules()
-        if name and id(module) not in known and _may_be_block(module) and blocks.has_branches(module)
+        if name
+        and id(module) not in inside
+        and _may_be_block(module)
+        and not isinstance(module, GatedBranch)
+        and blocks.count_sums(module) > branches.get(id(module), 0)
     ]

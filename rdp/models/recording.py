@@ -1,6 +1,6 @@
 """A record of one forward pass: the arguments and results of every module, for tracing with values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +22,6 @@ class Call:
     calls: list["Call"] = field(default_factory=list)
 
 
-@torch.no_grad()
 def record_calls(network: nn.Module, example: Any) -> dict[int, Call]:
     """The first call of each module, by the module's id, in one forward pass in evaluation mode.
 
@@ -46,12 +45,39 @@ def record_calls(network: nn.Module, example: Any) -> dict[int, Call]:
     handles = [m.register_forward_pre_hook(enter, with_kwargs=True) for m in modules]
     handles += [m.register_forward_hook(leave, with_kwargs=True) for m in modules]
     try:
-        with evaluation_mode(network):
+        with evaluation_mode(network), torch.no_grad():
             run(network, example)
     finally:
         for handle in handles:
             handle.remove()
     return first
+
+
+def items_in_use(network: nn.Module, example: Any, items: list[tuple[nn.Module, Any]]) -> list[bool]:
+    """Whether the network's output depends on items that modules return, each given by a module and an index."""
+    values: list[tuple[int, torch.Tensor]] = []
+
+    def keep(number: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            found = pytree.tree_leaves(output[items[number][1]])
+            values.extend((number, v) for v in found if isinstance(v, torch.Tensor) and v.requires_grad)
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(number)) for number, (module, _) in enumerate(items)]
+    try:
+        with evaluation_mode(network), torch.enable_grad():
+            output = run(network, example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    leaves = pytree.tree_leaves(dict(output) if isinstance(output, Mapping) else output)
+    total = sum(v.sum() for v in leaves if isinstance(v, torch.Tensor) and v.requires_grad)
+    if not values or not isinstance(total, torch.Tensor):
+        return [False] * len(items)
+    gradients = torch.autograd.grad(total, [tensor for _, tensor in values], allow_unused=True)
+    used = {number for (number, _), gradient in zip(values, gradients, strict=True) if gradient is not None}
+    return [number in used for number in range(len(items))]
 
 
 def run(network: nn.Module, example: Any) -> Any:
@@ -88,11 +114,11 @@ class Example:
     """
 
     def __init__(self, network: nn.Module, inputs: Any) -> None:
-        self._network, self._inputs = network, inputs
+        self.network, self.inputs = network, inputs
 
     @cached_property
     def _records(self) -> list[dict[int, Call]]:
-        return [record_calls(self._network, inputs) for inputs in (self._inputs, doubled(self._inputs))]
+        return [record_calls(self.network, inputs) for inputs in (self.inputs, doubled(self.inputs))]
 
     def calls(self, module: nn.Module) -> list[Call]:
         """The first call of a module with the examples, and with twice as many; empty if it is not called."""

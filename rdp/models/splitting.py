@@ -42,18 +42,31 @@ class NoShortcut(UserError):
 
 
 class Part(NamedTuple):
-    """A branch of a block: the name of its last child, and of the modules and parameters that it uses."""
+    """A branch of a block, by the names of its children.
+
+    Attributes:
+        end: the child that ends it.
+        modules: the modules that it uses.
+        parameters: the parameters of the block that it uses.
+        side: items of what its modules return that the block returns too, such as attention weights; by the module's
+            name and the item's index. The branch is then computed even where it is dropped.
+    """
 
     end: str
     modules: tuple[str, ...]
     parameters: tuple[str, ...]
+    side: tuple[tuple[str, Any], ...] = ()
 
 
 class TracedForward(NamedTuple):
-    """A block's forward pass with its branches behind the gates of ``block._gates``: ``forward(block, *inputs)``."""
+    """A block's forward pass with its branches behind the gates of ``block._gates``: ``forward(block, *inputs)``.
+
+    ``sums`` is the number of functions of a value that it adds to the value, declared as branches or not.
+    """
 
     forward: Callable[..., Any]
     parts: list[Part]
+    sums: int
 
 
 class _Branch(NamedTuple):
@@ -78,16 +91,19 @@ def split(block: nn.Module, graph: fx.Graph, ends: list[str]) -> TracedForward:
     Raises:
         UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
     """
+    branches = residual = _outermost(_residual(block, graph))
     if ends:
-        branches = [_declared(block, node) for node in graph.nodes if node.op == "call_module" and node.target in ends]
-    else:
-        branches = _residual(block, graph)
-    # What lies inside another branch is a part of it.
-    branches = [b for b in branches if not any(b.addition in other.nodes for other in branches)]
+        calls = [node for node in graph.nodes if node.op == "call_module" and node.target in ends]
+        branches = _outermost([_declared(block, node) for node in calls])
     for branch in branches:
         _check_in_place(block, branch)
     parts = [_put_behind_gate(block, graph, branch, index) for index, branch in enumerate(branches)]
-    return TracedForward(_compile(graph), parts)
+    return TracedForward(_compile(graph), parts, len(residual))
+
+
+def _outermost(branches: list[_Branch]) -> list[_Branch]:
+    """Those that lie in no other branch."""
+    return [b for b in branches if not any(b.addition in other.nodes for other in branches)]
 
 
 def _declared(block: nn.Module, end: fx.Node) -> _Branch:
@@ -124,12 +140,30 @@ def _hands_on_zeros(block: nn.Module, node: fx.Node) -> bool:
 
 
 def _nodes(output: fx.Node) -> list[fx.Node]:
-    """The nodes that lead to an output only, in the order of the forward pass."""
+    """The nodes that lead to an output only, in the order of the forward pass.
+
+    A module in the branch may return more items, if the block only hands them on.
+    """
     nodes = {output}
     for node in reversed(output.graph.nodes):
-        if node.op != "placeholder" and node.users and all(user in nodes for user in node.users):
+        users = set(node.users) - nodes
+        if node.op != "placeholder" and len(users) < len(node.users) and all(_is_side_item(user) for user in users):
             nodes.add(node)
     return [node for node in output.graph.nodes if node in nodes]
+
+
+def _is_side_item(node: fx.Node) -> bool:
+    """Whether a node is an item of what a module returns, of which the block returns it and makes no other use."""
+    source = node.args[0] if node.target is operator.getitem else None
+    if not isinstance(source, fx.Node) or source.op != "call_module":
+        return False
+    waiting = list(node.users)
+    while waiting:
+        user = waiting.pop()
+        if user.op != "output" and user.target not in {operator.getitem, operator.add}:
+            return False
+        waiting += user.users
+    return True
 
 
 def _owned(block: nn.Module, nodes: list[fx.Node]) -> tuple[list[str], list[str]]:
@@ -170,7 +204,14 @@ def _put_behind_gate(block: nn.Module, graph: fx.Graph, branch: _Branch, index: 
         output = drop_input if output is drop else output
         drop.replace_all_uses_with(drop_input)
         graph.erase_node(drop)
-    inputs = list(dict.fromkeys(i for node in nodes for i in node.all_input_nodes if i not in nodes))
+    side = tuple(
+        (str(node.target), user.args[1])
+        for node in nodes
+        for user in node.users
+        if user is not branch.addition and user not in nodes
+    )
+    nodes = [] if side else nodes  # all of it is computed, and only its output is dropped
+    inputs = list(dict.fromkeys(i for node in nodes for i in node.all_input_nodes if i not in nodes)) or [output]
     shortcut = next(arg for arg in branch.addition.args if arg is not output)
     function = _compile(_subgraph(nodes, inputs, output))
     with graph.inserting_before(branch.addition):
@@ -179,7 +220,7 @@ def _put_behind_gate(block: nn.Module, graph: fx.Graph, branch: _Branch, index: 
     branch.addition.replace_all_uses_with(joined)
     for node in (branch.addition, *reversed(nodes)):
         graph.erase_node(node)
-    return Part(branch.end, tuple(modules), tuple(parameters))
+    return Part(branch.end, tuple(modules), tuple(parameters), side)
 
 
 @cache

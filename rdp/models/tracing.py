@@ -53,8 +53,8 @@ def required_arguments(signature: inspect.Signature) -> Arguments:
 def bind(signature: inspect.Signature, args: Any, kwargs: Mapping[str, Any]) -> tuple[Arguments, list[Any]]:
     """How a call passes its arguments, and the values of the graph's inputs.
 
-    An optional argument is an input if it holds a tensor, and otherwise a constant. Raises TypeError for arguments that
-    do not fit, and ValueError for one that can be neither.
+    An optional argument is a constant if it is a number, a text, a type, None or a tuple of such, and otherwise an
+    input. Raises TypeError for arguments that do not fit.
     """
     bound = signature.bind(*args, **kwargs)
     inputs, constants, values = [], [], []
@@ -62,16 +62,12 @@ def bind(signature: inspect.Signature, args: Any, kwargs: Mapping[str, Any]) -> 
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             given |= given.pop(parameter.name, {})
-        elif parameter.kind is parameter.VAR_POSITIONAL and given.pop(parameter.name, ()):
-            raise ValueError(f"*{parameter.name}")
     for name, value in given.items():
         known = signature.parameters.get(name)
-        if (known and known.default is known.empty) or isinstance(value, torch.Tensor):
+        if (known and known.default is known.empty) or not _is_constant(value):
             inputs.append(name)
             values.append(value)
         elif known is None or not _same(value, known.default):
-            if not _is_constant(value):
-                raise ValueError(name)
             constants.append((name, value))
     return Arguments(tuple(inputs), tuple(constants)), values
 

@@ -13,7 +13,7 @@ from rdp.errors import UserError
 from rdp.methods import FULL, FrozenNorm, Iteration
 from rdp.models import blocks, droppath
 from rdp.models.blocks import Branch
-from rdp.models.finding import Found, is_declared, undeclared_blocks
+from rdp.models.finding import Found, is_declared, not_own, undeclared_blocks
 
 
 class Group:
@@ -148,10 +148,7 @@ class Units:
     def _check_parameters(self) -> None:
         for name, group in zip(self.names, self.groups[:-1], strict=True):
             if not group.parameters:
-                raise UserError(
-                    f"{name}: this branch has no parameters of its own, because what its layers compute is used "
-                    "outside it too, so it cannot be dropped and trained as one"
-                )
+                raise not_own(name)
 
     def require(self) -> None:
         """Raise `UserError` if the network has no units, and name its blocks."""

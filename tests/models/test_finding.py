@@ -159,15 +159,25 @@ class TestArguments:
         with pytest.raises(UserError, match=r"^Turned: .* it has other branches when it is called with x, joined"):
             block(torch.zeros(2, 4), joined=False)
 
-    def test_an_argument_that_is_neither_tensor_nor_constant_is_refused_by_name(self):
+    def test_objects_are_handed_on(self):
         class Cached(TwoLinear):
-            def forward(self, x, cache=None):
-                return x + self.branch(x)
+            def forward(self, x, cache=None, positions=None):
+                y = self.branch(x)
+                if cache is not None:
+                    y = cache.update(y)
+                if positions is not None:
+                    y = y * positions[0]
+                return x + y
 
-        block = Cached()
-        drop(Units(nn.Sequential(block)), 0)
-        with pytest.raises(UserError, match=r"^Cached: .* called with 'cache', which is neither"):
-            block(torch.zeros(2, 4), cache={})
+        class Cache:
+            def update(self, y):
+                return y + 1
+
+        block, x, positions = Cached(), torch.randn(2, 4), (torch.randn(2, 4), None)
+        expected = block(x, cache=Cache(), positions=positions)
+        units = Units(nn.Sequential(block))
+        units.gates[0][0].scale = 1.0
+        torch.testing.assert_close(block(x, cache=Cache(), positions=positions), expected)
 
 
 class TestRegistered:
@@ -208,8 +218,10 @@ class TestRefusals:
             Units(network)
 
     def test_a_branch_whose_layers_have_other_uses(self):
-        with pytest.raises(UserError, match=r"^stages\.0\.blocks\.0\.drop_path1: .* no parameters of its own"):
-            rdp.ResidualDropPath(timm.create_model("mvitv2_tiny", drop_path_rate=0), rate=0.5)
+        with pytest.raises(
+            UserError, match=r"^parallel_blocks\.0\.drop_path\.1: what its layers compute is used outside"
+        ):
+            rdp.ResidualDropPath(timm.create_model("coat_tiny", drop_path_rate=0), rate=0.5)
 
     def test_a_droppath_module_whose_probability_cannot_be_read(self):
         class Skipping(nn.Module):
