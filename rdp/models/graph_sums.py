@@ -64,9 +64,9 @@ def depends(node: fx.Node, source: fx.Node) -> bool:
     return False
 
 
-def child_of(block: nn.Module, node: fx.Node) -> nn.Module:
-    """The child that a node calls; an identity where it is None, as a droppath module of timm's ResNets may be."""
-    child: nn.Module | None = operator.attrgetter(str(node.target))(block)
+def child_of(block: nn.Module, name: str) -> nn.Module:
+    """A child by its name; an identity where it is None, as a droppath module of timm's ResNets may be."""
+    child: nn.Module | None = operator.attrgetter(name)(block)
     return nn.Identity() if child is None else child
 
 
@@ -81,7 +81,7 @@ def _is_identity(block: nn.Module, node: fx.Node) -> bool:
     if len(node.all_input_nodes) != 1:
         return False
     if node.op == "call_module":
-        child = child_of(block, node)
+        child = child_of(block, str(node.target))
         is_empty = isinstance(child, nn.Sequential) and len(child) == 0
         return is_empty or isinstance(child, nn.Identity) or type(child).__name__ == "IdentityLayer"
     return node.op == "call_method" and node.target in _COPIES

@@ -125,7 +125,7 @@ def _residual(block: nn.Module, graph: fx.Graph) -> list[_Branch]:
     for addition, _, output in graph_sums.residual_sums(block, graph):
         if len(output.users) == 1:
             modules, parameters = _owned(block, nodes := _nodes(output))
-            modules = [name for name in modules if any(True for _ in block.get_submodule(name).parameters())]
+            modules = [name for name in modules if any(True for _ in child_of(block, name).parameters())]
             if modules or parameters:
                 branches.append(_Branch([*parameters, *modules][-1], output, addition, nodes))
     return branches
@@ -134,7 +134,7 @@ def _residual(block: nn.Module, graph: fx.Graph) -> list[_Branch]:
 def _hands_on_zeros(block: nn.Module, node: fx.Node) -> bool:
     """Whether a node maps zeros to zeros, so that its input can be dropped by dropping its output."""
     if node.op == "call_module":
-        return "Scale" in (kind := type(child_of(block, node)).__name__) or kind == "Identity"
+        return "Scale" in (kind := type(child_of(block, str(node.target))).__name__) or kind == "Identity"
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     return name in _HAND_ON_ZEROS
 
@@ -189,7 +189,7 @@ def _is_in_place(block: nn.Module, node: fx.Node) -> bool:
     if node.op != "call_module":
         name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
         return bool(node.kwargs.get("inplace")) or (str(name).endswith("_") and not str(name).endswith("__"))
-    module = child_of(block, node)
+    module = child_of(block, str(node.target))
     while isinstance(module, nn.Sequential) and len(module):
         module = module[0]
     return bool(getattr(module, "inplace", False))
