@@ -8,7 +8,7 @@ the original class.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -37,22 +37,22 @@ class Branch:
     """One branch of a block, with the modules and parameters that only it uses, and its gate."""
 
     def __init__(self, block: nn.Module, part: Part, gate: Gate | None = None) -> None:
-        self._block, self._part, self.gate = block, part, gate or Gate()
+        self._block, self.part, self.gate = block, part, gate or Gate()
 
     @property
     def end(self) -> str:
         """The name of the child that ends the branch."""
-        return self._part.end
+        return self.part.end
 
     @property
     def children(self) -> list[nn.Module]:
         """The modules that the block calls in the branch."""
-        return [self._block.get_submodule(name) for name in self._part.modules]
+        return [self._block.get_submodule(name) for name in self.part.modules]
 
     @property
     def side(self) -> list[tuple[nn.Module, Any]]:
         """The items that its modules return for other uses: each module, and the item's index in what it returns."""
-        return [(self._block.get_submodule(name), index) for name, index in self._part.side]
+        return [(self._block.get_submodule(name), index) for name, index in self.part.side]
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -62,7 +62,7 @@ class Branch:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """All parameters of the branch."""
-        own = [operator.attrgetter(name)(self._block) for name in self._part.parameters]
+        own = [operator.attrgetter(name)(self._block) for name in self.part.parameters]
         return [*(p for child in self.children for p in child.parameters()), *own]
 
 
@@ -95,9 +95,9 @@ class _Gates:
         self.sums = traced.sums
         self._check_same(other, "in evaluation mode")
 
-    def _trace(self, arguments: Arguments, training: bool) -> TracedForward:
+    def _trace(self, arguments: Arguments, training: bool, known: Sequence[Part] = ()) -> TracedForward:
         graph = trace(self.block, BlockTracer(self.kind.forward, arguments), training, self._absent())
-        return split(self.block, graph, self._ends)
+        return split(self.block, graph, self._ends, known)
 
     def _trace_along(self, calls: list[Call], training: bool) -> TracedForward:
         """The forward pass along recorded calls with different numbers of examples."""
@@ -133,7 +133,7 @@ class _Gates:
         if self._sizes is not None and _sizes(values) != self._sizes:
             raise refuse(self.block, f"its forward depends on sizes, and those of the example were {self._sizes}")
         if key not in self._by_call:
-            self._by_call[key] = self._trace(*key)
+            self._by_call[key] = self._trace(*key, [branch.part for branch in self.branches])
             names = ", ".join([*arguments.inputs, *dict(arguments.constants)])
             self._check_same(self._by_call[key], f"when it is called with {names}")
         return self._by_call[key].forward(self.block, *values)

@@ -94,7 +94,7 @@ class Schedule:
         for gate in self._gates():
             gate.in_use = True
         if left := self._units.undeclared():
-            _warn_of_undeclared(left)
+            _warn_of_undeclared(inner, left)
         self._last_step, self._planned = -1, FULL
         self._scales: dict[torch.optim.Optimizer, LearningRateScale] = {}
         self._inside = self._closed = self._compiled = self._compiled_whole = False
@@ -257,10 +257,13 @@ def _check_distributed(model: DistributedDataParallel) -> None:
         )
 
 
-def _warn_of_undeclared(blocks: list[str]) -> None:
-    shown = ", ".join(blocks[:5]) + (", …" if len(blocks) > 5 else "")
+def _warn_of_undeclared(model: nn.Module, names: list[str]) -> None:
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(type(model.get_submodule(name)).__name__, []).append(name)
+    shown = ", ".join(f"{len(found)} {kind} ({found[0]}{', …' * (len(found) > 1)})" for kind, found in kinds.items())
     warnings.warn(
-        f"residual branches in {len(blocks)} modules are no units, because nothing declares their ends: {shown}; "
+        f"residual branches in these modules are no units, because nothing declares their ends: {shown}; "
         "rdp.find_units(model, example) lists them, and what to register",
         stacklevel=3,
     )

@@ -2,7 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class _Branch(NamedTuple):
     drop: fx.Node | None = None
 
 
-def split(block: nn.Module, graph: fx.Graph, ends: list[str]) -> TracedForward:
+def split(block: nn.Module, graph: fx.Graph, ends: list[str], known: Sequence[Part] = ()) -> TracedForward:
     """Put each branch of a graph behind its gate; changes the graph.
 
     Args:
@@ -87,11 +87,13 @@ def split(block: nn.Module, graph: fx.Graph, ends: list[str]) -> TracedForward:
         graph: of its forward pass.
         ends: the children that end its branches. If empty, a branch is a function of a value that is added to the
             value, and that has parameters.
+        known: branches that were found before, in another call. Their outputs may be added to other values here.
 
     Raises:
         UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
     """
-    branches = residual = _outermost(_residual(block, graph))
+    residual = _outermost(_residual(block, graph, [(list(part.modules), list(part.parameters)) for part in known]))
+    branches = residual
     if ends:
         calls = [node for node in graph.nodes if node.op == "call_module" and node.target in ends]
         branches = _outermost([_declared(block, node) for node in calls])
@@ -119,15 +121,18 @@ def _declared(block: nn.Module, end: fx.Node) -> _Branch:
     raise NoShortcut(block, str(end.target))
 
 
-def _residual(block: nn.Module, graph: fx.Graph) -> list[_Branch]:
-    """The branches with parameters that are functions of their shortcut."""
+def _residual(block: nn.Module, graph: fx.Graph, known: Sequence[tuple[list[str], list[str]]] = ()) -> list[_Branch]:
+    """The branches with parameters that are functions of their shortcut, or have the same layers as known ones."""
+    sums = {addition: output for addition, _, output in graph_sums.residual_sums(block, graph)}
     branches = []
-    for addition, _, output in graph_sums.residual_sums(block, graph):
-        if len(output.users) == 1:
-            modules, parameters = _owned(block, nodes := _nodes(output))
-            modules = [name for name in modules if any(True for _ in child_of(block, name).parameters())]
-            if modules or parameters:
-                branches.append(_Branch([*parameters, *modules][-1], output, addition, nodes))
+    for addition, *operands in graph_sums.additions(graph):
+        for output in operands:
+            nodes = _nodes(output) if len(output.users) == 1 else []
+            modules, parameters = owned = _owned(block, nodes)
+            layers = [name for name in modules if any(True for _ in child_of(block, name).parameters())]
+            if (layers or parameters) and (sums.get(addition) is output or owned in known):
+                branches.append(_Branch([*parameters, *layers][-1], output, addition, nodes))
+                break
     return branches
 
 

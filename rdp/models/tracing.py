@@ -13,7 +13,9 @@ from torch import fx, nn
 from rdp.errors import UserError
 from rdp.models import graph_sums
 
-_NO_EFFECT = {torch._assert, operator.getitem, getattr}
+_COMPARISONS = {operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge}
+_NUMBERS = {operator.add, operator.sub, operator.mul, operator.mod, operator.floordiv, operator.truediv, operator.and_}
+_NO_EFFECT = {torch._assert, operator.getitem, getattr, *_COMPARISONS, *_NUMBERS}
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 

@@ -67,6 +67,13 @@ class OptionalMemory(TwoLinear):
         return x + y * scale
 
 
+class GivenShortcut(TwoLinear):
+    def forward(self, x, shortcut=None):
+        if shortcut is None:
+            shortcut = x
+        return self.branch(x) + shortcut
+
+
 class Keywords(TwoLinear):
     def forward(self, x, **kwargs):
         return x + self.branch(x)
@@ -147,6 +154,12 @@ class TestArguments:
         found = [block(x), block(x, memory), block(x, scale=3.0), block(x, memory=memory, scale=0.5)]
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other)
+
+    def test_a_branch_may_be_added_to_another_value(self):
+        block, x, shortcut = GivenShortcut(), torch.randn(3, 4), torch.randn(3, 4)
+        drop(Units(nn.Sequential(block)), 0)
+        assert torch.equal(block(x), x)
+        assert torch.equal(block(x, shortcut), shortcut)
 
     def test_arguments_that_change_the_branches_are_refused(self):
         class Turned(TwoLinear):
@@ -364,7 +377,7 @@ class TestRealModels:
 
     def test_branches_that_nothing_declares_beside_others_are_named_in_a_warning(self):
         model = timm.create_model("fastvit_t8")
-        with pytest.warns(UserWarning, match=r"residual branches in 10 modules are no units.* stages\.0\.blocks\.0"):
+        with pytest.warns(UserWarning, match=r"are no units, .*: 10 RepMixer \(stages\.0\.blocks\.0\.token_mixer, …\)"):
             rdp.ResidualDropPath(model, rate=0.5).close()
         found = rdp.find_units(model, torch.zeros(1, 3, 64, 64))
         assert [left.name for left in found.left_out] == [f"{unit}.token_mixer" for unit in found.units]
