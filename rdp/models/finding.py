@@ -158,15 +158,16 @@ def _may_be_block(module: nn.Module) -> bool:
 
 
 def undeclared_blocks(network: nn.Module, found: Found) -> list[str]:
-    """The names of modules outside of units that add a function of a value to the value; the network itself is none."""
+    """The names of modules that add a function of a value to the value outside of units; the network itself is none."""
     branches = {id(block.module): len(block.branches) for block in found.blocks}
     inside = found._inside()
+
+    def has_layers_outside(module: nn.Module) -> bool:
+        return any(id(child) not in inside and any(True for _ in child.parameters()) for child in module.children())
+
     return [
         name
         for name, module in network.named_modules()
-        if name
-        and id(module) not in inside
-        and _may_be_block(module)
-        and not isinstance(module, GatedBranch)
-        and blocks.count_sums(module) > branches.get(id(module), 0)
+        if name and id(module) not in inside and _may_be_block(module) and not isinstance(module, GatedBranch)
+        if has_layers_outside(module) and blocks.count_sums(module) > branches.get(id(module), 0)
     ]

@@ -50,6 +50,14 @@ def adds_input(block: nn.Module, graph: fx.Graph) -> bool:
     return False
 
 
+def is_part_of_input(block: nn.Module, shortcut: fx.Node) -> bool:
+    """Whether a shortcut is an input of the block, or a slice of one."""
+    source = _source(block, shortcut)
+    while source.target is operator.getitem:
+        source = _source(block, source.all_input_nodes[0])
+    return source.op == "placeholder"
+
+
 def depends(node: fx.Node, source: fx.Node) -> bool:
     """Whether the values of a node depend on those of another."""
     seen: set[fx.Node] = set()

@@ -61,7 +61,8 @@ class Part(NamedTuple):
 class TracedForward(NamedTuple):
     """A block's forward pass with its branches behind the gates of ``block._gates``: ``forward(block, *inputs)``.
 
-    ``sums`` is the number of functions of a value that it adds to the value, declared as branches or not.
+    ``sums`` is the number of functions with parameters that it adds to their own input or to a part of the block's,
+    declared as branches or not.
     """
 
     forward: Callable[..., Any]
@@ -92,15 +93,15 @@ def split(block: nn.Module, graph: fx.Graph, ends: list[str], known: Sequence[Pa
     Raises:
         UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
     """
-    residual = _outermost(_residual(block, graph, [(list(part.modules), list(part.parameters)) for part in known]))
-    branches = residual
+    branches = _outermost(_residual(block, graph, known))
+    sums = len(_outermost(_residual(block, graph, known, any_input=True)))
     if ends:
         calls = [node for node in graph.nodes if node.op == "call_module" and node.target in ends]
         branches = _outermost([_declared(block, node) for node in calls])
     for branch in branches:
         _check_in_place(block, branch)
     parts = [_put_behind_gate(block, graph, branch, index) for index, branch in enumerate(branches)]
-    return TracedForward(_compile(graph), parts, len(residual))
+    return TracedForward(_compile(graph), parts, sums)
 
 
 def _outermost(branches: list[_Branch]) -> list[_Branch]:
@@ -121,16 +122,24 @@ def _declared(block: nn.Module, end: fx.Node) -> _Branch:
     raise NoShortcut(block, str(end.target))
 
 
-def _residual(block: nn.Module, graph: fx.Graph, known: Sequence[tuple[list[str], list[str]]] = ()) -> list[_Branch]:
-    """The branches with parameters that are functions of their shortcut, or have the same layers as known ones."""
+def _residual(
+    block: nn.Module, graph: fx.Graph, known: Sequence[Part] = (), *, any_input: bool = False
+) -> list[_Branch]:
+    """The branches with parameters that are functions of their shortcut, or have the same layers as known ones.
+
+    With ``any_input``, also what is added to an input of the block or to a part of it.
+    """
     sums = {addition: output for addition, _, output in graph_sums.residual_sums(block, graph)}
+    layers_known = [(list(part.modules), list(part.parameters)) for part in known]
     branches = []
     for addition, *operands in graph_sums.additions(graph):
-        for output in operands:
+        for output, shortcut in (operands, operands[::-1]):
             nodes = _nodes(output) if len(output.users) == 1 else []
             modules, parameters = owned = _owned(block, nodes)
             layers = [name for name in modules if any(True for _ in child_of(block, name).parameters())]
-            if (layers or parameters) and (sums.get(addition) is output or owned in known):
+            is_branch = sums.get(addition) is output or owned in layers_known
+            is_branch |= any_input and graph_sums.is_part_of_input(block, shortcut)
+            if (layers or parameters) and is_branch:
                 branches.append(_Branch([*parameters, *layers][-1], output, addition, nodes))
                 break
     return branches
