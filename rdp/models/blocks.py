@@ -73,7 +73,7 @@ class _Gates:
         block: the block.
         kind: its own class.
         branches: its branches, in the order of the forward pass.
-        sums: how many functions of a value it adds to the value, declared as branches or not.
+        sums: that of its `TracedForward`.
     """
 
     def __init__(self, block: nn.Module, ends: list[str], example: Example | None = None) -> None:
@@ -204,12 +204,12 @@ def gate(block: nn.Module, ends: list[str] | None = None, example: Example | Non
     return gates.branches
 
 
-def count_sums(block: nn.Module) -> int:
-    """How many functions of a value a block adds to the value; 0 for one that cannot be traced."""
+def count_sums(block: nn.Module, example: Example | None) -> int:
+    """The number of `TracedForward.sums` of a block; 0 for one that cannot be traced."""
     if is_gated(block):
         return block._gates.sums
     try:
-        return _Gates(block, []).sums
+        return _Gates(block, [], example).sums
     except UserError:
         return 0
 

@@ -34,11 +34,12 @@ class Found:
     Attributes:
         blocks: in the order of the network's modules.
         gated: the modules that got their gates here.
+        example: an input of the network, if one was given.
         skipped: for the name of each module that may have branches that were left out, the reason.
     """
 
     def __init__(self, network: nn.Module, example: Any = None) -> None:
-        self._example = None if example is None else Example(network, example)
+        self.example = None if example is None else Example(network, example)
         self.blocks: list[Block] = []
         self.gated: list[nn.Module] = []
         self.skipped: dict[str, str] = {}
@@ -111,10 +112,10 @@ class Found:
     def _check_side_items(self, declared: bool) -> None:
         """Refuse or remove branches whose modules also compute something else that the example's output depends on."""
         with_items = [(block, branch.side) for block in self.blocks for branch in block.branches if branch.side]
-        if self._example is None or not with_items:
+        if self.example is None or not with_items:
             return
         items = [item for _, side in with_items for item in side]
-        in_use = items_in_use(self._example.network, self._example.inputs, items)
+        in_use = items_in_use(self.example.network, self.example.inputs, items)
         for block, side in with_items:
             if any(used for used, item in zip(in_use, items, strict=True) if item in side):
                 if declared:
@@ -127,7 +128,7 @@ class Found:
             self.blocks.append(Block(name, module, blocks.branches_of(module)))
             return
         had_gates = blocks.is_gated(module)
-        if branches := blocks.gate(module, ends, self._example):
+        if branches := blocks.gate(module, ends, self.example):
             self.blocks.append(Block(name, module, branches))
             if not had_gates:
                 self.gated.append(module)
@@ -169,5 +170,5 @@ def undeclared_blocks(network: nn.Module, found: Found) -> list[str]:
         name
         for name, module in network.named_modules()
         if name and id(module) not in inside and _may_be_block(module) and not isinstance(module, GatedBranch)
-        if has_layers_outside(module) and blocks.count_sums(module) > branches.get(id(module), 0)
+        if has_layers_outside(module) and blocks.count_sums(module, found.example) > branches.get(id(module), 0)
     ]
