@@ -62,3 +62,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+# It checks, by the names above, that no other package named rdp is mixed with this one.
+from rdp import errors as _errors  # noqa: E402, F401

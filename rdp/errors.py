@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,18 +45,21 @@ def choices(name: object, valid: Iterable[str]) -> str:
 
 
 def _check_package() -> None:
-    """Refuse to run if another project's ``rdp`` replaced the ``__init__.py`` of this one.
+    """Refuse to run if another project's ``rdp`` replaced the ``__init__.py`` of this one; warn if it was replaced.
 
     The distribution ``rdp`` on PyPI (Ramer-Douglas-Peucker) installs into the same folder. All other modules of this
     project survive, so the first one that is imported can explain the state of the installation.
     """
     package = sys.modules["rdp"]
+    place = getattr(package, "__file__", None) or package.__path__
+    remedy = "run: pip uninstall rdp; pip install --force-reinstall --no-deps residual-droppath"
     if "ResidualDropPath" not in getattr(package, "__all__", ()):
-        raise ImportError(
-            f"{getattr(package, '__file__', None) or package.__path__}: another package named 'rdp' was installed over "
-            "residual-droppath, or uninstalled from its folder; "
-            "run: pip uninstall rdp; pip install --force-reinstall --no-deps residual-droppath"
-        )
+        problem = "another package named 'rdp' was installed over residual-droppath, or uninstalled from its folder"
+        raise ImportError(f"{place}: {problem}; {remedy}")
+    if other := next(Path(package.__path__[0]).parent.glob("rdp-*-info"), None):
+        problem = f"residual-droppath was installed over another package named 'rdp' ({other.name})"
+        effect = "that one cannot be imported, and removing it damages this one; keep one of them in this environment"
+        warnings.warn(f"{place}: {problem}; {effect}; to keep this one, {remedy}", stacklevel=2)
 
 
 _check_package()

@@ -45,15 +45,27 @@ def _level(flag: str, letter: str, sign: int, text: str) -> Any:
     )
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"{distribution.NAME} {distribution.version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, expose_value=False, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
     verbose: Annotated[int, _level("--verbose", "-v", 1, "Show debug messages.")] = 0,
     quiet: Annotated[int, _level("--quiet", "-q", -1, "Show only warnings and errors; -qq: errors.")] = 0,
 ) -> None: ...
 
 
 def _build() -> Any:
-    """Return the command with its panels in order. Its own options may follow the name of any command below it."""
+    """Return the command with its panels in order. --verbose and --quiet may follow any command below it."""
     root: Any = typer.main.get_group(app)
     panels = {name: panel for panel, names in PANELS.items() for name in names}
     for name in root.commands:
@@ -62,7 +74,7 @@ def _build() -> Any:
     pending = list(root.commands.values())
     while pending:
         below = pending.pop()
-        below.params += root.params
+        below.params += [option for option in root.params if option.name != "version"]
         pending += getattr(below, "commands", {}).values()
     return root
 

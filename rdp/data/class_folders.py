@@ -12,6 +12,8 @@ from rdp.utils import paths
 
 # The suffixes of torchvision's ImageFolder.
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
+# Folders that systems add to others' folders, some with small copies of the images.
+_SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"))
 _ANNOTATIONS = "val_annotations.txt"  # labels of Tiny-ImageNet's validation images, which have no class folders
 _FOLDER_NAMES = {
     "train": ("train", "training"),
@@ -25,14 +27,15 @@ _DEFAULT_SIZE = 224  # pixels a side, for images of different sizes
 
 def class_names(folder: Path) -> list[str]:
     """The sorted names of the class folders in a folder. A class's label is its index in this list."""
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in folder.iterdir() if _visible(entry.name) and entry.is_dir())
 
 
 def list_images(root: Path, subfolder: str, classes: list[str]) -> list[tuple[str, int]]:
     """The sorted paths below ``root`` of all image files in class folders of ``subfolder``, each with its label.
 
-    Includes nested folders and links to folders. Ignores files with other suffixes. Raises `UserError` if the folder is
-    missing, has an unknown class or no image, or a file name has control characters.
+    Includes nested folders and links to folders. Ignores files with other suffixes, and at every depth hidden files and
+    folders and those of systems. Raises `UserError` if the folder is missing, has an unknown class or no image, or a
+    file name has control characters.
     """
     folder = root / subfolder
     if not folder.is_dir():
@@ -56,14 +59,19 @@ def _label(location: Path, name: str, classes: list[str]) -> int:
     return classes.index(name)
 
 
+def _visible(name: str) -> bool:
+    """Whether a file or folder is the user's: neither hidden, such as ``._x.png``, nor made by a system."""
+    return not name.startswith(".") and name not in _SYSTEM_FOLDERS
+
+
 def _files(root: Path, folder: Path) -> list[str]:
     """The paths of all image files in a folder, relative to ``root``."""
-    return [
-        os.fspath(paths.parse(os.path.relpath(Path(base, file), root)))
-        for base, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if Path(file).suffix.lower() in SUFFIXES
-    ]
+    found = []
+    for base, subfolders, files in os.walk(folder, followlinks=True):
+        subfolders[:] = filter(_visible, subfolders)  # of these, os.walk visits those that remain
+        images = (name for name in files if _visible(name) and Path(name).suffix.lower() in SUFFIXES)
+        found += [os.fspath(paths.parse(os.path.relpath(Path(base, name), root))) for name in images]
+    return found
 
 
 def _annotated(root: Path, annotations: Path, classes: list[str]) -> list[tuple[str, int]]:

@@ -1,19 +1,16 @@
 """The index of a folder of images: the path, label and checksum of each, and the images that cannot be decoded.
 
-It is made once, in processes on all cores. From then on, a file whose bytes differ from the indexed ones is an error in
-training and evaluation.
+It is made once, in processes on all cores. A damaged file may end its process, which costs no other file. From then on,
+a file whose bytes differ from the indexed ones is an error in training and evaluation.
 """
 
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import repeat
-from multiprocessing import get_context
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +18,13 @@ import numpy as np
 
 from rdp.data.class_folders import class_names, list_images
 from rdp.data.dataset import SPLITS, Prepared
+from rdp.data.isolation import Died, isolated_map
 from rdp.data.sources.image_folders import Declaration, declaration
 from rdp.errors import UserError
 from rdp.utils import rng
 
 _MOMENT_SAMPLE = 10_000  # training images for mean and standard deviation
-_CHUNK = 256  # files per task of a process
+_PRELOAD = ["rdp.training.trainer", "rdp.data.images"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +32,16 @@ class Streamed(Prepared):
     """A dataset whose images are read from their files, below ``root``, as needed.
 
     Its arrays are int64 labels ``train_y``, …; checksums of the files ``train_sha256``, …, (n, 32) bytes; zero-
-    terminated paths relative to ``root``, ``train_names``, …; and ``mean`` and ``std``.
+    terminated paths relative to ``root``, ``train_names``, …; ``mean`` and ``std``; and ``exif_orientation`` if images
+    are turned by it, so that the checksum of the arrays covers it.
     """
 
     root: Path
+
+    @property
+    def exif_orientation(self) -> bool:
+        """Whether images are turned as their EXIF orientation says."""
+        return "exif_orientation" in self.arrays
 
     @cached_property
     def _ends(self) -> dict[str, np.ndarray]:
@@ -57,7 +61,7 @@ class Streamed(Prepared):
 
         def load(path: str, sha256: bytes) -> np.ndarray:
             content = images.read_verified(path, sha256)
-            return images.evaluation_crop(images.decode(content), self.info.shape[1]).numpy()
+            return images.evaluation_crop(images.decode(content, self.exif_orientation), self.info.shape[1]).numpy()
 
         loaded = list(self._map(load, split, indices))
         return np.stack(loaded) if loaded else np.empty((0, *self.info.shape), np.uint8)
@@ -82,37 +86,49 @@ class Streamed(Prepared):
             yield from threads.map(function, paths, [checksums[i : i + 32] for i in range(0, len(checksums), 32)])
 
 
-def make(name: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Index a declared folder of images: the arrays of `Streamed`, and why some images cannot be decoded, by path.
+@dataclass
+class Findings:
+    """What is wrong with the images of a folder, by their paths relative to it.
+
+    Attributes:
+        unreadable: why an image is left out.
+        duplicates: the image of an earlier split that has the same bytes as an image of validation or test.
+    """
+
+    unreadable: dict[str, str] = field(default_factory=dict)
+    duplicates: dict[str, str] = field(default_factory=dict)
+
+
+def make(name: str) -> tuple[dict[str, np.ndarray], Findings]:
+    """Index a declared folder of images: the arrays of `Streamed`, and what is wrong with the images.
 
     Raises `UserError` for missing folders, and for classes or numbers of images that contradict the declaration.
     """
     declared = declaration(name)
-    arrays: dict[str, np.ndarray] = {}
-    unreadable: dict[str, str] = {}
-    with _process_pool() as pool:
-        for split, files in _splits(name, declared).items():
-            names = [name for name, _ in files]
-            examined = list(pool.map(_examine, [declared.root / name for name in names], chunksize=_CHUNK))
-            bad = {name: reason for name, (_, reason) in zip(names, examined, strict=True) if reason}
-            _check_size(declared, split, len(files), bad)
-            unreadable |= bad
-            good = [i for i, name in enumerate(names) if name not in bad]
-            joined = b"".join(os.fsencode(names[i]) + b"\0" for i in good)
-            arrays[f"{split}_names"] = np.frombuffer(joined, np.uint8)
-            arrays[f"{split}_y"] = np.array([files[i][1] for i in good], np.int64)
-            arrays[f"{split}_sha256"] = np.frombuffer(b"".join(examined[i][0] for i in good), np.uint8).reshape(-1, 32)
-            if split == "train":
-                sample = rng.generator(0, f"moments/{name}").permutation(len(good))[:_MOMENT_SAMPLE]
-                chosen = [declared.root / names[good[i]] for i in sorted(sample)]
-                # Integer sums do not depend on the assignment of images to processes.
-                count, total, squares = np.sum(
-                    list(pool.map(_sums, chosen, repeat(declared.size), chunksize=_CHUNK)), axis=0
-                )
-                mean = total / count
-                arrays["mean"] = mean.astype(np.float32)
-                arrays["std"] = np.sqrt(squares / count - mean**2).astype(np.float32)
-    return arrays, unreadable
+    exif = declared.exif_orientation
+    arrays: dict[str, np.ndarray] = {"exif_orientation": np.ones(1, np.uint8)} if exif else {}
+    findings, earlier = Findings(), dict[bytes, str]()
+    splits = _splits(name, declared)
+    every = [(declared.root / file, exif) for files in splits.values() for file, _ in files]
+    results = iter(_in_processes(_examine, every))
+    for split, files in splits.items():
+        names = [name for name, _ in files]
+        examined = [(b"", str(found)) if isinstance(found, Died) else found for found in islice(results, len(files))]
+        bad = {name: reason for name, (_, reason) in zip(names, examined, strict=True) if reason}
+        _check_size(declared, split, len(files), bad)
+        findings.unreadable |= bad
+        good = [i for i, name in enumerate(names) if name not in bad]
+        joined = b"".join(os.fsencode(names[i]) + b"\0" for i in good)
+        arrays[f"{split}_names"] = np.frombuffer(joined, np.uint8)
+        arrays[f"{split}_y"] = np.array([files[i][1] for i in good], np.int64)
+        arrays[f"{split}_sha256"] = np.frombuffer(b"".join(examined[i][0] for i in good), np.uint8).reshape(-1, 32)
+        findings.duplicates |= {names[i]: earlier[examined[i][0]] for i in good if examined[i][0] in earlier}
+        earlier = {examined[i][0]: names[i] for i in good} | earlier
+        if split == "train":
+            sample = rng.generator(0, f"moments/{name}").permutation(len(good))[:_MOMENT_SAMPLE]
+            chosen = [declared.root / names[good[i]] for i in sorted(sample)]
+            arrays["mean"], arrays["std"] = _moments(chosen, declared.size, exif)
+    return arrays, findings
 
 
 def _splits(name: str, declared: Declaration) -> dict[str, list[tuple[str, int]]]:
@@ -151,36 +167,43 @@ def _check_size(declared: Declaration, split: str, count: int, bad: dict[str, st
         raise UserError(f"{location}: no image can be decoded")
 
 
-@contextmanager
-def _process_pool() -> Iterator[ProcessPoolExecutor]:
-    """Processes on all cores."""
-    context = get_context("forkserver")  # forking a process that runs torch's threads is unsafe
-    context.set_forkserver_preload(["rdp.training.trainer", "rdp.data.images"])
-    pool = ProcessPoolExecutor(len(os.sched_getaffinity(0)), context)
-    try:
-        yield pool
-    except BrokenProcessPool:  # usually killed for lack of memory
-        raise UserError("a process that reads images ended early; the machine may lack memory") from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _moments(files: list[Path], size: int, exif: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the pixels of each channel, float32, of images cropped for evaluation."""
+    sums = _in_processes(_sums, [(file, size, exif) for file in files])
+    for file, found in zip(files, sums, strict=True):
+        if isinstance(found, Died):
+            raise UserError(f"{file}: {found}")
+    # Integer sums do not depend on the assignment of images to processes.
+    count, total, squares = np.sum(sums, axis=0)
+    mean = total / count
+    return mean.astype(np.float32), np.sqrt(squares / count - mean**2).astype(np.float32)
 
 
-def _examine(file: Path) -> tuple[bytes, str | None]:
+def _in_processes(function: Callable[..., Any], items: list[tuple[Any, ...]]) -> list[Any]:
+    """`isolated_map` for items that begin with a file; raises `UserError` if memory seems to be short."""
+    results = isolated_map(function, items, _PRELOAD)
+    for (file, *_), result in zip(items, results, strict=True):
+        if isinstance(result, Died) and result.killed:
+            raise UserError(f"{file}: the process that reads it was killed twice; the machine may lack memory")
+    return results
+
+
+def _examine(file: Path, exif: bool) -> tuple[bytes, str | None]:
     """The SHA-256 of a file, and the reason if it cannot be decoded."""
     from rdp.data import images
 
     content, reason = images.read(file), None
     try:
-        images.decode(content)
+        images.decode(content, exif)
     except images.Unreadable as error:
         reason = str(error)
     return hashlib.sha256(content).digest(), reason
 
 
-def _sums(file: Path, size: int) -> np.ndarray:
+def _sums(file: Path, size: int, exif: bool) -> np.ndarray:
     """Number, sum and sum of squares of the pixels of each channel of an image cropped for evaluation."""
     from rdp.data import images
 
-    crop = images.evaluation_crop(images.decode(images.read(file)), size)
+    crop = images.evaluation_crop(images.decode(images.read(file), exif), size)
     pixels = crop.numpy().reshape(3, -1).astype(np.int64)
     return np.stack([np.full(3, pixels.shape[1]), pixels.sum(1), (pixels**2).sum(1)])

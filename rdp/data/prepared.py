@@ -60,13 +60,23 @@ def prepare(name: str, results: Path, *, download: bool | None = None) -> Path:
 def _index(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The index of a folder of images, and its entry in the manifest."""
     from rdp.data import index
+    from rdp.data.sources import image_folders
 
-    arrays, unreadable = index.make(name)
-    for path, reason in sorted(unreadable.items()):
+    arrays, findings = index.make(name)
+    for path, reason in sorted(findings.unreadable.items()):
         log.warning("%s: %s", name, UserError(f"{path}: cannot be decoded ({reason})"))
-    if unreadable:
-        log.warning("%s: left out %s that cannot be decoded", name, count(len(unreadable), "image"))
-    return arrays, {"unreadable": unreadable}
+    for path, other in sorted(findings.duplicates.items()):
+        log.warning("%s: %s", name, UserError(f"{path}: has the same bytes as {other}, which is in another split"))
+    lines = []
+    if findings.unreadable:
+        lines.append(f"left out {count(len(findings.unreadable), 'image')} that cannot be decoded")
+    if findings.duplicates:
+        lines.append(f"{count(len(findings.duplicates), 'image')} of validation and test are in an earlier split too")
+    for line in lines:
+        log.warning("%s: %s", name, line)
+    if lines and image_folders.declaration(name).strict:
+        raise UserError(f"{name}: {'; '.join(lines)}; its declaration is strict")
+    return arrays, {"unreadable": findings.unreadable, "duplicates": findings.duplicates}
 
 
 def _read(name: str, info: DatasetInfo, download: bool | None) -> dict[str, np.ndarray]:
@@ -131,8 +141,12 @@ def load(name: str, results: Path) -> Prepared:
         from rdp.data import index
         from rdp.data.sources import image_folders
 
+        declared = image_folders.declaration(name)
         info = replace(info, sizes=manifest["sizes"])  # without images that cannot be decoded
-        return index.Streamed(name, info, arrays, mean, std, actual, image_folders.declaration(name).root)
+        streamed = index.Streamed(name, info, arrays, mean, std, actual, declared.root)
+        if streamed.exif_orientation != declared.exif_orientation:
+            raise UserError(f"{target}: made with another exif_orientation; run: rdp data prepare {name}")
+        return streamed
     return Prepared(name, info, arrays, mean, std, actual)
 
 

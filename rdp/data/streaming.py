@@ -102,8 +102,8 @@ class TrainingBatches(Batches):
         flips = np.zeros(len(indices), bool)
         if self.recipe.flip == "alternating":
             flips = self.alternating_flips(key[0] // self.steps_per_epoch, indices)
-        layout = self.recipe.channels_last
-        return (self._augmentation, draws, key[1:], flips, layout, *self.data.files("train", indices))
+        layout, exif = self.recipe.channels_last, self.data.exif_orientation
+        return (self._augmentation, draws, key[1:], flips, layout, exif, *self.data.files("train", indices))
 
 
 _augmentation = cache(augment.Augmentation)
@@ -111,7 +111,7 @@ _augmentation = cache(augment.Augmentation)
 
 def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
     """Decode and augment images into ``out``, (n, 3, size, size), or (n, size, size, 3) for channels-last."""
-    arguments, draws, (start, stop), flips, channels_last, paths, checksums = task
+    arguments, draws, (start, stop), flips, channels_last, exif, paths, checksums = task
     augmentation, seeds = _augmentation(*arguments), augment.seeds(*draws)[start:stop]
     target = torch.from_numpy(out)
     if channels_last:
@@ -119,6 +119,6 @@ def _fill(task: tuple[Any, ...], out: np.ndarray) -> None:
     for i, (path, seed) in enumerate(zip(paths, seeds, strict=True)):
         content = images.read_verified(path, checksums[32 * i : 32 * i + 32])
         try:
-            target[i] = augmentation(images.decode(content), seed, bool(flips[i]))
+            target[i] = augmentation(images.decode(content, exif), seed, bool(flips[i]))
         except Exception as error:  # libraries raise exceptions of many types
             raise UserError(f"{path}: cannot be decoded or augmented ({type(error).__name__}: {error})") from None

@@ -4,6 +4,7 @@ The templates contain prose and no numbers; every number is a value from `rdp.re
 title, a label, the reason of a failure) reaches Typst as a quoted string and never as source.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ from rdp.report import formatting
 from rdp.report.paper_values import values
 from rdp.study import Plan
 from rdp.utils import files, paths
+from rdp.utils.humanize import count
+
+log = logging.getLogger(__name__)
+_NAMED = 20  # letters that a warning lists
 
 
 def write(plan: Plan, results: Path) -> Path:
     """Write ``report/paper.pdf`` and its Typst source ``report/paper.typ``.
 
-    Both are written completely or not at all. The same records give the same bytes.
+    Both are written completely or not at all. The same records give the same bytes. Letters that the fonts lack are
+    named in a warning; they are boxes or gaps in the PDF.
     """
     folder = results / plan.name
     text = render(values(plan, results))
@@ -36,7 +42,26 @@ def write(plan: Plan, results: Path) -> Path:
             )
         except typst.TypstError as error:
             raise UserError(f"{path}: Typst cannot compile it: {' '.join(str(error).split())}") from None
+    if missing := missing_letters(text):
+        named = ", ".join(f"{letter} (U+{ord(letter):04X})" for letter in missing[:_NAMED])
+        more = f" and {count(len(missing) - _NAMED, 'more letter')}" if len(missing) > _NAMED else ""
+        log.warning("%s: its fonts lack %s%s; the page shows them", path, named, more)
     return path
+
+
+def missing_letters(text: str) -> str:
+    """The letters of a text that no font of Typst has, in the order of their code points."""
+    letters = "".join(sorted({letter for letter in text if letter.isprintable() and not letter.isascii()}))
+    return "" if _has_glyphs(letters) else "".join(letter for letter in letters if not _has_glyphs(letter))
+
+
+def _has_glyphs(letters: str) -> bool:
+    # Typst reports a missing glyph only in PDF/A, which forbids it.
+    try:
+        typst.compile(f"#{_string(letters)}".encode(), ignore_system_fonts=True, timestamp=0, pdf_standards=["a-2b"])
+    except typst.TypstError:
+        return False
+    return True
 
 
 def render(content: dict[str, Any]) -> str:

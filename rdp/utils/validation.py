@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rdp.errors import UserError, choices, os_errors
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # all but tabs and newlines
+_GROUPED = re.compile(r"\d{1,3}(_\d{3})+(\.\d*)?")  # 1_000
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _brief = reprlib.Repr()  # shortens values of any size
 _brief.maxstring = _brief.maxother = _brief.maxlong = 200
 
@@ -30,7 +32,8 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
     """Loads YAML's safe types only.
 
     It rejects duplicate keys, of which the last would win silently, control characters, which a terminal would obey,
-    and integers of more than 64 bits.
+    integers of more than 64 bits, and numbers that YAML 1.1 reads in another way than most people: 010 as octal, 1:30
+    in base 60, and 2024_10 without its underscore.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -38,6 +41,9 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
             value = super().construct_object(node, deep)
         except (ValueError, KeyError, AttributeError) as error:  # 2001-99-99, 0x_, !!bool maybe
             raise yaml.constructor.ConstructorError(None, None, f"not a value ({error})", node.start_mark) from None
+        if node.tag in _NUMBERS and _misleading(node.value):
+            text = f"{node.value}, which YAML reads as {value}; write the number that is meant, or put a text in quotes"
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
         if isinstance(value, int) and abs(value) >= 2**63:
             raise yaml.constructor.ConstructorError(None, None, "a number too large", node.start_mark)
         if isinstance(value, str) and _CONTROL.search(value):
@@ -52,6 +58,13 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc] # yaml has no types
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}' in line {line}")
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
+
+
+def _misleading(number: str) -> bool:
+    """Whether YAML 1.1 reads a number in another way than most people would."""
+    digits = number.lstrip("+-")
+    grouped = "_" not in digits or _GROUPED.fullmatch(digits)
+    return ":" in digits or not grouped or (len(digits) > 1 and digits[0] == "0" and digits.isdecimal())
 
 
 def read_mapping(file: Path, what: str) -> dict[str, Any]:
@@ -99,9 +112,27 @@ def validate(model: type[M], content: dict[str, Any], where: str, *, beside: Col
     if not all(isinstance(key, str) for key in content):
         raise ValueError(f"{where or 'study'}: every key must be text")
     try:
-        return model(**content)
+        valid = model(**content)
     except ValidationError as error:
         raise ValueError(_explain(error, model, where, beside)) from None
+    if (place := _truth_as_number(content, valid, where)) is not None:
+        raise ValueError(f"{place}: a number is needed, found a truth value; YAML reads yes, no, on and off as such")
+    return valid
+
+
+def _truth_as_number(given: Any, read: Any, place: str) -> str | None:
+    """The place of a truth value that pydantic took for 0 or 1; None if there is none."""
+    if isinstance(given, bool):
+        return place if isinstance(read, int | float) and not isinstance(read, bool) else None
+    if isinstance(given, dict):
+        values = read.__dict__ | (read.model_extra or {}) if isinstance(read, BaseModel) else read
+        pairs = [(given[key], values.get(key), f"{place}.{key}" if place else str(key)) for key in given]
+    elif isinstance(given, list) and isinstance(read, list | tuple):
+        pairs = [(one, other, f"{place}[{i}]") for i, (one, other) in enumerate(zip(given, read, strict=False))]
+    else:
+        return None
+    found = (_truth_as_number(*pair) for pair in pairs)
+    return next((inner for inner in found if inner is not None), None)
 
 
 def _explain(error: ValidationError, model: type[BaseModel], where: str, beside: Collection[str]) -> str:

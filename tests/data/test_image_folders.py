@@ -4,29 +4,37 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms.v2 import functional as F
 
 from rdp import data
-from rdp.data import images, index, prepared, workers
+from rdp.data import images, index, prepared, streaming, workers
 from rdp.data.class_folders import describe
 from rdp.data.dataset import SPLITS
 from rdp.data.sources import image_folders
 from rdp.errors import UserError
-from rdp.utils import digest
+from rdp.spec import Recipe
+from rdp.utils import digest, rng
 from tests.helpers import folders
 
 SHIPPED = {"imagenet": 1000, "tiny_imagenet": 200, "tiny_imagenet_20": 20}
 TINY = "tiny_imagenet_20"
 
 
-def load(workdir: Path, name: str = "small") -> index.Streamed:
+def prepare(workdir: Path, name: str = "small") -> dict[str, Any]:
+    """Prepare a dataset, and return its manifest."""
     image_folders._read.cache_clear()  # a test may have written the declaration anew
+    return json.loads(prepared.prepare(name, workdir / "results").read_text())
+
+
+def load(workdir: Path, name: str = "small") -> index.Streamed:
+    image_folders._read.cache_clear()
     return prepared.load(name, workdir / "results")
 
 
@@ -126,6 +134,83 @@ class TestIndex:
             assert paths(found, split) == [name for name in before[split] if name not in bad]
         assert found.info.sizes == {split: len(paths(found, split)) for split in SPLITS}
         assert sum(found.info.sizes.values()) == 72 - 3
+
+    def test_a_flipped_byte_that_crashes_the_decoder_costs_only_its_file(self, small, flip_byte, caplog):
+        """One of 40 PNGs, at which torchvision's decoder ends with a segmentation fault."""
+        for label, name in enumerate(("a", "b")):
+            (small / "pngs" / name).mkdir(parents=True)
+            for i in range(20):
+                folders.picture(100 * label + i).save(small / "pngs" / name / f"{i}.png")
+        bad = small / "pngs/b/7.png"
+        flip_byte(bad, bad.stat().st_size // 2)
+        folders.declare(small, "pngs", **yaml.safe_load(describe(small / "pngs")))
+        data._sources.cache_clear()
+        found = load(small, "pngs")
+        names = [name for split in SPLITS for name in paths(found, split)]
+        assert len(names) == 39
+        assert "b/7.png" not in names
+        manifest = json.loads((small / "results/data/pngs/manifest.json").read_text())
+        assert manifest["unreadable"].keys() == {"b/7.png"}
+        assert "pngs: left out 1 image that cannot be decoded" in caplog.messages
+        assert any(line.startswith("pngs: b/7.png: cannot be decoded (") for line in caplog.messages)
+
+    def test_hidden_files_and_folders_of_systems_are_skipped_at_every_depth(self, small):
+        before = load(small)
+        root, image = small / "small", (small / "small/train/bee/0.jpg").read_bytes()
+        for name in (
+            "train/bee/.ipynb_checkpoints/0-checkpoint.jpg",
+            "train/bee/nested/.thumbnails/deep/x.png",
+            "train/bee/._0.jpg",
+            "train/.trash/1.jpg",
+            "train/@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+            "train/__MACOSX/bee/._0.jpg",
+            "val/cat/.DS_Store/x.png",
+            "val/cat/Thumbs.db",
+        ):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(image)
+        assert yaml.safe_load(describe(root))["sizes"] == {"train": 54, "validation": 6, "test": 12}
+        prepare(small)
+        assert load(small).digest == before.digest
+
+    def test_images_in_two_splits_are_named_counted_and_kept(self, small, caplog):
+        root, copies = small / "small", ("val/bee/2.jpg", "val/cat/1.jpg")
+        for name in copies:
+            shutil.copy(root / "train/ant/0.jpg", root / name)
+        assert prepare(small)["duplicates"] == dict.fromkeys(copies, "train/ant/0.jpg")
+        assert "small: 2 images of validation and test are in an earlier split too" in caplog.messages
+        for name in copies:
+            line = f"small: {name}: has the same bytes as train/ant/0.jpg, which is in another split"
+            assert line in caplog.messages
+        assert len(load(small).labels("test")) == 12
+
+    def test_copies_that_are_held_out_of_the_training_images_are_found(self, small):
+        for file in list((small / "small/train").rglob("*.*")):
+            shutil.copy(file, file.parent / f"copy_{file.name}")
+        folders.declare(small, sizes={"train": 108, "validation": 12, "test": 12})
+        duplicates = prepare(small)["duplicates"]
+        found = load(small)
+        train, held_out = paths(found, "train"), paths(found, "validation")
+        assert duplicates
+        assert duplicates.keys() <= {*held_out}
+        for name, other in duplicates.items():
+            assert other in train
+            assert (found.root / name).read_bytes() == (found.root / other).read_bytes()
+
+    @pytest.mark.parametrize(
+        ("damage", "message"),
+        [
+            (lambda root: shutil.copy(root / "train/ant/0.jpg", root / "val/cat/1.jpg"), "1 image of validation and"),
+            (lambda root: (root / "val/cat/1.jpg").write_bytes(b""), "left out 1 image that cannot be decoded"),
+        ],
+        ids=["duplicate", "undecodable"],
+    )
+    def test_a_strict_declaration_makes_them_errors(self, damage, message, small):
+        folders.declare(small, strict=True)
+        prepare(small)
+        damage(small / "small")
+        with pytest.raises(UserError, match=f"^small: {message}.*; its declaration is strict$"):
+            prepare(small)
 
     def test_declared_sizes_may_exclude_undecodable_images(self, small):
         (small / "small/val/ant/0.jpg").write_bytes(b"no image")
@@ -233,12 +318,114 @@ class TestImages:
         found = images.decode(images.read(tmp_path / "image.png"))
         np.testing.assert_array_equal(found[0].numpy(), pixels >> 8)
 
+    @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+    def test_16_bit_grey_images_are_equal_in_every_format(self, suffix, tmp_path):
+        pixels = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+        image = Image.fromarray(pixels)
+        image.save(tmp_path / f"image.{suffix}")
+        found = images.decode(images.read(tmp_path / f"image.{suffix}"))
+        np.testing.assert_array_equal(found.numpy(), np.stack([pixels >> 8] * 3))
+
+    def test_16_bit_colours_are_reduced_to_their_upper_8_bits(self, tmp_path):
+        pixels = np.arange(1800, dtype=np.uint16).reshape(20, 30, 3) * 36
+        (tmp_path / "image.tif").write_bytes(folders.tiff(pixels))
+        found = images.decode(images.read(tmp_path / "image.tif"))
+        np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), pixels >> 8)
+
+    def test_big_endian_grey_images_are_read(self):
+        pixels = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+        found = images.decode(bytearray(folders.tiff(pixels.astype(">u2"))))
+        np.testing.assert_array_equal(found[0].numpy(), pixels >> 8)
+
+    @pytest.mark.parametrize(
+        ("dtype", "change"),
+        [
+            ("<i4", {}),
+            ("<u4", {}),
+            ("<i2", {}),
+            ("<f4", {}),
+            ("<u2", {"interpretation": 0}),  # white is 0, which Pillow would not invert
+            ("<u2", {"bits": 12}),
+        ],
+        ids=["int32", "uint32", "int16", "float", "white is 0", "12 bits"],
+    )
+    def test_grey_pixels_of_no_known_range_are_refused(self, dtype, change):
+        content = folders.tiff(np.arange(600).reshape(20, 30).astype(dtype), **change)
+        with pytest.raises(images.Unreadable, match="not 16-bit with black as 0"):
+            images.decode(bytearray(content))
+
+    def test_float_pixmaps_are_refused(self):
+        content = b"Pf\n30 20\n-1.0\n" + np.linspace(0, 1, 600, dtype="<f4").tobytes()
+        with pytest.raises(images.Unreadable, match="mode F"):
+            images.decode(bytearray(content))
+
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_exif_orientation_is_an_option(self, orientation, suffix, tmp_path):
+        file, exif = tmp_path / f"image.{suffix}", Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        folders.picture(0, 30, 20).save(file, exif=exif)
+        with Image.open(file) as image:
+            stored = np.array(image)
+            turned = np.array(ImageOps.exif_transpose(image))
+        content = images.read(file)
+        np.testing.assert_array_equal(images.decode(content).permute(1, 2, 0).numpy(), stored)
+        np.testing.assert_array_equal(images.decode(content, True).permute(1, 2, 0).numpy(), turned)
+
+    def test_a_tiff_is_always_turned(self, tmp_path):
+        picture = folders.picture(0, 30, 20)
+        picture.save(tmp_path / "image.tif", tiffinfo={ExifTags.Base.Orientation: 6})
+        for option in (False, True):
+            found = images.decode(images.read(tmp_path / "image.tif"), option)
+            np.testing.assert_array_equal(found.permute(1, 2, 0).numpy(), np.array(picture.rotate(-90, expand=True)))
+
     @pytest.mark.parametrize("content", [b"", b"GIF89a", b"\xff\xd8\xff\xe0 no image", b"\x89PNG\r\n\x1a\n", b"text"])
     def test_invalid_images_are_reported_in_one_line(self, content):
         with pytest.raises(images.Unreadable) as caught:
             images.decode(bytearray(content))
         assert str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class TestOrientation:
+    """An option of the declaration, for training and evaluation alike."""
+
+    @pytest.fixture
+    def turned(self, small):
+        """The dataset with a quarter turn in the EXIF data of every JPEG."""
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        for file in (small / "small").rglob("*.jpg"):
+            with Image.open(file) as image:
+                image.save(file, quality=95, exif=exif)
+        return small
+
+    def test_it_reaches_evaluation_training_and_checksum(self, turned):
+        recipe = Recipe(batch_size=48)
+        found = {}
+        for option in (False, True):
+            folders.declare(turned, exif_orientation=option)
+            prepare(turned)
+            source = load(turned)
+            batches = streaming.TrainingBatches(source, recipe, 0, torch.device("cpu"))
+            order = rng.generator(0, "order", 0).permutation(48)
+            examples = source.examples("train", slice(None))
+            assert torch.equal(batches.batch(0)[0], batches.normalise(torch.from_numpy(examples[order])))
+            batches.close()
+            found[option] = (source, examples)
+        jpeg = np.array([name.endswith(".jpg") for name in paths(found[True][0], "train")])
+        stored, shown = found[False][1], found[True][1]
+        np.testing.assert_array_equal(shown[~jpeg], stored[~jpeg])
+        differences = np.abs(np.rot90(stored[jpeg], -1, (2, 3)).astype(int) - shown[jpeg])
+        assert differences.max() <= 2  # the crops are resized before or after the turn
+        assert np.abs(stored[jpeg].astype(int) - shown[jpeg]).max() > 20
+        assert found[False][0].digest != found[True][0].digest
+
+    def test_an_index_made_with_the_other_choice_is_refused(self, small):
+        load(small)
+        folders.declare(small, exif_orientation=True)
+        with pytest.raises(UserError, match="made with another exif_orientation; run: rdp data prepare small"):
+            load(small)
 
 
 class TestDescribe:

@@ -201,7 +201,7 @@ class TestFailures:
     def test_an_error_in_a_library_names_the_image(self, make, source, monkeypatch):
         batches = make(**ALL)
         task = batches._task((0, 0, 8))
-        monkeypatch.setattr(images, "decode", lambda content: 1 // 0)
+        monkeypatch.setattr(images, "decode", lambda *arguments: 1 // 0)
         with pytest.raises(UserError, match=r"train/.*cannot be decoded or augmented \(ZeroDivisionError"):
             _fill(task, np.empty((8, 3, 16, 16), np.uint8))
 

@@ -1,5 +1,6 @@
 """Folders of small images that tests write themselves, and their declarations."""
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,35 @@ def picture(number: int, width: int = 24, height: int = 24) -> Image.Image:
     colour = draw.integers(0, 128, 3)
     ramp = np.linspace(0, 100, width)[None, :, None]
     return Image.fromarray((colour + ramp + draw.integers(0, 28, (height, width, 3))).astype(np.uint8))
+
+
+def tiff(pixels: np.ndarray, *, bits: int | None = None, interpretation: int | None = None) -> bytes:
+    """A TIFF with these pixels, of shape (height, width) or (height, width, 3), as their type and byte order say."""
+    height, width, *channels = pixels.shape
+    order, count = (">" if pixels.dtype.byteorder == ">" else "<"), (channels or [1])[0]
+    data, depth = pixels.tobytes(), bits or 8 * pixels.dtype.itemsize
+    start = 8 + 2 * count  # of the pixels, after the header and the depths of the channels
+    shown = interpretation if interpretation is not None else (2 if channels else 1)
+    fields = [
+        (256, "H", 1, width),
+        (257, "H", 1, height),
+        (258, "H", count, depth if count == 1 else 8),  # BitsPerSample, or where those of three channels are
+        (259, "H", 1, 1),  # not compressed
+        (262, "H", 1, shown),  # PhotometricInterpretation
+        (273, "I", 1, start),
+        (277, "H", 1, count),
+        (278, "H", 1, height),
+        (279, "I", 1, len(data)),
+        (339, "H", 1, {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]) if count == 1 else (284, "H", 1, 1),
+    ]
+    entries = b"".join(
+        struct.pack(f"{order}HHI", tag, {"H": 3, "I": 4}[kind], number)
+        + (struct.pack(f"{order}I", value) if kind == "I" or number > 2 else struct.pack(f"{order}HH", value, 0))
+        for tag, kind, number, value in sorted(fields)
+    )
+    header = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start + len(data))
+    depths = struct.pack(f"{order}{count}H", *[depth] * count)
+    return header + depths + data + struct.pack(f"{order}H", len(fields)) + entries + struct.pack(f"{order}I", 0)
 
 
 def write_class(folder: Path, number: int, count: int, **size: int) -> None:

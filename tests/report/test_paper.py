@@ -238,6 +238,26 @@ def test_what_comes_from_outside_is_no_source(tmp_path: Path, build: Build) -> N
     assert "root:" not in first
 
 
+def test_letters_that_the_fonts_lack_are_named(tmp_path: Path, build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    plan = make_plan(tmp_path, text=COMPARED + "description: Gr\u00fc\u00dfe, \u03a9, \u6f22\u5b57 \U0001f642\n")
+    path = build(plan, make_tables(plan, tmp_path))
+    (line,) = (line for line in caplog.messages if "fonts" in line)
+    named = "\u5b57 (U+5B57), \u6f22 (U+6F22), \U0001f642 (U+1F642)"
+    assert line == f"{path}: its fonts lack {named}; the page shows them"
+    text = text_of(path)
+    assert "Gr\u00fc\u00dfe, \u03a9," in text
+    assert "\u6f22" not in text
+
+
+def test_the_papers_own_letters_have_glyphs(tmp_path: Path, build: Build, caplog: pytest.LogCaptureFixture) -> None:
+    plan = make_plan(tmp_path)
+    source = build(plan, make_tables(plan, tmp_path)).with_suffix(".typ").read_text()
+    assert not source.isascii()
+    assert not [line for line in caplog.messages if "fonts" in line]
+    many = "".join(map(chr, range(0x4E00, 0x4E80)))
+    assert paper.missing_letters(f"a\u00e9 {many}\n") == many
+
+
 def test_a_value_that_is_missing_stops_the_build_by_name(tmp_path: Path, build: Build) -> None:
     with pytest.raises(UserError, match=r"paper\.typ\.j2: a value is missing: '\w+' is undefined"):
         render({})

@@ -90,6 +90,42 @@ def test_snakemake_rejects_an_unknown_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            "study=2024_10",
+            "study: Snakemake reads the value as 202410, which is no text; write study=config/studies/NAME",
+        ),
+        ("results=007", "results: Snakemake reads the value as 7, which is no text; write results=./NAME"),
+        pytest.param("study=1e3", "reads the value as 1000.0", marks=pytest.mark.slow),
+        pytest.param("study=", "reads the value as None", marks=pytest.mark.slow),
+        pytest.param("device=1", "device: Snakemake reads the value as 1", marks=pytest.mark.slow),
+    ],
+)
+def test_snakemake_rejects_a_name_that_it_reads_as_a_number(entry: str, told: str, tmp_path: Path) -> None:
+    """Where both exist, it would be another study."""
+    studies = tmp_path / "config/studies"
+    studies.mkdir(parents=True)
+    for name in ("2024_10", "202410", "1e3", "1000.0"):
+        (studies / f"{name}.yaml").write_text(GOOD)
+    done = run(tmp_path, "snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", entry)
+    assert done.returncode != 0
+    assert told in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_such_a_study_is_planned_by_the_path_of_its_file(tmp_path: Path) -> None:
+    studies = tmp_path / "config/studies"
+    studies.mkdir(parents=True)
+    for name in ("2024_10", "202410"):
+        (studies / f"{name}.yaml").write_text(GOOD)
+    entries = ["study=config/studies/2024_10.yaml", "results=./007"]
+    done = run(tmp_path, "snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", *entries)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "007/2024_10/report/index.html" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
     ("command", "told"),
     [
         (["train"], "Missing argument 'STUDY'"),

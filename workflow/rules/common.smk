@@ -22,6 +22,10 @@ KEYS = ("study", "results", "device", "records", "retrain")
 for key in config:
     if key not in KEYS:
         raise WorkflowError(f"--config {key}: unknown; {choices(key, KEYS)}")
+    # Snakemake reads 2024_10 as 202410, 007 as 7 and 1e3 as 1000.0, each of which may be another study's name.
+    if key != "retrain" and not isinstance(config[key], str) and (key, config[key]) != ("results", None):
+        hint = {"study": "; write study=config/studies/NAME.yaml", "results": "; write results=./NAME"}.get(key, "")
+        raise WorkflowError(f"--config {key}: Snakemake reads the value as {config[key]!r}, which is no text{hint}")
 STUDY = str(config.get("study", "quick"))
 RECORDS = str(config.get("records", "trained"))
 if RECORDS not in ("trained", "recorded"):

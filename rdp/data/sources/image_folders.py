@@ -41,6 +41,10 @@ class Declaration(Strict):
     size: int = Field(ge=1, le=4096, description="height and width of the network input in pixels")
     classes: int = Field(ge=2, le=2**15)  # predictions are stored in 16 bits
     sizes: Sizes = Field(description="number of images in each split, including unreadable ones")
+    exif_orientation: bool = Field(False, description="turn images as their EXIF data say")
+    strict: bool = Field(
+        False, description="an image that cannot be decoded, or is in two splits, is an error instead of a warning"
+    )
 
     @field_validator("validation", "test", mode="before")
     @classmethod
