@@ -6,13 +6,18 @@ not updated: no decay, no momentum, no step counted.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
+
+from rdp.errors import UserError
 
 if TYPE_CHECKING:
     from rdp.spec import Recipe
@@ -162,15 +167,84 @@ def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
 
 
 def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
-    """SGD or AdamW for a network.
+    """SGD or AdamW for a network, with the groups of `parameter_groups`."""
+    update = SGD(recipe.momentum, recipe.nesterov) if recipe.optimizer == "sgd" else AdamW()
+    return Optimizer(update, parameter_groups(network, recipe.weight_decay))
 
-    Only parameters of two or more dimensions decay, unless they have the attribute ``no_weight_decay``. A parameter's
-    ``learning_rate_factor`` multiplies its learning rate.
+
+def parameter_groups(
+    network: nn.Module, weight_decay: float, scales: Mapping[str, float] = MappingProxyType({})
+) -> list[ParameterGroup]:
+    """The parameters of a network by learning rate factor and weight decay.
+
+    Parameters of two or more dimensions decay, but not those that a method ``no_weight_decay`` of a module that
+    contains them lists: names in that module, or patterns with wildcards, as in timm's models. The factor is the
+    attribute ``learning_rate_factor`` of the module that holds the parameter, or 1, times the factor in ``scales``, by
+    the parameter's name.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
-        factor = getattr(parameter, "learning_rate_factor", 1.0)
-        groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    update = SGD(recipe.momentum, recipe.nesterov) if recipe.optimizer == "sgd" else AdamW()
-    return Optimizer(update, [ParameterGroup(parameters, *key) for key, parameters in groups.items()])
+    kept: list[tuple[str, str]] = []  # the first part of names, and a pattern for the rest
+    seen: set[int] = set()
+    for path, module in network.named_modules():
+        prefix = f"{path}." if path else ""
+        if callable(listed := getattr(module, "no_weight_decay", None)):
+            kept += [(prefix, pattern) for pattern in listed()]
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            name = prefix + own
+            is_kept = any(name.startswith(start) and fnmatchcase(name[len(start) :], rest) for start, rest in kept)
+            decays = parameter.dim() > 1 and not is_kept
+            factor = getattr(module, "learning_rate_factor", 1.0) * scales.get(name, 1.0)
+            groups.setdefault((factor, weight_decay if decays else 0.0), []).append(parameter)
+    return [ParameterGroup(parameters, *key) for key, parameters in groups.items()]
+
+
+def param_groups(
+    model: nn.Module, lr: float, weight_decay: float, *, layer_decay: float | None = None
+) -> list[dict[str, Any]]:
+    """The parameter groups with which this project trains a model, for an optimizer of torch or timm.
+
+    A trained coder of a PNNH network has a learning rate divided by the number of layers that use it, and no weight
+    decay, unless its options say otherwise. In any model, weight decay applies to parameters of two or more dimensions,
+    but not to those that the model's method ``no_weight_decay`` lists, such as a transformer's positions.
+
+    Args:
+        model: any model; call `set_path`, ``fully_shard`` and the like first, because they make new parameters.
+        lr: the learning rate of all parameters but the coders'.
+        weight_decay: of the parameters that decay.
+        layer_decay: timm's factor of the learning rate from each layer to the one before it; by default none. Layers
+            are those of the model's ``group_matcher``. A coder belongs to the first layer that uses it.
+
+    Returns:
+        Groups with ``params``, ``lr`` and ``weight_decay``. Each parameter is in one of them, also if it is frozen.
+
+    Raises:
+        UserError: something else than a module, or ``layer_decay`` for a model without ``group_matcher``.
+
+    >>> import rdp, timm, torch
+    >>> model = rdp.set_path(timm.create_model("test_vit"), "pnnh", variant="sum")  # 6 blocks share a coder
+    >>> optimizer = torch.optim.AdamW(rdp.param_groups(model, lr=0.06, weight_decay=0.05))
+    >>> [(round(group["lr"], 3), group["weight_decay"]) for group in optimizer.param_groups]
+    [(0.06, 0.0), (0.06, 0.05), (0.01, 0.0)]
+    """
+    from rdp.models.weights import unwrap
+
+    if not isinstance(model, nn.Module):
+        raise UserError(f"param_groups: expected a model, got a value of type {type(model).__name__}")
+    network = unwrap(model)
+    scales: dict[str, float] = {}
+    if layer_decay is not None:
+        from timm.models import group_parameters
+
+        if not hasattr(network, "group_matcher"):
+            raise UserError(f"param_groups: layer_decay needs a group_matcher, and {type(network).__name__} has none")
+        matcher: Any = network.group_matcher
+        layers = group_parameters(network, matcher(coarse=False), reverse=True)
+        last = max(layers.values())
+        scales = {name: layer_decay ** (last - layer) for name, layer in layers.items()}
+    return [
+        {"params": group.parameters, "lr": lr * group.learning_rate_factor, "weight_decay": group.weight_decay}
+        for group in parameter_groups(network, weight_decay, scales)
+    ]
