@@ -214,6 +214,17 @@ class TestBadInput:
             step_of(schedule, 0)
         assert step_of(schedule, 0, batch_size=4)[2].active.shape == (6, 4)
 
+    @pytest.mark.parametrize(("told", "examples"), [(8, 3), (8, 1), (1, 8), (3, 8)])
+    @pytest.mark.parametrize("name", ["vit", "swin", "convnext", "torchvision"])
+    def test_another_number_of_examples_than_the_batch_size_is_named(self, name, told, examples):
+        """A last mini-batch that is smaller; one example would become as many as the mask has."""
+        schedule = rdp.Schedule(TINY[name].build(), make_method("droppath", rate=0.5))
+        with (
+            refuses(rf"batch_size={told}, but a residual branch returns {examples} examples; pass batch_size=len"),
+            schedule.iteration(0, batch_size=told),
+        ):
+            schedule.model(TINY[name].batch(examples)[0])
+
 
 class TestCallsOutsideAContext:
     def test_in_training_mode_they_are_refused(self):
