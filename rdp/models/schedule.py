@@ -118,8 +118,8 @@ class Schedule:
             The iteration: which units are active, at what scale, and which are trained.
 
         Raises:
-            UserError: a step that goes back, a context inside another, a closed schedule, gradients in parameters that
-                this step freezes, or a scaled learning rate without `attach`.
+            UserError: a step that goes back, a context inside another, a closed schedule, a scaled learning rate
+                without `attach`, or, on exit, gradients in parameters that this step freezes.
         """
         if self._closed:
             raise UserError("schedule.iteration: the schedule was closed")
@@ -142,21 +142,28 @@ class Schedule:
             )
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
-        if any(p.grad is not None for p in self._units.frozen()):
-            self._units.release()
-            raise UserError(
-                f"schedule.iteration({step}): parameters that this step freezes hold gradients, which would move "
-                "them; call optimizer.zero_grad(set_to_none=True) after every optimizer step"
-            )
         self._last_step, self._planned, self._inside = step, planned, True
         try:
             yield planned
+            self.check_gradients()
         finally:
             self._units.release()
             self._inside = False
             if self._compiled_whole and not self._warned:
                 self._warned = True
                 _warn_of_recompilation()
+
+    def check_gradients(self) -> None:
+        """Raise `UserError` if parameters that the current iteration freezes hold gradients of an earlier one.
+
+        The optimizer would move them. An iteration checks this when it ends. A loop that steps the optimizer inside
+        the iteration can call it before ``optimizer.step()``.
+        """
+        if any(p.grad is not None for p in self._units.frozen()):
+            raise UserError(
+                f"schedule.iteration({self._last_step}): parameters that this step freezes hold gradients, which would "
+                "move them; call optimizer.zero_grad(set_to_none=True) between two steps, before the backward pass"
+            )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Multiply the optimizer's learning rates by the factor of each iteration, as ``recover_lr_scale`` asks.

@@ -1,5 +1,6 @@
 """A schedule's life around a model of anyone's: what it refuses, what it draws, and what it leaves behind."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from timm.layers import DropPath
 from torch import nn
+from torch.nn import functional as F
 
 import rdp
 from rdp.errors import UserError
@@ -195,18 +197,35 @@ class TestBadInput:
         with refuses("the schedule was closed"):
             step_of(schedule, 0)
 
-    def test_gradients_left_in_what_a_step_freezes_are_refused(self):
+    @pytest.mark.parametrize("zeroed", [False, True], ids=["kept", "set to zero"])
+    def test_gradients_left_in_what_a_step_freezes_are_refused(self, zeroed):
         schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
         optimizer = torch.optim.SGD(schedule.model.parameters(), lr=0.1, momentum=0.9)
         with schedule.iteration(0):
             gradients(schedule.model, *VIT.batch())
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
-        with refuses(r"iteration\(1\): .*hold gradients.*zero_grad\(set_to_none=True\)"):
-            step_of(schedule, 1)
+        if zeroed:
+            optimizer.zero_grad(set_to_none=False)
+        with refuses(r"iteration\(1\): .*hold gradients.*zero_grad\(set_to_none=True\)"), schedule.iteration(1):
+            F.cross_entropy(schedule.model(VIT.batch()[0]), VIT.batch()[1]).backward()
+            with refuses("hold gradients"):
+                schedule.check_gradients()
         assert all(p.requires_grad for p in schedule.model.parameters())
         optimizer.zero_grad(set_to_none=True)
         step_of(schedule, 1)
+
+    def test_microbatches_counted_as_steps_are_refused(self):
+        schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
+        for step, check in ((0, contextlib.nullcontext()), (1, refuses(r"iteration\(1\): .*hold gradients"))):
+            with check, schedule.iteration(step):
+                F.cross_entropy(schedule.model(VIT.batch()[0]), VIT.batch()[1]).backward()
+
+    def test_an_error_in_an_iteration_is_not_hidden_by_gradients_that_were_left(self):
+        schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
+        with schedule.iteration(0):
+            gradients(schedule.model, *VIT.batch())
+        with pytest.raises(ZeroDivisionError), schedule.iteration(1):
+            raise ZeroDivisionError
 
     def test_droppath_asks_for_the_number_of_examples(self):
         schedule = rdp.Schedule(VIT.build(), make_method("droppath", rate=0.5))

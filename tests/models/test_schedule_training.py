@@ -121,6 +121,25 @@ def test_what_is_frozen_keeps_its_value_its_momentum_and_its_count_of_steps_to_t
         assert {state["step"].item() for state in optimizer.state.values()} == {8}
 
 
+@pytest.mark.parametrize("make_optimizer", [sgd, adamw])
+@pytest.mark.parametrize("name", ["resnet", "vit"])
+def test_gradients_may_be_cleared_between_forward_and_backward_pass(name, make_optimizer):
+    """As in torchvision's reference script and earlier versions of timm's, which step inside the iteration too."""
+    tiny = TINY[name]
+    networks = [tiny.build(), tiny.build()]
+    expected = steps_of(tiny, rdp.ResidualDropPath(networks[0], 0.5), make_optimizer(networks[0]), range(6))
+    schedule, optimizer = rdp.ResidualDropPath(networks[1], 0.5), make_optimizer(networks[1])
+    for step in range(6):
+        x, y = tiny.batch(seed=step)
+        with schedule.iteration(step):
+            loss = F.cross_entropy(networks[1](x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert loss.item() == expected[step][0]
+    assert same_weights(*networks)
+
+
 class TestMixedPrecision:
     @pytest.mark.parametrize("name", ["resnet", "vit"])
     def test_under_autocast_it_is_the_cut_and_frozen_model_under_autocast(self, name):
