@@ -169,13 +169,21 @@ class Schedule:
         """Multiply the optimizer's learning rates by the factor of each iteration, as ``recover_lr_scale`` asks.
 
         The rates are multiplied during ``optimizer.step()`` and restored after it, so learning rate schedulers need no
-        changes. Call it for each optimizer of the model. `close` ends it.
+        changes. Call it for each optimizer of the model; of a wrapper, such as Accelerate's, the optimizer inside is
+        attached. `close` ends it.
 
         Raises:
-            UserError: a closed schedule.
+            UserError: a closed schedule, or LBFGS, which moves parameters without gradients.
         """
         if self._closed:
             raise UserError("schedule.attach: the schedule was closed")
+        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            optimizer = inner
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UserError(
+                "schedule.attach: LBFGS moves the parameters that an iteration freezes, in a direction from earlier "
+                "steps; use an optimizer that leaves parameters without gradients as they are, such as SGD or AdamW"
+            )
         if optimizer not in self._scales:
             self._scales[optimizer] = LearningRateScale(optimizer, lambda: self._planned.learning_rate_scale)
 
