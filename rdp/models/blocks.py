@@ -6,11 +6,12 @@ gets a subclass of its own class. Its ``forward`` is the original one while all 
 one, with each branch behind its gate. Parameters, buffers and their names do not change.
 """
 
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import nn
 
+from rdp.errors import UserError
 from rdp.models.branch_ends import DROP_MODULES, branch_ends, drop_probability
 from rdp.models.gates import Gate
 from rdp.models.tracing import BranchTracer, TracedForward, refuse
@@ -45,10 +46,22 @@ class _Gates:
         return all(branch.gate.is_open for branch in self.branches)
 
 
+def scripting_error() -> UserError:
+    """The error for torch.jit.script of a model with a schedule."""
+    return UserError(
+        "torch.jit.script: a model with a schedule cannot be scripted; train it unscripted, and script it after "
+        "schedule.close()"
+    )
+
+
 class _GatedBlock(nn.Module):
     """Precedes the block's own class in the MRO, and selects the original or the gated forward pass."""
 
     _gates: _Gates
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by torch.jit.script."""
+        raise scripting_error()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self._gates.open:

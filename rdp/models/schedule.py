@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rdp.errors import UserError
 from rdp.methods import FULL, Iteration, Method, Training
+from rdp.models import blocks
 from rdp.models.compiled import compile_blocks, restore_blocks
 from rdp.models.gates import Gate
 from rdp.models.learning_rates import LearningRateScale
@@ -43,8 +44,9 @@ class Schedule:
         steps_per_epoch: number of optimizer steps in an epoch; required by options that count epochs.
 
     Raises:
-        UserError: a model without residual branches, with an active droppath module, with another schedule, or in
-            DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing number.
+        UserError: a model without residual branches, with an active droppath module, with another schedule, scripted,
+            or in DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing
+            number.
 
     >>> import rdp, timm
     >>> model = timm.create_model("test_vit")
@@ -78,6 +80,11 @@ class Schedule:
             else:  # torch.compile(model)
                 _warn_of_recompilation()
                 inner, self._warned = inner._orig_mod, True
+        if isinstance(inner, torch.jit.ScriptModule):
+            raise UserError(
+                f"{type(inner).__name__}: a scripted model cannot be changed; make the schedule for the model itself, "
+                "without torch.jit.script (timm's --torchscript)"
+            )
         self._units = Units(inner, method.unit_granularity, take_over=take_over)
         try:
             self._units.require()
@@ -236,6 +243,11 @@ class _CallCheck:
     def __deepcopy__(self, memo: dict[int, Any]) -> "_CallCheck":
         """A check of nothing: a copied model belongs to no schedule."""
         return _CallCheck(None)
+
+    @property
+    def __name__(self) -> str:
+        """Asked for by torch.jit.script only, which compiles hooks by name."""
+        raise blocks.scripting_error()
 
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         if self.schedule is None:

@@ -346,3 +346,27 @@ class TestClose:
         network.train(training)
         original.train(training)
         assert torch.equal(network(tiny.batch()[0]), original(tiny.batch()[0]))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+class TestScripting:
+    @pytest.mark.parametrize("name", ["resnet", "vit", "convnext", "torchvision"])
+    def test_a_model_with_a_schedule_is_refused_and_can_be_scripted_after_it(self, name):
+        network = TINY[name].build()
+        schedule = rdp.ResidualDropPath(network, 0.5)
+        with refuses(r"^torch\.jit\.script: a model with a schedule cannot be scripted; .*schedule\.close"):
+            torch.jit.script(network)
+        step_of(schedule, 0, TINY[name])
+        schedule.close()
+        x = TINY[name].batch()[0]
+        assert torch.equal(torch.jit.script(network.eval())(x), network(x))
+
+    def test_a_network_of_this_project_is_refused_too(self, make_network):
+        network = make_network("resnet20")
+        rdp.ResidualDropPath(network, 0.5)
+        with refuses(r"^torch\.jit\.script: a model with a schedule"):
+            torch.jit.script(network)
+
+    def test_a_scripted_model_gets_no_schedule(self):
+        with refuses("^RecursiveScriptModule: a scripted model cannot be changed; .*--torchscript"):
+            rdp.ResidualDropPath(torch.jit.script(VIT.build()), 0.5)
