@@ -169,7 +169,8 @@ class Schedule:
         if any(p.grad is not None for p in self._units.frozen()):
             raise UserError(
                 f"schedule.iteration({self._last_step}): parameters that this step freezes hold gradients, which would "
-                "move them; call optimizer.zero_grad(set_to_none=True) between two steps, before the backward pass"
+                "move them; between two steps, before the backward pass, call zero_grad(set_to_none=True) of the "
+                "model or of every optimizer"
             )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
@@ -252,6 +253,11 @@ class _CallCheck:
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         if self.schedule is None:
             return
+        if getattr(model, "_is_replica", False):
+            raise UserError(
+                "DataParallel: its copies of the model cannot be scheduled; use DistributedDataParallel, and start one "
+                "process for each GPU with torchrun or accelerate launch"
+            )
         if torch.compiler.is_compiling():  # the whole model is compiled: separately compiled blocks do not call this
             self.schedule._compiled_whole = True
             return

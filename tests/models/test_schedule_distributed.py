@@ -114,3 +114,12 @@ class TestWithoutFindUnusedParameters:
             model(VIT.batch()[0])
         x = VIT.batch()[0]
         assert torch.equal(model.eval()(x), VIT.build().eval()(x))
+
+
+def test_a_copy_of_data_parallel_is_refused():
+    """`nn.DataParallel` makes one for each GPU, if there are several; this is the first step of that."""
+    network = VIT.build()
+    schedule = rdp.ResidualDropPath(network, 0.5)
+    copied = network._replicate_for_data_parallel()
+    with pytest.raises(UserError, match=r"\ADataParallel: .* use DistributedDataParallel.*\Z"), schedule.iteration(0):
+        copied(VIT.batch()[0])
