@@ -183,6 +183,31 @@ class TestMixedPrecision:
         assert scaler.get_scale() == 2.0**10
         assert same_weights(*networks)  # a power of two scales without rounding
 
+    def test_a_second_optimizer_for_the_head_is_stepped_where_the_head_is_trained(self):
+        """As the documentation says: a scaler refuses an optimizer without gradients."""
+        networks = [VIT.build(), VIT.build()]
+        plain, scaled = (rdp.ResidualDropPath(network, 0.5) for network in networks)
+        steps_of(VIT, plain, adamw(networks[0]), range(4))
+        head = adamw(networks[1].head)
+        networks[1].head.requires_grad_(False)
+        rest = torch.optim.AdamW([p for p in networks[1].parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+        networks[1].head.requires_grad_(True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        for step in range(4):
+            x, y = VIT.batch(seed=step)
+            with scaled.iteration(step) as iteration:
+                scaler.scale(F.cross_entropy(networks[1](x), y)).backward()
+            scaler.step(rest)
+            if iteration.rest_trained:
+                scaler.step(head)
+            else:
+                with pytest.raises(AssertionError, match="No inf checks were recorded"):
+                    scaler.step(head)
+            scaler.update()
+            rest.zero_grad()
+            head.zero_grad()
+        assert same_weights(*networks)
+
     def test_steps_that_a_gradient_scaler_skips_move_nothing(self):
         network = VIT.build()
         schedule, optimizer = rdp.ResidualDropPath(network, 0.5), sgd(network)
