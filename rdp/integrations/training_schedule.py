@@ -1,7 +1,9 @@
 """What the callbacks share: a schedule for each training, and an iteration for each mini-batch or optimizer step."""
 
+import inspect
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -20,9 +22,9 @@ class TrainingSchedule:
 
     Args:
         method: from `rdp.make_method`.
-        seed: of the masks; the same in all processes and after a resume.
-        take_over: switch off active droppath modules of the model while it trains. By default such a model is refused.
         submodule: name of the module to train by the method, such as ``student``; by default the whole model.
+        **options: of `rdp.Schedule`, such as ``seed``, the same in all processes and after a resume. The trainer's
+            numbers of steps are the default.
 
     Attributes:
         schedule: the `rdp.Schedule` during training, else None.
@@ -32,7 +34,8 @@ class TrainingSchedule:
             nor choose the mini-batches.
     """
 
-    def __init__(self, method: Method, *, seed: int = 0, take_over: bool = False, submodule: str = "") -> None:
+    def __init__(self, method: Method, *, submodule: str = "", **options: Any) -> None:
+        inspect.signature(Schedule).bind(None, method, **options)  # a TypeError here rather than when training begins
         if method.per_example:
             raise UserError(
                 f"{type(self).__name__}: {method.name()} draws one mask per example, and a callback does not see how "
@@ -40,7 +43,7 @@ class TrainingSchedule:
             )
         if getattr(method, "reuse_batch", False):
             raise UserError(f"{type(self).__name__}: reuse_batch: a callback does not choose the mini-batches")
-        self.method, self.seed, self.take_over, self.submodule = method, seed, take_over, submodule
+        self.method, self.submodule, self.options = method, submodule, options
         self.schedule: Schedule | None = None
         self._iteration: AbstractContextManager[Iteration] | None = None
 
@@ -53,14 +56,8 @@ class TrainingSchedule:
             part = model.get_submodule(self.submodule)
         except AttributeError:
             raise UserError(f"{type(model).__name__}: it has no submodule '{self.submodule}'") from None
-        self.schedule = Schedule(
-            part,
-            self.method,
-            seed=self.seed,
-            take_over=self.take_over,
-            steps=steps,
-            steps_per_epoch=steps_per_epoch,
-        )
+        numbers = {"steps": steps, "steps_per_epoch": steps_per_epoch}
+        self.schedule = Schedule(part, self.method, **(numbers | self.options))
         try:
             for optimizer in optimizers:
                 self.schedule.attach(optimizer)

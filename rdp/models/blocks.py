@@ -49,8 +49,8 @@ class _Gates:
 def scripting_error() -> UserError:
     """The error for torch.jit.script of a model with a schedule."""
     return UserError(
-        "torch.jit.script: a model with a schedule cannot be scripted; train it unscripted, and script it after "
-        "schedule.close()"
+        "torch.jit.script: a model with a schedule, or a copy of one, cannot be scripted; train it unscripted, and "
+        "script it after schedule.close()"
     )
 
 

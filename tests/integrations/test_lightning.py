@@ -155,6 +155,23 @@ class TestTwoProcesses:
             fit(Half(VIT.build().double()), ScheduleCallback(METHOD), strategy="ddp_spawn", devices=2)
 
 
+class TestOptions:
+    def test_they_are_those_of_the_schedule(self):
+        modules = [Module(VIT.build()) for _ in range(3)]
+        for module, options in zip(modules, ({}, {"seed": 0}, {"seed": 1}), strict=True):
+            fit(module, ScheduleCallback(METHOD, **options))
+        assert same_weights(modules[0], modules[1])
+        assert not same_weights(modules[0], modules[2])
+
+    def test_a_number_of_steps_may_be_given(self):
+        """Of a training that goes on after this one, say."""
+        method = rdp.make_method("residual_droppath", rate=0.5, drop_from=0.9)
+        module, plain = Module(VIT.build()), Module(VIT.build())
+        fit(module, ScheduleCallback(method, steps=1000))
+        fit(plain, L.Callback())
+        assert same_weights(module, plain)
+
+
 class TestResume:
     @pytest.mark.parametrize("name", ["vit", "resnet"])
     def test_it_is_bitwise_equal_from_a_checkpoint_between_a_drop_and_a_recover_step(self, name, tmp_path):
@@ -258,6 +275,10 @@ class TestRefusals:
     def test_a_method_that_reads_a_mini_batch_twice(self):
         with pytest.raises(UserError, match=r"^ScheduleCallback: reuse_batch: a callback does not choose"):
             ScheduleCallback(rdp.make_method("residual_droppath", rate=0.1, reuse_batch=True))
+
+    def test_an_option_that_no_schedule_has(self):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'rate'"):
+            ScheduleCallback(METHOD, rate=0.1)
 
     def test_an_unknown_submodule(self):
         with pytest.raises(UserError, match=r"^Module: it has no submodule 'student'$"):
