@@ -10,7 +10,7 @@ the original class.
 import operator
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeGuard
+from typing import Any, NoReturn, TypeGuard
 
 import torch
 from torch import nn
@@ -152,10 +152,22 @@ def _sizes(values: list[Any]) -> list[tuple[int, ...]]:
     return [tuple(value.shape[1:]) for value in values if isinstance(value, torch.Tensor)]
 
 
+def scripting_error() -> UserError:
+    """The error for torch.jit.script of a model with a schedule."""
+    return UserError(
+        "torch.jit.script: a model with a schedule, or a copy of one, cannot be scripted; train it unscripted, and "
+        "script it after schedule.close()"
+    )
+
+
 class _GatedBlock(nn.Module):
     """Precedes the block's own class in the MRO, and selects the original or the gated forward pass."""
 
     _gates: _Gates
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by torch.jit.script."""
+        raise scripting_error()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         gates = self._gates

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from rdp.errors import UserError
+
 
 class Gate:
     """The state of one residual branch in the current iteration.
@@ -42,7 +44,10 @@ class Gate:
         return self.active and self.scale is None and self.override is None
 
     def add(self, shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
-        """Return ``shortcut + scale * branch(*inputs)``, or ``shortcut`` itself if the branch is dropped."""
+        """Return ``shortcut + scale * branch(*inputs)``, or ``shortcut`` itself if the branch is dropped.
+
+        Raises `UserError` if the number of examples is not that of the scale.
+        """
         if self.override is not None:
             return self.override(shortcut, branch, inputs)
         if not self.active:
@@ -53,6 +58,11 @@ class Gate:
         if isinstance(self.scale, torch.Tensor):
             scale = self.scale
             if scale.dim() > 0:
+                if len(scale) != len(output):  # one of them 1 would be expanded to the other
+                    raise UserError(
+                        f"schedule.iteration: batch_size={len(scale)}, but a residual branch returns {len(output)} "
+                        "examples; pass batch_size=len(x), the examples of each mini-batch"
+                    )
                 scale = scale.to(output.dtype).view(-1, *[1] * (output.dim() - 1))
             return shortcut + output * scale
         return torch.add(shortcut, output, alpha=self.scale)

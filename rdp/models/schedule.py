@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rdp.errors import UserError
 from rdp.methods import FULL, Iteration, Method, Training
+from rdp.models import blocks
 from rdp.models.compiled import compile_blocks, restore_blocks
 from rdp.models.gates import Gate
 from rdp.models.learning_rates import LearningRateScale
@@ -45,8 +46,9 @@ class Schedule:
         steps_per_epoch: number of optimizer steps in an epoch; required by options that count epochs.
 
     Raises:
-        UserError: a model without residual branches, with an active droppath module, with another schedule, or in
-            DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing number.
+        UserError: a model without residual branches, with an active droppath module, with another schedule, scripted,
+            or in DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing
+            number.
 
     >>> import rdp, timm
     >>> model = timm.create_model("test_vit")
@@ -81,6 +83,11 @@ class Schedule:
             else:  # torch.compile(model)
                 _warn_of_recompilation()
                 inner, self._warned = inner._orig_mod, True
+        if isinstance(inner, torch.jit.ScriptModule):
+            raise UserError(
+                f"{type(inner).__name__}: a scripted model cannot be changed; make the schedule for the model itself, "
+                "without torch.jit.script (timm's --torchscript)"
+            )
         self._units = Units(inner, method.unit_granularity, take_over=take_over, example=example)
         try:
             self._units.require()
@@ -123,8 +130,8 @@ class Schedule:
             The iteration: which units are active, at what scale, and which are trained.
 
         Raises:
-            UserError: a step that goes back, a context inside another, a closed schedule, gradients in parameters that
-                this step freezes, or a scaled learning rate without `attach`.
+            UserError: a step that goes back, a context inside another, a closed schedule, a scaled learning rate
+                without `attach`, or, on exit, gradients in parameters that this step freezes.
         """
         if self._closed:
             raise UserError("schedule.iteration: the schedule was closed")
@@ -148,15 +155,10 @@ class Schedule:
         self._units.refresh()
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
-        if any(p.grad is not None for p in self._units.frozen()):
-            self._units.release()
-            raise UserError(
-                f"schedule.iteration({step}): parameters that this step freezes hold gradients, which would move "
-                "them; call optimizer.zero_grad(set_to_none=True) after every optimizer step"
-            )
         self._last_step, self._planned, self._inside = step, planned, True
         try:
             yield planned
+            self.check_gradients()
         finally:
             self._units.release()
             self._inside = False
@@ -164,17 +166,38 @@ class Schedule:
                 self._warned = True
                 _warn_of_recompilation()
 
+    def check_gradients(self) -> None:
+        """Raise `UserError` if parameters that the current iteration freezes hold gradients of an earlier one.
+
+        The optimizer would move them. An iteration checks this when it ends. A loop that steps the optimizer inside
+        the iteration can call it before ``optimizer.step()``.
+        """
+        if any(p.grad is not None for p in self._units.frozen()):
+            raise UserError(
+                f"schedule.iteration({self._last_step}): parameters that this step freezes hold gradients, which would "
+                "move them; between two steps, before the backward pass, call zero_grad(set_to_none=True) of the "
+                "model or of every optimizer"
+            )
+
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
         """Multiply the optimizer's learning rates by the factor of each iteration, as ``recover_lr_scale`` asks.
 
         The rates are multiplied during ``optimizer.step()`` and restored after it, so learning rate schedulers need no
-        changes. Call it for each optimizer of the model. `close` ends it.
+        changes. Call it for each optimizer of the model; of a wrapper, such as Accelerate's, the optimizer inside is
+        attached. `close` ends it.
 
         Raises:
-            UserError: a closed schedule.
+            UserError: a closed schedule, or LBFGS, which moves parameters without gradients.
         """
         if self._closed:
             raise UserError("schedule.attach: the schedule was closed")
+        while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
+            optimizer = inner
+        if isinstance(optimizer, torch.optim.LBFGS):
+            raise UserError(
+                "schedule.attach: LBFGS moves the parameters that an iteration freezes, in a direction from earlier "
+                "steps; use an optimizer that leaves parameters without gradients as they are, such as SGD or AdamW"
+            )
         if optimizer not in self._scales:
             self._scales[optimizer] = LearningRateScale(optimizer, lambda: self._planned.learning_rate_scale)
 
@@ -228,9 +251,19 @@ class _CallCheck:
         """A copied or pickled model belongs to no schedule."""
         return _CallCheck, (None,)
 
+    @property
+    def __name__(self) -> str:
+        """Asked for by torch.jit.script only, which compiles hooks by name."""
+        raise blocks.scripting_error()
+
     def __call__(self, model: nn.Module, inputs: Any) -> None:
         if self.schedule is None:
             return
+        if getattr(model, "_is_replica", False):
+            raise UserError(
+                "DataParallel: its copies of the model cannot be scheduled; use DistributedDataParallel, and start one "
+                "process for each GPU with torchrun or accelerate launch"
+            )
         if torch.compiler.is_compiling():  # the whole model is compiled: separately compiled blocks do not call this
             self.schedule._compiled_whole = True
             return

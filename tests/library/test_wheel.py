@@ -64,7 +64,9 @@ def clean(tmp_path_factory) -> Clean:
     return made
 
 
-@pytest.mark.parametrize("page", ["docs/loop.md", "docs/pnnh.md", "docs/library.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/loop.md", "docs/pnnh.md", "docs/library.md", "docs/timm.md", "docs/torchvision.md"]
+)
 def test_the_examples_of_the_library_need_no_extra(clean, page):
     """As they stand, one after another; what they print is compared by tests/docs."""
     code = "\n".join(block.text for block in blocks(page) if block.language == "python")
@@ -104,6 +106,14 @@ def test_a_command_names_the_extra_that_it_needs(clean, command):
     extra = "residual-droppath[report]"
     message = f"rdp: rdp {name} needs the packages of {extra}: pip install '{extra}'\n"
     assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_the_callbacks_name_the_extra_that_they_need_and_work_with_it(clean):
+    program = ["python", "-c", "import rdp.integrations.lightning, rdp.integrations.transformers"]
+    assert "pip install 'residual-droppath[integrations]'" in clean.run(*program).stderr
+    clean.install("[integrations]")
+    done = clean.run(*program)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_with_all_extras_the_workflow_decides_the_claims_of_a_recorded_study(clean, tmp_path):

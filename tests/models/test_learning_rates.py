@@ -114,6 +114,21 @@ class TestAttachedOptimizer:
             schedule.attach(optimizer)
 
 
+def test_lbfgs_moves_what_is_frozen_and_is_refused():
+    network = VIT.build()
+    schedule = rdp.ResidualDropPath(network, 0.5)
+    optimizer = torch.optim.LBFGS(network.parameters(), lr=0.01, max_iter=2)
+    for step in range(2):
+        before = [p.detach().clone() for p in network.parameters()]
+        forward_backward(schedule, step)
+        frozen = [p.grad is None for p in network.parameters()]
+        optimizer.step(lambda: torch.tensor(1.0))
+        optimizer.zero_grad()
+    assert any(f and not torch.equal(p, b) for f, p, b in zip(frozen, network.parameters(), before, strict=True))
+    with pytest.raises(UserError, match=r"^schedule\.attach: LBFGS moves the parameters that an iteration freezes"):
+        schedule.attach(optimizer)
+
+
 def test_a_gradient_scaler_steps_at_the_multiple_too():
     network = VIT.build()
     schedule, optimizer = rdp.ResidualDropPath(network, 0.5, recover_lr_scale=3.0), sgd(network)

@@ -1,5 +1,6 @@
 """A schedule's life around a model of anyone's: what it refuses, what it draws, and what it leaves behind."""
 
+import contextlib
 import copy
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from timm.layers import DropPath
 from torch import nn
+from torch.nn import functional as F
 
 import rdp
 from rdp.errors import UserError
@@ -196,24 +198,52 @@ class TestBadInput:
         with refuses("the schedule was closed"):
             step_of(schedule, 0)
 
-    def test_gradients_left_in_what_a_step_freezes_are_refused(self):
+    @pytest.mark.parametrize("zeroed", [False, True], ids=["kept", "set to zero"])
+    def test_gradients_left_in_what_a_step_freezes_are_refused(self, zeroed):
         schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
         optimizer = torch.optim.SGD(schedule.model.parameters(), lr=0.1, momentum=0.9)
         with schedule.iteration(0):
             gradients(schedule.model, *VIT.batch())
         optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
-        with refuses(r"iteration\(1\): .*hold gradients.*zero_grad\(set_to_none=True\)"):
-            step_of(schedule, 1)
+        if zeroed:
+            optimizer.zero_grad(set_to_none=False)
+        with refuses(r"iteration\(1\): .*hold gradients.*zero_grad\(set_to_none=True\)"), schedule.iteration(1):
+            F.cross_entropy(schedule.model(VIT.batch()[0]), VIT.batch()[1]).backward()
+            with refuses("hold gradients"):
+                schedule.check_gradients()
         assert all(p.requires_grad for p in schedule.model.parameters())
         optimizer.zero_grad(set_to_none=True)
         step_of(schedule, 1)
+
+    def test_microbatches_counted_as_steps_are_refused(self):
+        schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
+        for step, check in ((0, contextlib.nullcontext()), (1, refuses(r"iteration\(1\): .*hold gradients"))):
+            with check, schedule.iteration(step):
+                F.cross_entropy(schedule.model(VIT.batch()[0]), VIT.batch()[1]).backward()
+
+    def test_an_error_in_an_iteration_is_not_hidden_by_gradients_that_were_left(self):
+        schedule = rdp.ResidualDropPath(VIT.build(), 0.5)
+        with schedule.iteration(0):
+            gradients(schedule.model, *VIT.batch())
+        with pytest.raises(ZeroDivisionError), schedule.iteration(1):
+            raise ZeroDivisionError
 
     def test_droppath_asks_for_the_number_of_examples(self):
         schedule = rdp.Schedule(VIT.build(), make_method("droppath", rate=0.5))
         with refuses("pass batch_size"):
             step_of(schedule, 0)
         assert step_of(schedule, 0, batch_size=4)[2].active.shape == (6, 4)
+
+    @pytest.mark.parametrize(("told", "examples"), [(8, 3), (8, 1), (1, 8), (3, 8)])
+    @pytest.mark.parametrize("name", ["vit", "swin", "convnext", "torchvision"])
+    def test_another_number_of_examples_than_the_batch_size_is_named(self, name, told, examples):
+        """A last mini-batch that is smaller; one example would become as many as the mask has."""
+        schedule = rdp.Schedule(TINY[name].build(), make_method("droppath", rate=0.5))
+        with (
+            refuses(rf"batch_size={told}, but a residual branch returns {examples} examples; pass batch_size=len"),
+            schedule.iteration(0, batch_size=told),
+        ):
+            schedule.model(TINY[name].batch(examples)[0])
 
 
 class TestCallsOutsideAContext:
@@ -316,3 +346,27 @@ class TestClose:
         network.train(training)
         original.train(training)
         assert torch.equal(network(tiny.batch()[0]), original(tiny.batch()[0]))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+class TestScripting:
+    @pytest.mark.parametrize("name", ["resnet", "vit", "convnext", "torchvision"])
+    def test_a_model_with_a_schedule_is_refused_and_can_be_scripted_after_it(self, name):
+        network = TINY[name].build()
+        schedule = rdp.ResidualDropPath(network, 0.5)
+        with refuses(r"^torch\.jit\.script: a model with a schedule, .* cannot be scripted; .*schedule\.close"):
+            torch.jit.script(network)
+        step_of(schedule, 0, TINY[name])
+        schedule.close()
+        x = TINY[name].batch()[0]
+        assert torch.equal(torch.jit.script(network.eval())(x), network(x))
+
+    def test_a_network_of_this_project_is_refused_too(self, make_network):
+        network = make_network("resnet20")
+        rdp.ResidualDropPath(network, 0.5)
+        with refuses(r"^torch\.jit\.script: a model with a schedule"):
+            torch.jit.script(network)
+
+    def test_a_scripted_model_gets_no_schedule(self):
+        with refuses("^RecursiveScriptModule: a scripted model cannot be changed; .*--torchscript"):
+            rdp.ResidualDropPath(torch.jit.script(VIT.build()), 0.5)

@@ -144,3 +144,12 @@ class TestShardedByFsdp2:
             torch.testing.assert_close(weights[name], value, rtol=1e-9, atol=1e-12)
         kinds = [type(module).__name__.removeprefix("FSDP") for module in network.modules()]
         assert kinds == [type(module).__name__ for module in plain.modules()]
+
+
+def test_a_copy_of_data_parallel_is_refused():
+    """`nn.DataParallel` makes one for each GPU, if there are several; this is the first step of that."""
+    network = VIT.build()
+    schedule = rdp.ResidualDropPath(network, 0.5)
+    copied = network._replicate_for_data_parallel()
+    with pytest.raises(UserError, match=r"\ADataParallel: .* use DistributedDataParallel.*\Z"), schedule.iteration(0):
+        copied(VIT.batch()[0])

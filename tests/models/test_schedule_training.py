@@ -121,6 +121,25 @@ def test_what_is_frozen_keeps_its_value_its_momentum_and_its_count_of_steps_to_t
         assert {state["step"].item() for state in optimizer.state.values()} == {8}
 
 
+@pytest.mark.parametrize("make_optimizer", [sgd, adamw])
+@pytest.mark.parametrize("name", ["resnet", "vit"])
+def test_gradients_may_be_cleared_between_forward_and_backward_pass(name, make_optimizer):
+    """As in torchvision's reference script and earlier versions of timm's, which step inside the iteration too."""
+    tiny = TINY[name]
+    networks = [tiny.build(), tiny.build()]
+    expected = steps_of(tiny, rdp.ResidualDropPath(networks[0], 0.5), make_optimizer(networks[0]), range(6))
+    schedule, optimizer = rdp.ResidualDropPath(networks[1], 0.5), make_optimizer(networks[1])
+    for step in range(6):
+        x, y = tiny.batch(seed=step)
+        with schedule.iteration(step):
+            loss = F.cross_entropy(networks[1](x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert loss.item() == expected[step][0]
+    assert same_weights(*networks)
+
+
 class TestMixedPrecision:
     @pytest.mark.parametrize("name", ["resnet", "vit"])
     def test_under_autocast_it_is_the_cut_and_frozen_model_under_autocast(self, name):
@@ -163,6 +182,31 @@ class TestMixedPrecision:
             optimizer.zero_grad()
         assert scaler.get_scale() == 2.0**10
         assert same_weights(*networks)  # a power of two scales without rounding
+
+    def test_a_second_optimizer_for_the_head_is_stepped_where_the_head_is_trained(self):
+        """As the documentation says: a scaler refuses an optimizer without gradients."""
+        networks = [VIT.build(), VIT.build()]
+        plain, scaled = (rdp.ResidualDropPath(network, 0.5) for network in networks)
+        steps_of(VIT, plain, adamw(networks[0]), range(4))
+        head = adamw(networks[1].head)
+        networks[1].head.requires_grad_(False)
+        rest = torch.optim.AdamW([p for p in networks[1].parameters() if p.requires_grad], lr=0.01, weight_decay=0.1)
+        networks[1].head.requires_grad_(True)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        for step in range(4):
+            x, y = VIT.batch(seed=step)
+            with scaled.iteration(step) as iteration:
+                scaler.scale(F.cross_entropy(networks[1](x), y)).backward()
+            scaler.step(rest)
+            if iteration.rest_trained:
+                scaler.step(head)
+            else:
+                with pytest.raises(AssertionError, match="No inf checks were recorded"):
+                    scaler.step(head)
+            scaler.update()
+            rest.zero_grad()
+            head.zero_grad()
+        assert same_weights(*networks)
 
     def test_steps_that_a_gradient_scaler_skips_move_nothing(self):
         network = VIT.build()
