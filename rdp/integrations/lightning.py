@@ -11,7 +11,7 @@ from rdp.utils.distribution import missing_extra
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
-except ImportError:
+except ModuleNotFoundError:
     raise missing_extra("rdp.integrations.lightning", "integrations") from None
 
 

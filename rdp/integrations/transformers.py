@@ -8,7 +8,7 @@ from rdp.utils.distribution import missing_extra
 
 try:
     from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-except ImportError:
+except ModuleNotFoundError:
     raise missing_extra("rdp.integrations.transformers", "integrations") from None
 
 
