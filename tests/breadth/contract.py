@@ -10,6 +10,7 @@ import inspect
 import time
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,6 +102,8 @@ def enliven(model: nn.Module, seed: int = 0) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
+        if isinstance(getattr(module, "drop_rate", None), float):  # of F.dropout, in models of timm
+            module.drop_rate = 0.0
 
 
 def without_droppath(model: nn.Module) -> nn.Module:
@@ -137,6 +140,11 @@ def _inside(inner: Skip, outer: Skip) -> bool:
     return inner.owned < outer.owned or (inner.owned == outer.owned and len(inner.around) > len(outer.around))
 
 
+def _needed(skip: Skip, owned: list[frozenset[str]], own: frozenset[str]) -> frozenset[str]:
+    """What a unit that drops this branch must own: all that lies in it, but for units inside it."""
+    return skip.inside - frozenset[str]().union(*(other for other in owned if other != own and other < skip.owned))
+
+
 class _Measurement:
     def __init__(
         self, found: Finding, model: nn.Module, inputs: dict[str, Any], reference: Reference, outermost: list[Skip]
@@ -147,11 +155,6 @@ class _Measurement:
 
     def take(self) -> None:
         before, state = snapshot(self.model), list(self.model.state_dict())
-        torch.manual_seed(1)
-        self.full = self.reference.run()
-        torch.manual_seed(2)
-        if difference(self.full, self.reference.run()):
-            raise AssertionError(f"{self.found.name}: the reference is random; switch its dropout off")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             with self._crashes("when the schedule is made"):
@@ -160,6 +163,11 @@ class _Measurement:
             if changes := differences(before, snapshot(self.model)):
                 raise Wrong(f"refused, but changed the model: {changes}")
             return
+        torch.manual_seed(1)
+        self.full = self.reference.run()
+        torch.manual_seed(2)
+        if difference(self.full, self.reference.run()):
+            raise AssertionError(f"{self.found.name}: the reference is random; switch its dropout off")
         self.found.units = len(self.schedule.units)
         try:
             if list(self.model.state_dict()) != state:
@@ -220,24 +228,24 @@ class _Measurement:
                 raise Wrong(f"full iteration: {wrong}")
         self.skips = [self._match(own, owned) for own in owned]
         checked = sorted(set(np.linspace(0, count - 1, min(count, CHECKED)).round().astype(int).tolist()))
-        checked = sorted({*checked, *(i for i, s in enumerate(self.skips) if s is None)})[: 2 * CHECKED]
+        unmatched = [i for i, s in enumerate(self.skips) if s is None]
+        checked = sorted({*checked, *unmatched[:2], *(u for u in unmatched if owned[u])})
         for unit in checked:
             self.skips[unit] = self._drop_alone(unit, owned)
+        if empty := [name for name, own in zip(self.schedule.units, owned, strict=True) if not own]:
+            raise Wrong(f"{len(empty)} units own no parameter: {', '.join(empty[:4])}")
         generator = np.random.default_rng(0)
+        needed = [_needed(s, owned, own) for s, own in zip(self.skips, owned, strict=True)]
         for factor in (1.0, 2.0):
             dropped = generator.random(count) < 0.5
             dropped[generator.integers(count)] = True
             self._drop(dropped, factor)
-            self._recover(dropped, frozenset().union(*(own for own, out in zip(owned, dropped, strict=True) if out)))
+            self._recover(dropped, needed)
 
     def _match(self, own: frozenset[str], owned: list[frozenset[str]]) -> Skip | None:
-        """The skip whose branch owns what a unit owns, or what it and the units inside it own."""
-        inner = frozenset().union(*(other for other in owned if other != own))
-        for exact in (True, False):
-            for skip in (*self.reference.skips, *self.reference.joins):
-                if own and (skip.owned == own if exact else own < skip.owned and skip.owned - own <= inner):
-                    return skip
-        return None
+        """The skip whose branch owns what a unit owns."""
+        every = (*self.reference.skips, *self.reference.joins)
+        return next((s for s in every if own and _needed(s, owned, own) <= own <= s.owned), None)
 
     def _drop_alone(self, unit: int, owned: list[frozenset[str]]) -> Skip:
         """The skip that a unit drops, by the numbers; refuses other owners than its branch's."""
@@ -250,10 +258,8 @@ class _Measurement:
             if not wrong:
                 return skip
         for other in self._candidates(name, own):
-            expected = self.reference.run({other: 0.0})
-            if not difference(Result(result.outputs, {}), Result(expected.outputs, {})):
-                if other.owned == own and not difference(result, expected):
-                    return other
+            expected = self.reference.outputs({other: 0.0})
+            if not difference(Result(result.outputs, {}), Result(expected, {})):
                 missing, more = sorted(other.owned - own), sorted(own - other.owned)
                 raise Wrong(
                     f"unit {name} drops {other.name}, but owns {len(own)} parameters where that branch has "
@@ -264,10 +270,10 @@ class _Measurement:
         raise Wrong(f"unit {name}, which owns what {skip.name} owns, dropped: {wrong}")
 
     def _candidates(self, unit: str, own: frozenset[str]) -> list[Skip]:
-        every = [*self.reference.skips, *self.reference.joins]
+        every = sorted((*self.reference.skips, *self.reference.joins), key=lambda s: not s.identity)
         near = [s for s in every if s.path and (unit == s.path or unit.startswith(f"{s.path}."))]
         sharing = sorted((s for s in every if s.owned & own), key=lambda s: len(s.owned ^ own))
-        return list(dict.fromkeys([*near, *sharing]))[:24]
+        return list(dict.fromkeys([*near, *sharing]))[:16]
 
     def _drop(self, dropped: np.ndarray, factor: float) -> None:
         scale = None if factor == 1 else np.full(len(dropped), factor, np.float32)
@@ -276,9 +282,13 @@ class _Measurement:
         if wrong := difference(result, self.reference.run(factors)):
             raise Wrong(f"{int(dropped.sum())} units dropped, the others times {factor:g}: {wrong}")
 
-    def _recover(self, dropped: np.ndarray, own: frozenset[str]) -> None:
+    def _recover(self, dropped: np.ndarray, needed: list[frozenset[str]]) -> None:
+        out = np.flatnonzero(dropped)
+        must = frozenset[str]().union(*(needed[i] for i in out))
+        may = frozenset[str]().union(*(self.skips[i].owned for i in out))
         result = self.iterate(Iteration("recover", trained=dropped, rest_trained=False))
-        expected = {n: g if n in own else None for n, g in self.full.gradients.items()}
+        trained = {n for n in may if n in must or result.gradients[n] is not None}
+        expected = {n: g if n in trained else None for n, g in self.full.gradients.items()}
         if wrong := difference(result, Result(self.full.outputs, expected)):
             raise Wrong(f"recover iteration: {wrong}")
 
@@ -298,15 +308,28 @@ class _Measurement:
             raise Wrong(f"after close(): {wrong}")
 
     def _cover(self, said: str) -> None:
-        matched = [s for s in self.skips if s is not None]
-        left = [s for s in self.outermost if not any(s == m or _inside(s, m) for m in matched)]
+        """Every residual branch is dropped by a unit, or named in a warning.
+
+        A single layer inside a branch (GRN, a convolution that encodes positions) may have a shortcut of its own.
+        """
+        units = [s for s in self.skips if s is not None]
+        nested = [s for s in self.reference.skips if s not in self.outermost and s.layers > 1 and s not in units]
+        left = [s for s in self.outermost if not any(s == unit or _inside(s, unit) for unit in units)]
         self.found.covered = self.found.skips - len(left)
-        if not left:
-            return
-        unsaid = [s for s in left if not any(path and path in said for path, _ in s.around) and s.kind not in said]
-        self.found.verdict = "in part, unsaid" if unsaid else "in part, said"
-        shown = ", ".join(dict.fromkeys(f"{s.kind} ({s.path})" for s in (unsaid or left)))
-        self.found.reason = f"no units: {shown[:160]}"
+        unsaid = [s for s in (*left, *nested) if not _names(said, s)]
+        for what, skips in (("no unit: ", unsaid or left), ("inside units: ", nested)):
+            if skips:
+                kinds = Counter(f"{s.kind} {s.sums[0][0]}" for s in skips)
+                self.found.notes.append(what + ", ".join(f"{n} {kind}" for kind, n in kinds.items()))
+        if unsaid:
+            self.found.verdict = "in part, unsaid"
+        elif left:
+            self.found.verdict = "in part, said"
+
+
+def _names(said: str, skip: Skip) -> bool:
+    """Whether a warning names the module that adds, or one around it, by its path or class."""
+    return any((path and path in said) or kind in said for path, kind in skip.around[1:] or skip.around)
 
 
 def difference(result: Result, expected: Result) -> str:
@@ -338,7 +361,8 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
         found[f"class of {path}"] = type(module)
         for key, value in vars(module).items():
             if isinstance(value, Mapping) and key.startswith("_"):
-                found[f"{path}.{key}"] = {k: id(v) for k, v in value.items()}
+                # A model may cache a buffer of its own.
+                found[f"{path}.{key}"] = sorted(value) if key == "_buffers" else {k: id(v) for k, v in value.items()}
             else:
                 plain = isinstance(value, bool | int | float | str | tuple | type(None))
                 found[f"{path}.{key}"] = value if plain else type(value)

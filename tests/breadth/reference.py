@@ -4,7 +4,8 @@ This is what `rdp.Schedule` is measured against, so it shares no code and no ide
 no class and no name of a child is known, and no module is changed. One forward pass of an untouched copy runs under a
 `TorchFunctionMode`, which sees every addition and the module whose ``forward`` makes it. In the autograd graph of that
 pass, an addition is an *identity skip* if the value of one operand, the shortcut, was used to compute the other, the
-branch. The parameters that reach the output through the branch only are its own.
+branch; or if the shortcut is an input of the module that adds, and the branch is computed there from another input. The
+parameters that reach the output through the branch only are its own.
 
 To drop a branch is to replace the sum by its shortcut. The same mode does that in another forward pass, so that outputs
 and gradients of the model without a branch come from autograd itself.
@@ -12,15 +13,14 @@ and gradients of the model without a branch come from autograd itself.
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
-from torch.nn.modules import module as module_hooks
 from torch.overrides import TorchFunctionMode
 
 # Nodes of the autograd graph whose output holds the values of their input, perhaps in another shape or type.
@@ -34,33 +34,41 @@ Edge = tuple[Node, int]
 
 @dataclass(frozen=True)
 class Skip:
-    """An addition of a shortcut and a branch.
+    """An addition of a shortcut and a branch, or several whose branches share what none owns alone.
 
     Attributes:
         path: the module whose ``forward`` adds, the innermost one.
         kind: the name of its class.
-        number: of the addition among those that a call of this module makes, from 0.
+        sums: the number of each addition among those that a call of this module makes, from 0, and the operand that is
+            the shortcut, 0 or 1.
         call: of the module among its calls in a forward pass, from 0; None for all its calls.
-        kept: the operand that is the shortcut, 0 or 1.
-        identity: whether the shortcut's value was used to compute the branch. Otherwise either operand may be the
-            shortcut, as in a block that projects it, and there is a `Skip` for each.
+        identity: whether this is an identity skip. Otherwise either operand may be the shortcut, as in a block that
+            projects it, and there is a `Skip` for each.
         owned: names of the parameters that reach the output through the branch only.
+        inside: those of them that the module around the branch holds. Others belong to an input of the branch that
+            comes from elsewhere, and that nothing else reads.
         around: path and class of the modules around the addition, from the outermost one.
     """
 
     path: str
     kind: str
-    number: int
+    sums: tuple[tuple[int, int], ...]
     call: int | None
-    kept: int
     identity: bool
     owned: frozenset[str]
+    inside: frozenset[str]
     around: tuple[tuple[str, str], ...]
 
     @property
     def name(self) -> str:
         call = "" if self.call is None else f", call {self.call}"
-        return f"{self.path or 'the model'} ({self.kind}, addition {self.number}{call})"
+        numbers = " and ".join(str(number) for number, _ in self.sums)
+        return f"{self.path or 'the model'} ({self.kind}, addition {numbers}{call})"
+
+    @property
+    def layers(self) -> int:
+        """How many modules hold the parameters that the branch owns."""
+        return len({name.rpartition(".")[0] for name in self.owned})
 
 
 class Result(NamedTuple):
@@ -104,8 +112,10 @@ def call(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
 class _Frame:
     """A module's call that is running."""
 
-    def __init__(self, path: str, kind: str, call: int) -> None:
+    def __init__(self, path: str, kind: str, call: int, inputs: Iterable[Any]) -> None:
         self.path, self.kind, self.call, self.additions = path, kind, call, 0
+        edges = [_edge(value) for value in inputs if isinstance(value, torch.Tensor)]
+        self.inputs = frozenset(edge for edge in edges if edge)
 
 
 class _Additions(TorchFunctionMode):
@@ -113,7 +123,7 @@ class _Additions(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, at: Callable[..., torch.Tensor]) -> None:
         super().__init__()
-        self._paths = {id(module): path for path, module in reversed(list(model.named_modules()))}
+        self._paths = {module: path for path, module in model.named_modules()}
         self._at, self._frames, self._calls = at, [], defaultdict[str, int](int)
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -129,20 +139,16 @@ class _Additions(TorchFunctionMode):
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        def enter(module: nn.Module, _: Any) -> None:
-            path = self._paths.get(id(module))
-            if path is not None:
-                self._frames.append(_Frame(path, type(module).__name__, self._calls[path]))
-                self._calls[path] += 1
+        def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
+            path = self._paths[module]
+            self._frames.append(_Frame(path, type(module).__name__, self._calls[path], (*args, *kwargs.values())))
+            self._calls[path] += 1
 
-        def leave(module: nn.Module, *_: Any) -> None:
-            if id(module) in self._paths:
-                self._frames.pop()
+        def leave(*_: Any) -> None:
+            self._frames.pop()
 
-        hooks = [
-            module_hooks.register_module_forward_pre_hook(enter),
-            module_hooks.register_module_forward_hook(leave, always_call=True),
-        ]
+        hooks = [module.register_forward_pre_hook(enter, with_kwargs=True) for module in self._paths]
+        hooks += [module.register_forward_hook(leave, always_call=True) for module in self._paths]
         try:
             with self:
                 yield
@@ -152,10 +158,15 @@ class _Additions(TorchFunctionMode):
 
 
 class _Event(NamedTuple):
-    """An addition that happened: where, the edges of its operands, whether each has the sum's shape, and the sum's."""
+    """An addition that happened.
+
+    Where, and on what inputs of the module that adds; the edges of its operands, whether each has the sum's shape, and
+    the edge of the sum.
+    """
 
     frames: list[tuple[str, str, int]]
     number: int
+    inputs: frozenset[Edge]
     operands: tuple[Edge | None, Edge | None]
     whole: tuple[bool, bool]
     join: Edge
@@ -187,7 +198,7 @@ class Reference:
             if total.requires_grad and all(edges):
                 where = [(f.path, f.kind, f.call) for f in frames]
                 whole = tuple(shape == total.shape for shape in shapes)
-                events.append(_Event(where, frames[-1].additions, edges, whole, _edge(total)))
+                events.append(_Event(where, frames[-1].additions, frames[-1].inputs, edges, whole, _edge(total)))
             return total
 
         watch = _Additions(model, record)
@@ -198,23 +209,31 @@ class Reference:
 
     def run(self, factors: Mapping[Skip, float] | None = None) -> Result:
         """Outputs and gradients with each of these branches times a factor; 0 replaces the sum by its shortcut."""
-        chosen = {(s.path, s.number, s.call): (s.kept, factor) for s, factor in (factors or {}).items()}
+        with self._replacing(factors or {}):
+            return run(self.model, self._inputs)
+
+    @torch.no_grad()
+    def outputs(self, factors: Mapping[Skip, float]) -> list[torch.Tensor]:
+        """The outputs of `run` alone."""
+        with self._replacing(factors):
+            return tensors(call(self.model, self._inputs))
+
+    def _replacing(self, factors: Mapping[Skip, float]) -> AbstractContextManager[None]:
+        chosen = {(s.path, number, s.call): (kept, f) for s, f in factors.items() for number, kept in s.sums}
 
         def replace(frames: list[_Frame], compute: Any, operands: Any, alpha: float) -> torch.Tensor:
             frame = frames[-1]
             for of_call in (None, frame.call):
                 if (found := chosen.get((frame.path, frame.additions, of_call))) is not None:
                     kept, factor = found
-                    shortcut, branch = operands[kept], operands[1 - kept]
                     if factor == 0:
-                        return shortcut.clone()  # what follows may change the sum in place
-                    scaled = (alpha * factor, 1) if kept == 0 else (factor, alpha)
-                    return shortcut * scaled[1] + branch * scaled[0]
+                        return operands[kept].clone()  # what follows may change the sum in place
+                    factors = [factor, factor * alpha]
+                    factors[kept] = (1, alpha)[kept]
+                    return operands[0] * factors[0] + operands[1] * factors[1]
             return compute()
 
-        watch = _Additions(self.model, replace)
-        with watch.watching():
-            return run(self.model, self._inputs)
+        return _Additions(self.model, replace).watching()
 
 
 def _floats(value: Any) -> bool:
@@ -278,9 +297,12 @@ class _Graph:
                 waiting.append(below)
         return False
 
-    def owned(self, cuts: set[tuple[Node, int]]) -> frozenset[str]:
-        """The parameters that reach an output through these inputs of nodes only."""
-        only: set[Node] = set()
+    def owned(self, cuts: set[tuple[Node, int]], sources: set[Edge]) -> tuple[frozenset[str], frozenset[str]]:
+        """The parameters that reach an output through these inputs of nodes only.
+
+        And those of them that are used together with what was computed from the sources.
+        """
+        only: dict[Node, None] = {}
         waiting: list[tuple[int, int, Node]] = []
         pushed: set[Node] = set()
 
@@ -294,11 +316,16 @@ class _Graph:
         while waiting:  # users come before what they use
             *_, node = heapq.heappop(waiting)
             if all(user in only or (user, index) in cuts for user, index in self._users[node]):
-                only.add(node)
+                only[node] = None
                 for below, _ in node.next_functions:
                     push(below)
-        variables = (getattr(node, "variable", None) for node in only)
-        return frozenset(self._names[id(v)] for v in variables if id(v) in self._names)
+        names = {n: self._names[id(v)] for n in only if id(v := getattr(n, "variable", None)) in self._names}
+        computed: set[Node] = set()
+        for node in reversed(only):
+            if any(below in sources or below[0] in computed for below in node.next_functions):
+                computed.add(node)
+        used = {names[below] for node in computed for below, _ in node.next_functions if below in names}
+        return frozenset(names.values()), frozenset(used)
 
 
 def _age(node: Node) -> int:
@@ -308,31 +335,64 @@ def _age(node: Node) -> int:
 
 def _skips(events: list[_Event], graph: _Graph) -> tuple[list[Skip], list[Skip]]:
     events = [event for event in events if graph.holds(event.join[0])]
-    kept = [_shortcuts(number, events, graph) for number in range(len(events))]
+    shortcuts = [_shortcut(number, events, graph) for number in range(len(events))]
     sites = defaultdict[tuple[str, int], list[int]](list)
     for number, event in enumerate(events):
         sites[event.frames[-1][0], event.number].append(number)
-    skips, joins = [], []
+    skips: list[Skip] = []
+    joins: list[Skip] = []
     for numbers in sites.values():
-        identities = {kept[n] for n in numbers}
-        identity = identities.pop() if len(identities) == 1 else None
-        operands = [identity] if identity is not None else [i for i in (0, 1) if all(events[n].whole[i] for n in numbers)]
-        for operand in operands:
-            whole = _skip([events[n] for n in numbers], None, operand, identity is not None, graph)
-            (skips if whole.identity and whole.owned else joins).append(whole)
+        of = [events[n] for n in numbers]
+        found = {shortcuts[n] for n in numbers}
+        kept = found.pop() if len(found) == 1 else None
+        whole = [i for i in (0, 1) if all(event.whole[i] for event in of)]
+        new = [_skip(of, operand, operand == kept, graph) for operand in (whole if kept is None else [kept])]
+        if kept is not None and new[0].identity is False and len(whole) == 2:
+            new.append(_skip(of, 1 - kept, False, graph))
+        for skip in new:
+            (skips if skip.identity and skip.owned else joins).append(skip)
             if len(numbers) > 1:
-                joins += [_skip([events[n]], events[n].frames[-1][2], operand, kept[n] is not None, graph) for n in numbers]
-    return skips, joins
+                joins += [_skip([event], skip.sums[0][1], skip.identity, graph, event.frames[-1][2]) for event in of]
+    return skips + _together(joins, events, graph), joins
 
 
-def _shortcuts(number: int, events: list[_Event], graph: _Graph) -> int | None:
-    """The operand of an addition whose value was used to compute the other one; None if there is none."""
+def _together(joins: list[Skip], events: list[_Event], graph: _Graph) -> list[Skip]:
+    """The identity skips of a module whose branches own parameters together, and none of them alone."""
+    alone = defaultdict[str, list[Skip]](list)
+    for skip in joins:
+        if skip.identity and skip.call is None:
+            alone[skip.path].append(skip)
+    found = []
+    for skips in alone.values():
+        sums = tuple(sum_ for skip in skips for sum_ in skip.sums)
+        cuts: set[tuple[Node, int]] = set()
+        for number, kept in sums:
+            for event in events:
+                if event.frames[-1][0] == skips[0].path and event.number == number:
+                    cuts |= _cuts(event, kept)
+        if len(sums) > 1 and (owned := graph.owned(cuts, set())[0]):
+            found.append(replace(skips[0], sums=sums, owned=owned, inside=owned))
+    return found
+
+
+def _shortcut(number: int, events: list[_Event], graph: _Graph) -> int | None:
+    """The operand of an addition that may be an identity shortcut; None if there is none."""
     event = events[number]
-    for operand in (0, 1):
-        shortcut, branch = event.operands[operand], event.operands[1 - operand]
-        if event.whole[operand] and graph.uses(branch, _carried(shortcut, event.frames, events[:number])):
-            return operand
+    for by_input in (False, True):
+        for operand in (0, 1):
+            shortcut, branch = event.operands[operand], event.operands[1 - operand]
+            sought = _others(event, operand) if by_input else _carried(shortcut, event.frames, events[:number])
+            if sought and event.whole[operand] and graph.uses(branch, sought):
+                return operand
     return None
+
+
+def _others(event: _Event, kept: int) -> set[Edge]:
+    """The other inputs of the module that adds, if the shortcut is one of its inputs or a slice of one."""
+    node, number = event.operands[kept]
+    while node.name() == "SliceBackward0":
+        node, number = _origin(node.next_functions[0])
+    return set(event.inputs - {(node, number)}) if (node, number) in event.inputs else set()
 
 
 def _carried(edge: Edge, frames: list[tuple[str, str, int]], before: list[_Event]) -> set[Edge]:
@@ -348,14 +408,26 @@ def _carried(edge: Edge, frames: list[tuple[str, str, int]], before: list[_Event
     return found
 
 
-def _skip(events: list[_Event], call: int | None, kept: int, identity: bool, graph: _Graph) -> Skip:
-    cuts = set()
-    for event in events:
-        branch, node = event.operands[1 - kept], event.join[0]
-        found = [i for i, e in enumerate(node.next_functions) if e[0] is not None and _origin(e) == branch]
-        if not found:
-            raise AssertionError(f"{event.frames[-1]}: the sum's node {node.name()} does not show its operands")
-        cuts |= {(node, i) for i in found}
-    path, kind, _ = events[0].frames[-1]
+def _skip(events: list[_Event], kept: int, identity: bool, graph: _Graph, call: int | None = None) -> Skip:
     around = tuple((p, k) for p, k, _ in events[0].frames)
-    return Skip(path, kind, events[0].number, call, kept, identity, graph.owned(cuts), around)
+    path, kind = around[-1]
+    sources = {event.operands[kept] for event in events}
+    of_input = identity and all(_others(event, kept) and not graph.uses(event.operands[1 - kept], sources) for event in events)
+    if of_input:
+        sources = set().union(*(_others(event, kept) for event in events))
+    owned, used = graph.owned({cut for event in events for cut in _cuts(event, kept)}, sources)
+    # The innermost module that holds what the branch computes from the shortcut.
+    holders = [p for p, _ in around if all(name.startswith(f"{p}." if p else "") for name in used)]
+    inside = frozenset(name for name in owned if name.startswith(f"{holders[-1]}." if holders[-1] else ""))
+    if of_input and inside != owned:
+        identity = False  # what another module computed is no branch of this one
+    return Skip(path, kind, ((events[0].number, kept),), call, identity, owned, inside, around)
+
+
+def _cuts(event: _Event, kept: int) -> set[tuple[Node, int]]:
+    """The inputs of the sum's node through which the branch comes."""
+    branch, node = event.operands[1 - kept], event.join[0]
+    found = [i for i, e in enumerate(node.next_functions) if e[0] is not None and _origin(e) == branch]
+    if not found:
+        raise AssertionError(f"{event.frames[-1]}: the sum's node {node.name()} does not show its operands")
+    return {(node, i) for i in found}
