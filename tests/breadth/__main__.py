@@ -1,4 +1,4 @@
-"""Writes what was found on each model, one line a model: python -m tests.breadth [PART OF A NAME ...] [--to FILE]."""
+"""Writes what was found on each model, one line a model: python -m tests.breadth [PART OF A NAME ...]."""
 
 import argparse
 import resource
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from tests.breadth.contract import Finding, measure
+from tests.breadth.contract import measure
+from tests.breadth.findings import Finding
 from tests.breadth.models import cases
 
 
@@ -17,9 +18,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the names of models; by default all models")
     parser.add_argument("--to", type=Path, help="a file to write the table to as well")
+    parser.add_argument("--larger", action="store_true", help="also larger models with the same blocks")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    chosen = [case for case in cases() if not options.names or any(name in case.name for name in options.names)]
+    chosen = [
+        case for case in cases(options.larger) if not options.names or any(name in case.name for name in options.names)
+    ]
     rows, counts = [], defaultdict[str, Counter[str]](Counter)
 
     def write(row: str) -> None:

@@ -1,6 +1,7 @@
 """Residual blocks as people write them, each with the names of its branches, and without some of them by hand."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ class Block(nn.Module):
     written down by hand. ``owners`` are the prefixes of the parameters that each branch owns.
     """
 
-    owners: dict[str, tuple[str, ...]] = {}
+    owners: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def cut(self, x: torch.Tensor, out: set[str]) -> torch.Tensor:
         raise NotImplementedError
@@ -31,7 +32,7 @@ def add(x: torch.Tensor, out: set[str], name: str, branch: Callable[[], torch.Te
 
 
 class Simple(Block):
-    owners = {"f": ("f.",)}
+    owners: ClassVar = {"f": ("f.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class PostNorm(Simple):
 class Scaled(Block):
     """A constant, a layer scale and an argument ``alpha`` on the branch."""
 
-    owners = {"f": ("f.", "gain")}
+    owners: ClassVar = {"f": ("f.", "gain")}
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class Scaled(Block):
 class SharedInPlaceReLU(Block):
     """As in torchvision's ResNets: one in-place ReLU in the branch and after the sum, which is made in place."""
 
-    owners = {"f": ("one.", "norm.", "two.")}
+    owners: ClassVar = {"f": ("one.", "norm.", "two.")}
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +111,7 @@ class PreActivated(Simple):
 class Projected(Block):
     """The shortcut has weights, so this is no identity skip."""
 
-    owners = {"f": ("f.",), "shortcut": ("shortcut.",)}
+    owners: ClassVar = {"f": ("f.",), "shortcut": ("shortcut.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ class Projected(Block):
 
 
 class ViT(Block):
-    owners = {"attention": ("norm1.", "attention."), "mlp": ("norm2.", "mlp.")}
+    owners: ClassVar = {"attention": ("norm1.", "attention."), "mlp": ("norm2.", "mlp.")}
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +147,7 @@ class ViT(Block):
 
 
 class Nested(Block):
-    owners = {"outer": ("outer.", "inner.f."), "inner": ("inner.f.",)}
+    owners: ClassVar = {"outer": ("outer.", "inner.f."), "inner": ("inner.f.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,9 +171,9 @@ class Pair(nn.Module):
 
 
 class TupleOutput(Block):
-    """The branch passes a tuple and a mapping, takes keywords, and changes shapes; the shortcut changes its shape too."""
+    """The branch returns a tuple and a mapping and takes keywords; both operands change their shape."""
 
-    owners = {"f": ("f.",)}
+    owners: ClassVar = {"f": ("f.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -187,7 +188,7 @@ class TupleOutput(Block):
 
 
 class Parallel(Block):
-    owners = {"f": ("f.",), "g": ("g.",)}
+    owners: ClassVar = {"f": ("f.",), "g": ("g.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +204,7 @@ class Parallel(Block):
 class CalledTwice(Block):
     """One block applied twice: a branch of both calls."""
 
-    owners = {"f": ("inner.f.",)}
+    owners: ClassVar = {"f": ("inner.f.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,7 +221,7 @@ class CalledTwice(Block):
 class SharedBranch(Block):
     """Two sums share all that their branches compute: together they own it, and none of them alone."""
 
-    owners = {"f": ("f.",)}
+    owners: ClassVar = {"f": ("f.",)}
 
     def __init__(self) -> None:
         super().__init__()
@@ -247,7 +248,7 @@ class Streams(nn.Module):
 class TwoStreams(Block):
     """The shortcut is a slice of an input of the module that adds, and the branch comes from its other input."""
 
-    owners = {"f": ("fuse.proj.",)}
+    owners: ClassVar = {"f": ("fuse.proj.",)}
 
     def __init__(self) -> None:
         super().__init__()
