@@ -6,6 +6,7 @@ For your own training loop:
 
     ResidualDropPath, Schedule, make_method, register_block     train a model with a method
     set_path, fuse, create_model, list_models                   plain and PNNH networks
+    param_groups                                                parameter groups of an optimizer
     save_weights, load_model, start_from                        weights
     probe, list_probes                                          measurements
     UserError                                                   raised for invalid input
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rdp.probes import list_probes as list_probes
     from rdp.probes import probe as probe
     from rdp.store.export import load_model as load_model
+    from rdp.training.param_groups import param_groups as param_groups
 
 _MODULES = {
     "ResidualDropPath": "models.residual_drop_path",
@@ -39,6 +41,7 @@ _MODULES = {
     "list_probes": "probes",
     "load_model": "store.export",
     "make_method": "models.residual_drop_path",
+    "param_groups": "training.param_groups",
     "probe": "probes",
     "register_block": "models.branch_ends",
     "save_weights": "models.weights",

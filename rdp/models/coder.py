@@ -60,10 +60,13 @@ class Coder(nn.Module):
         self.skew = nn.Parameter(torch.zeros(width, width)) if orthogonal else None
         trained = options.trained and not orthogonal
         self.weight = nn.Parameter(self._identity(order)[:rows]) if trained else None
-        for parameter in self.parameters():  # attributes that `rdp.training.optimizers` reads
-            vars(parameter).update(
-                learning_rate_factor=options.learning_rate_factor or 1 / uses, no_weight_decay=not options.decay
-            )
+        # Of the module, because copies, `load_state_dict(assign=True)` and FSDP make new parameters.
+        self.learning_rate_factor = options.learning_rate_factor or 1 / uses
+        self.decays = options.decay
+
+    def no_weight_decay(self) -> set[str]:
+        """The names of its parameters that no weight decay applies to, as timm's models list theirs."""
+        return set() if self.decays else {"skew", "weight"}
 
     def _order(self) -> torch.Tensor:
         """The input channel that each output channel copies at the start; a shift drops the oldest learnt ones."""

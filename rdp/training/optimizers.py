@@ -6,7 +6,10 @@ not updated: no decay, no momentum, no step counted.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -162,15 +165,35 @@ def learning_rate(recipe: "Recipe", step: int, steps: int) -> float:
 
 
 def make_optimizer(network: nn.Module, recipe: "Recipe") -> Optimizer:
-    """SGD or AdamW for a network.
+    """SGD or AdamW for a network, with the groups of `parameter_groups`."""
+    update = SGD(recipe.momentum, recipe.nesterov) if recipe.optimizer == "sgd" else AdamW()
+    return Optimizer(update, parameter_groups(network, recipe.weight_decay))
 
-    Only parameters of two or more dimensions decay, unless they have the attribute ``no_weight_decay``. A parameter's
-    ``learning_rate_factor`` multiplies its learning rate.
+
+def parameter_groups(
+    network: nn.Module, weight_decay: float, scales: Mapping[str, float] = MappingProxyType({})
+) -> list[ParameterGroup]:
+    """The parameters of a network by learning rate factor and weight decay.
+
+    Parameters of two or more dimensions decay, but not those that a method ``no_weight_decay`` of a module that
+    contains them lists: names in that module, or patterns with wildcards, as in timm's models. The factor is the
+    attribute ``learning_rate_factor`` of the module that holds the parameter, or 1, times the factor in ``scales``, by
+    the parameter's name.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in network.parameters():
-        decays = parameter.dim() > 1 and not getattr(parameter, "no_weight_decay", False)
-        factor = getattr(parameter, "learning_rate_factor", 1.0)
-        groups.setdefault((factor, recipe.weight_decay if decays else 0.0), []).append(parameter)
-    update = SGD(recipe.momentum, recipe.nesterov) if recipe.optimizer == "sgd" else AdamW()
-    return Optimizer(update, [ParameterGroup(parameters, *key) for key, parameters in groups.items()])
+    kept: list[tuple[str, str]] = []  # the first part of names, and a pattern for the rest
+    seen: set[int] = set()
+    for path, module in network.named_modules():
+        prefix = f"{path}." if path else ""
+        if callable(listed := getattr(module, "no_weight_decay", None)):
+            kept += [(prefix, pattern) for pattern in listed()]
+        for own, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            name = prefix + own
+            is_kept = any(name.startswith(start) and fnmatchcase(name[len(start) :], rest) for start, rest in kept)
+            decays = parameter.dim() > 1 and not is_kept
+            factor = getattr(module, "learning_rate_factor", 1.0) * scales.get(name, 1.0)
+            groups.setdefault((factor, weight_decay if decays else 0.0), []).append(parameter)
+    return [ParameterGroup(parameters, *key) for key, parameters in groups.items()]

@@ -126,7 +126,7 @@ class TestCoder:
         network(gaussian(4, 8))
         assert len(calls) == len(users)
         assert [coder.uses for coder in coders] == users
-        assert [coder.skew.learning_rate_factor for coder in coders] == [1 / uses for uses in users]
+        assert [coder.learning_rate_factor for coder in coders] == [1 / uses for uses in users]
 
     def test_each_layer_gets_the_code_of_its_own_coder(self):
         coders = Coders(4, 4, 5, concat(sharing="pair", constraint="none"))

@@ -53,5 +53,5 @@ def build(config: NetworkConfig, *, depth: int, width: int, heads: int, mlp_rati
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             unrectified(module)
-    vars(network.pos_embed).update(initial_std=0.02, no_weight_decay=True)
+    vars(network.pos_embed).update(initial_std=0.02)
     return network
