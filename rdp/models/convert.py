@@ -5,16 +5,22 @@ weights. PNNH: every residual branch, or each of the two layers of a basic block
 all layers of equal shape share. A block that changes the shape is plain, because a coder maps a width onto itself.
 """
 
+from typing import Any
+
+from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions
+from rdp.models.branch_ends import branch_ends
 from rdp.models.initialisation import initialise
 from rdp.models.paths import PnnhStack, with_gain
+from rdp.models.timm_features import describe
 from rdp.models.timm_plain import PlainSequence, plain
-from rdp.models.timm_pnnh import resnet_stages, transformer_stack
+from rdp.models.timm_pnnh import resnet_stages
+from rdp.models.timm_transformer import transformer_stack
 
 
 def set_path(model: nn.Module, path: str, *, norm_gain: float = 1.0, seed: int = 0, **options: object) -> nn.Module:
@@ -55,7 +61,8 @@ def convert(model: nn.Module, path: str, norm_gain: float, options: PnnhOptions,
     if any(isinstance(module, PnnhStack | PlainSequence) for module in model.modules()):
         raise UserError(f"{type(model).__name__}: its path is not residual any more; build a new model")
     names = ("layer1", "layer2", "layer3", "layer4") if isinstance(model, ResNet) else ("blocks",)
-    blocks = [list(model.get_submodule(name).children()) for name in names]
+    blocks: list[list[Any]] = [list(model.get_submodule(name)._modules.values()) for name in names]  # with repetitions
+    _check(model, dict(zip(names, blocks, strict=True)), path)
     forms: list[nn.Module]
     if path == "plain":
         forms = [nn.Sequential(*map(plain, stage)) for stage in blocks]
@@ -73,4 +80,27 @@ def convert(model: nn.Module, path: str, norm_gain: float, options: PnnhOptions,
                 for norm in module.gains:
                     with_gain(module.get_submodule(norm), norm_gain)
         stage.to(device=parameter.device, dtype=parameter.dtype)
+    if path == "pnnh":
+        describe(model)
     return model
+
+
+def _check(model: nn.Module, stages: dict[str, list[Any]], path: str) -> None:
+    """Raise `UserError` for what would be lost, or stay residual, if only the blocks of ``stages`` were converted."""
+    kind = type(model).__name__
+    for name, stage in stages.items():
+        if not stage:
+            raise UserError(f"{kind}: '{name}' has no blocks")
+        if path == "pnnh" and len({id(block) for block in stage}) < len(stage):
+            raise UserError(f"{kind}: '{name}' uses one block in several places, and its pnnh form would not")
+    for name, module in model.named_modules():
+        if name.partition(".")[0] not in stages and (branch_ends(module) or _adds(module)):
+            raise UserError(
+                f"{kind}: '{name}' ({type(module).__name__}) is residual, and no {path} form is known outside of "
+                + ", ".join(stages)
+            )
+
+
+def _adds(module: nn.Module) -> bool:
+    """Whether a module is timm's attention pooling with an MLP, which has a shortcut without droppath."""
+    return isinstance(module, AttentionPoolLatent) and module.mlp is not None

@@ -175,6 +175,8 @@ class PnnhStack(nn.Module):
     Each coder is computed once per forward pass, however many layers use it. ``kinds`` kinds of layers alternate, each
     with coders of its own (2 for attention and MLP). ``entry`` and ``exit`` map another width to that of the layers,
     and back. Raises `UserError` for layers of different widths.
+
+    ``replaced`` holds the number of the residual block that each layer replaces, in a stage of a converted model.
     """
 
     def __init__(
@@ -192,8 +194,10 @@ class PnnhStack(nn.Module):
             widths = ", ".join(str(width) for width, _ in sorted(shapes))
             raise UserError(f"layers that share a coder need one width; these have {widths or 'none'}")
         width, rows = shapes.pop()
+        self.width = width
         kernel = _kernel(layers[0].learner) if options.variant == "strict" else ()
         self.entry, self.exit = entry or nn.Identity(), exit or nn.Identity()
+        self.replaced: list[int] = []
         self.layers = nn.ModuleList(layers)
         self.coders = nn.ModuleList(
             Coders(width, rows, len(layers[kind::kinds]), options, kernel) for kind in range(kinds)

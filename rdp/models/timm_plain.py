@@ -1,7 +1,10 @@
 """The plain forms of timm's residual blocks: their layers in sequence, without the shortcut (arXiv 2402.08645)."""
 
+import copy
 from collections import OrderedDict
+from typing import Any
 
+import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from timm.models.vision_transformer import Block
 from torch import nn
@@ -39,12 +42,31 @@ class PlainSequence(nn.Sequential):
         self.ends, self.gains = ends, gains
 
 
+class PlainBlock(PlainSequence):
+    """The layers of a transformer's block; like it, it hands a mask to the attention."""
+
+    def forward(self, input: torch.Tensor, **mask: Any) -> torch.Tensor:
+        x = input
+        for name in self._modules:
+            layer = self.get_submodule(name)
+            x = layer(x, **mask) if name == "attn" else layer(x)
+        return x
+
+
 def plain(block: nn.Module) -> PlainSequence:
-    """The plain form of a block; raises `UserError` for a block that has none."""
+    """The plain form of a block; raises `UserError` for a block that has none.
+
+    A layer without parameters is copied, because a block may use one object in several places.
+    """
     kind = type(block)
     if kind not in _LAYERS:
         raise UserError(f"{kind.__name__}: no plain form is known for this block")
     for name in _MUST_BE_IDENTITY:
         if not isinstance(getattr(block, name, None), nn.Identity | None):
             raise UserError(f"{kind.__name__}: its plain form does not support '{name}'")
-    return PlainSequence({name: getattr(block, name) for name in _LAYERS[kind]}, _ENDS[kind], _GAINS[kind])
+    for name in _GAINS[kind]:
+        if getattr(getattr(block, name), "weight", None) is None:
+            raise UserError(f"{kind.__name__}: its plain form is known only with a gain in '{name}'")
+    layers: dict[str, nn.Module] = {name: getattr(block, name) for name in _LAYERS[kind]}
+    own = {name: layer if list(layer.parameters()) else copy.deepcopy(layer) for name, layer in layers.items()}
+    return (PlainBlock if kind is Block else PlainSequence)(own, _ENDS[kind], _GAINS[kind])

@@ -1,4 +1,4 @@
-"""The PNNH forms of the stages of timm's ResNets and vision transformers (arXiv 2402.08645); see `rdp.set_path`.
+"""The PNNH forms of the stages of timm's ResNets (arXiv 2402.08645); see `rdp.set_path`.
 
 If `PnnhOptions.parameters` sets the width of a stage, its first layers are made anew with that width. The last stage
 then ends in a layer that returns to the width of the head, so stem and head are kept.
@@ -7,18 +7,17 @@ then ends in a layer that returns to the width of the head, so stem and head are
 import math
 from collections import OrderedDict
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
-from timm.layers.attention import Attention
-from timm.layers.mlp import Mlp
 from timm.models.resnet import BasicBlock
 from torch import nn
 
 from rdp.errors import UserError
 from rdp.methods.options import PnnhOptions, Split
-from rdp.models.initialisation import mirrored, unrectified
+from rdp.models.initialisation import mirrored
 from rdp.models.paths import Parts, PnnhLayer, PnnhStack, pnnh_stack, with_gain
-from rdp.models.pnnh_width import coder_weights, stack_weights, width_of_share
+from rdp.models.pnnh_width import coder_weights, learner_layers, stack_weights, width_of_share
 from rdp.models.timm_plain import PlainSequence, plain
 
 _pointwise = partial(nn.Conv2d, kernel_size=1, bias=False)
@@ -55,13 +54,16 @@ def _basic_stage(
     def count(width: int) -> int:
         return changes * 9 * width_in * width + stack_weights(width, depth, 9, options) + returns * width * head
 
-    width = width_of_share(head, _weights(blocks), count, options)
+    width = width_of_share(head, branch_weights(blocks), count, options)
     layers: list[nn.Module] = []
     if changes:
-        children = _resized({"conv1": first.conv1, "bn1": first.bn1, "act1": first.act1}, width_in, width)
-        layers.append(PlainSequence(children, ("act1",), ("bn1",)))
+        sequence = plain(first)
+        children = {name: sequence.get_submodule(name) for name in ("conv1", "bn1", "act1")}
+        layers.append(PlainSequence(_resized(children, width_in, width), ("act1",), ("bn1",)))
     narrowing = Narrowing(width, head) if returns and options.parameters else None
-    layers.append(pnnh_stack(width, depth, _PARTS, norm_gain, options, narrowing))
+    stack = pnnh_stack(width, depth, _PARTS, norm_gain, options, narrowing)
+    stack.replaced = [last // 2 for last in accumulate(learner_layers(depth, options), initial=changes)][:-1]
+    layers.append(stack)
     return nn.Sequential(*layers), width
 
 
@@ -85,25 +87,27 @@ def _bottleneck_stage(
         coders = coder_weights(width, 1, depth, options)
         return changes * entry + depth * learner + coders + returns * width * head
 
-    width = width_of_share(head, _weights(blocks), count, options) if depth else head
+    width = width_of_share(head, branch_weights(blocks), count, options) if depth else head
     layers: list[nn.Module] = []
     if changes:
         sequence = plain(first)
-        children = dict(sequence.named_children())
+        children: dict[str, Any] = dict(sequence._modules)
         children |= _resized({"conv1": first.conv1}, width_in, inner)
         children |= _resized({"conv3": first.conv3, "bn3": first.bn3}, inner, width)
         layers.append(PlainSequence(children, sequence.ends, sequence.gains))
     if depth:
         learners = [_bottleneck(width, ratio * width, norm_gain, options) for _ in range(depth)]
         narrowing = Narrowing(width, head) if returns and options.parameters else None
-        layers.append(PnnhStack(learners, options, exit=narrowing))
+        stack = PnnhStack(learners, options, exit=narrowing)
+        stack.replaced = list(range(changes, len(blocks)))
+        layers.append(stack)
     return nn.Sequential(*layers), width
 
 
 def _check_resnet_block(block: Any) -> None:
     named = dict(block.named_children())
     convs = [m for name, m in named.items() if name.startswith("conv")]
-    _require(
+    require(
         block,
         {
             "ReLU": all(type(m) is nn.ReLU for name, m in named.items() if name.startswith("act")),
@@ -115,14 +119,14 @@ def _check_resnet_block(block: Any) -> None:
     )
 
 
-def _require(block: Any, properties: dict[str, bool]) -> None:
+def require(block: Any, properties: dict[str, bool]) -> None:
     """Refuse a block with a property that its PNNH form, made of new layers, would lose."""
     for name, holds in properties.items():
         if not holds:
             raise UserError(f"{type(block).__name__}: its pnnh form is known only with {name}")
 
 
-def _weights(blocks: list[Any]) -> int:
+def branch_weights(blocks: list[Any]) -> int:
     """The weights of the residual form's branches, which `PnnhOptions.parameters` refers to."""
     return sum(
         m.weight.numel()
@@ -185,96 +189,3 @@ def _bottleneck(width: int, inner: float, norm_gain: float, options: PnnhOptions
         mirrored(learner[0])
     norm = with_gain(nn.BatchNorm2d(width if options.variant == "strict" else split.written), norm_gain)
     return PnnhLayer(options.variant, split, learner, norm, nn.ReLU())
-
-
-def transformer_stack(blocks: list[Any], norm_gain: float, options: PnnhOptions) -> PnnhStack:
-    """Attention and MLP sub-layers in turn, each kind with coders of its own; with another width, between two linear
-    layers.
-
-    Raises `UserError` for a block, a width or a variant that has no such form.
-    """
-    if options.variant not in {"concat", "window", "sum"}:
-        raise UserError(
-            f"a transformer's sub-layer ends in no rectifier, so it has no {options.variant} form; valid: concat, "
-            "window, sum"
-        )
-    for block in blocks:
-        plain(block)
-        _check_transformer_block(block)
-    outer: int = blocks[0].norm1.weight.numel()
-
-    def count(width: int) -> int:
-        split = options.split(width)
-        learners = 0
-        for block in blocks:
-            size, hidden = _attention_size(block.attn, split), _hidden(block.mlp, split)
-            learners += (3 * width + split.written) * size * block.attn.num_heads + hidden * (width + split.written)
-        return learners + 2 * coder_weights(width, 1, len(blocks), options) + 2 * outer * width
-
-    width = width_of_share(outer, _weights(blocks), count, options)
-    split = options.split(width)
-    layers = []
-    for block in blocks:
-        for norm, name in ((block.norm1, "attn"), (block.norm2, "mlp")):
-            learner = _attention(block.attn, split) if name == "attn" else _mlp(block.mlp, split)
-            # eps and the class of the norm are the block's.
-            fresh = with_gain(type(norm)(width, eps=norm.eps), norm_gain)
-            layers.append(PnnhLayer(options.variant, split, nn.Sequential(OrderedDict({"norm": fresh, name: learner}))))
-    ends: dict[str, nn.Module] = {}
-    if options.parameters is not None:
-        ends = {"entry": nn.Linear(outer, width, bias=False), "exit": nn.Linear(width, outer, bias=False)}
-    stack = PnnhStack(layers, options, kinds=2, **ends)
-    for module in stack.modules():
-        if isinstance(module, nn.Linear):
-            unrectified(module)
-    return stack
-
-
-def _check_transformer_block(block: Any) -> None:
-    attention, mlp, norms = block.attn, block.mlp, (block.norm1, block.norm2)
-    _require(
-        block,
-        {
-            "timm's own Attention and Mlp": type(attention) is Attention and type(mlp) is Mlp,
-            "no norms inside": all(
-                isinstance(getattr(owner, name, None), nn.Identity | None)
-                for owner in (attention, mlp)
-                for name in ("q_norm", "k_norm", "norm")
-            ),
-            "no gate": getattr(attention, "gate", None) is None,
-            "no dropout": all(m.p == 0 for m in block.modules() if isinstance(m, nn.Dropout)),
-            "no LayerScale": isinstance(block.ls1, nn.Identity) and isinstance(block.ls2, nn.Identity),
-            "LayerNorm": type(norms[0]) is type(norms[1]) and isinstance(norms[0], nn.LayerNorm),
-        },
-    )
-
-
-def _attention_size(residual: Attention, split: Split) -> int:
-    """The width of a head of attention with its share of the parameters.
-
-    Attention of inner width a has 3 d a + a w parameters, where the residual form has 4 d^2 at the same width d. The
-    number of heads is kept.
-    """
-    full = 4 * split.width * split.width * residual.attn_dim / residual.qkv.in_features
-    return max(1, round(split.share * full / (3 * split.width + split.written) / residual.num_heads))
-
-
-def _attention(residual: Attention, split: Split) -> Attention:
-    return Attention(
-        split.width,
-        residual.num_heads,
-        attn_head_dim=_attention_size(residual, split),
-        dim_out=split.written,
-        qkv_bias=residual.qkv.bias is not None,
-    )
-
-
-def _hidden(residual: Mlp, split: Split) -> int:
-    """The hidden width of an MLP with its share of the parameters: h (d + w), where the residual form has 2 d h."""
-    hidden, width = residual.fc1.weight.shape[:2]
-    full = 2 * split.width * split.width * hidden / width
-    return max(1, round(split.share * full / (split.width + split.written)))
-
-
-def _mlp(residual: Mlp, split: Split) -> Mlp:
-    return Mlp(split.width, _hidden(residual, split), split.written, act_layer=type(residual.act))

@@ -1,11 +1,14 @@
 """timm's networks on other paths: by hand formula, by shares of parameters, and refusals."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm
 import torch
+from timm.layers import AttentionRope, GluMlp, SwiGLU
 from timm.models.resnet import BasicBlock, Bottleneck
+from timm.models.vision_transformer import ParallelScalingBlock
 from torch import nn
 
 from rdp.errors import UserError
@@ -14,8 +17,10 @@ from rdp.models.convert import set_path
 from rdp.models.paths import PnnhLayer, PnnhStack
 from rdp.models.timm_plain import PlainSequence
 from rdp.models.units import Units
+from rdp.probes.layers import layer_outputs
 from tests.helpers.tiny import gaussian
 
+BARE_NORM = partial(nn.LayerNorm, elementwise_affine=False)
 VARIANTS = ["concat", "window", "strict", "two_sided", "sum", "sum_outer", "sum_inner"]
 
 
@@ -30,7 +35,7 @@ def small(
 def transformer(**options: object) -> timm.models.vision_transformer.VisionTransformer:
     torch.manual_seed(0)
     sizes = {"img_size": 8, "patch_size": 4, "in_chans": 1, "embed_dim": 24, "depth": 3, "num_heads": 3}
-    return timm.models.vision_transformer.VisionTransformer(**sizes, num_classes=5, **options).eval()
+    return timm.models.vision_transformer.VisionTransformer(**sizes | options, num_classes=5).eval()
 
 
 def parameters_of(module: nn.Module) -> int:
@@ -208,6 +213,19 @@ class TestRefusals:
             (lambda: timm.create_model("resnet18", norm_layer="groupnorm"), "pnnh", {}, "only with BatchNorm2d"),
             (lambda: timm.create_model("resnet18", output_stride=8), "pnnh", {}, "of one group, undilated"),
             (lambda: timm.create_model("resnext50_32x4d"), "pnnh", {}, "of one group, undilated"),
+            (lambda: transformer(attn_layer="diff"), "pnnh", {}, "timm's Attention and Mlp, not DiffAttention and Mlp"),
+            (lambda: transformer(attn_layer=AttentionRope), "pnnh", {}, "not AttentionRope and Mlp"),
+            (lambda: gated(transformer()), "pnnh", {}, "only with no gate"),
+            (lambda: transformer(mlp_layer=SwiGLU), "pnnh", {}, "not Attention and SwiGLU"),
+            (lambda: transformer(mlp_layer=GluMlp), "pnnh", {}, "not Attention and GluMlp"),
+            (lambda: transformer(norm_layer="rmsnorm"), "pnnh", {}, "only with LayerNorm"),
+            (lambda: transformer(norm_layer=BARE_NORM), "plain", {}, "only with a gain in 'norm1'"),
+            (lambda: transformer(norm_layer=BARE_NORM), "pnnh", {}, "only with a gain in 'norm1'"),
+            (lambda: transformer(norm_layer=nn.Identity), "plain", {}, "only with a gain in 'norm1'"),
+            (lambda: transformer(block_fn=ParallelScalingBlock), "pnnh", {}, "ParallelScalingBlock: no plain form"),
+            (lambda: transformer(depth=0), "pnnh", {}, "'blocks' has no blocks"),
+            (lambda: small(BasicBlock, (2, 1, 0, 1)), "pnnh", {}, "'layer3' has no blocks"),
+            (lambda: recurrent(small(BasicBlock)), "pnnh", {}, "'layer4' uses one block in several places"),
             (lambda: set_path(transformer(), "pnnh"), "plain", {}, "its path is not residual any more"),
             (lambda: set_path(small(BasicBlock), "plain"), "pnnh", {}, "its path is not residual any more"),
         ],
@@ -217,6 +235,77 @@ class TestRefusals:
             set_path(make(), path, **options)
         assert told in str(error.value)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["plain", "pnnh"])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("vit_small_r26_s32_224", "'patch_embed.backbone.stages.0.blocks.0' (Bottleneck)"),
+        ("vit_small_resnet26d_224", "'patch_embed.backbone.layer1.0' (Bottleneck)"),
+        ("vit_base_patch16_siglip_224", "'attn_pool' (AttentionPoolLatent)"),
+    ],
+)
+def test_a_model_that_is_residual_elsewhere_is_refused(name, place, path):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+        kinds = [type(module) for module in model.modules()]
+        with pytest.raises(UserError) as error:
+            set_path(model, path)
+    assert str(error.value) == (
+        f"VisionTransformer: {place} is residual, and no {path} form is known outside of blocks"
+    )
+    assert [type(module) for module in model.modules()] == kinds
+
+
+def test_a_stem_of_convolutions_without_shortcuts_is_kept():
+    """timm's smallest hybrids have no residual blocks in their stem."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, depth=2, num_classes=5)
+    stem, x = copy.deepcopy(model.patch_embed), gaussian(2, 3, 64, 64)
+    assert len(Units(set_path(model, "plain"))) == 0
+    assert torch.equal(model.eval().patch_embed(x), stem.eval()(x))
+    assert model(x).shape == (2, 5)
+
+
+def gated(model: nn.Module) -> nn.Module:
+    """A transformer whose attention has gates."""
+    for block in model.blocks:
+        block.attn.gate = nn.Linear(24, 24)
+    return model
+
+
+def recurrent(model: nn.Module) -> nn.Module:
+    """A network whose last stage is one block, used three times."""
+    model.layer4 = nn.Sequential(*[model.layer4[0], *[model.layer4[1]] * 3])
+    return model
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_a_block_in_several_places_runs_as_often_in_the_plain_form(block):
+    model, x = recurrent(small(block)), gaussian(3, 1, 32, 32)
+    written_out = small(block, (2, 2, 1, 4))
+    written_out.load_state_dict(model.state_dict())
+    parameters = parameters_of(model)
+    shortcuts = sum(parameters_of(m) for name, m in model.named_modules() if name.endswith("downsample"))
+    assert len(set_path(model, "plain").layer4) == 4
+    assert parameters_of(model) == parameters - shortcuts
+    torch.testing.assert_close(model(x), set_path(written_out, "plain")(x))
+
+
+@pytest.mark.parametrize(("path", "options"), [("plain", {}), ("pnnh", {}), ("pnnh", {"variant": "sum"})])
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_an_activation_in_several_places_counts_in_each(block, path, options):
+    """One object for all activations, as torchvision has it in a block."""
+    own, shared, x = small(block), small(block), gaussian(3, 1, 32, 32)
+    act = nn.ReLU(inplace=True)
+    for module in shared.modules():
+        for name in [name for name, _ in module.named_children() if name.startswith("act")]:
+            setattr(module, name, act)
+    expected = set_path(own, path, **options)(x)
+    assert torch.equal(set_path(shared, path, **options)(x), expected)
+    assert len(layer_outputs(shared, x)) == len(layer_outputs(own, x))
+    torch.testing.assert_close(layer_outputs(shared, x), layer_outputs(own, x), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("path", ["plain", "pnnh"])
