@@ -18,18 +18,23 @@ import re
 from itertools import pairwise
 
 import torch
-from timm.models import resnet
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from rdp.errors import UserError
 from rdp.models.coder import Code, as_matrix, channel_axis
 from rdp.models.initialisation import centred
-from rdp.models.paths import PnnhLayer, PnnhStack
+from rdp.models.paths import Learner, PnnhLayer, PnnhStack
+from rdp.models.timm_transformer import TransformerStack
 
 _Linear = nn.Linear | nn.Conv2d
-# In these forward passes bn1 follows conv1, and so on.
-_RESNETS = {resnet.BasicBlock.forward, resnet.Bottleneck.forward, resnet.ResNet.forward}
 _Norm = nn.BatchNorm1d | nn.BatchNorm2d
+# What they compute is known. A subclass, such as one with a parametrization, may compute something else.
+_LINEARS: set[type[nn.Module]] = {nn.Linear, nn.Conv2d}
+_NORMS: set[type[nn.Module]] = {nn.BatchNorm1d, nn.BatchNorm2d}
+_RESNET = (ResNet.forward, ResNet.forward_features)
+_LAYERS = {PnnhLayer, Learner, nn.Sequential, nn.ReLU, nn.Identity, *_LINEARS, *_NORMS}
 
 
 @torch.no_grad()
@@ -37,7 +42,8 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
     """A copy of a network for inference, with the same outputs up to rounding and fewer operations.
 
     Batch norms are fused in sequences of convolutions, in timm's ResNets and in this project's layers. PNNH coders
-    (arXiv 2402.08645) are fused with their learners. Everything else is copied.
+    (arXiv 2402.08645) are fused with their learners. Everything else is copied; so are layers and norms of another
+    class than torch's own, and those with hooks or parametrizations.
 
     Args:
         model: any network; it stays unchanged.
@@ -47,6 +53,9 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
     Returns:
         The copy, in evaluation mode, its parameters without gradients. It cannot be trained.
 
+    Raises:
+        UserError: a model that cannot be copied.
+
     >>> import rdp, torch
     >>> model = rdp.create_model("resnet20", path="pnnh", input_shape=(1, 8, 8)).eval()
     >>> x = torch.randn(4, 1, 8, 8)
@@ -54,7 +63,11 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
     >>> bool(torch.allclose(fast(x), model(x), atol=1e-5))
     True
     """
-    holder = nn.Sequential(copy.deepcopy(model).eval().requires_grad_(False))
+    try:
+        copied = copy.deepcopy(model)
+    except RuntimeError as error:  # of torch.nn.utils.prune and the like, until their changes are made permanent
+        raise UserError(f"{type(model).__name__}: it cannot be copied: {error}") from None
+    holder = nn.Sequential(copied.eval().requires_grad_(False))
     _replace_stacks(holder, growth)
     for module in list(holder.modules()):
         _fuse_norms(module)
@@ -85,17 +98,26 @@ class FusedLayer(nn.Module):
         self.ranges = code if isinstance(code, tuple) else None
         self.register_buffer("code", code.clone() if isinstance(code, torch.Tensor) else None)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, code: None = None) -> torch.Tensor:
         output: torch.Tensor = self.layer(x, self.code if self.ranges is None else self.ranges)
         return output
 
 
+def _is_known(module: nn.Module, kinds: set[type[nn.Module]]) -> bool:
+    """Whether a module is of one of these classes, without hooks or a ``forward`` of its own."""
+    is_changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return type(module) in kinds and not is_changed
+
+
 def _replace_stacks(module: nn.Module, growth: float) -> None:
     for name, child in module.named_children():
-        if isinstance(child, PnnhStack):
+        if isinstance(child, PnnhStack) and _is_known(child, {PnnhStack, TransformerStack}):
             layers = [layer for layer in child.layers if isinstance(layer, PnnhLayer)]
             fused = [_fuse_layer(layer, code, growth) for layer, code in zip(layers, child.codes(), strict=True)]
-            setattr(module, name, nn.Sequential(child.entry, *fused, child.exit))
+            if isinstance(child, TransformerStack):  # which timm also calls block by block
+                child.layers, child.coders = nn.ModuleList(fused), nn.ModuleList()
+            else:
+                setattr(module, name, nn.Sequential(child.entry, *fused, child.exit))
         else:
             _replace_stacks(child, growth)
 
@@ -103,6 +125,8 @@ def _replace_stacks(module: nn.Module, growth: float) -> None:
 def _fuse_layer(layer: PnnhLayer, code: Code | None, growth: float) -> nn.Module:
     """A PNNH layer without its norm, and as one product if the growth allows it."""
     variant, norm = layer.variant, layer.norm
+    if not all(_is_known(module, _LAYERS) for module in layer.modules()):
+        return FusedLayer(layer, code)
     if variant == "strict":
         return _fuse_strict(layer, code)
     if isinstance(norm, _Norm):
@@ -215,9 +239,7 @@ def _fuse_norms(module: nn.Module) -> None:
     """Fuse each BatchNorm with the layer that runs before it, and replace it by an identity."""
     for linear_name, norm_name in _consecutive(module):
         linear, norm = getattr(module, linear_name), getattr(module, norm_name)
-        # A subclass of a norm may also apply an activation.
-        is_norm = type(norm) in {nn.BatchNorm1d, nn.BatchNorm2d} and norm.running_mean is not None
-        if is_norm and isinstance(linear, _Linear):
+        if _is_known(linear, _LINEARS) and _is_known(norm, _NORMS) and norm.running_mean is not None:
             setattr(module, linear_name, _fuse_norm(linear, norm))
             setattr(module, norm_name, nn.Identity())
 
@@ -227,11 +249,15 @@ def _consecutive(module: nn.Module) -> list[tuple[str, str]]:
 
     A BatchNorm1d fits the linear layer before it only for inputs of two dimensions, as in this project's networks.
     """
-    names = [name for name, _ in module.named_children()]
-    if type(module).forward is nn.Sequential.forward:
-        own = type(module).__module__.startswith("rdp.")
+    kind, names = type(module), list(module._modules)  # named_children() leaves out the repetitions of a module
+    if "forward" in vars(module):
+        return []
+    if kind.forward is nn.Sequential.forward:
+        own = kind.__module__.startswith("rdp.")
         return [pair for pair in pairwise(names) if own or not isinstance(getattr(module, pair[0]), nn.Linear)]
-    if type(module).forward not in _RESNETS:
+    # In these forward passes bn1 follows conv1, and so on.
+    is_block = kind.forward in {BasicBlock.forward, Bottleneck.forward}
+    if not is_block and (kind.forward, getattr(kind, "forward_features", None)) != _RESNET:
         return []
     convolutions = [match for name in names if (match := re.fullmatch(r"conv(\d)", name))]
     return [(match.group(), f"bn{match[1]}") for match in convolutions if f"bn{match[1]}" in names]

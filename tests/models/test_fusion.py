@@ -1,18 +1,23 @@
 """Folding for evaluation: the same outputs, fewer layers, and the original left alone."""
 
 import copy
+from itertools import pairwise
 
 import pytest
 import timm
 import torch
+from timm.layers import BatchNormAct2d, StdConv2d
 from timm.models import resnet
+from timm.models.resnet import BasicBlock
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
+from rdp.errors import UserError
 from rdp.models import create_model
 from rdp.models.coder import Coder
 from rdp.models.convert import set_path
 from rdp.models.fusion import FusedConcat, FusedLayer, fuse
-from rdp.models.paths import PnnhLayer
+from rdp.models.paths import PnnhLayer, PnnhStack
 from tests.helpers.tiny import gaussian
 
 PATHS = [("residual", {}), ("plain", {}), *(("pnnh", {"variant": v}) for v in ("concat", "sum"))]
@@ -165,6 +170,153 @@ class PreActivation(nn.Module):
 
     def forward(self, x):
         return x + self.conv1(self.bn1(x).relu())
+
+
+def filled(norm: nn.Module) -> nn.Module:
+    """A norm with statistics and an affine map that matter."""
+    with torch.no_grad():
+        for number, tensor in enumerate((norm.running_mean, norm.weight, norm.bias)):
+            tensor.copy_(gaussian(4, seed=number))
+        norm.running_var.copy_(gaussian(4, seed=3).square() + 0.1)
+    return norm
+
+
+class Rectified(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Doubled(nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def replaced(layer: nn.Module) -> nn.Module:
+    """A layer with a forward of its own, which tools like accelerate set on the instance."""
+    layer.forward = lambda x, forward=layer.forward: forward(x).relu()
+    return layer
+
+
+def hooked(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda module, inputs, output: output.relu())
+    return layer
+
+
+def hooked_before(layer: nn.Module) -> nn.Module:
+    layer.register_forward_pre_hook(lambda module, inputs: (inputs[0].relu(),))
+    return layer
+
+
+def pruned(layer: nn.Module) -> nn.Module:
+    """As pruning leaves it behind after a forward pass: a hook computes the weights."""
+    prune.l1_unstructured(layer, "weight", 0.5)
+    with torch.no_grad():
+        layer(gaussian(1, 4, 5, 5))
+    return layer
+
+
+CHANGED = {
+    "subclass": (lambda: Rectified(4, 4, 3), lambda: nn.BatchNorm2d(4)),
+    "standardised weights": (lambda: StdConv2d(4, 4, 3), lambda: nn.BatchNorm2d(4)),
+    "subclass of a norm": (lambda: nn.Conv2d(4, 4, 3), lambda: Doubled(4)),
+    "norm with an activation": (lambda: nn.Conv2d(4, 4, 3), lambda: BatchNormAct2d(4)),
+    "hook": (lambda: hooked(nn.Conv2d(4, 4, 3)), lambda: nn.BatchNorm2d(4)),
+    "hook before": (lambda: hooked_before(nn.Conv2d(4, 4, 3)), lambda: nn.BatchNorm2d(4)),
+    "hook of the norm": (lambda: nn.Conv2d(4, 4, 3), lambda: hooked(nn.BatchNorm2d(4))),
+    "hook before the norm": (lambda: nn.Conv2d(4, 4, 3), lambda: hooked_before(nn.BatchNorm2d(4))),
+    "forward of the instance": (lambda: replaced(nn.Conv2d(4, 4, 3)), lambda: nn.BatchNorm2d(4)),
+    "parametrization": (lambda: parametrizations.spectral_norm(nn.Conv2d(4, 4, 3)), lambda: nn.BatchNorm2d(4)),
+    "another parametrization": (lambda: parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), lambda: nn.BatchNorm2d(4)),
+    "pruning": (lambda: pruned(nn.Conv2d(4, 4, 3)), lambda: nn.BatchNorm2d(4)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize("place", ["sequence", "resnet"])
+def test_a_layer_that_is_not_what_its_class_says_is_left_alone(change, place):
+    """What no rule folds, whatever its class inherits: outputs are those of the model itself."""
+    torch.manual_seed(0)
+    convolution, norm = (make() for make in CHANGED[change])
+    if place == "sequence":
+        model = nn.Sequential(convolution, filled(norm), nn.Conv2d(4, 4, 1), filled(nn.BatchNorm2d(4)))
+    else:
+        convolution.padding = (1, 1)
+        model = BasicBlock(4, 4)
+        model.conv1, model.bn1 = convolution, filled(norm)
+        filled(model.bn2)
+    x = gaussian(3, 4, 7, 7)
+    fused = fuse(model)
+    torch.testing.assert_close(fused(x), model.eval()(x))
+    kept = [type(m) for m in fused.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert kept == [type(norm)]  # and the next pair is fused as ever
+
+
+@pytest.mark.parametrize("variant", ["concat", "sum_inner", "strict", "window"])
+@pytest.mark.parametrize("change", ["hook", "norm", "layer", "learner", "parametrization", "subclass"])
+def test_a_pnnh_layer_that_somebody_changed_is_left_alone(variant, change):
+    options = AFTER if variant == "window" else {"variant": variant}
+    network, x = trained("resnet20", "pnnh", options)
+    layer = network[1].layers[1]
+    convolution = [m for m in layer.learner.modules() if isinstance(m, nn.Conv2d)][-1]
+    if change == "parametrization":
+        parametrizations.weight_norm(convolution)
+        with torch.no_grad():
+            convolution.parametrizations.weight.original0.mul_(2)
+    elif change == "subclass":
+        convolution.__class__ = Rectified
+    else:
+        hooked({"hook": convolution, "norm": layer.norm, "layer": layer, "learner": layer.learner}[change])
+    expected, fused = network.eval()(x), fuse(network, growth=2.0)
+    torch.testing.assert_close(fused(x), expected, rtol=1e-10, atol=1e-10 * expected.abs().max().item())
+    assert isinstance(fused[1][2], FusedLayer)
+
+
+def test_a_stack_with_a_hook_is_left_alone():
+    network, x = trained("resnet20", "pnnh", {"variant": "concat"})
+    hooked(network[1])
+    expected, fused = network.eval()(x), fuse(network)
+    torch.testing.assert_close(fused(x), expected, rtol=1e-10, atol=1e-10 * expected.abs().max().item())
+    assert isinstance(fused[1], PnnhStack)
+    assert count(fused[2], (nn.BatchNorm2d, Coder)) == 0
+
+
+@pytest.mark.parametrize(
+    "kinds", ["conv act other act norm", "conv norm conv norm", "conv norm norm", "norm conv norm"]
+)
+def test_a_module_in_several_places_of_a_sequence_counts_in_each(kinds):
+    torch.manual_seed(0)
+    parts = {"conv": nn.Conv2d(4, 4, 1), "other": nn.Conv2d(4, 4, 1), "act": nn.ReLU()}
+    parts["norm"] = filled(nn.BatchNorm2d(4))
+    model = nn.Sequential(*(parts[kind] for kind in kinds.split()))
+    x = gaussian(3, 4, 5, 5)
+    fused = fuse(model)
+    torch.testing.assert_close(fused(x), model.eval()(x))
+    assert [isinstance(m, nn.Identity) for m in fused._modules.values()] == [
+        kind == "norm" and before == "conv" for before, kind in pairwise(["", *kinds.split()])
+    ]
+
+
+def test_a_resnet_with_a_forward_of_its_own_is_left_alone():
+    class Rectifies(resnet.ResNet):
+        def forward_features(self, x):
+            return self.layer1(self.maxpool(self.bn1(self.conv1(x).relu())))
+
+    torch.manual_seed(0)
+    model = Rectifies(BasicBlock, (1, 1, 1, 1), num_classes=3).double()
+    model.fc = nn.Linear(64, 3).double()
+    with torch.no_grad():
+        model.train()(gaussian(4, 3, 32, 32).double())
+    x = gaussian(2, 3, 32, 32, seed=1).double()
+    fused = fuse(model)
+    torch.testing.assert_close(fused(x), model.eval()(x))
+    assert isinstance(fused.bn1, nn.BatchNorm2d)
+    assert isinstance(fused.layer1[0].bn1, nn.Identity)
+
+
+def test_a_model_that_cannot_be_copied_is_refused_by_name():
+    model = nn.Sequential(prune.random_unstructured(nn.Conv2d(4, 4, 1), "weight", 0.5), nn.BatchNorm2d(4))
+    with pytest.raises(UserError, match="Sequential: it cannot be copied"):
+        fuse(model)
 
 
 @pytest.mark.parametrize(
