@@ -54,7 +54,7 @@ def visit_layers(
                 branch.gate.override = visit_sum
         else:  # a rectifier may follow the sum before the next layer reads it
             modules.append(block)
-    for module in modules:
+    for module in dict.fromkeys(modules):  # a block may have several places
         module.register_forward_hook(visit_output)
     network(x)
 
@@ -92,7 +92,7 @@ def branches_without_shortcut(network: nn.Module) -> list[nn.Module]:
     ]
     plain = [m.branch for m in network.modules() if isinstance(m, PlainBranch)]
     for sequence in (m for m in network.modules() if isinstance(m, PlainSequence)):
-        for index, (name, _) in enumerate(sequence.named_children()):
+        for index, name in enumerate(sequence._modules):
             if name in sequence.ends:
                 # A rectifier of timm's ResNets is called act…, and the shortcut is added before the last one.
                 plain.append(sequence[index - name.startswith("act")])

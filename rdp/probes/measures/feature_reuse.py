@@ -7,7 +7,8 @@ is not a useful reference, because any two layers of one network are more simila
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from rdp.methods import Iteration
 from rdp.models.units import Units
 from rdp.probes import Subject
+from rdp.probes.channels import channel_axes
 from rdp.probes.cka import minibatch_cka
 from rdp.probes.layers import branches_without_shortcut, evaluation_copy
 
@@ -30,11 +32,12 @@ LESIONS = 12  # points of the curve of deleted last units
 @dataclass(frozen=True)
 class BranchOutput:
     """One branch's output, shape (n, …), and its norm relative to the shortcut's, shape (n,): nan for 0, None without
-    one.
+    one. ``channel_axis`` is that of an image's channels.
     """
 
     output: torch.Tensor
     relative_norm: torch.Tensor | None = None
+    channel_axis: int = 1
 
 
 @torch.no_grad()
@@ -87,16 +90,31 @@ def branch_outputs(network: nn.Module, x: torch.Tensor, layers: Sequence[str] | 
     """
     outputs: list[BranchOutput] = []
 
-    def join(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]) -> torch.Tensor:
-        output = branch(*inputs)
+    def record(output: torch.Tensor, shortcut: torch.Tensor | None) -> None:
+        if shortcut is None:
+            outputs.append(BranchOutput(output.clone()))  # a rectifier after it may overwrite it
+            return
         norm, stream = _norms(output), _norms(shortcut)
         outputs.append(BranchOutput(output, torch.where(stream == 0, torch.nan, norm / stream)))
+
+    measured = evaluation_copy(network, batch_statistics=True)
+    attach = partial(_attach, layers=layers)
+    attach(measured, record)
+    measured(x)
+    if not any(branch.output.dim() == 4 for branch in outputs):  # no images, whose pooling needs to know
+        return outputs
+    axes = channel_axes(network, x, attach)
+    return [replace(branch, channel_axis=axis) for branch, axis in zip(outputs, axes, strict=True)]
+
+
+def _attach(network: nn.Module, see: Callable[..., None], layers: Sequence[str] | None) -> None:
+    """Make a network call ``see`` with the output of each branch, and its shortcut or None."""
+
+    def join(shortcut: torch.Tensor, branch: Callable[..., torch.Tensor], inputs: tuple[Any, ...]) -> torch.Tensor:
+        output = branch(*inputs)
+        see(output, shortcut)
         return shortcut + output
 
-    def record(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        outputs.append(BranchOutput(output.clone()))  # a rectifier after it may overwrite it
-
-    network = evaluation_copy(network, batch_statistics=True)
     if layers is None:
         units = Units(network, take_over=True)
         for gate in [gate for gates in units.gates for gate in gates]:
@@ -104,10 +122,8 @@ def branch_outputs(network: nn.Module, x: torch.Tensor, layers: Sequence[str] | 
         modules = [] if len(units) else branches_without_shortcut(network)
     else:
         modules = [network.get_submodule(name) for name in layers]
-    for module in modules:
-        module.register_forward_hook(record)
-    network(x)
-    return outputs
+    for module in dict.fromkeys(modules):  # a block may have several places
+        module.register_forward_hook(lambda module, inputs, output: see(output, None))
 
 
 def _norms(z: torch.Tensor) -> torch.Tensor:
@@ -118,10 +134,11 @@ def _norms(z: torch.Tensor) -> torch.Tensor:
 
 def _features(branches: list[BranchOutput]) -> list[torch.Tensor]:
     """One vector per example and branch, images pooled to the smallest resolution; shape (n, features) each."""
-    sides = [branch.output.shape[2:] for branch in branches if branch.output.dim() == 4]
-    common = tuple(min(side) for side in zip(*sides, strict=True))
     outputs = [branch.output.float() for branch in branches]
-    return [(F.adaptive_avg_pool2d(z, common) if z.dim() == 4 else z).flatten(1) for z in outputs]
+    moved = [z.movedim(b.channel_axis, 1) if z.dim() == 4 else z for z, b in zip(outputs, branches, strict=True)]
+    sides = [z.shape[2:] for z in moved if z.dim() == 4]
+    common = tuple(min(side) for side in zip(*sides, strict=True))
+    return [(F.adaptive_avg_pool2d(z, common) if z.dim() == 4 else z).flatten(1) for z in moved]
 
 
 def _redundancy(cka: np.ndarray) -> float:

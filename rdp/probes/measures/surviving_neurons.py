@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rdp.probes import Subject
+from rdp.probes.channels import channel_axes
 from rdp.probes.layers import data_and_noise, evaluation_copy
 
 MEASURES = "every nn.ReLU, nn.GELU, nn.SiLU and the like, or the inputs of the modules that layers=[...] names"
@@ -25,8 +26,8 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
     """Survival at each ``nn.ReLU``, ``nn.GELU`` and similar activation, in the order of the forward pass.
 
     GELU is not zero below 0; its pre-activations are counted as a rectifier's. Normalisation uses the statistics of
-    the examples, as in training, because an untrained network has no running statistics. The channel dimension of a
-    rectifier's input is 1, or the last one for tokens and after an ``nn.Linear``.
+    the examples, as in training, because an untrained network has no running statistics. The channels of a rectifier's
+    input are those of the layer that writes it, see `rdp.probes.channels`.
 
     Returns:
         One row per rectifier and source:
@@ -46,24 +47,18 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
 
 def _survival(subject: Subject, x: torch.Tensor) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
+
+    def attach(network: nn.Module, see: Callable[[torch.Tensor, str], None]) -> None:
+        for name, module in network.named_modules():
+            if name in subject.layers if subject.layers is not None else type(module).__name__ in _RECTIFIERS:
+                module.register_forward_pre_hook(lambda module, inputs, name=name: see(inputs[0], name))
+
+    def measure_input(z: torch.Tensor, name: str) -> None:
+        rows.append({"layer": len(rows) + 1, "name": name} | _statistics(z, axes[len(rows)]))
+
+    axes = channel_axes(subject.network, x, attach)
     network = evaluation_copy(subject.network, batch_statistics=True)
-    last_layer: list[nn.Module] = []  # the last module with weights that ran
-
-    def measure_input(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            channels_last = inputs[0].dim() == 3 or (last_layer and isinstance(last_layer[0], nn.Linear))
-            rows.append({"layer": len(rows) + 1, "name": name} | _statistics(inputs[0], -1 if channels_last else 1))
-
-        return hook
-
-    def remember(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        last_layer[:] = [module]
-
-    for name, module in network.named_modules():
-        if name in subject.layers if subject.layers is not None else type(module).__name__ in _RECTIFIERS:
-            module.register_forward_pre_hook(measure_input(name))
-        elif list(module.parameters(recurse=False)):
-            module.register_forward_hook(remember)
+    attach(network, measure_input)
     network(x)
     return rows
 
