@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rdp.probes import list_probes as list_probes
     from rdp.probes import probe as probe
     from rdp.store.export import load_model as load_model
-    from rdp.training.optimizers import param_groups as param_groups
+    from rdp.training.param_groups import param_groups as param_groups
 
 _MODULES = {
     "ResidualDropPath": "models.residual_drop_path",
@@ -44,7 +44,7 @@ _MODULES = {
     "list_probes": "probes",
     "load_model": "store.export",
     "make_method": "models.residual_drop_path",
-    "param_groups": "training.optimizers",
+    "param_groups": "training.param_groups",
     "probe": "probes",
     "register_block": "models.branch_ends",
     "save_weights": "models.weights",

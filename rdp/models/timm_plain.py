@@ -2,6 +2,7 @@
 
 import copy
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck
@@ -42,11 +43,13 @@ class PlainSequence(nn.Sequential):
 
 
 class PlainBlock(PlainSequence):
-    """The layers of a transformer's block; like it, it takes a mask for the attention."""
+    """The layers of a transformer's block; like it, it hands a mask to the attention."""
 
-    def forward(self, x: torch.Tensor, attn_mask: torch.Tensor | None = None, is_causal: bool = False) -> torch.Tensor:
-        for name, layer in self.named_children():
-            x = layer(x, attn_mask=attn_mask, is_causal=is_causal) if name == "attn" else layer(x)
+    def forward(self, input: torch.Tensor, **mask: Any) -> torch.Tensor:
+        x = input
+        for name in self._modules:
+            layer = self.get_submodule(name)
+            x = layer(x, **mask) if name == "attn" else layer(x)
         return x
 
 

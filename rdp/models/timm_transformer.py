@@ -49,17 +49,10 @@ class TransformerStack(PnnhStack):
         """The code of each layer, in order; None in a fused stack, whose layers hold their codes."""
         return super().codes() if len(self.coders) else [None] * len(self.layers)
 
-    def _block(
-        self,
-        codes: list[Code | None],
-        number: int,
-        x: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        is_causal: bool = False,
-    ) -> torch.Tensor:
+    def _block(self, codes: list[Code | None], number: int, x: torch.Tensor, **mask: Any) -> torch.Tensor:
         """The output of block ``number``."""
-        if attn_mask is not None or is_causal:
-            raise UserError("a PNNH transformer takes no attn_mask and no is_causal")
+        if mask:
+            raise UserError(f"a PNNH transformer takes no {next(iter(mask))}")
         if number == 0:
             x = self.entry(x)
         for index in (2 * number, 2 * number + 1):

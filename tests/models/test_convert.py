@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import timm
 import torch
-from timm.layers import Attention, AttentionRope, GluMlp, SwiGLU
+from timm.layers import AttentionRope, GluMlp, SwiGLU
 from timm.models.resnet import BasicBlock, Bottleneck
 from timm.models.vision_transformer import ParallelScalingBlock
 from torch import nn
@@ -271,7 +271,7 @@ def test_a_stem_of_convolutions_without_shortcuts_is_kept():
 def gated(model: nn.Module) -> nn.Module:
     """A transformer whose attention has gates."""
     for block in model.blocks:
-        block.attn = Attention(24, 3, gated=True)
+        block.attn.gate = nn.Linear(24, 24)
     return model
 
 

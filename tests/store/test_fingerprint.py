@@ -300,7 +300,8 @@ class TestClosure:
             own = {f"rdp.methods.schedules.{method}"} | (shared if method in DROPPING else set())
             for architecture, family in FAMILIES.items():
                 converted = (
-                    {"rdp.models.convert", "rdp.models.timm_plain", "rdp.models.timm_pnnh"}
+                    {"rdp.models.convert"}
+                    | {f"rdp.models.timm_{of}" for of in ("plain", "pnnh", "transformer", "features")}
                     if family in {"rdp.models.families.vit", "rdp.models.families.timm_resnet"}
                     else set()
                 )
