@@ -1,25 +1,15 @@
 """Optimizers are bitwise equal to torch's; learning rates and parameter groups."""
 
-import copy
 import math
 from itertools import pairwise
 
 import pytest
-import timm
 import torch
-from timm.optim import create_optimizer_v2, param_groups_layer_decay
-from timm.scheduler import create_scheduler_v2
-from torch import distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.nn import functional as F
+from torch import nn
 
-import rdp
-from rdp.errors import UserError
 from rdp.models.coder import Coder
 from rdp.spec import Recipe
 from rdp.training.optimizers import SGD, AdamW, Optimizer, ParameterGroup, learning_rate, make_optimizer
-from tests.helpers.tiny import gaussian
 
 SCHEDULES = ["cosine", "one_cycle", "constant"]
 RATES = (0.1, 0.2, 0.05, 0.07, 0.01, 0.02)
@@ -189,122 +179,3 @@ class TestOptimizer:
         assert make_optimizer(network, Recipe(momentum=0.7)).update == SGD(0.7)
         assert make_optimizer(network, Recipe(nesterov=True)).update == SGD(0.9, nesterov=True)
         assert make_optimizer(network, Recipe(optimizer="adamw")).update == AdamW()
-
-
-def deep_copy(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model)
-
-
-def assigned(model: nn.Module) -> nn.Module:
-    model.load_state_dict({name: value.clone() for name, value in model.state_dict().items()}, assign=True)
-    return model
-
-
-def sharded(model: nn.Module) -> nn.Module:
-    return fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
-
-
-def described(model: nn.Module, groups: list[dict]) -> dict[str, tuple[float, float]]:
-    """The learning rate and weight decay of each parameter, by name."""
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
-    assert len(found) == len(names) == sum(len(group["params"]) for group in groups)
-    return found
-
-
-def transformer(path: str = "residual", **options) -> nn.Module:
-    """timm's own, with a class token and positions."""
-    return rdp.set_path(timm.create_model("test_vit", img_size=32, num_classes=10), path, **options)
-
-
-class TestParamGroups:
-    @pytest.fixture
-    def _alone(self, tmp_path):
-        """A process group of this process alone."""
-        distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
-        yield
-        distributed.destroy_process_group()
-
-    @pytest.mark.usefixtures("_alone")
-    @pytest.mark.parametrize("renew", [deep_copy, assigned, sharded])
-    @pytest.mark.parametrize("constraint", ["orthogonal", "spectral"])
-    def test_a_coder_keeps_its_rate_and_mark_whatever_makes_its_parameters_anew(self, renew, constraint):
-        model = renew(transformer("pnnh", variant="sum", constraint=constraint))
-        found = described(model, rdp.param_groups(model, 6e-3, 0.05))
-        coders = {name for name in found if ".coders." in name}
-        assert len(coders) == 2  # of attention and MLP, each used by 6 layers
-        assert all(found[name] == (6e-3 / 6, 0) for name in coders)
-        assert all(rate == 6e-3 for name, (rate, _) in found.items() if name not in coders)
-        (group,) = [group for group in make_optimizer(model, Recipe()).groups if group.learning_rate_factor != 1]
-        assert (group.learning_rate_factor, group.weight_decay) == (1 / 6, 0)
-        optimizer = torch.optim.AdamW(rdp.param_groups(model, 6e-3, 0.05))
-        model(gaussian(2, 3, 32, 32)).square().mean().backward()
-        optimizer.step()
-
-    def test_a_transformers_positions_and_tokens_do_not_decay_as_timm_says(self):
-        found = described(model := transformer(), rdp.param_groups(model, 1.0, 0.05))
-        decaying = {name for name, (_, decay) in found.items() if decay}
-        assert decaying == {name for name, p in model.named_parameters() if p.dim() > 1} - {"cls_token", "pos_embed"}
-        assert {*found.values()} == {(1.0, 0.05), (1.0, 0.0)}
-
-    @pytest.mark.parametrize(
-        ("name", "options"),
-        [
-            ("mlp8", {"variant": "concat"}),
-            ("resnet20", {"variant": "sum", "sharing": "pair"}),
-            ("resnet20", {"variant": "sum", "learning_rate_factor": 0.3, "decay": True}),
-            ("vit_micro", {"variant": "sum", "constraint": "none"}),
-        ],
-    )
-    def test_a_foreign_loop_trains_as_this_projects_own(self, name, options, make_network, make_batch):
-        mine, theirs = (make_network(name, "pnnh", **options) for _ in range(2))
-        optimizer = make_optimizer(mine, Recipe(optimizer="adamw", weight_decay=DECAY))
-        reference = torch.optim.AdamW(rdp.param_groups(theirs, 0.01, DECAY), fused=True)
-        assert {group["lr"] for group in reference.param_groups} > {0.01}
-        for step in range(3):
-            x, y = make_batch(name, seed=step)
-            for net in (mine, theirs):
-                F.cross_entropy(net(x), y).backward()
-            optimizer.step(0.01)
-            reference.step()
-            reference.zero_grad()
-        assert all(map(torch.equal, mine.state_dict().values(), theirs.state_dict().values()))
-
-    def test_timms_optimizers_and_schedulers_keep_the_groups(self):
-        model = transformer("pnnh", variant="sum")
-        optimizer = create_optimizer_v2(rdp.param_groups(model, 6e-3, 0.05), opt="adamw", lr=6e-3, weight_decay=0.05)
-        assert described(model, optimizer.param_groups) == described(model, rdp.param_groups(model, 6e-3, 0.05))
-        scheduler, _ = create_scheduler_v2(optimizer, "cosine", num_epochs=4)
-        scheduler.step(2)
-        half = described(model, rdp.param_groups(model, 3e-3, 0.05))
-        found = described(model, optimizer.param_groups)
-        assert all(found[name] == (pytest.approx(rate), decay) for name, (rate, decay) in half.items())
-
-    @pytest.mark.parametrize("name", ["test_vit", "test_resnet"])
-    def test_layer_decay_is_timms(self, name):
-        model = timm.create_model(name, num_classes=10)
-        groups = param_groups_layer_decay(
-            model, 0.05, no_weight_decay_list=getattr(model, "no_weight_decay", set)(), layer_decay=0.7
-        )
-        expected = described(model, [{**group, "lr": 0.01 * group["lr_scale"]} for group in groups])
-        assert described(model, rdp.param_groups(model, 0.01, 0.05, layer_decay=0.7)) == expected
-
-    def test_layer_decay_and_the_factor_of_a_coder_multiply(self):
-        model = transformer("pnnh", variant="sum")
-        found = described(model, rdp.param_groups(model, 0.06, 0.05, layer_decay=0.5))
-        # The head is the last layer, and before it are 6 blocks: both coders are those of the first.
-        assert found["head.weight"][0] == 0.06
-        assert found["blocks.layers.0.learner.attn.qkv.weight"][0] == pytest.approx(0.06 * 0.5**6)
-        assert found["blocks.coders.1.0.skew"] == (pytest.approx(0.01 * 0.5**6), 0)
-
-    def test_a_wrapped_or_frozen_model_has_the_same_groups(self):
-        model = transformer("pnnh", variant="sum")
-        expected = described(model, rdp.param_groups(model, 1.0, 0.1, layer_decay=0.9))
-        model.blocks.requires_grad_(False)
-        assert described(model, rdp.param_groups(nn.DataParallel(model), 1.0, 0.1, layer_decay=0.9)) == expected
-
-    def test_what_it_cannot_group_is_refused(self):
-        with pytest.raises(UserError, match="expected a model, got a value of type generator"):
-            rdp.param_groups(network().parameters(), 0.1, 0.0)
-        with pytest.raises(UserError, match="layer_decay needs a group_matcher, and Sequential has none"):
-            rdp.param_groups(network(), 0.1, 0.0, layer_decay=0.9)
