@@ -1,5 +1,6 @@
 """The forward pass of a block as a graph (torch.fx), with its children as black boxes."""
 
+import copy
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping
@@ -117,15 +118,18 @@ def trace(block: nn.Module, tracer: "BlockTracer", training: bool, absent: tuple
 
 @contextmanager
 def _restored(block: nn.Module) -> Iterator[None]:
-    """Restore the attributes and children of a block on exit."""
-    attributes, modules = vars(block).copy(), dict(block._modules)
+    """Restore the attributes and children of a block on exit, and the items of those that are containers."""
+    attributes = vars(block).copy()
+    items = {name: copy.copy(value) for name, value in attributes.items() if isinstance(value, dict | list)}
     try:
         yield
     finally:
         block.__dict__.clear()
         block.__dict__.update(attributes)
-        block._modules.clear()
-        block._modules.update(modules)
+        for name, saved in items.items():
+            container = attributes[name]
+            container.clear()
+            container.update(saved) if isinstance(container, dict) else container.extend(saved)
 
 
 @contextmanager

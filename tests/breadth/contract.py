@@ -235,15 +235,12 @@ class _Measurement:
             raise Wrong(f"evaluated after close(): {wrong}")
 
     def _cover(self, said: str) -> None:
-        """Every residual branch is dropped by a unit, or named in a warning.
-
-        A single layer inside a branch (GRN, a convolution that encodes positions) may have a shortcut of its own.
-        """
+        """Every residual branch is dropped by a unit, alone or as a part of it, or named in a warning."""
         units = [s for s in self.skips if s is not None]
-        nested = [s for s in self.reference.skips if s not in self.outermost and s.layers > 1 and s not in units]
+        nested = [s for s in self.reference.skips if s not in self.outermost and s not in units]
         left = [s for s in self.outermost if not any(s == unit or _inside(s, unit) for unit in units)]
         self.found.covered = self.found.skips - len(left)
-        unsaid = [s for s in (*left, *nested) if not _names(said, s)]
+        unsaid = [s for s in left if not _names(said, s)]
         for what, skips in (("no unit: ", unsaid or left), ("inside units: ", nested)):
             if skips:
                 kinds = Counter(f"{s.kind} {s.sums[0][0]}" for s in skips)

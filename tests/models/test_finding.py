@@ -413,6 +413,23 @@ class Sized(nn.Module):
         return x
 
 
+def test_what_a_forward_writes_into_its_block_is_not_kept():
+    class Caches(TwoLinear):
+        def __init__(self):
+            super().__init__()
+            self.cache, self.seen = {}, []
+
+        def forward(self, x):
+            self.cache["bias"] = self.first.bias + x[0]
+            self.seen.append(x)
+            return x + self.branch(x) + self.cache["bias"]
+
+    block = Caches()
+    Units(nn.Sequential(block))
+    assert block.cache == {}
+    assert block.seen == []
+
+
 class TestAlongAnExample:
     def test_a_forward_that_depends_on_sizes_is_refused_without_one(self):
         network = Sized()
