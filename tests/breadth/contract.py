@@ -237,10 +237,12 @@ class _Measurement:
     def _cover(self, said: str) -> None:
         """Every residual branch is dropped by a unit, or named in a warning.
 
-        A single layer inside a branch (GRN, a convolution that encodes positions) may have a shortcut of its own.
+        Inside a branch, a single layer (GRN, a convolution that encodes positions) may have a shortcut of its own, and
+        so may what a layer computes on the way (the pooled queries of MViTv2).
         """
         units = [s for s in self.skips if s is not None]
-        nested = [s for s in self.reference.skips if s not in self.outermost and s.layers > 1 and s not in units]
+        inner = [s for s in self.reference.skips if s.of_input and s.layers > 1]
+        nested = [s for s in inner if s not in self.outermost and s not in units]
         left = [s for s in self.outermost if not any(s == unit or _inside(s, unit) for unit in units)]
         self.found.covered = self.found.skips - len(left)
         unsaid = [s for s in (*left, *nested) if not _names(said, s)]
