@@ -238,7 +238,7 @@ class IterationCost:
             if is_leaf_made:
                 return shortcut
             is_leaf_made = True
-            return shortcut.detach().requires_grad_(True)
+            return shortcut.detach().requires_grad_(True).clone()  # the network may change it in place
 
         frozen = np.zeros(len(self.weights), bool)
         self._units.apply(Iteration("count", active=frozen, trained=frozen, rest_trained=False))

@@ -180,8 +180,10 @@ class _Measurement:
         result = self.iterate(Iteration("drop", active=~dropped, trained=~dropped))
         wrong = ""
         if skip is not None:
-            wrong = difference(result, self.reference.run({skip: 0.0}))
+            wrong = difference(result, expected := self.reference.run({skip: 0.0}))
             if not wrong:
+                if not difference(Result(expected.outputs, {}), Result(self.full.outputs, {})):
+                    raise AssertionError(f"{self.found.name}: {skip.name} makes no difference; see `enliven`")
                 return skip
         for other in self._candidates(name, own):
             expected = self.reference.outputs({other: 0.0})

@@ -16,8 +16,8 @@ Edge = tuple[Node, int]
 
 
 def edge_of(tensor: torch.Tensor) -> Edge | None:
-    """Where the values of a tensor come from in the autograd graph, before any change of shape or type."""
-    if not tensor.requires_grad:
+    """Where the values of a tensor come from in the autograd graph, before any change of shape or type; or nowhere."""
+    if not (tensor.requires_grad and torch.is_grad_enabled()):
         return None
     found: GradientEdge = get_gradient_edge(tensor)
     return origin((found.node, found.output_nr))

@@ -24,6 +24,7 @@ class Skip:
         owned: names of the parameters that reach the output through the branch only.
         inside: those of them that the module around the branch holds. Others belong to an input of the branch that
             comes from elsewhere, and that nothing else reads.
+        of_input: whether the shortcut is an input of the module that adds, perhaps with branches added to it.
         around: path and class of the modules around the addition, from the outermost one.
     """
 
@@ -34,6 +35,7 @@ class Skip:
     identity: bool
     owned: frozenset[str]
     inside: frozenset[str]
+    of_input: bool
     around: tuple[tuple[str, str], ...]
 
     @property
@@ -77,13 +79,13 @@ def find_skips(events: list[Event], graph: Graph) -> tuple[list[Skip], list[Skip
         found = {shortcuts[n] for n in numbers}
         kept = found.pop() if len(found) == 1 else None
         whole = [i for i in (0, 1) if all(event.whole[i] for event in of)]
-        new = [_skip(of, operand, operand == kept, graph) for operand in (whole if kept is None else [kept])]
+        new = [_skip(of, operand, operand == kept, events, graph) for operand in (whole if kept is None else [kept])]
         if kept is not None and new[0].identity is False and len(whole) == 2:
-            new.append(_skip(of, 1 - kept, False, graph))
+            new.append(_skip(of, 1 - kept, False, events, graph))
         for skip in new:
             (skips if skip.identity and skip.owned else joins).append(skip)
             if len(numbers) > 1:
-                joins += [_skip([event], skip.sums[0][1], skip.identity, graph, event.frames[-1][2]) for event in of]
+                joins += [_skip([e], skip.sums[0][1], skip.identity, events, graph, e.frames[-1][2]) for e in of]
     return skips + _together(joins, events, graph), joins
 
 
@@ -139,22 +141,27 @@ def _carried(edge: Edge, frames: list[tuple[str, str, int]], before: list[Event]
     return found
 
 
-def _skip(events: list[Event], kept: int, identity: bool, graph: Graph, call: int | None = None) -> Skip:
+def _skip(
+    events: list[Event], kept: int, identity: bool, every: list[Event], graph: Graph, call: int | None = None
+) -> Skip:
     around = tuple((p, k) for p, k, _ in events[0].frames)
     path, kind = around[-1]
     sources = {event.operands[kept] for event in events}
-    of_input = identity and all(
+    from_others = identity and all(
         _others(event, kept) and not graph.uses(event.operands[1 - kept], sources) for event in events
     )
-    if of_input:
+    if from_others:
         sources = set().union(*(_others(event, kept) for event in events))
     owned, used = graph.owned({cut for event in events for cut in _cuts(event, kept)}, sources)
     # The innermost module that holds what the branch computes from the shortcut.
     holders = [p for p, _ in around if all(name.startswith(f"{p}." if p else "") for name in used)]
     inside = frozenset(name for name in owned if name.startswith(f"{holders[-1]}." if holders[-1] else ""))
-    if of_input and inside != owned:
+    if from_others and inside != owned:
         identity = False  # what another module computed is no branch of this one
-    return Skip(path, kind, ((events[0].number, kept),), call, identity, owned, inside, around)
+    of_input = from_others or all(
+        not _carried(event.operands[kept], event.frames, every).isdisjoint(event.inputs) for event in events
+    )
+    return Skip(path, kind, ((events[0].number, kept),), call, identity, owned, inside, of_input, around)
 
 
 def _cuts(event: Event, kept: int) -> set[tuple[Node, int]]:

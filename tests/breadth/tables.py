@@ -48,7 +48,7 @@ TIMM: dict[str, tuple[str, dict[str, Any], int]] = {
     "inception_v3": ("inception_v3", {}, 96),
     "inception_v4": ("inception_v4", {}, 96),
     "lcnetv2": ("lcnetv2_small", {}, 64),
-    "levit": ("levit_128s", {"img_size": 64}, 64),
+    "levit": ("levit_128s", {"img_size": 128}, 128),
     "lowformer": ("lowformer_b0", {}, 64),
     "mambaout": ("test_mambaout", {}, 64),
     "maxxvit": ("test_maxvit", {"img_size": 64}, 64),
