@@ -304,7 +304,12 @@ FORMS += [(name, path) for name in architectures() if "_same_" not in name for p
 BLOCKS = {"resnet18": 8, "resnet50": 16}  # timm's; our own say it in their names
 
 
-@pytest.mark.parametrize(("name", "path"), FORMS)
+DEEP = {"resnet56", "resnet110", "resnet50", "vit_small", "mlp64"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"), [pytest.param(*form, marks=[pytest.mark.slow] * (form[0] in DEEP)) for form in FORMS]
+)
 @pytest.mark.parametrize("granularity", ["branch", "block"])
 def test_the_groups_partition_the_parameters(name, path, granularity, make_network):
     network = make_network(name, path)
