@@ -44,10 +44,12 @@ class Found:
         self.gated: list[nn.Module] = []
         self.skipped: dict[str, str] = {}
         try:
-            self._gate_declared(network)
+            refused = self._gate_declared(network)
             declared = bool(self.blocks)
             if not declared:
                 self._gate_sums(network)
+            self._check_refused(refused)
+            self._sort(network)
             self._check_side_items(declared)
         except UserError:
             self.ungate()
@@ -59,29 +61,38 @@ class Found:
             blocks.ungate(module)
         self.gated = []
 
-    def _gate_declared(self, network: nn.Module) -> None:
-        refused: dict[type[nn.Module], list[tuple[str, nn.Module, NoShortcut]]] = {}
+    def _gate_declared(self, network: nn.Module) -> list[tuple[str, nn.Module, NoShortcut]]:
+        """Add gates to the blocks that declare their branches; return those whose declared ends meet no shortcut."""
+        refused: list[tuple[str, nn.Module, NoShortcut]] = []
         for name, module in network.named_modules():
-            if not is_declared(module):
-                continue
-            try:
-                self._add(name, module)
-            except NoShortcut as error:
-                refused.setdefault(type(module), []).append((name, module, error))
-        with_shortcut = {blocks.own_class(module) for module in self.gated}
-        for kind, instances in refused.items():
-            if kind not in with_shortcut:  # the declaration is wrong, as in timm's ResNeSt
-                for name, module, _ in instances:
-                    self._add(name, module, [])
-                inside = self._inside()
-                if not any(module in self.gated or id(module) in inside for _, module, _ in instances):
-                    raise instances[0][2]
-            self.skipped |= {name: error.reason for name, module, error in instances if module not in self.gated}
-        order = {id(module): index for index, module in enumerate(network.modules())}
-        self.blocks.sort(key=lambda block: order[id(block.module)])
+            if is_declared(module):
+                try:
+                    self._add(name, module)
+                except NoShortcut as error:
+                    refused.append((name, module, error))
         for block in self.blocks:
             if any(blocks.branches_of(inner) for branch in block.branches for inner in branch.modules):
                 raise refuse(block.module, "a branch contains blocks with branches of their own")
+        with_shortcut = {blocks.own_class(module) for module in self.gated}
+        for name, module, _ in refused:
+            if type(module) not in with_shortcut:  # the declaration is wrong, as in timm's ResNeSt
+                self._add(name, module, [])
+        return refused
+
+    def _check_refused(self, refused: list[tuple[str, nn.Module, NoShortcut]]) -> None:
+        """Skip blocks without a shortcut; raise the error of a class that has one nowhere, unless it lies in a unit."""
+        inside = self._inside()
+        useful = {blocks.own_class(block.module) for block in self.blocks}
+        useful |= {blocks.own_class(module) for _, module, _ in refused if id(module) in inside}
+        for name, module, error in refused:
+            if blocks.own_class(module) not in useful:
+                raise error
+            if not blocks.is_gated(module):
+                self.skipped[name] = error.reason
+
+    def _sort(self, network: nn.Module) -> None:
+        order = {id(module): index for index, module in enumerate(network.modules())}
+        self.blocks.sort(key=lambda block: order[id(block.module)])
 
     def _gate_sums(self, network: nn.Module) -> None:
         for name, module in network.named_modules():

@@ -13,6 +13,10 @@ def enliven(model: nn.Module, seed: int = 0) -> None:
         for parameter in model.parameters():
             if parameter.is_floating_point() and parameter.numel() and (parameter == parameter.flatten()[0]).all():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+            if parameter.is_floating_point() and parameter.dim() > 1 and parameter[0].numel() > 1:
+                # transformers starts all weights at a deviation of 0.02, whatever their number
+                scale = parameter[0].numel() ** -0.5 / parameter.std().item()
+                parameter.mul_(max(scale, 1.0))
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0

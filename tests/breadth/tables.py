@@ -168,7 +168,7 @@ TRANSFORMERS: dict[str, tuple[dict[str, Any], int | None]] = {
     "ConvNext": (_FOUR, 64),
     "ConvNextV2": (_FOUR, 64),
     "Cvt": ({"embed_dim": [16, 16, 32], "num_heads": [1, 2, 2], "depth": [1, 2, 3]}, 64),
-    "DINOv3ViT": (_PATCH, 32),
+    "DINOv3ViT": (_PATCH | {"pos_embed_rescale": None}, 32),  # drawn at random in training
     "Data2VecVision": (_PATCH, 32),
     "DeiT": (_PATCH, 32),
     "Dinov2": (_PATCH, 32),
