@@ -17,6 +17,7 @@ from rdp.utils import digest, paths, sealed
 from tests.audit.conftest import Case
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_findings(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
     run = case.runs[0]
     path = case.store.folder(run) / "weights.safetensors"

@@ -18,6 +18,7 @@ from rdp.utils import digest
 from tests.audit.conftest import Case
 
 
+@pytest.mark.slow
 def test_an_untouched_study_passes(case: Case) -> None:
     assert case.findings(retrain=3, sample="some", until="remeasuring") == {}
 

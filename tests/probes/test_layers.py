@@ -126,6 +126,7 @@ def test_are_visited_one_by_one_in_order(make_network, make_batch):
 @every_path
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "vit_micro"])
 @pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.slow
 def test_keeps_the_network_unchanged(name, path, options, gated, make_network, make_batch):
     network, (x, _) = make_network(name, path, **options), make_batch(name)
     expected = layer_outputs(network, x, training=True)

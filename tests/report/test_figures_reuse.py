@@ -229,6 +229,7 @@ class TestActivationMaps:
 
 
 @pytest.mark.parametrize("name", [name for name in PROBED if plots.available()[name].probe == "feature_reuse"])
+@pytest.mark.slow
 def test_the_data_file_is_what_is_drawn(name: str, loaded: tables.Tables) -> None:
     figures.write(loaded, name, loaded.results)
     folder = loaded.results / loaded.plan.name / "figures"

@@ -43,6 +43,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     return write
 
 
+@pytest.mark.slow
 def test_numbers_come_from_the_records_and_move_with_them(planted: Plan, tmp_path: Path, build: Build) -> None:
     made = make_tables(planted, tmp_path)
     table = made.records

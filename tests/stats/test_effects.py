@@ -117,6 +117,7 @@ LAYOUTS = {"seeds": (0.02, 0.0), "examples": (0.0, 0.25), "both": (0.02, 0.25), 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.slow
 def test_interval_covers_for_any_ratio_of_seed_and_example_variance(n: int, layout: str) -> None:
     """Coverage is near nominal and false positives stay at the level, for differences around a true mean."""
     draws, m, margin = 1000, 200, 0.02
@@ -154,6 +155,7 @@ def test_interval_covers_for_binary_predictions(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", SEEDS)
+@pytest.mark.slow
 def test_sign_flip_keeps_its_level(n: int) -> None:
     draws = 1000
     g = np.random.default_rng(n)

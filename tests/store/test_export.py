@@ -79,6 +79,7 @@ def head(file: Path) -> dict:
 
 @pytest.mark.parametrize("network", ["vit_micro/digits", "mlp8/spiral"])
 @pytest.mark.parametrize("method", ["vanilla", "plain", "pnnh", "averaged"])
+@pytest.mark.slow
 def test_the_printed_lines_load_the_network_that_was_tested(trained, exporter, network, method):
     made = exporter(f"{network}/{method}")
     names: dict = {}

@@ -141,6 +141,7 @@ def test_a_compiled_convolutional_network_trains_as_an_uncompiled_one(make_spec,
     ("architecture", "most"),
     [("mlp8", 10), ("mlp32", 10), *(pytest.param(f"resnet{n}", 32, marks=pytest.mark.slow) for n in (20, 56))],
 )
+@pytest.mark.slow
 def test_the_number_of_compilations_does_not_grow_with_depth_or_masks(architecture, most, counter, make_spec, make_run):
     small = IMAGES if architecture.startswith("resnet") else {"architecture": architecture, "epochs": 6}
     run = make_run(make_spec("residual_droppath", {"rate": 0.5}, **small | {"learning_rate": 1e-3}, compile=True))

@@ -249,6 +249,7 @@ class TestOptions:
         ],
         ids=["channels_last", "bfloat16", "both"],
     )
+    @pytest.mark.slow
     def test_layout_and_precision_change_the_first_loss_only_by_rounding(
         self, method, options, tolerance, digits_numbers
     ):

@@ -10,6 +10,7 @@ from tests.workflow.conftest import Project
 CELLS, SEEDS = 7, 2
 
 
+@pytest.mark.slow
 def test_one_command_writes_the_report_and_the_next_has_nothing_to_do(finished: Project) -> None:
     page = (finished.root / "results/mini/report/index.html").read_text()
     assert "Miniature" in page
