@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Built
 
+pytestmark = pytest.mark.slow
+
 PHONE = {"width": 360, "height": 740}
 SERIOUS = {"serious", "critical"}
 

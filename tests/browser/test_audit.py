@@ -9,6 +9,8 @@ from rdp.audit.findings import Audit, Check
 from tests.browser.conftest import OUTSIDE
 from tests.browser.test_access import PHONE, SERIOUS, violations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:

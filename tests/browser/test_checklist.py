@@ -9,6 +9,8 @@ from rdp.provenance import checklist
 from tests.browser.conftest import Built
 from tests.browser.test_access import PHONE, SERIOUS, violations
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def listed(built: Built) -> Path:

@@ -2,11 +2,14 @@
 
 from itertools import chain
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from rdp.claims.model import KINDS
 from rdp.report import formatting
 from tests.browser.conftest import Built
+
+pytestmark = pytest.mark.slow
 
 HEADINGS = {
     "ResidualDroppath arXiv 2411.09475": "2411.09475",

@@ -10,6 +10,8 @@ from rdp.claims.model import Part
 from rdp.report import claims_view, explorer, plots
 from tests.browser import planted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("value", "kept"),

@@ -8,6 +8,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import OUTSIDE, Built
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def table(built: Built) -> pd.DataFrame:

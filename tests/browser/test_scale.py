@@ -8,6 +8,8 @@ from playwright.sync_api import expect
 from rdp.report import page
 from tests.browser import planted
 
+pytestmark = pytest.mark.slow
+
 RUNS = 10_000
 ARCHITECTURES = "resnet20, resnet32, resnet44, resnet56, resnet110"
 LONG = 100  # epochs of a run

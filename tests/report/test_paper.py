@@ -21,6 +21,8 @@ from rdp.utils import paths
 from tests.report import conftest
 from tests.report.conftest import STUDY, Planted, make_tables, save
 
+pytestmark = pytest.mark.slow
+
 Build = Callable[..., Path]
 
 COMPARED = STUDY.replace("  plain:\n", "  plain:\n  pnnh:\n  rdp: {{method: residual_droppath}}\n")
