@@ -194,7 +194,7 @@ class TestCodeDigest:
             ("models/initialisation.py", "2.0 if", "2.5 if"),
             ("models/gates.py", "shortcut + output * scale", "shortcut + scale * output"),
             ("models/units.py", "if p.requires_grad]", "if True]"),
-            ("models/blocks.py", "self, end: str", "self, /, end: str"),
+            ("models/blocks.py", "self, block: nn.Module, part: Part", "self, block: nn.Module, /, part: Part"),
             ("training/cost.py", "_EXAMPLES = 2", "_EXAMPLES = 3"),
             ("methods/__init__.py", "return FULL", "return Iteration('full')"),
             ("methods/__init__.py", "rest_trained: bool = True", "rest_trained: bool = False"),
