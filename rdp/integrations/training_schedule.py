@@ -78,17 +78,15 @@ class TrainingSchedule:
         assert self.schedule is not None
         self.schedule.check_gradients()
 
-    def _leave(self) -> None:
-        """End the iteration."""
+    def _leave(self, error: BaseException | None = None) -> None:
+        """End the iteration, as the error in it would if one is given."""
         iteration, self._iteration = self._iteration, None
         if iteration is not None:
-            iteration.__exit__(None, None, None)
+            iteration.__exit__(type(error) if error else None, error, None)
 
     def _abandon(self) -> None:
-        """End the iteration without its checks, as an error in it would."""
-        iteration, self._iteration = self._iteration, None
-        if iteration is not None:
-            iteration.__exit__(RuntimeError, RuntimeError("training stopped"), None)
+        """End the iteration without its checks."""
+        self._leave(RuntimeError("training stopped"))
 
     def _end(self) -> None:
         """Close the schedule."""

@@ -23,10 +23,10 @@ from rdp.models.splitting import Part, TracedForward, split
 from rdp.models.tracing import (
     Arguments,
     BlockTracer,
+    Ungateable,
     Untraceable,
     bind,
     own_signature,
-    refuse,
     required_arguments,
     trace,
 )
@@ -109,7 +109,7 @@ class _Gates:
             if tracer.depends_on_sizes:
                 self._sizes = _sizes(values)
         if len({graph.python_code("self").src for graph in graphs}) > 1:
-            raise refuse(self.block, "its forward depends on the number of examples")
+            raise Ungateable(self.block, "its forward depends on the number of examples")
         traced = self._by_call[arguments, training] = split(self.block, graphs[0], self._ends)
         return traced
 
@@ -118,7 +118,7 @@ class _Gates:
 
     def _check_same(self, traced: TracedForward, condition: str) -> None:
         if [part.end for part in traced.parts] != [branch.end for branch in self.branches]:
-            raise refuse(self.block, f"it has other branches {condition}")
+            raise Ungateable(self.block, f"it has other branches {condition}")
 
     @property
     def open(self) -> bool:
@@ -131,7 +131,7 @@ class _Gates:
         arguments, values = bind(self._signature, args, kwargs)
         key = (arguments, self.block.training)
         if self._sizes is not None and _sizes(values) != self._sizes:
-            raise refuse(self.block, f"its forward depends on sizes, and those of the example were {self._sizes}")
+            raise Ungateable(self.block, f"its forward depends on sizes, and those of the example were {self._sizes}")
         if key not in self._by_call:
             self._by_call[key] = self._trace(*key, [branch.part for branch in self.branches])
             names = ", ".join([*arguments.inputs, *dict(arguments.constants)])
@@ -207,7 +207,7 @@ def gate(block: nn.Module, ends: list[str] | None = None, example: Example | Non
     if is_gated(block):
         return block._gates.branches
     if "forward" in vars(block):
-        raise refuse(block, "its forward is an attribute of the object, not a method of its class")
+        raise Ungateable(block, "its forward is an attribute of the object, not a method of its class")
     gates = _Gates(block, branch_ends(block) if ends is None else ends, example)
     if gates.branches:
         block.__class__ = _gated_class(type(block))

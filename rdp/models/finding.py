@@ -11,7 +11,7 @@ from rdp.models.branch_ends import branch_ends
 from rdp.models.gates import GatedBranch
 from rdp.models.recording import Example, items_in_use
 from rdp.models.splitting import NoShortcut
-from rdp.models.tracing import refuse
+from rdp.models.tracing import Ungateable
 
 # Containers and layers of torch, whose forward passes have no residual sums.
 _NO_BLOCKS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)
@@ -72,7 +72,7 @@ class Found:
                     refused.append((name, module, error))
         for block in self.blocks:
             if any(blocks.branches_of(inner) for branch in block.branches for inner in branch.modules):
-                raise refuse(block.module, "a branch contains blocks with branches of their own")
+                raise Ungateable(block.module, "a branch contains blocks with branches of their own")
         with_shortcut = {blocks.own_class(module) for module in self.gated}
         for name, module, _ in refused:
             if type(module) not in with_shortcut:  # the declaration is wrong, as in timm's ResNeSt

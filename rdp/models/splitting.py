@@ -9,36 +9,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
-from rdp.errors import UserError
 from rdp.models import graph_sums
 from rdp.models.branch_ends import is_drop_module
 from rdp.models.graph_sums import child_of
-from rdp.models.tracing import refuse
+from rdp.models.tracing import Ungateable
 
 # Names of functions and methods: multiplications, and changes of the shape.
-_HAND_ON_ZEROS = {
-    "mul",
-    "imul",
-    "mul_",
-    "view",
-    "reshape",
-    "permute",
-    "transpose",
-    "contiguous",
-    "flatten",
-    "unflatten",
-}
-_HAND_ON_ZEROS |= {"flatten", "unflatten", "roll", "squeeze", "unsqueeze", "getitem", "to", "pad"}
+_HAND_ON_ZEROS = {"mul", "imul", "mul_", "view", "reshape", "permute", "transpose", "contiguous", "flatten"}
+_HAND_ON_ZEROS |= {"unflatten", "roll", "squeeze", "unsqueeze", "getitem", "to", "pad"}
 
 
-class NoShortcut(UserError):
+class NoShortcut(Ungateable):
     """A declared end whose output is not added to a shortcut."""
 
     def __init__(self, block: nn.Module, end: str) -> None:
-        self.reason = f"the output of '{end}' is not added to a shortcut, or has other uses"
-        kind = type(block).__name__
-        hint = f"name the children that end its branches: rdp.register_block({kind}, ...)"
-        super().__init__(f"{kind}: no gates can be put into this block: {self.reason}; {hint}")
+        hint = f"name the children that end its branches: rdp.register_block({type(block).__name__}, ...)"
+        super().__init__(block, f"the output of '{end}' is not added to a shortcut, or has other uses", hint)
 
 
 class Part(NamedTuple):
@@ -93,11 +79,12 @@ def split(block: nn.Module, graph: fx.Graph, ends: list[str], known: Sequence[Pa
     Raises:
         UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
     """
-    branches = _outermost(_residual(block, graph, known))
     sums = len(_outermost(_residual(block, graph, known, any_input=True)))
     if ends:
         calls = [node for node in graph.nodes if node.op == "call_module" and node.target in ends]
         branches = _outermost([_declared(block, node) for node in calls])
+    else:
+        branches = _outermost(_residual(block, graph, known))
     for branch in branches:
         _check_in_place(block, branch)
     parts = [_put_behind_gate(block, graph, branch, index) for index, branch in enumerate(branches)]
@@ -196,7 +183,7 @@ def _check_in_place(block: nn.Module, branch: _Branch) -> None:
     inside = set(branch.nodes)
     for node in branch.nodes:
         if _is_in_place(block, node) and any(source not in inside for source in node.all_input_nodes[:1]):
-            raise refuse(block, f"its branch changes its input in place ({node.target})")
+            raise Ungateable(block, f"its branch changes its input in place ({node.target})")
 
 
 def _is_in_place(block: nn.Module, node: fx.Node) -> bool:

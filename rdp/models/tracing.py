@@ -20,14 +20,20 @@ _NO_EFFECT = {torch._assert, operator.getitem, getattr, *_COMPARISONS, *_NUMBERS
 _VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
-class Untraceable(UserError):
+class Ungateable(UserError):
+    """A block that cannot get gates, for a ``reason``, with a hint of what to do."""
+
+    def __init__(self, block: nn.Module, reason: str, hint: str = "") -> None:
+        self.reason = reason
+        text = f"{type(block).__name__}: no gates can be put into this block: {reason}"
+        super().__init__(f"{text}; {hint}" if hint else text)
+
+
+class Untraceable(Ungateable):
     """A block whose forward pass cannot be traced."""
 
     def __init__(self, block: nn.Module, reason: str) -> None:
-        super().__init__(
-            f"{type(block).__name__}: no gates can be put into this block: {reason}; if its forward depends on sizes, "
-            "pass an input of the model as example"
-        )
+        super().__init__(block, reason, "if its forward depends on sizes, pass an input of the model as example")
 
 
 class Arguments(NamedTuple):
@@ -39,11 +45,6 @@ class Arguments(NamedTuple):
 
     inputs: tuple[str, ...]
     constants: tuple[tuple[str, Any], ...] = ()
-
-
-def refuse(block: nn.Module, reason: str) -> UserError:
-    """The error for a block that cannot get gates."""
-    return UserError(f"{type(block).__name__}: no gates can be put into this block: {reason}")
 
 
 def required_arguments(signature: inspect.Signature) -> Arguments:
