@@ -61,6 +61,21 @@ class Found:
             blocks.ungate(module)
         self.gated = []
 
+    def undeclared(self, network: nn.Module) -> list[str]:
+        """The names of modules that add a function of a value to the value outside of units; the network is none."""
+        branches = {id(block.module): len(block.branches) for block in self.blocks}
+        inside = self._inside()
+
+        def has_layers_outside(module: nn.Module) -> bool:
+            return any(id(child) not in inside and any(True for _ in child.parameters()) for child in module.children())
+
+        return [
+            name
+            for name, module in network.named_modules()
+            if name and id(module) not in inside and _may_be_block(module) and not isinstance(module, GatedBranch)
+            if has_layers_outside(module) and blocks.count_sums(module, self.example) > branches.get(id(module), 0)
+        ]
+
     def _gate_declared(self, network: nn.Module) -> list[tuple[str, nn.Module, NoShortcut]]:
         """Add gates to the blocks that declare their branches; return those whose declared ends meet no shortcut."""
         refused: list[tuple[str, nn.Module, NoShortcut]] = []
@@ -167,19 +182,3 @@ def is_declared(module: nn.Module) -> bool:
 
 def _may_be_block(module: nn.Module) -> bool:
     return bool(module._modules) and not isinstance(module, _NO_BLOCKS)
-
-
-def undeclared_blocks(network: nn.Module, found: Found) -> list[str]:
-    """The names of modules that add a function of a value to the value outside of units; the network itself is none."""
-    branches = {id(block.module): len(block.branches) for block in found.blocks}
-    inside = found._inside()
-
-    def has_layers_outside(module: nn.Module) -> bool:
-        return any(id(child) not in inside and any(True for _ in child.parameters()) for child in module.children())
-
-    return [
-        name
-        for name, module in network.named_modules()
-        if name and id(module) not in inside and _may_be_block(module) and not isinstance(module, GatedBranch)
-        if has_layers_outside(module) and blocks.count_sums(module, found.example) > branches.get(id(module), 0)
-    ]

@@ -27,14 +27,10 @@ def is_addition(node: fx.Node) -> bool:
     return node.target in _ADDITIONS and two and not node.kwargs
 
 
-def residual_sums(block: nn.Module, graph: fx.Graph) -> Iterator[tuple[fx.Node, fx.Node, fx.Node]]:
-    """Each sum of a value and a function of this value: the addition, the shortcut, and the branch's output."""
-    for addition, first, second in additions(graph):
-        for shortcut, output in ((first, second), (second, first)):
-            source = _source(block, shortcut)
-            if source is not output and depends(output, source):
-                yield addition, shortcut, output
-                break
+def is_function(block: nn.Module, output: fx.Node, shortcut: fx.Node) -> bool:
+    """Whether an operand of an addition is a function of the other operand."""
+    source = _source(block, shortcut)
+    return source is not output and depends(output, source)
 
 
 def adds_input(block: nn.Module, graph: fx.Graph) -> bool:

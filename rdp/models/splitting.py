@@ -116,15 +116,14 @@ def _residual(
 
     With ``any_input``, also what is added to an input of the block or to a part of it.
     """
-    sums = {addition: output for addition, _, output in graph_sums.residual_sums(block, graph)}
     layers_known = [(list(part.modules), list(part.parameters)) for part in known]
     branches = []
     for addition, *operands in graph_sums.additions(graph):
-        for output, shortcut in (operands, operands[::-1]):
+        for shortcut, output in (operands, operands[::-1]):
             nodes = _nodes(output) if len(output.users) == 1 else []
             modules, parameters = owned = _owned(block, nodes)
             layers = [name for name in modules if any(True for _ in child_of(block, name).parameters())]
-            is_branch = sums.get(addition) is output or owned in layers_known
+            is_branch = graph_sums.is_function(block, output, shortcut) or owned in layers_known
             is_branch |= any_input and graph_sums.is_part_of_input(block, shortcut)
             if (layers or parameters) and is_branch:
                 branches.append(_Branch([*parameters, *layers][-1], output, addition, nodes))

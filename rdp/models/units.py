@@ -13,7 +13,7 @@ from rdp.errors import UserError
 from rdp.methods import FULL, FrozenNorm, Iteration
 from rdp.models import blocks, droppath
 from rdp.models.blocks import Branch
-from rdp.models.finding import Found, is_declared, not_own, undeclared_blocks
+from rdp.models.finding import Found, is_declared, not_own
 
 
 class Group:
@@ -143,7 +143,7 @@ class Units:
 
     def undeclared(self) -> list[str]:
         """The names of modules with residual branches that nothing declares, beside blocks that declare theirs."""
-        return undeclared_blocks(self.network, self._found)
+        return self._found.undeclared(self.network)
 
     def _check_parameters(self) -> None:
         for name, group in zip(self.names, self.groups[:-1], strict=True):
