@@ -47,8 +47,8 @@ class Schedule:
 
     Raises:
         UserError: a model without residual branches, with an active droppath module, with another schedule, scripted,
-            or in DistributedDataParallel without ``find_unused_parameters=True``; an option that needs a missing
-            number.
+            sharded by FSDP1, or in DistributedDataParallel without ``find_unused_parameters=True``; an option that
+            needs a missing number.
 
     >>> import rdp, timm
     >>> model = timm.create_model("test_vit")
@@ -87,6 +87,11 @@ class Schedule:
             raise UserError(
                 f"{type(inner).__name__}: a scripted model cannot be changed; make the schedule for the model itself, "
                 "without torch.jit.script (timm's --torchscript)"
+            )
+        if any(type(module).__name__ == "FullyShardedDataParallel" for module in inner.modules()):  # slow to import
+            raise UserError(
+                "FullyShardedDataParallel (FSDP1): it joins parameters of several branches into one, which cannot be "
+                "frozen in part; use fully_shard (FSDP2)"
             )
         self._units = Units(inner, method.unit_granularity, take_over=take_over, example=example)
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -116,6 +116,18 @@ class TestWithoutFindUnusedParameters:
             model(VIT.batch()[0])
         x = VIT.batch()[0]
         assert torch.equal(model.eval()(x), VIT.build().eval()(x))
+
+
+class TestShardedByFsdp1:
+    def test_a_schedule_is_refused_with_what_to_do(self, tmp_path):
+        join(tmp_path, 0, 1)
+        try:
+            options = {"device_id": torch.device("cpu"), "sharding_strategy": ShardingStrategy.NO_SHARD}
+            model = FullyShardedDataParallel(VIT.build(), use_orig_params=True, **options)
+            with pytest.raises(UserError, match=r"\AFullyShardedDataParallel \(FSDP1\): .*; use fully_shard "):
+                rdp.ResidualDropPath(model, 0.5)
+        finally:
+            distributed.destroy_process_group()
 
 
 class TestShardedByFsdp2:
