@@ -9,7 +9,7 @@ import pytest
 
 from rdp import audit, study
 from rdp.audit.findings import Check
-from rdp.cli import app
+from rdp.cli.app import app
 from rdp.store import RunRecord, Store
 from rdp.study import Plan
 from rdp.utils import files

@@ -11,7 +11,7 @@ from rdp import audit
 from rdp.archive import recorded, unpack
 from rdp.archive.pack import pack
 from rdp.audit import findings, retraining, runs
-from rdp.cli import app
+from rdp.cli.app import app
 from rdp.errors import UserError
 from rdp.utils import digest, paths, sealed
 from tests.audit.conftest import Case

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rdp import cli
+from rdp.cli import app as cli
 
 COMMANDS = [
     *((name,) for name in cli.command.commands),

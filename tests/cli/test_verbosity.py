@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from rdp import cli
+from rdp.cli import app as cli
 from rdp.utils import console
 
 

@@ -11,8 +11,9 @@ import torch
 import yaml
 from pydantic import BaseModel
 
-from rdp import cli, study
+from rdp import study
 from rdp.claims.model import Claim, Part
+from rdp.cli import app as cli
 from rdp.methods import method_class
 from rdp.methods.options import PnnhOptions
 from rdp.spec import Recipe

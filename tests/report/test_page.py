@@ -241,6 +241,6 @@ def test_a_figure_that_is_not_drawn_is_named(planted: Plan, tmp_path: Path, buil
 
 
 def test_page_and_paper_import_neither_torch_nor_what_draws() -> None:
-    modules = "rdp.report.page, rdp.report.paper, rdp.cli"
+    modules = "rdp.report.page, rdp.report.paper, rdp.cli.app"
     code = f"import sys, {modules}; assert not {{'torch', 'matplotlib'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

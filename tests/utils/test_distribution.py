@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from rdp import cli
+from rdp.cli import app as cli
 from rdp.utils import distribution
 
 ROOT = Path(__file__).parents[2]

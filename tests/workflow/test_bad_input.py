@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rdp import cli
+from rdp.cli import app as cli
 from rdp.errors import UserError
 from tests.workflow.conftest import ROOT
 

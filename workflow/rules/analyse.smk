@@ -12,8 +12,6 @@ rule collect_records:
         sweep=update(f"{HOME}/sweep.parquet"),
     log:
         f"{LOGS}/{PLAN.name}/collect_records.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/collect_records.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: 1
@@ -42,8 +40,6 @@ rule decide_claims:
         ),
     log:
         f"{LOGS}/{PLAN.name}/decide_claims.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/decide_claims.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: 1
@@ -81,8 +77,6 @@ for source, figures in FIGURES.items():
             [multiext(f"{HOME}/figures/{figure}", ".pdf", ".png", ".rst") for figure in figures],
         log:
             f"{LOGS}/{PLAN.name}/plot_{source}.log",
-        benchmark:
-            f"{LOGS}/{PLAN.name}/plot_{source}.tsv"
         conda:
             "../../envs/rdp.yaml"
         threads: 1

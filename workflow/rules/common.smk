@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rdp import bench, spec, study
 from rdp.archive import recorded
+from rdp.cli import job_server
 from rdp.errors import Terminated, UserError, choices
 from rdp.store.fingerprint import module_digest
 from rdp.provenance import products
@@ -73,6 +74,8 @@ FIGURES = contents.figures_by_source(PLAN)  # by the table that they are drawn f
 # comes first. The study is an environment variable, not a param: two studies that share a run must not retrain it.
 BIN = Path(sys.executable).parent
 SETTINGS = {"RDP_STUDY": f"./{STUDY}" if STUDY[:1] == "-" else STUDY, "RDP_RESULTS": RESULTS, "RDP_DEVICE": DEVICE}
+# Jobs on this machine are forks of a process that has imported torch. Elsewhere no server has this address.
+SETTINGS["RDP_JOB_SERVER"] = os.environ.get("RDP_JOB_SERVER", job_server.address())
 exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in SETTINGS.items())
 exports += f" PATH=$PATH:{shlex.quote(str(BIN))}"
 shell.prefix(f"export {exports.replace('{', '{{').replace('}', '}}')}; ")  # it is a format string
@@ -170,3 +173,5 @@ onstart:
         raise WorkflowError("stopped while waiting") from None
     # If the clock was set back, some files have times in the future.
     files.redate_future({Path(file) for job in workflow.dag.jobs for file in (*job.input, *job.output)})
+    if SETTINGS["RDP_JOB_SERVER"]:
+        job_server.start()

@@ -8,8 +8,6 @@ rule measure_probe:
         f"{HOME}/probes/{{probe}}.parquet",
     log:
         f"{LOGS}/{PLAN.name}/measure_{{probe}}.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/measure_{{probe}}.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: 4 * PLAN.study.threads
@@ -32,8 +30,6 @@ rule measure_speed:
         SPEED,
     log:
         f"{LOGS}/{PLAN.name}/measure_speed.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/measure_speed.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: workflow.resource_settings.cores or 1  # unknown to snakemake --report

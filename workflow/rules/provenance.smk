@@ -16,8 +16,6 @@ rule write_crate:
         f"{HOME}/crate/ro-crate-metadata.json",
     log:
         f"{LOGS}/{PLAN.name}/write_crate.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/write_crate.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: 1

@@ -13,8 +13,6 @@ rule unpack_recorded:
         [SPEED] if PLAN.study.speed_rounds else [],
     log:
         f"{LOGS}/{PLAN.name}/unpack_recorded.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/unpack_recorded.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: 1

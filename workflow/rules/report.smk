@@ -43,8 +43,6 @@ rule write_report:
         tex=[f"{HOME}/tables/{table}.tex" for table in contents.TABLES],
     log:
         f"{LOGS}/{PLAN.name}/write_report.log",
-    benchmark:
-        f"{LOGS}/{PLAN.name}/write_report.tsv"
     conda:
         "../../envs/rdp.yaml"
     threads: 1

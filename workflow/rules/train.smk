@@ -11,8 +11,6 @@ rule tune_cell:
         f"{RESULTS}/store/{{cell}}/tuned.json",
     log:
         f"{LOGS}/tune_cell/{{cell}}.log",
-    benchmark:
-        f"{LOGS}/tune_cell/{{cell}}.tsv"
     priority: longest_first(sweep_runs)
     conda:
         "../../envs/rdp.yaml"
@@ -39,8 +37,6 @@ for number, seeds in enumerate(PLAN.seed_batches()):
             receipts(seeds),
         log:
             f"{LOGS}/train_cell/{{cell}}-{number}.log",
-        benchmark:
-            f"{LOGS}/train_cell/{{cell}}-{number}.tsv"
         priority: longest_first(runs_of(seeds))
         conda:
             "../../envs/rdp.yaml"
