@@ -15,12 +15,13 @@ from rdp.data import prepared
 from rdp.data.batches import TrainingBatches
 from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.data.prepared import Prepared
+from rdp.data.sources import textures
 from rdp.errors import UserError
 from rdp.spec import Recipe
 from rdp.utils import rng
 from tests.helpers.sources import refused
 
-BUNDLED = ["digits", "spiral"]
+BUNDLED = ["digits", "spiral", "textures"]
 CPU = torch.device("cpu")
 
 
@@ -49,6 +50,25 @@ class TestSources:
     )
     def test_splits_are_fixed(self, name, digest, dataset):
         assert dataset(name).digest == digest
+
+    def test_the_most_likely_texture_is_right_in_95_of_100_images(self):
+        power = textures.power()
+        generator = rng.generator(1, "textures")
+        labels = np.repeat(np.arange(8), 3000)
+        noise = np.fft.fft2(generator.standard_normal((len(labels), textures.SIDE, textures.SIDE)))
+        observed = np.abs(noise) ** 2 * power[labels] / textures.SIDE**2
+        likelihoods = np.stack([-(np.log(p) + observed / p).sum((1, 2)) for p in power], axis=1)
+        # The standard error is 0.0013.
+        assert (likelihoods.argmax(1) == labels).mean() == pytest.approx(0.955, abs=0.004)
+
+    def test_textures_have_the_power_spectrum_of_their_class(self, dataset):
+        arrays = dataset("textures").arrays
+        x = (arrays["test_x"][:, 0].astype(float) - 128) / 40
+        observed = np.abs(np.fft.fft2(x)) ** 2 / textures.SIDE**2
+        for label, power in enumerate(textures.power()):
+            mean = observed[arrays["test_y"] == label].mean(0)
+            assert np.corrcoef(mean.ravel(), power.ravel())[0, 1] > 0.95
+            assert mean.mean() == pytest.approx(1, abs=0.05)
 
     def test_digits_splits_contain_each_image_of_scikit_learn_once(self, dataset):
         from sklearn.datasets import load_digits
