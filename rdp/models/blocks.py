@@ -23,10 +23,12 @@ from rdp.models.splitting import Part, TracedForward, split
 from rdp.models.tracing import (
     Arguments,
     BlockTracer,
+    Inconstant,
     Ungateable,
     Untraceable,
     bind,
     own_signature,
+    plain_attributes,
     required_arguments,
     trace,
 )
@@ -79,24 +81,54 @@ class _Gates:
     def __init__(self, block: nn.Module, ends: list[str], example: Example | None = None) -> None:
         self.block, self.kind, self._ends = block, type(block), ends
         self._signature = own_signature(self.kind)
-        required = required_arguments(self._signature)
-        self._required = len(required.inputs)
+        self._required = len(required_arguments(self._signature).inputs)
+        traced = self._trace_modes(example)
+        self.branches = [Branch(block, part) for part in traced.parts]
+        self.sums = traced.sums
+
+    def _trace_modes(self, example: Example | None = None) -> TracedForward:
+        """The forward pass in training mode, which has the same branches in evaluation mode."""
+        self._attributes = plain_attributes(self.block)
         self._by_mode: dict[bool, TracedForward] = {}
         self._by_call: dict[tuple[Arguments, bool], TracedForward] = {}
         self._sizes: list[tuple[int, ...]] | None = None  # of the inputs, without the first dimension
+        self._inconstancy = ""
+        required = required_arguments(self._signature)
         try:
             self._by_mode = {training: self._trace(required, training) for training in (True, False)}
             traced, other = self._by_mode.values()
         except Untraceable:
-            if example is None or not example.calls(block):
+            if example is None or not (calls := example.calls(self.block)):
                 raise
-            traced, other = (self._trace_along(example.calls(block), training) for training in (True, False))
-        self.branches = [Branch(block, part) for part in traced.parts]
-        self.sums = traced.sums
-        self._check_same(other, "in evaluation mode")
+            traced, other = (self._trace_along(calls, training) for training in (True, False))
+        if self._inconstancy and (traced.parts or other.parts):
+            raise Inconstant(self.block, self._inconstancy)
+        self._check_same(traced.parts, other.parts, "in evaluation mode")
+        return traced
+
+    def refresh(self, name: str) -> None:
+        """Follow changed numbers, texts and switches among the block's attributes: trace its forward pass again.
+
+        Raises `UserError` for the block with this name if its branches have changed, or its forward method.
+        """
+        advice = "close the schedule, and make it after the change"
+        if "forward" in vars(self.block):
+            raise UserError(f"{name}: its forward was replaced while a schedule controls it; {advice}")
+        attributes = plain_attributes(self.block)
+        if attributes == self._attributes:
+            return
+        changed = [key for key in attributes if attributes[key] != self._attributes.get(key, attributes)]
+        try:
+            parts = self._trace_modes().parts
+        except UserError as error:
+            raise UserError(f"{name}: its attribute {changed[0]} has changed ({error}); {advice}") from None
+        if parts != [branch.part for branch in self.branches]:
+            raise UserError(f"{name}: its attribute {changed[0]} has changed, and with it its branches; {advice}")
 
     def _trace(self, arguments: Arguments, training: bool, known: Sequence[Part] = ()) -> TracedForward:
-        graph = trace(self.block, BlockTracer(self.kind.forward, arguments), training, self._absent())
+        tracer = BlockTracer(self.kind.forward, arguments)
+        graph = trace(self.block, tracer, training, self._absent())
+        self._inconstancy = self._inconstancy or tracer.inconstancy
         return split(self.block, graph, self._ends, known)
 
     def _trace_along(self, calls: list[Call], training: bool) -> TracedForward:
@@ -106,6 +138,7 @@ class _Gates:
             arguments, values = bind(self._signature, call.args, call.kwargs)
             tracer = ValueTracer(self.kind.forward, arguments, values, call)
             graphs.append(trace(self.block, tracer, training, self._absent()))
+            self._inconstancy = self._inconstancy or tracer.inconstancy
             if tracer.depends_on_sizes:
                 self._sizes = _sizes(values)
         if len({graph.python_code("self").src for graph in graphs}) > 1:
@@ -116,8 +149,8 @@ class _Gates:
     def _absent(self) -> tuple[str, ...]:
         return tuple(end for end in self._ends if getattr(self.block, end, 0) is None)
 
-    def _check_same(self, traced: TracedForward, condition: str) -> None:
-        if [part.end for part in traced.parts] != [branch.end for branch in self.branches]:
+    def _check_same(self, parts: list[Part], others: list[Part], condition: str) -> None:
+        if [part.end for part in parts] != [part.end for part in others]:
             raise Ungateable(self.block, f"it has other branches {condition}")
 
     @property
@@ -133,9 +166,10 @@ class _Gates:
         if self._sizes is not None and _sizes(values) != self._sizes:
             raise Ungateable(self.block, f"its forward depends on sizes, and those of the example were {self._sizes}")
         if key not in self._by_call:
-            self._by_call[key] = self._trace(*key, [branch.part for branch in self.branches])
+            parts = [branch.part for branch in self.branches]
+            self._by_call[key] = self._trace(*key, parts)
             names = ", ".join([*arguments.inputs, *dict(arguments.constants)])
-            self._check_same(self._by_call[key], f"when it is called with {names}")
+            self._check_same(self._by_call[key].parts, parts, f"when it is called with {names}")
         return self._by_call[key].forward(self.block, *values)
 
     def join(
@@ -145,6 +179,22 @@ class _Gates:
         joined = self.branches[index].gate.add(shortcut, partial(branch, self.block), *inputs)
         # Code that follows may change the sum in place.
         return joined.clone() if joined is shortcut else joined
+
+    def watch(self, item: Any) -> Any:
+        """Raise an error in the backward pass if the model uses an item that a branch computes beside its output."""
+        if not (isinstance(item, torch.Tensor) and item.requires_grad):
+            return item
+
+        def refuse(gradient: torch.Tensor) -> None:
+            raise Ungateable(
+                self.block,
+                "what its layers compute is used outside of its branch too",
+                "pass an input of the model as example, and such branches are left out",
+            )
+
+        alias = item.view_as(item)
+        alias.register_hook(refuse)  # type: ignore[no-untyped-call]
+        return alias
 
 
 def _sizes(values: list[Any]) -> list[tuple[int, ...]]:
@@ -170,6 +220,8 @@ class _GatedBlock(nn.Module):
         raise scripting_error()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not is_gated(self):  # called through a wrapper that was made before `ungate`
+            return type(self).forward(self, *args, **kwargs)
         gates = self._gates
         return super().forward(*args, **kwargs) if gates.open else gates.forward(args, kwargs)
 
@@ -255,6 +307,12 @@ def _ungated(kind: type[nn.Module]) -> type[nn.Module]:
         own = {name: value for name, value in vars(kind).items() if name not in {"__dict__", "__weakref__"}}
         _own_classes[kind] = type(kind.__name__, bases, own)
     return _own_classes[kind]
+
+
+def refresh(block: nn.Module, name: str) -> None:
+    """Follow changes of a gated block's attributes; see `_Gates.refresh`."""
+    if is_gated(block):
+        block._gates.refresh(name)
 
 
 def ungate(block: nn.Module) -> None:

@@ -16,20 +16,27 @@ _PROBABILITIES = ("drop_prob", "p")
 def is_droppath(name: str, child: nn.Module) -> bool:
     """Whether a child, by its name in its parent or the name of its class, is a droppath module."""
     is_named = name.startswith(PREFIX) and not isinstance(child, nn.Identity | nn.ModuleList)
-    return is_named or type(child).__name__.endswith(_SUFFIXES)
+    return is_named or (type(child).__name__.endswith(_SUFFIXES) and not any(child.children()))
 
 
-def active_droppath(network: nn.Module) -> Iterator[tuple[str, nn.Module, float]]:
+def find(network: nn.Module) -> dict[str, nn.Module]:
+    """The droppath modules that drop as their probability says, by name."""
+    return {
+        f"{path}.{name}" if path else name: child
+        for path, parent in network.named_modules()
+        for name, child in parent.named_children()
+        if is_droppath(name, child) and not isinstance(child, _Silenced)
+    }
+
+
+def active(modules: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module, float]]:
     """Each droppath module with a probability above 0: its name, the module, and its probability.
 
     Raises `UserError` for one whose probability cannot be read.
     """
-    for path, parent in network.named_modules():
-        for name, child in parent.named_children():
-            if is_droppath(name, child) and not isinstance(child, _Silenced):
-                full_name = f"{path}.{name}" if path else name
-                if (probability := _probability(full_name, child)) > 0:
-                    yield full_name, child, probability
+    for name, module in modules.items():
+        if (probability := _probability(name, module)) > 0:
+            yield name, module, probability
 
 
 def _probability(name: str, child: nn.Module) -> float:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
+from rdp.errors import UserError
 from rdp.models import blocks
 from rdp.models.recording import run
 from rdp.models.units import Units
@@ -27,17 +28,19 @@ class LeftOut:
     Attributes:
         name: of the module; empty for the model itself.
         kind: the name of its class.
-        end: the child that ends the branch; None if what is added is not the output of a child.
+        ends: the children to register, so that it becomes a unit beside those that the module has; empty if what is
+            added is not the output of a child, or if no gate can be put behind it.
         reason: why it is no unit.
     """
 
     name: str
     kind: str
-    end: str | None
+    ends: tuple[str, ...]
     reason: str
 
     def __str__(self) -> str:
-        hint = f"; rdp.register_block({self.kind}, {self.end!r}) makes it a unit" if self.end else ""
+        ends = ", ".join(map(repr, self.ends))
+        hint = f"; rdp.register_block({self.kind}, {ends}) makes it a unit" if ends else ""
         return f"{self.name or 'the model'} ({self.kind}): {self.reason}{hint}"
 
 
@@ -89,13 +92,28 @@ def find_units(model: nn.Module, example: Any) -> FoundUnits:
         gate.override = recorder.join
     with torch.enable_grad(), recorder.modules(), recorder:
         run(network, example)
+    known = {id(block): [branch.end for branch in blocks.branches_of(block)] for block in units.blocks}
+    units.ungate()
     left = {}
     for name, kind, end in recorder.sums:
+        module = network.get_submodule(name)
+        ends = (*known.get(id(module), ()), end) if end else ()
         reason = units.skipped.get(name, "nothing declares the end of its branch")
-        left[name, end] = LeftOut(name, kind, end, reason)
+        left[name, end] = LeftOut(name, kind, ends if _are_ends(module, ends) else (), reason)
     with_shortcut = {blocks.own_class(block) for block in units.blocks}
     others = [name for name, module in network.named_modules() if type(module) in with_shortcut]
     return FoundUnits(tuple(units.names), tuple(left.values()), tuple(others))
+
+
+def _are_ends(module: nn.Module, names: tuple[str, ...]) -> bool:
+    """Whether a branch of the module ends in each of these children."""
+    try:
+        branches = blocks.gate(module, list(names)) if names else []
+    except UserError:
+        return False
+    if branches:
+        blocks.ungate(module)
+    return bool(names) and sorted(branch.end for branch in branches) == sorted(names)
 
 
 class _Recorder(TorchFunctionMode):

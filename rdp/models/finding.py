@@ -11,7 +11,7 @@ from rdp.models.branch_ends import branch_ends
 from rdp.models.gates import GatedBranch
 from rdp.models.recording import Example, items_in_use
 from rdp.models.splitting import NoShortcut
-from rdp.models.tracing import Ungateable
+from rdp.models.tracing import Inconstant, Ungateable
 
 # Containers and layers of torch, whose forward passes have no residual sums.
 _NO_BLOCKS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)
@@ -35,6 +35,7 @@ class Found:
         blocks: in the order of the network's modules.
         gated: the modules that got their gates here.
         example: an input of the network, if one was given.
+        inconstant: the names of blocks that were left out because they change from call to call, see `Inconstant`.
         skipped: for the name of each module that may have branches that were left out, the reason.
     """
 
@@ -43,6 +44,7 @@ class Found:
         self.blocks: list[Block] = []
         self.gated: list[nn.Module] = []
         self.skipped: dict[str, str] = {}
+        self.inconstant: list[str] = []
         try:
             refused = self._gate_declared(network)
             declared = bool(self.blocks)
@@ -117,6 +119,8 @@ class Found:
                 self._add(name, module, [])
             except UserError as error:
                 self.skipped[name] = str(error)
+                if isinstance(error, Inconstant):
+                    self.inconstant.append(name)
         self._choose_between_nested()
 
     def _choose_between_nested(self) -> None:

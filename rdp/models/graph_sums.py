@@ -28,9 +28,15 @@ def is_addition(node: fx.Node) -> bool:
 
 
 def is_function(block: nn.Module, output: fx.Node, shortcut: fx.Node) -> bool:
-    """Whether an operand of an addition is a function of the other operand."""
+    """Whether an operand of an addition is a function of the other operand.
+
+    If the other operand is a sum itself, one of its terms suffices: in ``x + attention(x) + mlp(x)``, ``mlp(x)`` is
+    a function of ``x``.
+    """
     source = _source(block, shortcut)
-    return source is not output and depends(output, source)
+    if source is not output and depends(output, source):
+        return True
+    return is_addition(source) and any(is_function(block, output, term) for term in source.all_input_nodes)
 
 
 def adds_input(block: nn.Module, graph: fx.Graph) -> bool:

@@ -54,13 +54,33 @@ def record_calls(network: nn.Module, example: Any) -> dict[int, Call]:
 
 
 def items_in_use(network: nn.Module, example: Any, items: list[tuple[nn.Module, Any]]) -> list[bool]:
-    """Whether the network's output depends on items that modules return, each given by a module and an index."""
+    """Whether the network's output depends on items that modules compute with their parameters, by module and index.
+
+    An item that a module hands on counts as none of its own.
+    """
     values: list[tuple[int, torch.Tensor]] = []
 
-    def keep(number: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            found = pytree.tree_leaves(output[items[number][1]])
-            values.extend((number, v) for v in found if isinstance(v, torch.Tensor) and v.requires_grad)
+    def keep(number: int) -> Callable[..., Any]:
+        module, index = items[number]
+        parameters = [p for p in module.parameters() if p.requires_grad]
+
+        def own_copy(value: Any) -> Any:
+            if not (isinstance(value, torch.Tensor) and value.requires_grad):
+                return value
+            gradients = torch.autograd.grad(value.sum(), parameters, retain_graph=True, allow_unused=True)
+            if all(gradient is None for gradient in gradients):
+                return value
+            # A copy, since the module may compute its other items from this one.
+            copy = value.detach().requires_grad_()
+            values.append((number, copy))
+            return copy
+
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            replaced = pytree.tree_map(own_copy, output[index])
+            if isinstance(output, tuple):
+                return (*output[:index], replaced, *output[index + 1 :])
+            output[index] = replaced
+            return output
 
         return hook
 

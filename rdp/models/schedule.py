@@ -107,6 +107,8 @@ class Schedule:
             gate.in_use = True
         if left := self._units.undeclared():
             _warn_of_undeclared(inner, left)
+        for name, reason in self._units.inconstant().items():
+            warnings.warn(f"{name or 'the model'}: its branches are no units: {reason}", stacklevel=2)
         self._last_step, self._planned = -1, FULL
         self._scales: dict[torch.optim.Optimizer, LearningRateScale] = {}
         self._inside = self._closed = self._compiled = self._compiled_whole = False
@@ -125,7 +127,8 @@ class Schedule:
         """Set the model to compute and train what the method plans for optimizer step ``step``.
 
         Run forward and backward inside. With gradient accumulation, open one context per mini-batch with the same
-        step. On exit every branch is computed and every parameter is trained again.
+        step. On exit every branch is computed and every parameter is trained again. A call in evaluation mode computes
+        every branch inside too. A step that would train only parameters that you froze is a full step.
 
         Args:
             step: from 0, at least that of the call before.
@@ -160,6 +163,9 @@ class Schedule:
         self._units.refresh()
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         self._units.apply(planned, device)
+        if self._units.frozen() and not any(p.requires_grad for p in self.model.parameters()):
+            planned = FULL  # the user froze all that this step would train
+            self._units.apply(planned, device)
         self._last_step, self._planned, self._inside = step, planned, True
         try:
             yield planned
@@ -221,7 +227,8 @@ class Schedule:
     def close(self) -> None:
         """Restore the model. A second call does nothing; a closed schedule cannot be used again.
 
-        A copy of the model, and a pickled one, is restored at any time.
+        A copy of the model, and a pickled one, is restored at any time. Copied inside an iteration, it has the frozen
+        parameters of that iteration.
         """
         if self._closed:
             return
@@ -269,6 +276,8 @@ class _CallCheck:
                 "DataParallel: its copies of the model cannot be scheduled; use DistributedDataParallel, and start one "
                 "process for each GPU with torchrun or accelerate launch"
             )
+        if self.schedule._inside:
+            self.schedule._units.switch(model.training)
         if torch.compiler.is_compiling():  # the whole model is compiled: separately compiled blocks do not call this
             self.schedule._compiled_whole = True
             return

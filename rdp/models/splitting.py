@@ -210,6 +210,9 @@ def _put_behind_gate(block: nn.Module, graph: fx.Graph, branch: _Branch, index: 
         for user in node.users
         if user is not branch.addition and user not in nodes
     )
+    for node in nodes if side else ():
+        for item in [user for user in node.users if user is not branch.addition and user not in nodes]:
+            _watch_uses(graph, item)
     nodes = [] if side else nodes  # all of it is computed, and only its output is dropped
     inputs = list(dict.fromkeys(i for node in nodes for i in node.all_input_nodes if i not in nodes)) or [output]
     shortcut = next(arg for arg in branch.addition.args if arg is not output)
@@ -232,6 +235,21 @@ def _joining(branch: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
         return joined
 
     return join
+
+
+def _watch_uses(graph: fx.Graph, item: fx.Node) -> None:
+    """Let the gates watch whether the model uses an item of `Part.side`."""
+    users = list(item.users)
+    with graph.inserting_after(item):
+        gates = graph.get_attr("_gates")
+    with graph.inserting_after(gates):
+        watched = graph.call_function(_watch, (gates, item))
+    for user in users:
+        user.replace_input_with(item, watched)
+
+
+def _watch(gates: Any, item: Any) -> Any:
+    return gates.watch(item)
 
 
 def _subgraph(nodes: list[fx.Node], inputs: list[fx.Node], output: fx.Node) -> fx.Graph:

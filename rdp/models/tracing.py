@@ -3,11 +3,14 @@
 import copy
 import inspect
 import operator
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -34,6 +37,13 @@ class Untraceable(Ungateable):
 
     def __init__(self, block: nn.Module, reason: str) -> None:
         super().__init__(block, reason, "if its forward depends on sizes, pass an input of the model as example")
+
+
+class Inconstant(Ungateable):
+    """A block whose branches depend on more than its input: on random numbers, or on an attribute that it changes."""
+
+    def __init__(self, block: nn.Module, cause: str) -> None:
+        super().__init__(block, f"its forward {cause}, so a traced one would compute something else")
 
 
 class Arguments(NamedTuple):
@@ -98,11 +108,12 @@ def trace(block: nn.Module, tracer: "BlockTracer", training: bool, absent: tuple
     Raises:
         Untraceable: a forward pass that cannot be traced, or makes tensors of its own.
     """
-    with _restored(block), _without_fast_path():
+    with _restored(block), _without_fast_path(), _without_autocast(), _unchanged_random_state() as draws:
         block.training = training
         for name in absent:
             setattr(block, name, nn.Identity())
         before = set(vars(block)) | set(block._modules)
+        numbers = plain_attributes(block)
         try:
             graph = tracer.trace(block)
         except Exception as error:  # a forward of other code may raise anything when it is traced
@@ -110,6 +121,8 @@ def trace(block: nn.Module, tracer: "BlockTracer", training: bool, absent: tuple
             raise Untraceable(block, f"its forward cannot be traced ({type(error).__name__}: {reason})") from None
         if set(vars(block)) - before:
             raise Untraceable(block, "its forward makes tensors of its own")
+        changed = [name for name, value in plain_attributes(block).items() if value != numbers[name]]
+        tracer.inconstancy = f"changes its attribute '{changed[0]}'" if changed else "draws random numbers" * draws()
     for node in reversed(graph.nodes):
         # Without effect on the output, but its inputs would not belong to one branch only.
         if not node.users and (node.op == "get_attr" or node.target in _NO_EFFECT or tracer.is_number(node)):
@@ -133,6 +146,43 @@ def _restored(block: nn.Module) -> Iterator[None]:
             container.update(saved) if isinstance(container, dict) else container.extend(saved)
 
 
+def plain_attributes(block: nn.Module) -> dict[str, Any]:
+    """The numbers, texts and switches among a block's attributes, which its forward may read; not ``training``."""
+    return {
+        name: value
+        for name, value in vars(block).items()
+        if name != "training" and (value is None or isinstance(value, bool | int | float | str))
+    }
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Make autocast an error, since a graph does not contain it."""
+
+    def refuse(self: torch.autocast) -> None:
+        raise fx.proxy.TraceError("a part of it runs with its own autocast setting")
+
+    with patch.object(torch.autocast, "__enter__", refuse):
+        yield
+
+
+@contextmanager
+def _unchanged_random_state() -> Iterator[Callable[[], bool]]:
+    """Restore the states of the random number generators on exit; yields whether numbers were drawn so far."""
+    python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (the global one)
+
+    def draws() -> bool:
+        now = random.getstate(), repr(np.random.get_state())  # noqa: NPY002
+        return now != (python, repr(numpy)) or not torch.equal(torch.get_rng_state(), own)
+
+    try:
+        yield draws
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(own)
+
+
 @contextmanager
 def _without_fast_path() -> Iterator[None]:
     """Switch off the fast path of torch's transformer layers, whose conditions cannot be traced."""
@@ -145,18 +195,37 @@ def _without_fast_path() -> Iterator[None]:
 
 
 class BlockTracer(fx.Tracer):
-    """Traces one block, with its children as black boxes, but for those that add the block's shortcut."""
+    """Traces one block, with its children as black boxes, but for those that add the block's shortcut.
+
+    Attributes:
+        inconstancy: what makes the forward pass compute something else in another call; empty if nothing was noticed.
+    """
 
     def __init__(self, forward: Callable[..., Any], arguments: Arguments) -> None:
         super().__init__()
         self._forward, self._arguments = forward, arguments
+        self.inconstancy = ""
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
     ) -> tuple[Callable[..., Any], list[Any]]:
         self.graph._graph_namespace.create_name("self", None)  # not for the node of a child with this name
+        self._gradients = torch.is_grad_enabled()
         proxies = {name: self.create_proxy("placeholder", name, (), {}) for name in self._arguments.inputs}
-        return partial(self._forward, **proxies, **dict(self._arguments.constants)), [self.root]
+        forward = partial(self._forward, **proxies, **dict(self._arguments.constants))
+
+        def run(root: nn.Module) -> Any:
+            output = forward(root)
+            if isinstance(output, dict) and type(output) is not dict:  # fx would return a plain dict
+                output = self.create_proxy("call_function", type(output), (), dict(output))
+            return output
+
+        return run, [self.root]
+
+    def create_node(self, *arguments: Any, **options: Any) -> fx.Node:
+        if torch.is_grad_enabled() != self._gradients:
+            raise fx.proxy.TraceError("a part of it runs without gradients")
+        return super().create_node(*arguments, **options)
 
     def is_leaf_module(self, module: nn.Module, qualified_name: str) -> bool:
         return True

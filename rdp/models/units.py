@@ -49,9 +49,15 @@ class Units:
         self._changed_norms: list[tuple[nn.Module, str]] = []
         self._frozen: list[nn.Parameter] = []
         self._silenced: list[nn.Module] = []
-        self._check_droppath(take_over)
+        self._droppaths = droppath.find(network)
+        if not take_over:
+            self._check_droppath()
         self._found = Found(network, example)
-        self._declared = {id(module) for module in network.modules() if is_declared(module)}
+        # Those of the found classes are known too, as blocks that were left out.
+        kinds = {blocks.own_class(block.module) for block in self._found.blocks}
+        self._known = {
+            id(module) for module in network.modules() if is_declared(module) or blocks.own_class(module) in kinds
+        }
         self.blocks = [block.module for block in self._found.blocks]
         self.skipped = self._found.skipped
         branches: dict[str, list[Branch]] = {}
@@ -63,37 +69,47 @@ class Units:
         self.gates = [[branch.gate for branch in unit] for unit in self._branches]
         self.groups = self._group()
         self._trained = [True] * len(self.groups)
+        self._iteration, self._training = FULL, True
+        self._device: torch.device | str = "cpu"
         self._structure = self._read_structure()
         try:
             self._check_parameters()
         except UserError:
             self.ungate()
             raise
-        self._silenced = list({id(module): module for _, module, _ in droppath.active_droppath(network)}.values())
+        self._silenced = list({id(module): module for _, module, _ in droppath.active(self._droppaths)}.values())
         for module in self._silenced:
             droppath.silence(module)
+        self._droppaths = droppath.find(network)
 
     def __len__(self) -> int:
         return len(self.gates)
 
     def refresh(self) -> None:
-        """Follow changes of the network since the last call: new layers, replaced parameters.
+        """Follow changes of the network since the last call: new layers, replaced parameters, changed attributes.
 
-        Raises `UserError` if a block with branches was replaced or added, or a droppath module has become active.
+        Raises `UserError` if a block with branches or its forward method was replaced, such a block was added, or a
+        droppath module has become active.
         """
         structure = self._read_structure()
-        if len(structure) == len(self._structure) and all(map(operator.is_, structure, self._structure)):
-            return
+        if len(structure) != len(self._structure) or not all(map(operator.is_, structure, self._structure)):
+            self._follow(structure)
+        for block in self._found.blocks:
+            blocks.refresh(block.module, block.name)
+        self._check_droppath()
+
+    def _follow(self, structure: list[Any]) -> None:
         advice = "close the schedule, and make it after the change"
         modules = {id(module): name for name, module in self.network.named_modules()}
         for block in self._found.blocks:
             if id(block.module) not in modules or not blocks.branches_of(block.module):
                 raise UserError(f"{block.name}: this block was replaced while a schedule controls it; {advice}")
-        known = {id(block.module) for block in self._found.blocks} | self._declared
+        known = {id(block.module) for block in self._found.blocks} | self._known
+        kinds = {blocks.own_class(module) for module in self.blocks}
         for module in self.network.modules():
-            if id(module) not in known and is_declared(module):
+            if id(module) not in known and (is_declared(module) or type(module) in kinds):
                 raise UserError(f"{modules[id(module)]}: this block was added while a schedule is active; {advice}")
-        self._check_droppath(take_over=False)
+        self._droppaths = droppath.find(self.network)
         self.groups = self._group()
         self._check_parameters()
         self._structure = structure
@@ -106,8 +122,8 @@ class Units:
             for value in (*module._modules.values(), *module._parameters.values())
         ]
 
-    def _check_droppath(self, take_over: bool) -> None:
-        for name, _, probability in () if take_over else droppath.active_droppath(self.network):
+    def _check_droppath(self) -> None:
+        for name, _, probability in droppath.active(self._droppaths):
             raise UserError(
                 f"{name}: the model's own droppath is active, with probability {probability:.3g}; build the model with "
                 "drop_path_rate=0, or pass take_over=True to switch it off"
@@ -141,6 +157,10 @@ class Units:
         rest = [p for p in self.network.parameters() if id(p) not in owned]
         return [*groups, Group(rest, [m for m in self.network.modules() if id(m) not in owned])]
 
+    def inconstant(self) -> dict[str, str]:
+        """The names of blocks that were left out because they change from call to call, with the reason."""
+        return {name: self.skipped[name] for name in self._found.inconstant}
+
     def undeclared(self) -> list[str]:
         """The names of modules with residual branches that nothing declares, beside blocks that declare theirs."""
         return self._found.undeclared(self.network)
@@ -158,9 +178,11 @@ class Units:
             type(m).__name__ for m in self.network.modules() if list(m.children()) and m is not self.network
         )
         names = ", ".join(f"{name} ({count})" for name, count in kinds.most_common(8)) or "none"
+        reasons = "; ".join(dict.fromkeys(self.skipped.values()))
+        hint = "For a block whose branch no rule finds, call rdp.register_block(ItsClass, 'child that ends the branch')"
         raise UserError(
-            f"{type(self.network).__name__}: no residual branch to drop was found; its blocks: {names}. For a block "
-            "whose branch does not end in a DropPath, call rdp.register_block(ItsClass, 'child that ends the branch')"
+            f"{type(self.network).__name__}: no residual branch to drop was found; its blocks: {names}. "
+            + (f"Left out: {reasons}" if reasons else hint)
         )
 
     def apply(self, iteration: Iteration, device: torch.device | str = "cpu") -> None:
@@ -170,6 +192,7 @@ class Units:
         ``zero_grad(set_to_none=True)``. A zero gradient would still move it through momentum and weight decay. The next
         call, or `release`, trains it again. What the user froze stays as it is.
         """
+        self._iteration, self._device, self._training = iteration, device, True
         self._set_active(iteration, device)
         trained = [True] * len(self) if iteration.trained is None else iteration.trained.tolist()
         self._trained = [*trained, iteration.rest_trained]
@@ -180,6 +203,12 @@ class Units:
         for parameter in self._frozen:
             parameter.requires_grad_(False)
         self._set_norms(iteration.frozen_norm)
+
+    def switch(self, training: bool) -> None:
+        """Compute the branches of the iteration in training mode, and all of them in evaluation mode."""
+        if training is not self._training:
+            self._training = training
+            self._set_active(self._iteration if training else FULL, self._device)
 
     def _set_active(self, iteration: Iteration, device: torch.device | str) -> None:
         active, scale = iteration.active, iteration.scale
@@ -241,7 +270,7 @@ class Units:
 
 def _branch_names(block: str, branches: list[Branch]) -> list[str]:
     """The name of each branch of a block."""
-    names = [block if len(branches) == 1 else f"{block}.{branch.end}" for branch in branches]
+    names = [block if len(branches) == 1 else f"{block}.{branch.end}".lstrip(".") for branch in branches]
     if len(set(names)) < len(names):  # several branches end in the same droppath module
         names = [f"{name}.{number}" for number, name in enumerate(names, start=1)]
     return names

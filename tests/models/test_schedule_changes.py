@@ -147,3 +147,41 @@ class TestCopies:
             x = torch.randn(8, 3, 32, 32)
             assert not torch.equal(other.train()(x), other(x))  # its droppath is active
             assert torch.equal(other.eval()(x), model.eval()(x))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + self.linear(x).tanh()
+
+
+class TestFrozenByTheUser:
+    def test_a_step_that_would_train_frozen_parameters_only_is_a_full_step(self):
+        model = nn.Sequential(*[Residual() for _ in range(4)], nn.Linear(8, 3))
+        for block in model[:3]:
+            block.requires_grad_(False)
+        schedule = rdp.ResidualDropPath(model, rate=0.3, schedule="uniform", seed=0)
+        full = 0
+        for step in range(60):
+            with schedule.iteration(step) as iteration:
+                model(torch.randn(2, 8)).sum().backward()
+            full += iteration.trained is None and step % 2
+            assert all((p.grad is None) for block in model[:3] for p in block.parameters())
+            model.zero_grad(set_to_none=True)
+        assert 0 < full < 30
+
+
+class TestEvaluationInsideAnIteration:
+    def test_every_branch_is_computed(self):
+        model = nn.Sequential(*[Residual() for _ in range(4)], nn.Linear(8, 3))
+        x = torch.randn(2, 8)
+        expected = model(x)
+        schedule = rdp.ResidualDropPath(model, rate=0.5, schedule="uniform", seed=0)
+        with schedule.iteration(0):
+            dropped = model(x)
+            assert torch.equal(model.eval()(x), expected)
+            assert torch.equal(model.train()(x), dropped)
+        assert not torch.equal(dropped, expected)

@@ -55,5 +55,5 @@ def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
         noise = generator.standard_normal((len(labels), SIDE, SIDE))
         images = np.fft.ifft2(np.fft.fft2(noise) * amplitudes[labels]).real
         pixels = np.clip(np.rint(_LEVEL + _CONTRAST * images), 0, 255).astype(np.uint8)
-        arrays[f"{split}_x"], arrays[f"{split}_y"] = pixels[:, None], labels
+        arrays[f"{split}_x"], arrays[f"{split}_y"] = pixels[:, None], labels.astype(np.int64)
     return arrays
