@@ -65,8 +65,8 @@ class ScheduleCallback(TrainingSchedule, Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the schedule."""
-        self._end()
+        self.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the schedule."""
-        self._end()
+        self.close()

@@ -16,9 +16,8 @@ from rdp.models.schedule import Schedule
 class TrainingSchedule:
     """Trains a model by a method in a trainer with callbacks.
 
-    The schedule is made when training begins and closed when it ends, also by an error. So the model is a plain one
-    outside the training, and a resumed training goes on with the trainer's own count of optimizer steps. The optimizers
-    are attached.
+    The schedule is made when training begins and closed when it ends. So the model is a plain one outside the training,
+    and a resumed training goes on with the trainer's own count of optimizer steps. The optimizers are attached.
 
     Args:
         method: from `rdp.make_method`.
@@ -51,7 +50,7 @@ class TrainingSchedule:
         self, model: nn.Module, optimizers: Iterable[Optimizer], steps: int | None, steps_per_epoch: int | None
     ) -> None:
         """Make the schedule, in place of that of a training that stopped without notice."""
-        self._end()
+        self.close()
         try:
             part = model.get_submodule(self.submodule)
         except AttributeError:
@@ -62,7 +61,7 @@ class TrainingSchedule:
             for optimizer in optimizers:
                 self.schedule.attach(optimizer)
         except UserError:
-            self._end()
+            self.close()
             raise
 
     def _enter(self, step: int) -> None:
@@ -88,8 +87,8 @@ class TrainingSchedule:
         """End the iteration without its checks."""
         self._leave(RuntimeError("training stopped"))
 
-    def _end(self) -> None:
-        """Close the schedule."""
+    def close(self) -> None:
+        """Close the schedule, as at the end of a training; for a training that stopped without notice."""
         self._abandon()
         schedule, self.schedule = self.schedule, None
         if schedule is not None:

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from rdp.errors import UserError
 from rdp.integrations.training_schedule import TrainingSchedule
 from rdp.utils.distribution import missing_extra
 
@@ -15,10 +16,12 @@ except ModuleNotFoundError:
 class ScheduleCallback(TrainingSchedule, TrainerCallback):
     """Trains the model of a Hugging Face Trainer by a method; arguments as in `TrainingSchedule`.
 
-    A step is an optimizer step, so mini-batches whose gradients are accumulated have the same mask.
+    A step is an optimizer step, so mini-batches whose gradients are accumulated have the same mask. Trainer does not
+    tell its callbacks of an error or of Ctrl-C: call `close` before the model is used otherwise.
 
     Raises:
-        UserError: on ``train``: as in `rdp.Schedule`.
+        UserError: on ``train``: as in `rdp.Schedule`; reentrant gradient checkpointing, which has no gradient in an
+            iteration that freezes the first layers.
 
     >>> import rdp
     >>> callback = ScheduleCallback(rdp.make_method("residual_droppath", rate=0.1))  # for Trainer(callbacks=[callback])
@@ -28,6 +31,8 @@ class ScheduleCallback(TrainingSchedule, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Make the schedule. Weights, optimizer and the step of a checkpoint have been loaded."""
+        if args.gradient_checkpointing and dict(args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise UserError("gradient_checkpointing_kwargs: use_reentrant is true; pass {'use_reentrant': False}")
         try:
             batches = len(kwargs["train_dataloader"])
         except TypeError:  # an iterable dataset without a length
@@ -50,4 +55,4 @@ class ScheduleCallback(TrainingSchedule, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Close the schedule."""
-        self._end()
+        self.close()

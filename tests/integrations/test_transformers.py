@@ -15,7 +15,14 @@ from tests.integrations.loops import is_plain, same_weights, train
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 from accelerate import debug_launcher
-from transformers import ConvNextConfig, ConvNextForImageClassification, Trainer, TrainingArguments
+from transformers import (
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    Trainer,
+    TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 from rdp.integrations.transformers import ScheduleCallback
 
@@ -150,6 +157,20 @@ class TestEnds:
         make_trainer(network, tmp_path, callback).train()
         assert is_plain(network)
 
+    def test_a_training_that_ctrl_c_stopped_evaluates_every_branch_and_can_be_closed(self, tmp_path):
+        class Stopped(Trainer):
+            def training_step(self, *args, **options):
+                super().training_step(*args, **options)
+                raise KeyboardInterrupt
+
+        callback, network = ScheduleCallback(METHOD), build()
+        trainer = make_trainer(network, tmp_path, callback, kind=Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+        assert trainer.evaluate()["eval_loss"] == make_trainer(build(), tmp_path, callback).evaluate()["eval_loss"]
+        callback.close()
+        assert is_plain(network)
+
     def test_a_new_training_starts_at_step_0(self, tmp_path):
         callback, network = ScheduleCallback(METHOD), build()
         trainer = make_trainer(network, tmp_path, callback)
@@ -170,3 +191,10 @@ class TestRefusals:
         with pytest.raises(UserError, match=r"^schedule\.attach: LBFGS moves"):
             make_trainer(network, tmp_path, ScheduleCallback(METHOD), optimizer=optimizer).train()
         assert is_plain(network)
+
+    def test_reentrant_checkpointing(self, tmp_path):
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        vit = ViTForImageClassification(ViTConfig(**sizes, image_size=32, num_labels=CLASSES))
+        options = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}}
+        with pytest.raises(UserError, match=r"^gradient_checkpointing_kwargs: use_reentrant is true; pass "):
+            make_trainer(vit, tmp_path, ScheduleCallback(METHOD), **options).train()
