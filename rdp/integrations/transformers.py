@@ -31,7 +31,8 @@ class ScheduleCallback(TrainingSchedule, TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Make the schedule. Weights, optimizer and the step of a checkpoint have been loaded."""
-        if args.gradient_checkpointing and dict(args.gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+        options: Any = args.gradient_checkpointing_kwargs or {}
+        if args.gradient_checkpointing and options.get("use_reentrant"):
             raise UserError("gradient_checkpointing_kwargs: use_reentrant is true; pass {'use_reentrant': False}")
         try:
             batches = len(kwargs["train_dataloader"])
