@@ -2,7 +2,8 @@
 // The runs explorer, and the figures inside claims. Without it, the page lacks only the runs. Data becomes text nodes
 // and attributes, never markup.
 (() => {
-  const PAGE = 100; // rows shown at first and added by "show more"
+  const FIRST = 10; // rows shown at first
+  const PAGE = 100; // rows added by "show more"
   const data = JSON.parse(document.getElementById("data").textContent);
   const { runs, names, cells, curves } = data;
   const count = runs.seed.length;
@@ -58,7 +59,7 @@
   const panel = byId("run");
   let order = { column: null, down: false };
   let matches = [];
-  let shown = PAGE;
+  let shown = FIRST;
 
   const fields = {
     architecture: (run) => cellOf(run).architecture,
@@ -118,7 +119,7 @@
 
   function filter() {
     matches = sorted(matching());
-    shown = PAGE;
+    shown = FIRST;
     show();
   }
 

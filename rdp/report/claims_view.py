@@ -38,6 +38,7 @@ def _claim(claim: dict[str, Any], drawn: dict[str, str], runs: Collection[str]) 
     stronger = (*tested, *compared, *reversed(KINDS))[0]
     kinds = {kind: _verdict(verdict, runs) for kind, verdict in claim["verdicts"].items()}
     return claim | {
+        "untested": not tested,
         "kinds": kinds,
         "evidence": {"kind": stronger, "line": claim["verdicts"][stronger]["line"]},
         "figures": {name: drawn[name] for name in figures(claim) if name in drawn},

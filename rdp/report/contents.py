@@ -13,6 +13,16 @@ from rdp.study import Plan, comparisons
 from rdp.utils import paths, sealed
 
 MAPS = "activation_maps"  # one figure for each method
+HERO = "accuracy_by_depth"  # at the head of the page
+# The figures by the question that they answer, in the report's order; others come last.
+QUESTIONS = {
+    "Does it help?": ("accuracy", "differences", "regimes", "training_curves", "learning_rates"),
+    "Why do plain networks fail?": ("convergence", "dissipation_untrained", "dissipation_trained", "surviving_neurons"),
+    "Does a coder mend it?": ("coders",),
+    "Are features repeated?": ("redundancy", "reuse_matrices", "lesions", "branch_to_stream", MAPS),
+    "What does it cost?": ("cost", "throughput", "frontier"),
+}
+_OTHER = "More"
 SPEED = "throughput"
 BENCHMARKS = "benchmarks"
 # Columns of a figure's data that are times measured on a machine; None for all columns.
@@ -67,6 +77,17 @@ def caption(name: str) -> dict[str, str]:
         file = paths.templates() / "captions.yaml"
         raise UserError(f"figure '{name}': no {', '.join(missing)} in {file} or in FIGURES of its own file")
     return captions | ({"title": f"{captions['title']}, {label}"} if label and not kind else {})
+
+
+def by_question(figures: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    """Figures, given by ``name``, under the questions that they answer; without `HERO`."""
+    questions = {name: question for question, names in QUESTIONS.items() for name in names}
+    groups: dict[str, list[dict[str, str]]] = {question: [] for question in (*QUESTIONS, _OTHER)}
+    for figure in figures:
+        name = MAPS if figure["name"].startswith(f"{MAPS}_") else figure["name"]
+        if name != HERO:
+            groups[questions.get(name, _OTHER)].append(figure)
+    return {question: drawn for question, drawn in groups.items() if drawn}
 
 
 def save_drawing(plan: Plan, name: str, folder: Path, drawing: str) -> None:

@@ -12,6 +12,7 @@ from rdp.claims import verdict_json
 from rdp.claims.model import KINDS
 from rdp.jobs import energy
 from rdp.report import claims_view, contents, efficiency, summary, templating
+from rdp.report.findings import findings
 from rdp.report.formatting import DASH, ranges
 from rdp.report.sentences import sentences
 from rdp.store import fingerprint, origin
@@ -55,6 +56,7 @@ def gather(plan: Plan, results: Path) -> dict[str, Any]:
         "baseline": baseline,
         "cells": cells,
         "sentences": list(sentences(cells, baseline)),
+        "findings": findings(plan, cells, verdicts, baseline),
         "comparisons": summary.by_budget(cells),
         "budgets": summary.BUDGETS,
         "efficient": list(efficiency.efficiencies(plan, records)),

@@ -1,0 +1,67 @@
+"""What a study asked and found, in a few sentences for the head of its page."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+from rdp.claims.model import KINDS
+from rdp.claims.verdicts import WORDS
+from rdp.report import templating
+from rdp.report.summary import CellSummary
+from rdp.study import Plan
+
+# The methods whose result is stated, in this order; a narrowed residual network stands beside PNNH.
+_METHODS = ("residual_droppath", "plain", "pnnh")
+_NARROWED = "same_parameters"
+_MOST = 4  # settings that a sentence lists
+
+
+def findings(plan: Plan, cells: list[CellSummary], verdicts: dict[str, Any], baseline: str | None) -> list[str]:
+    """Sentences on the scale of a study, its verdicts, and each method of the papers against the baseline."""
+    template = templating.plain("findings.j2")
+    text = template.render(
+        runs=sum(cell.seeds for cell in cells),
+        networks=list(dict.fromkeys(cell.setting.architecture for cell in cells)),
+        parameters=max(cell.parameters for cell in cells),
+        steps=max((cell.steps for cell in cells if cell.steps == cell.steps), default=None),
+        seeds=len(plan.study.seed_list()),
+        data=_data(cells, verdicts),
+        verdicts=_by_word(verdicts),
+        claims=len(verdicts["claims"]),
+        methods=list(_methods(plan, cells)),
+        baseline=baseline,
+    )
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def _data(cells: list[CellSummary], verdicts: dict[str, Any]) -> dict[str, list[str]]:
+    """The datasets by kind."""
+    names = dict.fromkeys(cell.setting.dataset for cell in cells)
+    by_kind = {kind: [n for n in names if (n in verdicts["confirmatory"]) == (kind == KINDS[0])] for kind in KINDS}
+    return {kind: datasets for kind, datasets in by_kind.items() if datasets}
+
+
+def _by_word(verdicts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """The claims that were tested, by kind of data and verdict."""
+    tested: dict[str, dict[str, list[str]]] = {}
+    for kind, word in product(KINDS, WORDS[:-1]):
+        if names := [c["name"] for c in verdicts["claims"] if c["verdicts"][kind]["verdict"] == word]:
+            tested.setdefault(kind, {})[word] = names
+    return tested
+
+
+def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, list[CellSummary], list[CellSummary]]]:
+    """Each method's label, its cells in the order of depth with a difference, and those that are left out."""
+    labels = [next((c.method for c in cells if c.name == name and c.budget == "steps"), None) for name in _METHODS]
+    labels += [label for label, entry in plan.study.methods.items() if entry.form == _NARROWED][:1]
+    for label in labels:
+        mine = [cell for cell in cells if cell.method == label and cell.difference is not None and cell.difference.n]
+        if label is not None and mine:
+            mine.sort(key=lambda cell: cell.parameters)
+            shown = mine if len(mine) <= _MOST else [min(mine, key=_mean), max(mine, key=_mean)]
+            yield label, shown, mine
+
+
+def _mean(cell: CellSummary) -> float:
+    assert cell.difference is not None
+    return cell.difference.mean
