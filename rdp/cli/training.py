@@ -52,13 +52,33 @@ def status(
     its log.
     """
     from rdp.cli import status_view
+    from rdp.study.states import Snapshot
 
     planned = study.load(name)
     if watch:
         with suppress(KeyboardInterrupt):
             status_view.watch(planned, paths.results(), console(), every)
     else:
-        show(*status_view.tables(status_view.Snapshot(planned, paths.results())))
+        show(*status_view.tables(Snapshot(planned, paths.results())))
+
+
+@app.command()
+def watch(
+    name: StudyArgument,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.5, max=86400, help="Time between two versions of the page.")
+    ] = 5,
+) -> None:
+    """Write a page with training curves that reloads itself.
+
+    The page, watch.html, shows runs in training and those that finished last. The command ends when all runs are done,
+    or with Ctrl-C.
+    """
+    planned = study.load(name)
+    from rdp.report import watch_page
+
+    with suppress(KeyboardInterrupt):
+        watch_page.watch(planned, paths.results(), every)
 
 
 @app.command()

@@ -99,7 +99,7 @@ def test_runs_are_packed_and_unpacked(clean):
     assert done.stdout.startswith("1 run added, ")
 
 
-@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders"])
+@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "watch quick"])
 def test_a_command_names_the_extra_that_it_needs(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
