@@ -12,7 +12,7 @@ from rdp.utils import distribution
 from rdp.utils.console import configure_logging
 
 PANELS = {
-    "Plan and run": ("plan", "train", "tune", "status", "retry"),
+    "Plan and run": ("plan", "train", "tune", "status", "watch", "retry"),
     "Results": ("collect", "probe", "speed", "claims", "plot", "report", "audit", "diff", "checklist", "crate"),
     "Store": ("store", "adopt", "pack", "unpack", "weights"),
     "Data": ("data",),

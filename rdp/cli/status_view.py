@@ -11,28 +11,15 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rdp.spec import RunSpec
 from rdp.store.record import STATUSES
 from rdp.study import Plan
 from rdp.study.resources import ResourceEstimator
-from rdp.study.states import RUN_STATES, State, states
+from rdp.study.states import RUN_STATES, Snapshot
 from rdp.utils.humanize import duration
 
 _TAIL_BYTES, _TAIL_LINES = 4096, 4
 _TROUBLE = ("failed", "damaged", "stopped")
 _MAX_ROWS = 20  # of runs in trouble, and of cells in a live view
-
-
-class Snapshot:
-    """The states of a study's runs at one moment."""
-
-    def __init__(self, plan: Plan, results: Path) -> None:
-        self.plan, self.results, self.states = plan, results, list(states(plan, results))
-        self.remaining = [spec for spec, state in self.states if state.status not in STATUSES]
-
-    def of(self, *statuses: str) -> list[tuple[RunSpec, State]]:
-        """Return the runs in one of these statuses."""
-        return [(spec, state) for spec, state in self.states if state.status in statuses]
 
 
 def watch(plan: Plan, results: Path, console: Console, seconds: float) -> None:

@@ -2,13 +2,14 @@
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rdp import study
 from rdp.cli.arguments import Cores, Gpus, StudyArgument, select
 from rdp.errors import UserError
+from rdp.jobs import event_files
 from rdp.jobs.gpus import lease
 from rdp.spec import RunSpec
 from rdp.store import Store, origin
@@ -27,6 +28,11 @@ CheckpointSeconds = Annotated[
     typer.Option(
         metavar="SECONDS", min=0, max=1e6, envvar="RDP_CHECKPOINT_SECONDS", help="Time between two checkpoints."
     ),
+]
+
+EventFolder = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", envvar="RDP_TENSORBOARD", help="Write event files for TensorBoard to this folder."),
 ]
 
 
@@ -52,13 +58,33 @@ def status(
     its log.
     """
     from rdp.cli import status_view
+    from rdp.study.states import Snapshot
 
     planned = study.load(name)
     if watch:
         with suppress(KeyboardInterrupt):
             status_view.watch(planned, paths.results(), console(), every)
     else:
-        show(*status_view.tables(status_view.Snapshot(planned, paths.results())))
+        show(*status_view.tables(Snapshot(planned, paths.results())))
+
+
+@app.command()
+def watch(
+    name: StudyArgument,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.5, max=86400, help="Time between two versions of the page.")
+    ] = 5,
+) -> None:
+    """Write a page with training curves that reloads itself.
+
+    The page, watch.html, shows runs in training and those that finished last. The command ends when all runs are done,
+    or with Ctrl-C.
+    """
+    planned = study.load(name)
+    from rdp.report import watch_page
+
+    with suppress(KeyboardInterrupt):
+        watch_page.watch(planned, paths.results(), every)
 
 
 @app.command()
@@ -75,11 +101,12 @@ def train(
     checkpoint_seconds: CheckpointSeconds = 60,
     cores: Cores = 1,
     gpus: Gpus = 0,
+    tensorboard: EventFolder = None,
 ) -> None:
     """Train the runs of a study that have no valid record."""
     planned = study.load(name)
     specs = select(planned, runs or [])
-    records = _run(planned, specs, checkpoint_seconds, cores, gpus)
+    records = _run(planned, specs, checkpoint_seconds, cores, gpus, tensorboard)
     failed = sum(record.status == "failed" for record in records)
     if failed:
         log.error("%d of %d runs failed; rdp status %s shows why", failed, len(records), name)
@@ -94,6 +121,7 @@ def tune(
     checkpoint_seconds: CheckpointSeconds = 60,
     cores: Cores = 1,
     gpus: Gpus = 0,
+    tensorboard: EventFolder = None,
 ) -> None:
     """Train the sweeps and print the chosen rates and gains."""
     planned, results = study.load(name), paths.results()
@@ -101,7 +129,7 @@ def tune(
     if not tuned:
         raise UserError(f"{planned.file}: no learning rate to choose: the study has no 'tune', or not for these cells")
     for spec in tuned.values():
-        records = _run(planned, spec.candidates(), checkpoint_seconds, cores, gpus)
+        records = _run(planned, spec.candidates(), checkpoint_seconds, cores, gpus, tensorboard)
         from rdp.jobs import tuning
 
         tuning.write(spec, records, results)
@@ -111,7 +139,12 @@ def tune(
 
 
 def _run(
-    planned: study.Plan, specs: list[RunSpec], checkpoint_seconds: float, cores: int, gpus: int
+    planned: study.Plan,
+    specs: list[RunSpec],
+    checkpoint_seconds: float,
+    cores: int,
+    gpus: int,
+    tensorboard: str | None,
 ) -> "list[RunRecord]":
     """Train runs and return their records, with the claims as they are noted down before the training."""
     results = paths.results()
@@ -119,9 +152,13 @@ def _run(
     from rdp.claims import preregistration  # imports numpy and more, in seconds: only once the arguments are valid
     from rdp.jobs.parallel import run_job
 
+    events = paths.parse(tensorboard) if tensorboard else None
+    if events is not None:
+        event_files.prepare(events)
     preregistration.record_claims(results)
+    options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "cores": cores, "event_folder": events}
     with lease(gpus):
-        return run_job(specs, results, planned.device, checkpoint_seconds=checkpoint_seconds, cores=cores)
+        return run_job(specs, results, planned.device, **options)
 
 
 @app.command()

@@ -6,10 +6,12 @@ import socket
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdp.errors import Terminated, UserError
 from rdp.jobs import energy
+from rdp.jobs.event_files import EventFile
 from rdp.jobs.progress import RunProgress
 from rdp.jobs.signals import termination
 from rdp.spec import Choice, RunSpec
@@ -38,6 +40,7 @@ class JobContext:
     checkpoint_seconds: float  # time between checkpoints
     group: "ProcessGroup"  # the processes that train each run together
     bar: "Progress | None"  # shows progress, if any
+    event_folder: Path | None = None  # where to write event files for TensorBoard, if anywhere
 
 
 class RunAttempt:
@@ -97,6 +100,7 @@ class RunAttempt:
 
         trainer = Trainer(self.spec, self.data, self.job.device, self.choice, self.group)
         self._resume(trainer)
+        events = EventFile(self.job.event_folder if self.group.is_main else None, self.spec.run)
         last = time.monotonic()
 
         def after_step(trainer: "Trainer") -> None:
@@ -108,12 +112,14 @@ class RunAttempt:
                 termination.check()
             self.meter.poll()
             progress.update(trainer.step, trainer.steps, trainer.history)
+            events.update(trainer)
 
         try:
             trainer.train(after_step)
             values, predictions, weights = trainer.finish()
         finally:
             trainer.batches.close()
+            events.close()
         numbers = Numbers(**values)
         if numbers.diverged_step is not None:
             reason = f"the loss was not finite at step {numbers.diverged_step}"

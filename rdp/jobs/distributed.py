@@ -31,6 +31,7 @@ def run_job(
     *,
     checkpoint_seconds: float = 60,
     known_choices: Mapping[str, Choice] | None = None,
+    event_folder: Path | None = None,
 ) -> list[RunRecord]:
     """Train runs as `rdp.jobs.runner.run_job` does, each in the number of processes of its specification.
 
@@ -60,7 +61,11 @@ def run_job(
         local_addr="localhost",
     )
     contents = [spec.model_dump(mode="json") for spec in specs]
-    options = {"checkpoint_seconds": checkpoint_seconds, "known_choices": known_choices}
+    options = {
+        "checkpoint_seconds": checkpoint_seconds,
+        "known_choices": known_choices,
+        "event_folder": event_folder,
+    }
     try:
         elastic_launch(config, _worker)(contents, str(results), device, options, console.verbosity())
     except SignalException as error:

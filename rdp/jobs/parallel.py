@@ -32,6 +32,7 @@ def run_job(
     cores: int,
     checkpoint_seconds: float = 60,
     known_choices: Mapping[str, Choice] | None = None,
+    event_folder: Path | None = None,
 ) -> list[RunRecord]:
     """Train runs as `rdp.jobs.runner.run_job` does, as many at a time as the cores allow; on a GPU, one at a time.
 
@@ -41,7 +42,11 @@ def run_job(
         UserError: as there; or a process ended before its runs were done.
         Terminated: SIGTERM came. Every run in training has written its checkpoint.
     """
-    options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "known_choices": known_choices}
+    options: dict[str, Any] = {
+        "checkpoint_seconds": checkpoint_seconds,
+        "known_choices": known_choices,
+        "event_folder": event_folder,
+    }
     if any(spec.recipe.compile for spec in specs):
         from rdp.training.compilation import compiler
 

@@ -1,4 +1,4 @@
-"""Progress of a job's runs: a bar on a terminal, log lines elsewhere, and a file for ``rdp status``."""
+"""Progress of a job's runs: a bar on a terminal, log lines elsewhere, and a file for ``rdp status`` and ``watch``."""
 
 import logging
 import os
@@ -55,7 +55,7 @@ class RunProgress:
         self._first = self._first or (now, step)
         if self._file and now - self._written > _SECONDS:
             self._written = now
-            self._row = self._describe(step, steps, now)
+            self._row = self._describe(step, steps, history, now)
             self._write(self._row)
         last = history[-1] if history else {}
         new_epoch, self._epochs = len(history) > self._epochs, len(history)
@@ -66,7 +66,7 @@ class RunProgress:
             scores = f"loss {last['train_loss']:.4f}, validation accuracy {last['validation_accuracy']:.4f}"
             log.info("%s: epoch %d, step %d/%d, %s", self._name, last["epoch"], step, steps, scores)
 
-    def _describe(self, step: int, steps: int, now: float) -> dict[str, Any]:
+    def _describe(self, step: int, steps: int, history: list[dict[str, Any]], now: float) -> dict[str, Any]:
         since, first = self._first or (now, step)
         return {
             "run": self._name,
@@ -78,6 +78,7 @@ class RunProgress:
             "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "history": history,
         }
 
     def _write(self, row: dict[str, Any]) -> None:

@@ -52,6 +52,7 @@ def run_job(
     bar: bool = True,
     group: "ProcessGroup | None" = None,
     known_choices: Mapping[str, Choice] | None = None,
+    event_folder: Path | None = None,
 ) -> list[RunRecord]:
     """Train runs with the same thread count one after another, each unless its record exists.
 
@@ -66,6 +67,7 @@ def run_job(
         bar: whether to show a progress bar on a terminal.
         group: the processes that train each run together, all of which call this; by default only this one.
         known_choices: choices by cell, for which no sweep is run.
+        event_folder: where to write event files for TensorBoard; None writes none.
 
     Raises:
         UserError: missing data, or a directory that cannot be written.
@@ -80,7 +82,7 @@ def run_job(
     with progress_bar(bar and group.is_main) as shown, termination.on(signal.SIGTERM):
         device = choose_device(device)
         torch_device = torch.device(f"cuda:{group.rank}" if group.size > 1 and device == "cuda" else device)
-        context = JobContext(Store(results), torch_device, checkpoint_seconds, group, shown)
+        context = JobContext(Store(results), torch_device, checkpoint_seconds, group, shown, event_folder)
         job = _Job(context, results, dict(known_choices or {}))
         return [job.train(spec) for spec in specs]
 

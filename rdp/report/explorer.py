@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def content(plan: Plan, table: pd.DataFrame, history: pd.DataFrame) -> dict[str,
     for name in ("digest", "spec_digest", "started"):
         width = _PREFIX if name.endswith("digest") else None  # times are whole
         runs[name] = [value and value[:width] for value in _text(table[name])]
-    epochs, curves = _curves(table["run"], history)
+    epochs, curves_of_runs = curves(table["run"], history)
     cells = {cell.id: cell for cell in plan.cells}
     return {
         "study": plan.name,
@@ -44,7 +44,7 @@ def content(plan: Plan, table: pd.DataFrame, history: pd.DataFrame) -> dict[str,
         "cells": [_shared(cells[cell_id]) for cell_id in names["cell"]],
         "runs": runs,
         "epochs": epochs,
-        "curves": curves,
+        "curves": curves_of_runs,
         "measures": CURVES,
         "fields": [[name, column.title, column.notation] for name, column in _FIELDS.items()],
     }
@@ -89,25 +89,25 @@ def _points(runs: int) -> int:
     return min(_LONGEST, max(2, _POINTS // (len(CURVES) * max(runs, 1))))
 
 
-def _curves(names: pd.Series, history: pd.DataFrame) -> tuple[list[Any], dict[str, list[list[Any]]]]:
+def curves(names: Sequence[str] | pd.Series, history: pd.DataFrame) -> tuple[list[Any], dict[str, list[list[Any]]]]:
     """Lists of epochs, and by measure the curve of each run: the index of its list of epochs, and its values."""
     place = {name: i for i, name in enumerate(names)}
     most = _points(len(names))
     known: dict[tuple[int, ...], int] = {}
-    curves: dict[str, list[list[Any]]] = {}
+    drawn: dict[str, list[list[Any]]] = {}
     rows = history[history["run"].isin(place)].sort_values("epoch", kind="stable")
     for measure in CURVES:
         finite = rows[np.isfinite(rows[measure].astype(float))]
-        curves[measure] = [[] for _ in place]
+        drawn[measure] = [[] for _ in place]
         for name, of_run in finite.groupby("run", sort=False).indices.items():
             thinned = of_run[_spread(len(of_run), most)]
             epochs = tuple(finite["epoch"].to_numpy()[thinned].tolist())
             values = finite[measure].to_numpy()[thinned]
-            curves[measure][place[name]] = [
+            drawn[measure][place[name]] = [
                 known.setdefault(epochs, len(known)),
                 numbers(values.tolist(), _CURVE_DIGITS),
             ]
-    return [list(epochs) for epochs in known], curves
+    return [list(epochs) for epochs in known], drawn
 
 
 def _spread(length: int, most: int) -> np.ndarray:

@@ -26,7 +26,7 @@ def _render(shared: dict[str, Any], drawn: Path) -> str:
     plan, claims, table = shared["plan"], shared["verdicts"], shared["tables"].records
     figures = _figures(plan, drawn)
     titles = {figure["name"]: figure["title"] for figure in figures}
-    style, script = (templating.text(name) for name in ("style.css", "explorer.js"))
+    style, script = templating.text("style.css"), templating.text("curves.js") + templating.text("explorer.js")
     return templating.html("page.html.j2").render(
         **shared,
         style=style,

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from rdp.errors import UserError
 from rdp.spec import RunSpec
 from rdp.store import Store, fingerprint, origin
-from rdp.store.record import Status
+from rdp.store.record import STATUSES, Epoch, Status
 from rdp.study import Plan
 
 RunState = Literal[Status, "running", "stopped", "stale", "damaged", "waiting"]
@@ -29,6 +29,7 @@ class Progress:
     seconds_left: float | None  # its own estimate of the time until its end, if it has one
     location: str  # the host, with the Slurm job and the GPU if there are any
     shut_down: bool = False  # whether the attempt was asked to stop, and did
+    history: tuple[Epoch, ...] = ()  # the epochs done, those of the attempts that it resumed included
 
     @property
     def age(self) -> float:
@@ -48,6 +49,18 @@ class State:
     status: RunState  # ``stopped``: its attempt shows no progress; ``stale``: made by other code
     reason: str = ""  # an explanation, if the status needs one
     progress: Progress | None = None  # of a run that is running or stopped
+
+
+class Snapshot:
+    """The states of a study's runs at one moment."""
+
+    def __init__(self, plan: Plan, results: Path) -> None:
+        self.plan, self.results, self.states = plan, results, list(states(plan, results))
+        self.remaining = [spec for spec, state in self.states if state.status not in STATUSES]
+
+    def of(self, *statuses: str) -> list[tuple[RunSpec, State]]:
+        """Return the runs in one of these statuses."""
+        return [(spec, state) for spec, state in self.states if state.status in statuses]
 
 
 def states(plan: Plan, results: Path, *, verify: bool = False) -> Iterator[tuple[RunSpec, State]]:
@@ -133,6 +146,7 @@ def _progress(path: Path) -> Progress | None:
             seconds_left=None if row.get("seconds_left") is None else _seconds(row["seconds_left"]),
             location=location,
             shut_down=row.get("stopped") is True,
+            history=tuple(Epoch(**epoch) for epoch in row.get("history", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -11,7 +11,7 @@ from rich.console import Console
 from rdp import study
 from rdp.cli import status_view
 from rdp.store import RunRecord, Store, fingerprint
-from rdp.study.states import states
+from rdp.study.states import Snapshot, states
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def under_way(store):
 
 def shown(plan, store, **options) -> str:
     console = Console(width=200, file=io.StringIO(), markup=False)
-    console.print(*status_view.tables(status_view.Snapshot(plan, store.root.parent), **options))
+    console.print(*status_view.tables(Snapshot(plan, store.root.parent), **options))
     return console.file.getvalue()
 
 
@@ -114,6 +114,17 @@ def test_a_running_run_shows_host_start_progress_and_end(plan, store, under_way)
     assert time.strftime("%H:%M", time.gmtime(now + 89)) in line
 
 
+def test_a_running_run_has_the_epochs_that_its_attempt_reports(plan, store, under_way):
+    first, second = list(plan.specs)[:2]
+    epochs = [{"epoch": i, "step": 10 * i, "train_loss": 1 / i, "validation_accuracy": None} for i in (1, 2)]
+    under_way(first, history=epochs)
+    assert [dict(epoch) for epoch in of(plan, store, first).progress.history] == [
+        epoch | {"train_accuracy": None, "validation_loss": None} for epoch in epochs
+    ]
+    under_way(second)  # by a version that reports none
+    assert of(plan, store, second).progress.history == ()
+
+
 def test_an_attempt_without_recent_progress_is_stopped(plan, store, under_way):
     spec = next(plan.specs)
     under_way(spec, age=300)
@@ -144,7 +155,7 @@ def test_an_attempt_that_stopped_in_order_shows_at_once(plan, store, under_way):
     assert of(plan, store, spec).status == "stopped"
 
 
-@pytest.mark.parametrize("key", ["started", "seconds_left", "steps"])
+@pytest.mark.parametrize("key", ["started", "seconds_left", "steps", "history"])
 @pytest.mark.parametrize("value", ["x", float("nan"), float("inf"), 1e300, -1e300, [], {}])
 def test_invalid_progress_does_not_break_the_view(key, value, plan, store, under_way):
     under_way(next(plan.specs), age=1, **{key: value})

@@ -14,7 +14,7 @@ SLOW = {"torch", "torchvision", "timm", "sklearn", "pandas", "matplotlib"}
         *([command, name] for command in ("plan", "status") for name in ("quick", "rdp")),
         ["schema"],
         ["data", "list"],
-        *([*command, "--help"] for command in (["train"], ["tune"], ["bench"])),
+        *([*command, "--help"] for command in (["train"], ["tune"], ["watch"], ["bench"])),
     ],
     ids=" ".join,
 )
@@ -25,6 +25,13 @@ def test_planning_and_help_do_not_import_torch(arguments, run_python, tmp_path):
     assert "pydantic" in imported
     assert not imported & SLOW
     assert done.stdout
+
+
+def test_watching_does_not_import_torch(run_python):
+    done = run_python(
+        "-c", "import sys\nfrom rdp.report import watch_page\nprint({'torch', 'timm'} & sys.modules.keys())"
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_the_snakefile_does_not_import_torch(root, run_python):

@@ -31,6 +31,16 @@ def test_the_file_holds_the_step_and_the_seconds_left(tmp_path, clock):
     assert json.loads((tmp_path / "progress.json").read_text()) == row | {"stopped": True}
 
 
+def test_the_file_holds_the_epochs_done(tmp_path, clock):
+    run, history = RunProgress("cell/seed-0000", tmp_path, None), [EPOCH]
+    run.update(10, 30, history)
+    assert json.loads((tmp_path / "progress.json").read_text())["history"] == [EPOCH]
+    history.append(EPOCH | {"epoch": 2})
+    run.update(20, 30, history)  # too soon to be written
+    run.stop()
+    assert json.loads((tmp_path / "progress.json").read_text())["history"] == history
+
+
 def test_a_process_without_an_attempt_writes_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunProgress("cell/seed-0000", None, None)

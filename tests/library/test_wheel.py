@@ -99,13 +99,22 @@ def test_runs_are_packed_and_unpacked(clean):
     assert done.stdout.startswith("1 run added, ")
 
 
-@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders"])
+@pytest.mark.parametrize("command", ["claims quick", "report quick", "probe quick coders", "watch quick"])
 def test_a_command_names_the_extra_that_it_needs(clean, command):
     done = clean.run("rdp", *command.split())
     name = command.split()[0]
     extra = "residual-droppath[report]"
     message = f"rdp: rdp {name} needs the packages of {extra}: pip install '{extra}'\n"
     assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_event_files_name_the_extra_that_they_need_and_are_written_with_it(clean):
+    command = ["rdp", "train", "quick", "mlp32/spiral/vanilla/seed-0000", "--tensorboard", "events"]
+    assert "pip install 'residual-droppath[tensorboard]'" in clean.run(*command).stderr
+    clean.install("[tensorboard]")
+    done = clean.run(*command)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list((clean.folder / "home/events").glob("mlp32-spiral-vanilla-*/seed-0000/events.*"))) == 1
 
 
 def test_the_callbacks_name_the_extra_that_they_need_and_work_with_it(clean):
