@@ -1,6 +1,7 @@
 # make        the environment from the lock, then the quick study from start to report
+# make open   the report, in a browser
 # make test   the same environment, the fast tests
-.PHONY: all env wheelhouse quick test test-all check docs lock clean
+.PHONY: all env wheelhouse quick open test test-all check docs lock clean
 
 # The Python below any virtual environment that is active, this project's own included.
 PYTHON := $(shell python3 -c "import sys; print(sys._base_executable)")
@@ -27,7 +28,11 @@ wheelhouse: envs/requirements.lock
 
 quick: env
 	snakemake --cores all
-	@echo "The report: results/quick/report/index.html"
+	@cat results/logs/quick/decide_claims.log
+	@echo "The report: results/quick/report/index.html (make open)"
+
+open:
+	@$(PYTHON) -m webbrowser "file://$(CURDIR)/results/quick/report/index.html"
 
 test: env
 	pytest -m "not slow" --numprocesses 2

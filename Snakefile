@@ -16,6 +16,7 @@ container: "envs/rdp.sif"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/log.smk"
 
 
 if ARCHIVE:

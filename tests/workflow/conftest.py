@@ -38,6 +38,10 @@ grids:
 """
 
 
+# A dry run that lists each job with its files, by Snakemake's own logger in place of the profile's.
+DRY_RUN = ("snakemake", "--workflow-profile", "none", "--rerun-triggers", "mtime", "params", "input", "-p", "-n")
+
+
 @dataclass
 class Project:
     """A checkout of its own, with what it made so far."""
@@ -60,7 +64,7 @@ class Project:
 
     def planned(self, study: str = "mini") -> Counter[str]:
         """Jobs that a dry run would start, by rule."""
-        done = self.run("snakemake", "-n", "--config", f"study={study}")
+        done = self.run(*DRY_RUN, "--config", f"study={study}")
         assert done.returncode == 0, done.stdout + done.stderr
         return Counter(re.findall(r"^(?:local)?rule (\w+):$", done.stdout + done.stderr, re.M)) - Counter(["all"])
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.provenance import validator
-from tests.workflow.conftest import Project
+from tests.workflow.conftest import DRY_RUN, Project
 
 
 @pytest.mark.slow
 def test_the_target_crate_writes_a_research_object(project: Project) -> None:
-    done = project.run("snakemake", "-n", "crate", "--config", "study=mini")
+    done = project.run(*DRY_RUN, "crate", "--config", "study=mini")
     said = done.stdout + done.stderr
     assert "rule write_crate:" in said
     assert "rule train_cell:" not in said

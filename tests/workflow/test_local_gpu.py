@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Project, copy_project
+from tests.workflow.conftest import DRY_RUN, Project, copy_project
 
 FAKE = ("fake-0", "fake-1")
 
@@ -32,9 +32,9 @@ def test_each_training_job_has_its_own_device(tmp_path: Path, finished: Project)
 @pytest.mark.slow
 def test_jobs_share_gpus_that_snakemake_does_not_count(tmp_path: Path) -> None:
     project = copy_project(tmp_path)
-    done = project.run("snakemake", "-n", "--config", "study=mini")
+    done = project.run(*DRY_RUN, "--config", "study=mini")
     assert "--gpus 0" in done.stdout
     assert "--gpus 1" not in done.stdout
-    insisting = project.run("snakemake", "-n", "--config", "study=mini", "device=cuda")
+    insisting = project.run(*DRY_RUN, "--config", "study=mini", "device=cuda")
     assert "--gpus 1" in insisting.stdout
     assert "--gpus 0" not in insisting.stdout

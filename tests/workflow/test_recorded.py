@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Project, copy_project
+from tests.workflow.conftest import DRY_RUN, Project, copy_project
 
 RECORDED = ("--config", "study=mini", "records=recorded")
 
@@ -24,7 +24,7 @@ def fresh(project: Project, tmp_path: Path) -> Project:
 
 @pytest.mark.slow
 def test_nothing_is_trained_measured_or_fetched(fresh: Project) -> None:
-    done = fresh.run("snakemake", "-n", *RECORDED)
+    done = fresh.run(*DRY_RUN, *RECORDED)
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
     assert "rule unpack_recorded:" in said

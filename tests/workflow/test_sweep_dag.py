@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.workflow.conftest import Project, copy_project
+from tests.workflow.conftest import DRY_RUN, Project, copy_project
 
 SWEPT = """
 title: Swept
@@ -46,7 +46,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 def jobs(project: Project, rule: str) -> list[tuple[list[str], list[str]]]:
     """Inputs and outputs of each job of a rule that a dry run would start."""
-    done = project.run("snakemake", "-n", "--config", "study=swept")
+    done = project.run(*DRY_RUN, "--config", "study=swept")
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.findall(rf"^rule {rule}:\n    input: (.*)\n    output: (.*)$", done.stdout + done.stderr, re.M)
     return [(inputs.split(", "), outputs.split(", ")) for inputs, outputs in found]

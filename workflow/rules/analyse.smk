@@ -20,6 +20,8 @@ rule collect_records:
         runtime=30,
     params:
         code=module_digest("rdp.tables.collect"),
+    message:
+        f"Collect the records of {PLAN.name}"
     shell:
         'rdp collect "$RDP_STUDY" > {log:q} 2>&1'
 
@@ -48,6 +50,8 @@ rule decide_claims:
         runtime=30,
     params:
         code="".join(map(module_digest, ("rdp.claims.verdict_json", *metrics.modules()))),
+    message:
+        "Decide the claims"
     shell:
         'rdp claims "$RDP_STUDY" --from-tables > {log:q} 2>&1'
 
@@ -87,5 +91,7 @@ for source, figures in FIGURES.items():
             code="".join(map(module_digest, ("rdp.report.figures", *plots.modules()))),
             figures=figures,  # the shell line is formatted after this loop has ended
             captions=[contents.caption(figure)["caption"] for figure in figures],
+        message:
+            f"Draw the figures of {source}"
         shell:
             'rdp plot "$RDP_STUDY" {params.figures:q} > {log:q} 2>&1'

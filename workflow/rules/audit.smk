@@ -16,6 +16,8 @@ rule audit:
         gpu=lambda wildcards: gpus_of_run(wildcards) if RETRAIN else 0,
     params:
         retrain=RETRAIN,
+    message:
+        f"Audit {PLAN.name}"
     shell:
         # Show the findings, or the verdict and the page, in the terminal and not only in the log.
         'rdp audit "$RDP_STUDY" --retrain {params.retrain:q} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 1; }}; '

@@ -18,6 +18,8 @@ rule prepare_data:
     resources:
         mem_mb=6000,
         runtime=60,
+    message:
+        "Prepare {wildcards.dataset}"
     shell:
         # Show the command that downloads missing data in the terminal, not only in a log.
         "rdp data prepare {wildcards.dataset} > {log:q} 2>&1 || {{ cat {log:q} >&2; exit 2; }}"

@@ -17,6 +17,8 @@ rule measure_probe:
     params:
         code=lambda wildcards: module_digest(f"rdp.probes.measures.{wildcards.probe}")
         + module_digest("rdp.tables.measurements"),
+    message:
+        "Measure {wildcards.probe}"
     shell:
         'rdp probe "$RDP_STUDY" {wildcards.probe} --cores {threads} > {log:q} 2>&1'
 
@@ -39,5 +41,7 @@ rule measure_speed:
         gpu=gpus_of_job,
     params:
         code=module_digest("rdp.bench.throughput"),
+    message:
+        "Measure training throughput"
     shell:
         'rdp speed "$RDP_STUDY" --gpus {resources.gpu} > {log:q} 2>&1'

@@ -24,5 +24,7 @@ rule write_crate:
         runtime=30,
     params:
         code=module_digest("rdp.provenance.crate"),
+    message:
+        "Write the research object"
     shell:
         'rdp crate "$RDP_STUDY" > {log:q} 2>&1'

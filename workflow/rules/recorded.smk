@@ -21,5 +21,7 @@ rule unpack_recorded:
         runtime=30,
     params:
         code=module_digest("rdp.archive.unpack"),
+    message:
+        "Unpack the recorded results"
     shell:
         'rdp unpack {input.archive:q} --recorded --to "$RDP_RESULTS" > {log:q} 2>&1'

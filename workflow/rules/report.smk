@@ -51,5 +51,7 @@ rule write_report:
         runtime=30,
     params:
         code="".join(map(module_digest, ("rdp.report.page", "rdp.report.paper", "rdp.provenance.checklist"))) + TRAINING,
+    message:
+        "Write the report"
     shell:
         'rdp report "$RDP_STUDY" --from-tables > {log:q} 2>&1'

@@ -21,6 +21,8 @@ rule tune_cell:
         gpu=gpus_of_run,
     params:
         code=code_of_cell,
+    message:
+        "Choose the learning rate of {wildcards.cell}"
     shell:
         'rdp tune "$RDP_STUDY" {wildcards.cell} --cores {threads} --gpus {resources.gpu} > {log:q} 2>&1'
 
@@ -47,5 +49,7 @@ for number, seeds in enumerate(PLAN.seed_batches()):
             gpu=gpus_of_run,
         params:
             code=code_of_cell,
+        message:
+            "Train {wildcards.cell}"
         shell:
             'rdp train "$RDP_STUDY" {output:q} --cores {threads} --gpus {resources.gpu} > {log:q} 2>&1'
