@@ -2,7 +2,9 @@
 
 import pytest
 
+from rdp import study
 from rdp.claims import model, planning
+from rdp.claims.model import KINDS
 from rdp.cli.plan_view import plan_tables
 from tests.helpers.planting import SHORT, STUDY, load
 
@@ -49,3 +51,7 @@ def test_many_settings_want_more_seeds_than_one(tmp_path):
     grids = [{"datasets": ["digits"], "architectures": ["resnet20", "resnet32", "resnet44", "resnet56"]}]
     found = prospects(load(tmp_path, **SHORT | {"seeds": 11, "grids": grids}))["PNNH-5", "exploratory"]
     assert "equal means in all 4 within 1.0 points" in found.obstacles[0]
+
+
+def test_the_quick_study_tests_every_claim_on_data_of_both_kinds():
+    assert prospects(study.load("quick")).keys() == {(name, kind) for name in model.load().claims for kind in KINDS}

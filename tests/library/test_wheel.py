@@ -77,24 +77,24 @@ def test_the_examples_of_the_library_need_no_extra(clean, page):
 
 
 def test_a_study_is_planned_and_trained_and_its_weights_are_exported(clean):
-    planned = clean.run("rdp", "plan", "quick")
+    planned = clean.run("rdp", "plan", "digits")
     assert planned.returncode == 0, planned.stderr
     assert "mlp32/spiral/vanilla" in planned.stdout
     run = "mlp32/spiral/residual_droppath/seed-0000"
-    trained = clean.run("rdp", "train", "quick", run)
+    trained = clean.run("rdp", "train", "digits", run)
     assert trained.returncode == 0, trained.stderr
     assert "completed test accuracy" in trained.stderr
-    written = clean.run("rdp", "weights", "quick", run, "--to", "spiral.safetensors")
+    written = clean.run("rdp", "weights", "digits", run, "--to", "spiral.safetensors")
     assert written.returncode == 0, written.stderr
     loaded = clean.run("python", "-c", written.stdout + "import torch; print(*model(torch.zeros(3, 2)).shape)")
     assert loaded.stdout == "3 2\n", loaded.stderr
 
 
 def test_runs_are_packed_and_unpacked(clean):
-    packed = clean.run("rdp", "pack", "quick", "--to", "quick.tar")
+    packed = clean.run("rdp", "pack", "digits", "--to", "digits.tar")
     assert packed.returncode == 0, packed.stderr
-    assert packed.stdout.startswith("quick.tar: 1 run, ")
-    done = clean.run("rdp", "unpack", "quick.tar", "--to", "site")
+    assert packed.stdout.startswith("digits.tar: 1 run, ")
+    done = clean.run("rdp", "unpack", "digits.tar", "--to", "site")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("1 run added, ")
 
@@ -109,7 +109,7 @@ def test_a_command_names_the_extra_that_it_needs(clean, command):
 
 
 def test_event_files_name_the_extra_that_they_need_and_are_written_with_it(clean):
-    command = ["rdp", "train", "quick", "mlp32/spiral/vanilla/seed-0000", "--tensorboard", "events"]
+    command = ["rdp", "train", "digits", "mlp32/spiral/vanilla/seed-0000", "--tensorboard", "events"]
     assert "pip install 'residual-droppath[tensorboard]'" in clean.run(*command).stderr
     clean.install("[tensorboard]")
     done = clean.run(*command)

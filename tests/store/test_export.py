@@ -150,4 +150,4 @@ def test_the_command_writes_the_file_and_prints_how_to_load_it(trained, tmp_path
     with pytest.raises(UserError, match="did you mean 'vit_micro/digits/vanilla'"):
         command.weights(study_file, "vit_micro/digits/vanila", "mine.safetensors")
     with pytest.raises(UserError, match=r"'resnet20/digits/vanilla' is 10 runs; name one: .*/seed-0000"):
-        command.weights("quick", "resnet20/digits/vanilla", "mine.safetensors")
+        command.weights("digits", "resnet20/digits/vanilla", "mine.safetensors")

@@ -197,10 +197,10 @@ def test_a_missing_dataset_that_may_not_be_downloaded(dataset: str, tmp_path: Pa
 
 
 def test_a_study_without_a_sweep_has_nothing_to_tune(tmp_path: Path) -> None:
-    done = run(tmp_path, "rdp", "tune", "quick")
+    done = run(tmp_path, "rdp", "tune", "digits")
     assert done.returncode == 2
     line = refusal(done)
-    assert "quick.yaml: no learning rate to choose" in line
+    assert "digits.yaml: no learning rate to choose" in line
     assert "'tune'" in line
     assert not list(tmp_path.iterdir())
 

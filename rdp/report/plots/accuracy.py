@@ -132,6 +132,10 @@ def training_curves(tables: Tables) -> common.Drawing:
 def accuracy_by_depth(tables: Tables) -> common.Drawing:
     """Test accuracy against depth, one line per method."""
     drawn = tables.records[(tables.records["depth"] > 0) & tables.records["accuracy"].notna()]
+    # Networks without norms are there for the closed forms; a study need not train them.
+    families = {name: models.architecture(name).family for name in drawn["architecture"].unique()}
+    normed = drawn["architecture"].map(families) != "bare_mlp"
+    drawn = drawn[normed] if normed.any() else drawn
     # A line joins depths of one family and recipe, since families count layers differently.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(drawn):
