@@ -44,7 +44,7 @@ def test_other_cores_and_jobs_give_the_same_bits(
 @pytest.mark.slow
 def test_the_longest_jobs_come_first_and_request_memory_for_their_parallel_runs(project: Project) -> None:
     def jobs(*arguments: str) -> list[tuple[str, int, int]]:
-        """Each training job's network, priority and memory, by a dry run of the study digits, in no order of its own."""
+        """Each training job's network, priority and memory, in a dry run of the study digits, sorted."""
         done = project.run(*DRY_RUN, *arguments, "--config", "study=digits", "results=none")
         said = done.stdout + done.stderr
         found = re.findall(r"cell=(\w+)-.*\n +priority: (\d+)\n(?: +.*\n)*? +resources: .*mem_mb=(\d+)", said)

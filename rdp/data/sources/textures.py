@@ -2,7 +2,7 @@
 
 An image is a stationary Gaussian random field on a torus, with the power spectrum of its class (`power`) and random
 phases. So the likelihood of an image under each class is known. The classifier that takes the most likely class, which
-no other surpasses, has an accuracy of 95.5 %.
+no other surpasses, has an accuracy of 96.6 %.
 """
 
 from itertools import product
@@ -13,11 +13,11 @@ import numpy as np
 from rdp.data.dataset import SPLITS, DatasetInfo
 from rdp.utils import rng
 
-SIDE = 12  # pixels
-_RADII = (2.0, 3.5)  # mean number of waves across the image
+SIDE = 8  # pixels
+_RADII = (1.5, 2.8)  # mean number of waves across the image
 _ANGLES = (0, 45, 90, 135)  # degrees
-_WIDTH = 1.2  # standard deviation of the number of waves
-_NOISE = 0.5  # share of white noise in the variance
+_WIDTH = 0.8  # standard deviation of the number of waves
+_NOISE = 0.3  # share of white noise in the variance
 _LEVEL, _CONTRAST = 128, 40  # mean and standard deviation of pixels
 
 BUNDLED = "generated"
@@ -34,7 +34,7 @@ DATASETS = {
 
 
 def power() -> np.ndarray:
-    """The power spectrum of each class, shape (8, 12, 12), in the order of `numpy.fft.fft2`, with a mean of 1."""
+    """The power spectrum of each class, shape (8, 8, 8), in the order of `numpy.fft.fft2`, with a mean of 1."""
     waves = np.fft.fftfreq(SIDE) * SIDE
     y, x = np.meshgrid(waves, waves, indexing="ij")
     spectra = []
@@ -46,7 +46,7 @@ def power() -> np.ndarray:
 
 
 def read(name: str, root: Path, download: bool) -> dict[str, np.ndarray]:
-    """Images of shape (n, 1, 12, 12) and their classes. Each split has its own random stream."""
+    """Images of shape (n, 1, 8, 8) and their classes. Each split has its own random stream."""
     amplitudes = np.sqrt(power())
     arrays = {}
     for split in SPLITS:
