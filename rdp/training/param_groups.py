@@ -25,9 +25,9 @@ def param_groups(
 
     A trained coder of a PNNH network has a learning rate divided by the number of layers that use it, and no weight
     decay, unless its options say otherwise. In any model, weight decay applies to parameters of two or more dimensions,
-    but not to a transformer's positions and tokens. In a module with a method ``no_weight_decay``, as timm's models have,
-    these are what the method lists. In others, they are parameters and embeddings that are called so, as in torchvision
-    and transformers: ``pos_embedding``, ``relative_position_bias_table``, ``class_token``, ``mask_token`` and the like.
+    but not to a transformer's positions and tokens. In a module with timm's method ``no_weight_decay``, these are what
+    the method lists. In others, they are parameters and embeddings that are called so, as in torchvision and
+    transformers: ``pos_embedding``, ``relative_position_bias_table``, ``class_token``, ``mask_token`` and the like.
     Embeddings of words and of token types decay.
 
     Args:
