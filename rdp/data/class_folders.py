@@ -3,6 +3,7 @@
 import os
 import struct
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -27,30 +28,44 @@ _DEFAULT_SIZE = 224  # pixels a side, for images of different sizes
 
 def class_names(folder: Path) -> list[str]:
     """The sorted names of the class folders in a folder. A class's label is its index in this list."""
-    return sorted(entry.name for entry in folder.iterdir() if _visible(entry.name) and entry.is_dir())
+    return sorted(entry.name for entry in _folders(folder) if not _is_loop(entry, folder))
 
 
-def list_images(root: Path, subfolder: str, classes: list[str]) -> list[tuple[str, int]]:
-    """The sorted paths below ``root`` of all image files in class folders of ``subfolder``, each with its label.
+class Listing(NamedTuple):
+    """What class folders hold, by sorted paths relative to their root.
 
-    Includes nested folders and links to folders. Ignores files with other suffixes, and at every depth hidden files and
-    folders and those of systems. Raises `UserError` if the folder is missing, has an unknown class or no image, or a
-    file name has control characters.
+    Attributes:
+        images: the paths of all image files, each with its label.
+        loops: links to a folder that contains them, which are not followed.
+    """
+
+    images: list[tuple[str, int]]
+    loops: list[str]
+
+
+def list_images(root: Path, subfolder: str, classes: list[str]) -> Listing:
+    """The image files in the class folders of ``subfolder``, a folder in ``root``.
+
+    Includes nested folders and links to folders, but not links to a folder that contains them, directly or through
+    other links. Ignores files with other suffixes, and at every depth hidden files and folders and those of systems.
+    Raises `UserError` if the folder is missing, has an unknown class or no image, or a file name has control
+    characters.
     """
     folder = root / subfolder
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     annotations = folder / _ANNOTATIONS
+    loops = [_relative(entry, root) for entry in _folders(folder) if _is_loop(entry, folder)]
     if annotations.is_file() and not set(class_names(folder)) & set(classes):
-        images = _annotated(root, annotations, classes)
+        images = _annotated(root, annotations, classes, loops)
     else:
         images = []
         for name in class_names(folder):
             label = _label(folder / name, name, classes)
-            images += [(file, label) for file in _files(root, folder / name)]
+            images += [(file, label) for file in _files(root, folder / name, loops)]
     if not images:
         raise UserError(f"{folder}: no images in class folders")
-    return sorted(images)
+    return Listing(sorted(images), sorted(loops))
 
 
 def _label(location: Path, name: str, classes: list[str]) -> int:
@@ -64,24 +79,45 @@ def _visible(name: str) -> bool:
     return not name.startswith(".") and name not in _SYSTEM_FOLDERS
 
 
-def _files(root: Path, folder: Path) -> list[str]:
-    """The paths of all image files in a folder, relative to ``root``."""
+def _folders(folder: Path) -> list[Path]:
+    """The visible folders in a folder, and links to folders."""
+    return [entry for entry in folder.iterdir() if _visible(entry.name) and entry.is_dir()]
+
+
+def _is_loop(entry: Path, top: Path) -> bool:
+    """Whether a folder in ``top`` is a link to a folder that contains it, also if it was reached by a link."""
+    if not entry.is_symlink():
+        return False
+    target = Path(os.path.realpath(entry))
+    between = [folder for folder in entry.parents if folder.is_relative_to(top)]
+    return any(Path(os.path.realpath(folder)).is_relative_to(target) for folder in between)
+
+
+def _files(root: Path, folder: Path, loops: list[str]) -> list[str]:
+    """The paths of all image files in a folder, relative to ``root``; adds links that are not followed to ``loops``."""
     found = []
     for base, subfolders, files in os.walk(folder, followlinks=True):
-        subfolders[:] = filter(_visible, subfolders)  # of these, os.walk visits those that remain
+        visible = [Path(base, name) for name in subfolders if _visible(name)]
+        looping = [entry for entry in visible if _is_loop(entry, folder.parent)]
+        loops += [_relative(entry, root) for entry in looping]
+        subfolders[:] = [entry.name for entry in visible if entry not in looping]  # os.walk visits those that remain
         images = (name for name in files if _visible(name) and Path(name).suffix.lower() in SUFFIXES)
-        found += [os.fspath(paths.parse(os.path.relpath(Path(base, name), root))) for name in images]
+        found += [_relative(Path(base, name), root) for name in images]
     return found
 
 
-def _annotated(root: Path, annotations: Path, classes: list[str]) -> list[tuple[str, int]]:
+def _relative(path: Path, root: Path) -> str:
+    return os.fspath(paths.parse(os.path.relpath(path, root)))
+
+
+def _annotated(root: Path, annotations: Path, classes: list[str], loops: list[str]) -> list[tuple[str, int]]:
     """Images labelled by a tab-separated file; its first columns are file name and class."""
     folder = annotations.parent / "images"
     labels: dict[str, int] = {}
     for number, line in enumerate(annotations.read_text(encoding="utf-8").splitlines(), 1):
         name, _, rest = line.partition("\t")
         labels[name] = _label(Path(f"{annotations}:{number}"), rest.partition("\t")[0], classes)
-    files = {Path(name).name: name for name in _files(root, folder)}
+    files = {Path(name).name: name for name in _files(root, folder, loops)}
     if unmatched := sorted(labels.keys() ^ files.keys()):
         raise UserError(f"{folder}: {unmatched[0]} is not both there and in {_ANNOTATIONS}")
     return [(files[name], label) for name, label in labels.items()]
@@ -104,11 +140,11 @@ def describe(folder: Path) -> str:
     classes = class_names(folder / str(splits["train"]))
     if len(classes) < 2:
         raise UserError(f"{folder / str(splits['train'])}: 2 class folders or more are needed, found {len(classes)}")
-    train = list_images(folder, str(splits["train"]), classes)
+    train = list_images(folder, str(splits["train"]), classes).images
     sizes = {"train": len(train)}
     for split in ("validation", "test"):
         if subfolder := splits[split]:
-            sizes[split] = len(list_images(folder, subfolder, classes))
+            sizes[split] = len(list_images(folder, subfolder, classes).images)
         else:
             sizes[split] = max(1, len(train) // _HELD_OUT)
             sizes["train"] -= sizes[split]

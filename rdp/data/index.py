@@ -93,10 +93,12 @@ class Findings:
     Attributes:
         unreadable: why an image is left out.
         duplicates: the image of an earlier split that has the same bytes as an image of validation or test.
+        loops: links to a folder that contains them, which are not followed.
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
     duplicates: dict[str, str] = field(default_factory=dict)
+    loops: list[str] = field(default_factory=list)
 
 
 def make(name: str) -> tuple[dict[str, np.ndarray], Findings]:
@@ -108,7 +110,7 @@ def make(name: str) -> tuple[dict[str, np.ndarray], Findings]:
     exif = declared.exif_orientation
     arrays: dict[str, np.ndarray] = {"exif_orientation": np.ones(1, np.uint8)} if exif else {}
     findings, earlier = Findings(), dict[bytes, str]()
-    splits = _splits(name, declared)
+    splits = _splits(name, declared, findings.loops)
     every = [(declared.root / file, exif) for files in splits.values() for file, _ in files]
     results = iter(_in_processes(_examine, every))
     for split, files in splits.items():
@@ -131,8 +133,8 @@ def make(name: str) -> tuple[dict[str, np.ndarray], Findings]:
     return arrays, findings
 
 
-def _splits(name: str, declared: Declaration) -> dict[str, list[tuple[str, int]]]:
-    """The path relative to the root, and the label, of every image file of each split."""
+def _splits(name: str, declared: Declaration, loops: list[str]) -> dict[str, list[tuple[str, int]]]:
+    """The path relative to the root, and the label, of every image file of each split; adds to the list of loops."""
     root = declared.root
     if not (root / declared.train).is_dir():
         hint = f": {declared.get}" if declared.get else ""
@@ -140,15 +142,21 @@ def _splits(name: str, declared: Declaration) -> dict[str, list[tuple[str, int]]
     classes = class_names(root / declared.train)
     if len(classes) != declared.classes:
         raise UserError(f"{root / declared.train}: {len(classes)} class folders, {name} has {declared.classes}")
-    # In random order, so that the start of each split has examples of all classes.
-    train = _shuffled(list_images(root, declared.train, classes), f"split/{name}")
+
+    def files(subfolder: str, stream: str) -> list[tuple[str, int]]:
+        listing = list_images(root, subfolder, classes)
+        loops.extend(listing.loops)
+        # In random order, so that the start of each split has examples of all classes.
+        return _shuffled(listing.images, stream)
+
+    train = files(declared.train, f"split/{name}")
     splits: dict[str, list[tuple[str, int]]] = {}
     for split in ("validation", "test"):
         part = getattr(declared, split)
         if isinstance(part, int):
             splits[split], train = train[-part:], train[:-part]
         else:
-            splits[split] = _shuffled(list_images(root, part, classes), f"split/{name}/{split}")
+            splits[split] = files(part, f"split/{name}/{split}")
     return {"train": train} | splits
 
 
@@ -192,6 +200,8 @@ def _examine(file: Path, exif: bool) -> tuple[bytes, str | None]:
     """The SHA-256 of a file, and the reason if it cannot be decoded."""
     from rdp.data import images
 
+    if file.is_symlink() and not file.exists():
+        return b"", "a link to a missing file"
     content, reason = images.read(file), None
     try:
         images.decode(content, exif)

@@ -67,6 +67,10 @@ def _index(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         log.warning("%s: %s", name, UserError(f"{path}: cannot be decoded ({reason})"))
     for path, other in sorted(findings.duplicates.items()):
         log.warning("%s: %s", name, UserError(f"{path}: has the same bytes as {other}, which is in another split"))
+    for path in findings.loops:
+        log.warning("%s: %s", name, UserError(f"{path}: a link to a folder that contains it"))
+    if findings.loops:
+        log.warning("%s: left out %s to a folder that contains it", name, count(len(findings.loops), "link"))
     lines = []
     if findings.unreadable:
         lines.append(f"left out {count(len(findings.unreadable), 'image')} that cannot be decoded")
@@ -76,7 +80,8 @@ def _index(name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         log.warning("%s: %s", name, line)
     if lines and image_folders.declaration(name).strict:
         raise UserError(f"{name}: {'; '.join(lines)}; its declaration is strict")
-    return arrays, {"unreadable": findings.unreadable, "duplicates": findings.duplicates}
+    recorded = {"unreadable": findings.unreadable, "duplicates": findings.duplicates, "loops": findings.loops}
+    return arrays, recorded
 
 
 def _read(name: str, info: DatasetInfo, download: bool | None) -> dict[str, np.ndarray]:

@@ -14,47 +14,51 @@ not one linear map (two layers, a bottleneck, a transformer's sub-layer) keeps a
 """
 
 import copy
-import re
-from itertools import pairwise
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import torch
-from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.parameter import is_lazy
 
 from rdp.errors import UserError
 from rdp.models.coder import Code, as_matrix, channel_axis
+from rdp.models.folding import LINEARS, NORMS, Change, Linear, Norm, apply, fuse_norm, is_known, norm_folds, outputs
 from rdp.models.initialisation import centred
 from rdp.models.paths import Learner, PnnhLayer, PnnhStack
 from rdp.models.timm_transformer import TransformerStack
 
-_Linear = nn.Linear | nn.Conv2d
-_Norm = nn.BatchNorm1d | nn.BatchNorm2d
-# What they compute is known. A subclass, such as one with a parametrization, may compute something else.
-_LINEARS: set[type[nn.Module]] = {nn.Linear, nn.Conv2d}
-_NORMS: set[type[nn.Module]] = {nn.BatchNorm1d, nn.BatchNorm2d}
-_RESNET = (ResNet.forward, ResNet.forward_features)
-_LAYERS = {PnnhLayer, Learner, nn.Sequential, nn.ReLU, nn.Identity, *_LINEARS, *_NORMS}
+_LAYERS = {PnnhLayer, Learner, nn.Sequential, nn.ReLU, nn.Identity, *LINEARS, *NORMS}
 
 
 @torch.no_grad()
-def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
+def fuse(model: nn.Module, *, growth: float = 1.0, example: Any = None) -> nn.Module:
     """A copy of a network for inference, with the same outputs up to rounding and fewer operations.
 
     Batch norms are fused in sequences of convolutions, in timm's ResNets and in this project's layers. PNNH coders
     (arXiv 2402.08645) are fused with their learners. Everything else is copied; so are layers and norms of another
     class than torch's own, and those with hooks or parametrizations.
 
+    A fold is wrong where other code calls or reads one layer of a sequence by itself, which a network does not tell.
+    So without an example, norms are fused only where all modules around them are sequences, timm's ResNets or this
+    project's own, and not below a class that you wrote. PNNH stacks are taken as wholes. With an example, norms are
+    fused in all sequences and ResNets that run on it, and the outputs on it are compared in evaluation mode. A fold
+    that changes one by more than the square root of the machine epsilon, relative to the largest (3e-4 in single
+    precision, 3e-2 in TF32), is undone. Other inputs are not compared: the network must use its layers for them in
+    the same way. In both cases, single layers of the copy have other outputs than those of the model.
+
     Args:
         model: any network; it stays unchanged.
         growth: allowed factor on the operations of a learner and its coder when one product replaces two. 1 fuses
             where it is free; 2 fuses every learner of one or two 3 x 3 layers.
+        example: an input of the model: a tensor, a tuple of positional arguments, or a mapping of keyword arguments.
 
     Returns:
         The copy, in evaluation mode, its parameters without gradients. It cannot be trained.
 
     Raises:
-        UserError: a model that cannot be copied.
+        UserError: a model that cannot be copied, has lazy layers without weights, or returns no tensor on the example.
 
     >>> import rdp, torch
     >>> model = rdp.create_model("resnet20", path="pnnh", input_shape=(1, 8, 8)).eval()
@@ -63,21 +67,38 @@ def fuse(model: nn.Module, *, growth: float = 1.0) -> nn.Module:
     >>> bool(torch.allclose(fast(x), model(x), atol=1e-5))
     True
     """
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise UserError(
+                f"{type(model).__name__}: the lazy '{name}' has no shape yet; call the model on an input first"
+            )
     try:
         copied = copy.deepcopy(model)
     except RuntimeError as error:  # of torch.nn.utils.prune and the like, until their changes are made permanent
         raise UserError(f"{type(model).__name__}: it cannot be copied: {error}") from None
-    holder = nn.Sequential(copied.eval().requires_grad_(False))
-    _replace_stacks(holder, growth)
-    for module in list(holder.modules()):
-        _fuse_norms(module)
-    return holder[0]
+    copied.eval().requires_grad_(False)
+    expected = [] if example is None else outputs(copied, example)
+    holder = _Holder(copied)
+    apply(list(_stack_changes(holder, growth)), holder, example, expected)
+    apply(list(norm_folds(holder, example)), holder, example, expected)
+    return holder.model
+
+
+class _Holder(nn.Module):
+    """A parent of the outermost module, which may be replaced too."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.model(*args, **kwargs)
 
 
 class FusedConcat(nn.Module):
     """[C x ; phi(L x)] as one product with the weights [C ; L]; C writes the first ``coded`` channels."""
 
-    def __init__(self, linear: _Linear, coded: int, activation: nn.Module) -> None:
+    def __init__(self, linear: Linear, coded: int, activation: nn.Module) -> None:
         super().__init__()
         self.linear, self.coded, self.activation = linear, coded, _in_place(activation)
 
@@ -103,41 +124,42 @@ class FusedLayer(nn.Module):
         return output
 
 
-def _is_known(module: nn.Module, kinds: set[type[nn.Module]]) -> bool:
-    """Whether a module is of one of these classes, without hooks or a ``forward`` of its own."""
-    is_changed = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-    return type(module) in kinds and not is_changed
-
-
-def _replace_stacks(module: nn.Module, growth: float) -> None:
+def _stack_changes(module: nn.Module, growth: float) -> Iterator[Change]:
+    """The replacements of all stacks in a module by layers with constant coders."""
     for name, child in module.named_children():
-        if isinstance(child, PnnhStack) and _is_known(child, {PnnhStack, TransformerStack}):
-            layers = [layer for layer in child.layers if isinstance(layer, PnnhLayer)]
-            fused = [_fuse_layer(layer, code, growth) for layer, code in zip(layers, child.codes(), strict=True)]
-            if isinstance(child, TransformerStack):  # which timm also calls block by block
-                child.layers, child.coders = nn.ModuleList(fused), nn.ModuleList()
-            else:
-                setattr(module, name, nn.Sequential(child.entry, *fused, child.exit))
+        if isinstance(child, PnnhStack) and is_known(child, {PnnhStack, TransformerStack}):
+            yield module, partial(_replace_stack, module, name, growth)
         else:
-            _replace_stacks(child, growth)
+            yield from _stack_changes(child, growth)
+
+
+def _replace_stack(parent: nn.Module, name: str, growth: float) -> None:
+    stack = copy.deepcopy(getattr(parent, name))  # the former one stays as it is, for undoing the change
+    layers = [layer for layer in stack.layers if isinstance(layer, PnnhLayer)]
+    fused = [_fuse_layer(layer, code, growth) for layer, code in zip(layers, stack.codes(), strict=True)]
+    if isinstance(stack, TransformerStack):  # which timm also calls block by block
+        stack.layers, stack.coders = nn.ModuleList(fused), nn.ModuleList()
+        setattr(parent, name, stack)
+    else:
+        setattr(parent, name, nn.Sequential(stack.entry, *fused, stack.exit))
 
 
 def _fuse_layer(layer: PnnhLayer, code: Code | None, growth: float) -> nn.Module:
     """A PNNH layer without its norm, and as one product if the growth allows it."""
     variant, norm = layer.variant, layer.norm
-    if not all(_is_known(module, _LAYERS) for module in layer.modules()):
+    if not all(is_known(module, _LAYERS) for module in layer.modules()):
         return FusedLayer(layer, code)
     if variant == "strict":
         return _fuse_strict(layer, code)
-    if isinstance(norm, _Norm):
+    if isinstance(norm, Norm):
         if variant == "sum_inner":  # the norm acts on the sum, so it scales coder and learner
             assert norm.running_var is not None
             assert isinstance(code, torch.Tensor)
             code = code * (norm.weight * (norm.running_var + norm.eps).rsqrt())[:, None]
         if isinstance(layer.learner, nn.Sequential):
-            layer.learner[-1] = _fuse_norm(layer.learner[-1], norm)
+            layer.learner[-1] = fuse_norm(layer.learner[-1], norm)
         else:
-            layer.learner = _fuse_norm(layer.learner, norm)
+            layer.learner = fuse_norm(layer.learner, norm)
         layer.norm = nn.Identity()
     learner = _single_linear(layer.learner)
     if learner is None or code is None or variant == "sum" or not isinstance(layer.norm, nn.Identity):
@@ -145,7 +167,7 @@ def _fuse_layer(layer: PnnhLayer, code: Code | None, growth: float) -> nn.Module
     matrix = as_matrix(code, layer.split.width).to(learner.weight)
     multiplied = isinstance(code, torch.Tensor) and code.is_floating_point()
     product = _stack_rows(matrix, learner) if variant in {"concat", "window"} else _add(learner, matrix)
-    separate = sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, _Linear))
+    separate = sum(m.weight.numel() for m in layer.learner.modules() if isinstance(m, Linear))
     if product.weight.numel() > growth * (separate + multiplied * matrix.numel()):
         return FusedLayer(layer, code)
     if variant in {"concat", "window"}:
@@ -157,15 +179,15 @@ def _fuse_strict(layer: PnnhLayer, code: Code | None) -> nn.Module:
     """A ``strict`` layer, whose norm acts on the outputs of coder and learner, without its norm."""
     assert isinstance(code, torch.Tensor)
     learner, norm, coded = layer.learner, layer.norm, layer.split.coded
-    if isinstance(learner, _Linear):
+    if isinstance(learner, Linear):
         product = _stack_rows(code, learner)
-        return nn.Sequential(_fuse_norm(product, norm) if isinstance(norm, _Norm) else product, layer.activation)
+        return nn.Sequential(fuse_norm(product, norm) if isinstance(norm, Norm) else product, layer.activation)
     assert isinstance(learner, nn.Sequential)
     assert isinstance(norm, nn.BatchNorm2d)
     coder = nn.Conv2d(layer.split.width, coded, 1, bias=False).to(code).eval()
     coder.weight.copy_(centred(code, (1, 1)))
-    first = _fuse_norm(coder, _channels_of(norm, slice(coded)))
-    learner[-1] = _fuse_norm(learner[-1], _channels_of(norm, slice(coded, None)))
+    first = fuse_norm(coder, _channels_of(norm, slice(coded)))
+    learner[-1] = fuse_norm(learner[-1], _channels_of(norm, slice(coded, None)))
     return nn.Sequential(SideBySide([first, learner]), layer.activation)
 
 
@@ -184,45 +206,37 @@ def _channels_of(norm: nn.BatchNorm2d, channels: slice) -> nn.BatchNorm2d:
     return part
 
 
-def _single_linear(learner: nn.Module) -> _Linear | None:
+def _single_linear(learner: nn.Module) -> Linear | None:
     """A learner of one linear layer, or of a narrowing and a widening one, as one layer; None for any other."""
-    if isinstance(learner, _Linear):
+    if isinstance(learner, Linear):
         return learner
     if not isinstance(learner, nn.Sequential) or len(learner) != 2:
         return None
     narrow, widen = learner  # the second is pointwise, and the first has no bias
-    if not (isinstance(narrow, _Linear) and isinstance(widen, _Linear)):
+    if not (isinstance(narrow, Linear) and isinstance(widen, Linear)):
         return None
     weight = (widen.weight.flatten(1) @ narrow.weight.flatten(1)).reshape(-1, *narrow.weight.shape[1:])
     return _with_weights(narrow, weight, widen.bias)
 
 
-def _fuse_norm(linear: nn.Module, norm: _Norm) -> _Linear:
-    """A layer fused with the normalisation after it."""
-    if isinstance(linear, nn.Conv2d):
-        return fuse_conv_bn_eval(linear, norm)
-    assert isinstance(linear, nn.Linear)
-    return fuse_linear_bn_eval(linear, norm)
-
-
-def _embedded(code: torch.Tensor, linear: _Linear) -> torch.Tensor:
+def _embedded(code: torch.Tensor, linear: Linear) -> torch.Tensor:
     """C as weights of a layer: a matrix is the centre of a kernel that is otherwise 0."""
     return code if code.dim() == linear.weight.dim() else centred(code, linear.weight.shape[2:])
 
 
-def _stack_rows(code: torch.Tensor, linear: _Linear) -> _Linear:
+def _stack_rows(code: torch.Tensor, linear: Linear) -> Linear:
     """[C ; L] as one layer."""
     weight = torch.cat([_embedded(code, linear), linear.weight])
     bias = torch.zeros(len(linear.weight)).to(weight) if linear.bias is None else linear.bias
     return _with_weights(linear, weight, torch.cat([torch.zeros(len(code)).to(weight), bias]))
 
 
-def _add(linear: _Linear, code: torch.Tensor) -> _Linear:
+def _add(linear: Linear, code: torch.Tensor) -> Linear:
     """L + C as one layer."""
     return _with_weights(linear, linear.weight + _embedded(code, linear), linear.bias)
 
 
-def _with_weights(linear: _Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> _Linear:
+def _with_weights(linear: Linear, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
     """A copy of a layer with other weights."""
     layer = copy.deepcopy(linear)
     layer.weight = nn.Parameter(weight, requires_grad=False)
@@ -233,31 +247,3 @@ def _with_weights(linear: _Linear, weight: torch.Tensor, bias: torch.Tensor | No
 
 def _in_place(activation: nn.Module) -> nn.Module:
     return nn.ReLU(inplace=True) if isinstance(activation, nn.ReLU) else activation
-
-
-def _fuse_norms(module: nn.Module) -> None:
-    """Fuse each BatchNorm with the layer that runs before it, and replace it by an identity."""
-    for linear_name, norm_name in _consecutive(module):
-        linear, norm = getattr(module, linear_name), getattr(module, norm_name)
-        if _is_known(linear, _LINEARS) and _is_known(norm, _NORMS) and norm.running_mean is not None:
-            setattr(module, linear_name, _fuse_norm(linear, norm))
-            setattr(module, norm_name, nn.Identity())
-
-
-def _consecutive(module: nn.Module) -> list[tuple[str, str]]:
-    """The names of children that certainly run one after the other: those of a sequence, and convN, bnN of a ResNet.
-
-    A BatchNorm1d fits the linear layer before it only for inputs of two dimensions, as in this project's networks.
-    """
-    kind, names = type(module), list(module._modules)  # named_children() leaves out the repetitions of a module
-    if "forward" in vars(module):
-        return []
-    if kind.forward is nn.Sequential.forward:
-        own = kind.__module__.startswith("rdp.")
-        return [pair for pair in pairwise(names) if own or not isinstance(getattr(module, pair[0]), nn.Linear)]
-    # In these forward passes bn1 follows conv1, and so on.
-    is_block = kind.forward in {BasicBlock.forward, Bottleneck.forward}
-    if not is_block and (kind.forward, getattr(kind, "forward_features", None)) != _RESNET:
-        return []
-    convolutions = [match for name in names if (match := re.fullmatch(r"conv(\d)", name))]
-    return [(match.group(), f"bn{match[1]}") for match in convolutions if f"bn{match[1]}" in names]

@@ -48,18 +48,23 @@ def _axis(z: torch.Tensor, ran: Iterable[nn.Module]) -> int:
     if z.dim() == 2:
         return 1
     for layer in ran if z.requires_grad else ():
-        # The first axis of a layer's bias, and mostly of its weight, has one entry for each output channel.
+        # The first axis of a layer's bias, and mostly of its weight, has one entry for each output channel. That of an
+        # embedding has one for each token.
         own = dict(layer.named_parameters(recurse=False))
         parameter = own.get("bias", next(iter(own.values())))
-        found = [axis for axis in range(1, z.dim()) if _is_of_one_channel(z, axis, parameter)]
+        of = -1 if isinstance(layer, nn.Embedding) else 0
+        found = [axis for axis in range(1, z.dim()) if _is_of_one_channel(z, axis, parameter, of)]
         if len(found) == 1:
             return found[0]
     return z.dim() - 1 if z.dim() == 3 or isinstance(next(iter(ran), None), nn.Linear) else 1
 
 
-def _is_of_one_channel(z: torch.Tensor, axis: int, parameter: nn.Parameter) -> bool:
-    """Whether the first index of an axis depends on one entry of a parameter's first axis."""
+def _is_of_one_channel(z: torch.Tensor, axis: int, parameter: nn.Parameter, of: int) -> bool:
+    """Whether the first index of an axis depends on one entry of the axis ``of`` of a parameter."""
     weighted = z * torch.arange(z.numel(), device=z.device).cos().view_as(z)  # a norm's outputs may sum to 0
     first = weighted.select(axis, 0).sum()
     (gradient,) = torch.autograd.grad(first, parameter, retain_graph=True, allow_unused=True)
-    return gradient is not None and int(gradient.reshape(len(gradient), -1).any(1).sum()) == 1
+    if gradient is None:
+        return False
+    entries = gradient.movedim(of, 0)
+    return int(entries.reshape(len(entries), -1).any(1).sum()) == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -123,8 +124,14 @@ def data_and_noise(x: torch.Tensor) -> dict[str, torch.Tensor]:
 def noise_like(x: torch.Tensor) -> torch.Tensor:
     """Independent Gaussian noise for each pixel, with its mean and variance over the examples ``x``.
 
-    It is a function of ``x`` only, so every network gets the same noise.
+    Integers are indices, such as tokens: the values at each position are permuted over the examples, so positions are
+    independent and every value occurs as often as before. The noise is a function of ``x`` only, so every network gets
+    the same.
     """
+    if not x.is_floating_point():
+        numbers = np.broadcast_to(np.arange(len(x)).reshape(-1, *[1] * (x.dim() - 1)), x.shape)
+        order = rng.generator(0, "probe/noise").permuted(numbers, axis=0)
+        return x.gather(0, torch.from_numpy(order).to(x.device))
     noise = torch.from_numpy(rng.generator(0, "probe/noise").standard_normal(x.shape)).to(x.device)
     examples = x.double()  # in float32 a constant pixel could have a variance above 0
     return (examples.mean(0) + examples.std(0, correction=0) * noise).to(x.dtype)

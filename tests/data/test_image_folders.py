@@ -173,6 +173,65 @@ class TestIndex:
         prepare(small)
         assert load(small).digest == before.digest
 
+    @pytest.mark.parametrize(
+        "links",
+        [
+            {"train/bee/up": ".."},
+            {"train/bee/up": "../.."},
+            {"train/bee/deep/er/again": "../../../bee"},
+            {"train/up": "."},
+            {"val/cat/top": "../.."},
+            {"train/bee/up": "..", "train/up": "../..", "val/cat/again": "."},
+        ],
+        ids=lambda links: " ".join(f"{link}->{target}" for link, target in links.items()),
+    )
+    def test_a_link_to_a_folder_that_contains_it_is_named_counted_and_not_followed(self, links, small, caplog):
+        before, described = load(small), describe(small / "small")
+        for link, target in links.items():
+            (small / "small" / link).parent.mkdir(parents=True, exist_ok=True)
+            (small / "small" / link).symlink_to(target)
+        assert describe(small / "small") == described
+        assert prepare(small)["loops"] == sorted(links)
+        assert load(small).digest == before.digest
+        for link in links:
+            assert f"small: {link}: a link to a folder that contains it" in caplog.messages
+        counted = f"small: left out {len(links)} link{'s' if len(links) > 1 else ''} to a folder that contains it"
+        assert counted in caplog.messages
+
+    def test_links_that_lead_back_through_other_links_are_not_followed(self, small):
+        """A class elsewhere, which links to its dataset, and two folders that link to each other."""
+        before, root = load(small), small / "small"
+        (root / "train/bee").rename(small / "bees")
+        (root / "train/bee").symlink_to(small / "bees")
+        (small / "bees/home").symlink_to(root / "train")
+        for one, other in (("one", "other"), ("other", "one")):
+            (small / one).mkdir()
+            (small / one / "next").symlink_to(small / other)
+        (root / "val/cat/one").symlink_to(small / "one")
+        assert prepare(small)["loops"] == ["train/bee/home", "val/cat/one/next/next"]
+        assert load(small).digest == before.digest
+
+    def test_links_to_other_folders_and_files_are_followed(self, small):
+        before, root = load(small), small / "small"
+        (root / "train/bee/0.jpg").rename(small / "0.jpg")
+        (root / "train/bee/0.jpg").symlink_to(small / "0.jpg")
+        (root / "val").rename(small / "held_out")
+        (root / "val").symlink_to(small / "held_out")
+        assert prepare(small)["loops"] == []
+        assert load(small).digest == before.digest
+
+    @pytest.mark.parametrize("target", ["nowhere.png", "9.png"], ids=["missing", "itself"])
+    def test_a_link_to_a_missing_file_is_left_out_as_an_undecodable_image(self, target, small, caplog):
+        before = load(small)
+        (small / "small/train/bee/9.png").symlink_to(target)
+        folders.declare(small, sizes={"train": 49, "validation": 12, "test": 12})
+        assert yaml.safe_load(describe(small / "small"))["sizes"]["train"] == 55
+        assert prepare(small)["unreadable"] == {"train/bee/9.png": "a link to a missing file"}
+        assert "small: left out 1 image that cannot be decoded" in caplog.messages
+        assert "small: train/bee/9.png: cannot be decoded (a link to a missing file)" in caplog.messages
+        listed = [{*paths(found, "train"), *paths(found, "validation")} for found in (before, load(small))]
+        assert listed[0] == listed[1]
+
     def test_images_in_two_splits_are_named_counted_and_kept(self, small, caplog):
         root, copies = small / "small", ("val/bee/2.jpg", "val/cat/1.jpg")
         for name in copies:

@@ -307,10 +307,13 @@ def test_a_resnet_with_a_forward_of_its_own_is_left_alone():
     with torch.no_grad():
         model.train()(gaussian(4, 3, 32, 32).double())
     x = gaussian(2, 3, 32, 32, seed=1).double()
-    fused = fuse(model)
-    torch.testing.assert_close(fused(x), model.eval()(x))
-    assert isinstance(fused.bn1, nn.BatchNorm2d)
-    assert isinstance(fused.layer1[0].bn1, nn.Identity)
+    fused, checked = fuse(model), fuse(model, example=x)
+    for copied in (fused, checked):
+        torch.testing.assert_close(copied(x), model.eval()(x))
+        assert isinstance(copied.bn1, nn.BatchNorm2d)
+    assert isinstance(fused.layer1[0].bn1, nn.BatchNorm2d)
+    assert isinstance(checked.layer1[0].bn1, nn.Identity)
+    assert isinstance(checked.layer2[0].bn1, nn.BatchNorm2d)  # which its forward pass leaves out
 
 
 def test_a_model_that_cannot_be_copied_is_refused_by_name():

@@ -114,3 +114,5 @@ def test_has_no_maps_of_anything_but_layers_on_points(make_network, make_batch):
     assert measure(Subject(make_network("vit_micro"), *make_batch("vit_micro"))) == []
     assert measure(subject(make_network("mlp8", input_shape=(3,)), width=3)) == []
     assert measure(subject(nn.Sequential(nn.Linear(2, 8), nn.ReLU()))) == []
+    tokens = nn.Sequential(nn.Embedding(10, 8), nn.Flatten(), nn.Linear(16, 8))
+    assert measure(Subject(tokens, torch.arange(8).reshape(4, 2), torch.zeros(4), layers=("2",))) == []

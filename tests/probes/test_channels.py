@@ -81,6 +81,14 @@ def test_it_follows_from_the_layer(name):
     assert channel_axes(network, x, inputs_of("ReLU")) == [axis]
 
 
+def test_after_an_embedding_it_is_the_last_axis_also_if_all_examples_begin_with_one_token():
+    x = torch.arange(24).reshape(4, 6)
+    x[:, 0] = 1
+    assert channel_axes(nn.Sequential(nn.Embedding(24, 6), nn.ReLU()), x, inputs_of("ReLU")) == [2]
+    network = nn.Sequential(nn.Embedding(24, 6), Permute(0, 2, 1), nn.ReLU())
+    assert channel_axes(network, x, inputs_of("ReLU")) == [1]
+
+
 @pytest.mark.parametrize(("dimensions", "axis"), [(2, 1), (3, 2), (4, 1)])
 def test_without_a_layer_it_is_that_of_points_tokens_or_images(dimensions, axis):
     assert channel_axes(nn.Sequential(nn.ReLU()), gaussian(4, *[6] * (dimensions - 1)), inputs_of("ReLU")) == [axis]

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+import rdp
+from rdp.errors import UserError
 from rdp.models.gates import PlainBranch
 from rdp.probes import Subject, available, probe_module
 from rdp.probes.layers import data_and_noise, noise_like
@@ -296,3 +298,10 @@ class TestMeasure:
     def test_refuses_too_few_examples(self):
         with pytest.raises(ValueError, match="at least 4 examples"):
             measure(subject(nn.Identity(), size=3))
+
+    def test_refuses_tokens_in_one_line(self):
+        network, tokens = nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 8)), torch.arange(40).reshape(8, 5) % 10
+        line = "probe dissipating_inputs: needs an input of real numbers, got one of torch.int64"
+        with pytest.raises(UserError, match=line):
+            rdp.probe("dissipating_inputs", network, tokens, layers=["1"])
+        assert rdp.probe("dissipating_inputs", network[1], network[0](tokens).detach(), layers=[""])

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import rdp
 from rdp.models.families.mlp import Layer
 from rdp.models.gates import GatedBranch
 from rdp.models.units import Units
@@ -190,3 +191,11 @@ class TestMeasure:
         found = {row["quantity"] for row in rows}
         residual = {"branch_to_stream", "lesion", "lesion_last"} if path == "residual" else set()
         assert found == {"cka", "redundancy"} | residual
+
+    def test_reads_tokens(self):
+        torch.manual_seed(0)
+        body = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2)
+        network, tokens = nn.Sequential(nn.Embedding(10, 8), body), torch.arange(40).reshape(8, 5) % 10
+        with torch.no_grad():
+            embedded = network[0](tokens)
+        assert rdp.probe("feature_reuse", network, tokens) == rdp.probe("feature_reuse", body, embedded)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+import rdp
 from rdp.probes import Subject, available, probe_module
 from rdp.probes.layers import noise_like
 from rdp.probes.measures.surviving_neurons import COLUMNS, measure
@@ -104,3 +105,32 @@ def test_noise_is_fed_to_the_same_network(make_network, make_batch):
     without = [{key: value for key, value in row.items() if key != "source"} for row in [*rows, *fed]]
     assert without[count : 2 * count] == without[2 * count : 3 * count]
     assert without[:count] != without[count : 2 * count]
+
+
+class TestTokens:
+    """Inputs of integers, which are indices and have no Gaussian noise."""
+
+    tokens = torch.arange(40).reshape(8, 5) % 10
+    network = nn.Sequential(nn.Embedding(10, 6), nn.Linear(6, 8), nn.ReLU())
+
+    @pytest.mark.parametrize("layers", [None, ["2"]])
+    def test_of_a_network_that_reads_tokens_are_those_of_its_rectifier(self, layers):
+        rows = rdp.probe("surviving_neurons", self.network, self.tokens, layers=layers)
+        assert [(row["source"], row["name"]) for row in rows] == [("data", "2"), ("noise", "2")]
+        with torch.no_grad():
+            for row, x in zip(rows, (self.tokens, noise_like(self.tokens)), strict=True):
+                z = self.network[:2](x)
+                assert row["positive"] == pytest.approx((z > 0).double().mean().item())
+                assert row["dead"] == 1 - (z > 0).flatten(0, 1).any(0).double().mean().item()
+                assert row["mean"] == pytest.approx(z.mean().item(), rel=1e-4)
+
+    @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+    def test_noise_permutes_the_tokens_of_each_position(self, dtype):
+        x = torch.arange(600).reshape(200, 3).remainder(7).to(dtype)
+        noise = noise_like(x)
+        assert noise.dtype == dtype
+        assert torch.equal(noise.sort(0).values, x.sort(0).values)
+        assert not torch.equal(noise, x)
+        moved = torch.arange(200)[:, None].repeat(1, 3)
+        same = (noise_like(moved)[:, 0] == noise_like(moved)[:, 1]).double().mean()
+        assert same < 0.05  # of 200 examples, about one has the same place in two permutations

@@ -5,6 +5,8 @@ import copy
 import pytest
 import timm
 import torch
+import torchvision
+import transformers
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from timm.scheduler import create_scheduler_v2
 from torch import distributed, nn
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 import rdp
 from rdp.errors import UserError
 from rdp.spec import Recipe
-from rdp.training.optimizers import make_optimizer
+from rdp.training.optimizers import make_optimizer, parameter_groups
 from tests.helpers.tiny import gaussian
 
 
@@ -43,6 +45,40 @@ def described(model: nn.Module, groups: list[dict]) -> dict[str, tuple[float, fl
 def transformer(path: str = "residual", **options) -> nn.Module:
     """timm's own, with a class token and positions."""
     return rdp.set_path(timm.create_model("test_vit", img_size=32, num_classes=10), path, **options)
+
+
+def from_config(name: str, **options) -> nn.Module:
+    """A small model of transformers."""
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    return getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**sizes | options))
+
+
+# Models without a method no_weight_decay, and the names of their positions and tokens.
+OTHERS = {
+    "torchvision ViT": (
+        lambda: torchvision.models.VisionTransformer(16, 4, 1, 2, 8, 16),
+        "class_token encoder.pos_embedding",
+    ),
+    "torchvision Swin": (
+        lambda: torchvision.models.SwinTransformer([4, 4], 8, [2], [2], [2, 2]),
+        "features.1.0.attn.relative_position_bias_table features.1.1.attn.relative_position_bias_table",
+    ),
+    "ViT": (lambda: from_config("ViT"), "embeddings.cls_token embeddings.position_embeddings"),
+    "DeiT": (
+        lambda: from_config("DeiT"),
+        "embeddings.cls_token embeddings.distillation_token embeddings.position_embeddings",
+    ),
+    "BERT": (lambda: from_config("Bert"), "embeddings.position_embeddings.weight"),  # words and token types decay
+    "GPT-2": (lambda: transformers.GPT2Model(transformers.GPT2Config(n_layer=1, n_embd=8, n_head=2)), "wpe.weight"),
+    "T5": (
+        lambda: transformers.T5Model(transformers.T5Config(d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)),
+        " ".join(
+            f"{part}.block.0.layer.0.SelfAttention.relative_attention_bias.weight" for part in ("encoder", "decoder")
+        ),
+    ),
+    "Llama": (lambda: from_config("Llama", num_key_value_heads=2), ""),  # with embed_tokens
+    "ResNet": (lambda: timm.create_model("test_resnet"), ""),
+}
 
 
 class TestParamGroups:
@@ -74,6 +110,36 @@ class TestParamGroups:
         decaying = {name for name, (_, decay) in found.items() if decay}
         assert decaying == {name for name, p in model.named_parameters() if p.dim() > 1} - {"cls_token", "pos_embed"}
         assert {*found.values()} == {(1.0, 0.05), (1.0, 0.0)}
+
+    @pytest.mark.parametrize("name", OTHERS)
+    def test_positions_and_tokens_do_not_decay_where_no_method_lists_them(self, name):
+        build, kept = OTHERS[name]
+        with torch.device("meta"):
+            model = build()
+        found = described(model, rdp.param_groups(model, 1.0, 0.05))
+        decaying = {name for name, (_, decay) in found.items() if decay}
+        assert {name for name, p in model.named_parameters() if p.dim() > 1} - decaying == set(kept.split())
+
+    def test_a_list_of_timms_counts_for_its_module_and_names_count_outside(self):
+        class Extended(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.cls_token, self.body = nn.Parameter(torch.zeros(1, 1, 8)), timm.create_model("test_vit")
+                self.body.mask_token = nn.Parameter(torch.zeros(1, 1, 8))  # which timm's list does not name
+
+        model = Extended()
+        found = described(model, rdp.param_groups(model, 1.0, 0.05))
+        expected = {"cls_token": 0.0, "body.cls_token": 0.0, "body.pos_embed": 0.0, "body.mask_token": 0.05}
+        assert {name: found[name][1] for name in expected} == expected
+
+    @pytest.mark.parametrize("path", ["residual", "plain", "pnnh"])
+    @pytest.mark.parametrize("name", ["mlp8", "resnet20", "vit_micro"])
+    def test_own_networks_have_the_groups_of_the_trainer(self, name, path, make_network):
+        network = make_network(name, path)
+        expected = [(g.parameters, g.learning_rate_factor, g.weight_decay) for g in parameter_groups(network, 0.05)]
+        found = [(g["params"], g["lr"], g["weight_decay"]) for g in rdp.param_groups(network, 1.0, 0.05)]
+        assert [[*map(id, group)] for group, *_ in found] == [[*map(id, group)] for group, *_ in expected]
+        assert [rest for _, *rest in found] == [rest for _, *rest in expected]
 
     @pytest.mark.parametrize(
         ("name", "options"),

@@ -35,7 +35,7 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         ``low``, ``high``      ends of both axes, in the units of the examples. The square contains all examples and is
                                divided into `GRID` * `GRID` cells; the values are those at the cells' centres.
     """
-    if subject.x.dim() != 2 or subject.x.shape[1] != 2:
+    if subject.x.dim() != 2 or subject.x.shape[1] != 2 or not subject.x.is_floating_point():
         return []
     network = with_statistics_of(subject.network, subject.x)
     high = math.ceil(subject.x.abs().max().item() * 10) / 10

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from rdp.errors import UserError
 from rdp.probes import Subject
 from rdp.probes.cka import minibatch_cka
 from rdp.probes.layers import data_and_noise, visit_layers
@@ -36,8 +37,14 @@ def measure(subject: Subject) -> list[dict[str, Any]]:
         ``rank``            number of directions, at least 1; see `participation_ratio`.
 
     Raises:
+        UserError: examples that are no real numbers, such as tokens: a regression to indices says nothing.
         ValueError: fewer than 4 examples.
     """
+    if not subject.x.is_floating_point():
+        raise UserError(
+            f"probe dissipating_inputs: needs an input of real numbers, got one of {subject.x.dtype}; of a network "
+            "that reads tokens, measure the part after the embedding"
+        )
     return [
         {"layer": layer, "source": source, "quantity": quantity, "value": value}
         for source, x in data_and_noise(subject.x).items()
