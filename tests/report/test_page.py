@@ -145,7 +145,7 @@ def test_without_a_baseline_nothing_is_said_of_one(planted: Plan, tmp_path: Path
     alone = study.load(str(tmp_path / "planted.yaml"))
     kept = [table[table["method"] != "vanilla"].reset_index(drop=True) for table in made[:2]]
     text = build(alone, tmp_path, made._replace(records=kept[0], history=kept[1]))
-    _, _, found = text.partition('<section id="summary">')  # claims name it, whatever the study has
+    _, _, found = text.partition('<section id="accuracy">')  # claims name it, whatever the study has
     found, _, _ = found.partition('<section id="choices">')
     found = re.sub(r'src="data:[^"]*"', "", found)  # its figures are those of the other study
     assert "vanilla" not in found.lower()
