@@ -7,7 +7,7 @@ from typing import Any
 from rdp.errors import UserError, choices
 from rdp.utils import paths, sealed
 
-SUITE = ("engine", "timm", "loader", "rdp", "pnnh", "seeds", "start", "workflow")
+SUITE = ("engine", "limit", "timm", "loader", "rdp", "pnnh", "seeds", "start", "workflow")
 SMOKE: dict[str, Any] = {"batch_size": 2, "rounds": 2}  # enough to see that a benchmark runs
 
 # What the benchmark `workflow` times, by the fields of its rows.

@@ -61,14 +61,14 @@ def noise() -> Prepared:
     return Prepared(_DATASET, info, arrays, mean, std, digest="noise")
 
 
-def make_run(architecture: str, setting: Setting) -> Trainer:
-    """Return a run of vanilla training on noise, before its first step."""
+def make_run(architecture: str, setting: Setting, **changes: Any) -> Trainer:
+    """Return a run of vanilla training on noise, before its first step; ``changes`` replace parts of its recipe."""
     spec = RunSpec(
         dataset=_DATASET,
         architecture=architecture,
         method="vanilla",
         options={},
-        recipe=recipe(architecture, setting),
+        recipe=recipe(architecture, setting).model_copy(update=changes),
         seed=0,
     )
     run = Trainer(spec, noise(), setting.device)

@@ -6,6 +6,7 @@ loaders determine the throughput.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, table
-from rdp.bench.timm import stepper_of_timm
+from rdp.bench.timm_loop import steps_of_timm
 from rdp.data import augment, prepared, workers
 from rdp.data.streaming import TrainingBatches
 from rdp.spec import Recipe
@@ -87,7 +88,8 @@ def loader_speed(transforms: str, data: Any, setting: Setting) -> LoaderSpeed:
 
     def work(loader: Any) -> Callable[[], None]:
         network = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(data.info.shape)), data.info.classes))
-        return stepper_of_timm(network.to(setting.device), loader, torch.contiguous_format, recipe, steps)
+        step = steps_of_timm(network.to(setting.device), loader, torch.contiguous_format, recipe)
+        return partial(step, steps)
 
     try:
         both = {"rdp": work(Batches(batches)), "timm": work(timm_loader(data, recipe, setting.device))}

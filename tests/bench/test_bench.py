@@ -7,28 +7,22 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from rdp import bench
 from rdp.bench import engine, pnnh, seeds, start, workflow
 from rdp.bench import rdp as pairs
-from rdp.bench import timm as timm_loop
-from rdp.bench.measuring import Benchmark, Comparison, Ratio, Setting, alternate, stepper, table, trainer
+from rdp.bench.measuring import Benchmark, Comparison, Ratio, alternate, stepper, table, trainer
 from rdp.errors import UserError
 from rdp.methods import FULL, Training, method_class
 from rdp.models import create_model
 from rdp.models.units import Units
 from rdp.training import cost
 from rdp.utils import sealed
+from tests.bench.conditions import setting
 
 CPU = torch.device("cpu")
 ARCHITECTURE, RATE, BATCH, PAIRS = "resnet20", 0.5, 2, 2
-
-
-def setting(**changes) -> Setting:
-    options = {"device": "cpu", "threads": 1, "precision": "float32", "batch_size": 2, "rounds": 2}
-    return Setting.of(**options | changes)
 
 
 class TestRatio:
@@ -192,19 +186,6 @@ class TestPaths:
         assert all(row.seconds > 0 and row.folded.low > 0 and row.joined.low > 0 for row in result.values())
 
 
-class Pictures(torch.utils.data.Dataset):
-    """PIL images for a few batches, as timm's transforms expect."""
-
-    transform = None  # set by timm's loader
-
-    def __len__(self) -> int:
-        return 8
-
-    def __getitem__(self, index: int):
-        pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        return self.transform(Image.fromarray(pixels)), index % 10
-
-
 class TestLoops:
     def test_the_timed_run_trains(self):
         run = engine.make_run("resnet20", setting(batch_size=4))
@@ -225,22 +206,6 @@ class TestLoops:
 
     def test_transformers_are_timed_with_adamw(self):
         assert engine.recipe("vit_tiny", setting()).optimizer == "adamw"
-
-    def test_a_run_is_timed_against_each_timm_loop(self):
-        result = timm_loop.loop_speeds("resnet20", Pictures(), setting(batch_size=4))
-        assert [row.loop for row in result] == list(timm_loop.LOOPS)
-        assert all(row.throughput.low > 0 and row.loop_seconds > 0 for row in result)
-
-    def test_a_step_of_the_timm_loop_trains(self):
-        run = engine.make_run("resnet20", setting(batch_size=4))
-        before = [tensor.detach().clone() for tensor in run.network.parameters()]
-        loader = timm_loop.make_loader(Pictures(), 4, CPU)
-        timm_loop.stepper_of_timm(run.network, loader, torch.channels_last, run.recipe, 3)()
-        assert not all(torch.equal(old, new) for old, new in zip(before, run.network.parameters(), strict=True))
-
-    def test_without_cifar10_the_error_names_the_command_that_prepares_it(self, tmp_path):
-        with pytest.raises(UserError, match="rdp data prepare cifar10"):
-            timm_loop.dataset(tmp_path)
 
 
 @pytest.mark.slow
