@@ -77,7 +77,7 @@ def differences(tables: Tables) -> common.Drawing:
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
         axis.set_title(setting.title)
-        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_xlabel(f"test accuracy minus {tables.baseline}'s (points)")
     style.note(figure, f"Paired by seed. Points outside the axis are in the data file. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
@@ -98,7 +98,8 @@ def _name_those_far_off(axis: Axes, means: list[float]) -> None:
         left = means[place] < 0
         text = f"◂ {means[place]:+.0f}" if left else f"{means[place]:+.0f} ▸"
         text = text.replace("-", "\u2212")
-        axis.text(low if left else high, place, text, va="center", ha="left" if left else "right")
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+        axis.text(low if left else high, place, text, va="center", ha="left" if left else "right", bbox=box)
 
 
 def training_curves(tables: Tables) -> common.Drawing:
@@ -156,10 +157,11 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
         axis.axhline(PERCENT * datasets.info(dataset).chance, color="0.5", linewidth=1, linestyle=":")
         axis.set_xticks(depths, [str(d) for d in depths])
         if len(depths) == 1:
-            axis.set_xlim(depths[0] * 0.9, depths[0] * 1.1)
+            reach = 0.1 + 0.006 * len(tables.labels)
+            axis.set_xlim(depths[0] * (1 - reach), depths[0] * (1 + reach))
         axis.set_ylim(common.within_percent(*axis.get_ylim()))
         axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
-        axis.set_xlabel("depth (layers in the architecture's name)")
+        axis.set_xlabel("depth (as in the architecture's name)")
     axes[0].set_ylabel("test accuracy (%)")
     common.legend(figure, axes, tables.labels)
     style.note(figure, f"Bars: 95 % intervals over seeds. Dotted: chance. {tables.absent()}")

@@ -37,7 +37,7 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
     """Four measures of the input's survival by depth, one row per setting and one line per method."""
     table = tables.probe("dissipating_inputs")
     panels = tables.panels(table[table["stage"] == stage])
-    figure, grid = plt.subplots(len(panels), 4, figsize=(15, 2.5 * len(panels) + 0.6), squeeze=False)
+    figure, grid = plt.subplots(len(panels), 4, figsize=(style.WIDTH, 1.35 * len(panels) + 0.5), squeeze=False)
     looks, rows = style.looks(tables.labels), []
     for line, (setting, values) in zip(grid, panels, strict=True):
         for axis, quantity in zip(line, _QUANTITIES, strict=True):
@@ -134,7 +134,7 @@ def frontier(tables: Tables) -> common.Drawing:
         network = models.architecture(setting.architecture)
         groups.setdefault((setting.dataset, network.family, network.depth, setting.recipe), []).append(runs)
     groups = {key: parts for key, parts in groups.items() if len(parts) > 1}
-    figure, axes = common.grid(max(len(groups), 1), height=4.2)
+    figure, axes = common.grid(max(len(groups), 1), height=2.6)
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family, depth, recipe), parts) in zip(axes, groups.items(), strict=False):
         table = pd.concat(parts)

@@ -31,7 +31,7 @@ def regimes(tables: Tables) -> common.Drawing:
     largest = max((frame["mean"].abs().max() for frame in frames.values()), default=0.0)
     limit = max(_LEAST_LIMIT, float(np.nan_to_num(largest)))
     rows = max((frame["method"].nunique() for frame in frames.values()), default=1)
-    figure, axes = common.grid(len(frames), width=5.2, height=1.8 + 0.42 * rows)
+    figure, axes = common.grid(len(frames), width=3.1, height=1.1 + 0.34 * rows)
     for axis, (panel, frame) in zip(axes, frames.items(), strict=True):
         _draw(axis, frame, limit)
         axis.set_title(panel.title)
