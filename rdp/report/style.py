@@ -16,7 +16,8 @@ _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 
 # Inches. A figure has the width of the paper's text, where its letters have 7 to 8 points.
 WIDTH = 6.3
 HEIGHT = 8.0  # of a figure that fits on a page with its caption
-_CHARACTER = 0.0545  # width of a character of a note, in inches
+_CHARACTER = 0.0545  # width of a character of a note
+_LINE = 0.12  # height of a line of it
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def use() -> None:
 
 
 def note(figure: Figure, text: str) -> None:
-    """Write a note below the axes, wrapped to the width of the figure."""
+    """Write a note below the axes, wrapped to the width of the figure, which gets higher by it."""
     if text:
-        text = textwrap.fill(text, int(figure.get_figwidth() / _CHARACTER))
+        lines = textwrap.wrap(text, int(figure.get_figwidth() / _CHARACTER))
+        figure.set_figheight(figure.get_figheight() + _LINE * len(lines))
+        text = "\n".join(lines)
         figure.supxlabel(text, fontsize=7, x=0.01, ha="left", color="0.35")

@@ -84,7 +84,12 @@ def test_rows_and_labels_that_panels_share_are_written_once(planted: Plan, tmp_p
     named = [[label.get_text() for label in axis.get_yticklabels()] for axis in axes]
     assert named == [["vanilla", "droppath", "plain"], []]
     axes = drawing(planted, tmp_path, "training_curves", make_tables(planted, tmp_path)).figure.axes
-    assert [axis.get_ylabel() for axis in axes] == ["training loss", "", "validation\naccuracy (%)", ""]
+    assert [" ".join(axis.get_ylabel().split()) for axis in axes] == [
+        "training loss",
+        "",
+        "validation accuracy (%)",
+        "",
+    ]
 
 
 def test_a_long_title_is_broken_within_its_panel(planted: Plan, tmp_path: Path) -> None:
@@ -338,3 +343,13 @@ def test_a_figure_that_the_study_has_no_table_for_is_unknown(planted: Plan, tmp_
 def test_methods_differ_in_more_than_colour() -> None:
     looks = style.looks([f"method {i}" for i in range(12)])
     assert len({(look.marker, look.dash) for look in looks.values()}) == 12
+
+
+def test_panels_are_as_high_as_their_rows_need() -> None:
+    style.use()
+    figure, axes = common.grid(5, lines=[10, 4, 2, 3, 1])
+    figure.set_layout_engine("none")
+    heights = [axis.get_gridspec().get_height_ratios()[axis.get_subplotspec().rowspan.start] for axis in axes]
+    assert heights == pytest.approx([0.8 + 0.18 * 10] * 3 + [0.8 + 0.18 * 3] * 2)
+    assert figure.get_figheight() == pytest.approx(heights[0] + heights[-1])
+    assert figure.get_figwidth() == style.WIDTH

@@ -28,11 +28,12 @@ _NEAR = 5.0  # smallest range of an axis of differences, in points
 def accuracy(tables: Tables) -> common.Drawing:
     """Test accuracy of every seed, with mean and interval."""
     panels = tables.panels(tables.records)
-    figure, axes = common.grid(len(panels), lines=len(tables.labels))
+    named = [tables.methods(runs) for _, runs in panels]
+    figure, axes = common.grid(len(panels), lines=[len(labels) for labels in named])
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, runs) in zip(axes, panels, strict=True):
+    for axis, (setting, runs), labels in zip(axes, panels, named, strict=True):
         axis.axvline(datasets.info(setting.dataset).chance * PERCENT, color="0.5", linewidth=1, linestyle=":")
-        for place, label in enumerate(tables.labels):
+        for place, label in enumerate(labels):
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
             look, diverged = looks[label], mine["status"] == "diverged"
             spread = common.spread(place, len(mine))
@@ -45,7 +46,7 @@ def accuracy(tables: Tables) -> common.Drawing:
                 key = setting.key | {"method": label}
                 rows.append(key | {"seed": seed, "status": status, "accuracy": value, "mean": estimate.mean})
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
-        common.rows_of_methods(axis, tables.labels)
+        common.rows_of_methods(axis, labels)
         axis.set_xlim(common.within_percent(*axis.get_xlim()))
         axis.set_title(setting.title)
         axis.set_xlabel("test accuracy (%)")
@@ -57,11 +58,11 @@ def accuracy(tables: Tables) -> common.Drawing:
 def differences(tables: Tables) -> common.Drawing:
     """Difference of each method to the baseline, paired by seed, with interval."""
     panels = tables.panels(tables.records)
-    figure, axes = common.grid(len(panels), lines=len(tables.labels))
+    compared = [[m for m in tables.methods(runs) if m != tables.baseline_of(setting)] for setting, runs in panels]
+    figure, axes = common.grid(len(panels), lines=[len(others) for others in compared])
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, runs) in zip(axes, panels, strict=True):
+    for axis, (setting, runs), others in zip(axes, panels, compared, strict=True):
         name = tables.baseline_of(setting)
-        others = [label for label in tables.labels if label != name and (runs["method"] == label).any()]
         baseline = by_seed(runs[runs["method"] == name])
         estimates = {label: paired_difference(by_seed(runs[runs["method"] == label]), baseline) for label in others}
         axis.axvline(0, color="0.3", linewidth=1)

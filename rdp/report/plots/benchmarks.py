@@ -27,8 +27,8 @@ def benchmarks(tables: Tables) -> common.Drawing:
     table = _table(tables)
     machines = list(table["machine"].unique())
     panels = list(table.groupby(["benchmark", "title"], sort=False))
-    most = max((rows["subject"].nunique() for _, rows in panels), default=1)
-    figure, axes = common.grid(max(len(panels), 1), width=3.1, lines=most * max(len(machines), 1))
+    lines = [rows["subject"].nunique() * len(machines) for _, rows in panels]
+    figure, axes = common.grid(max(len(panels), 1), width=3.1, lines=lines)
     for axis, ((name, title), rows) in zip(axes, panels, strict=False):
         _panel(axis, rows, style.looks(machines))
         axis.set_title(f"rdp bench {name}")

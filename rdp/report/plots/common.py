@@ -20,8 +20,7 @@ from rdp.utils.humanize import PERCENT
 STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a probe, with their titles
 _MOST_ROWS = 4  # of panels, before the panels get narrower
 # Sizes in inches.
-_FRAME = 0.75  # height of the title and the x axis of a panel
-_ROW = 0.17  # height of a row of a panel with named rows
+_FRAME = 0.8  # height of the title and the x axis of a panel
 _LEAST = 1.15  # height of a panel in a high figure
 _ENTRY = 1.55  # least width of an entry of a legend
 _LETTER = 0.068  # width of a letter in it
@@ -41,28 +40,37 @@ def drawing(figure: Figure, rows: list[pd.DataFrame], columns: list[str]) -> Dra
     return Drawing(figure, table[columns])
 
 
-def grid(panels: int, width: float = 2.0, height: float = 2.1, lines: int = 0) -> tuple[Figure, list[Axes]]:
+def grid(
+    panels: int, width: float = 2.0, height: float = 2.1, lines: Sequence[int] = (), line: float = 0.18
+) -> tuple[Figure, list[Axes]]:
     """A figure of the paper's width with panels in rows.
 
-    ``width`` is the least width of a panel in inches, unless there are many panels. ``height`` is its height, or that
-    of ``lines`` lines of text beside it.
+    ``width`` is the least width of a panel in inches, unless there are many panels. ``height`` is its height, unless
+    ``lines`` gives the number of named rows of each panel, of the height ``line``.
     """
-    figure, groups = _stacks(panels, 1, width, height, lines)
+    figure, groups = _stacks(panels, 1, width, height, lines, line)
     return figure, [axis for (axis,) in groups]
 
 
-def pairs(panels: int, lines: int = 0) -> tuple[Figure, list[tuple[Axes, ...]]]:
+def pairs(panels: int, lines: Sequence[int] = ()) -> tuple[Figure, list[tuple[Axes, ...]]]:
     """A figure with panels of two axes, one above the other; ``lines`` as in `grid`."""
     return _stacks(panels, 2, 2.0, 1.6, lines)
 
 
-def _stacks(panels: int, size: int, width: float, height: float, lines: int) -> tuple[Figure, list[tuple[Axes, ...]]]:
+def _stacks(
+    panels: int, size: int, width: float, height: float, lines: Sequence[int], line: float = 0.18
+) -> tuple[Figure, list[tuple[Axes, ...]]]:
     columns = int(style.WIDTH / width)
     columns += -(-panels // columns) > _MOST_ROWS
     rows = -(-panels // columns)
     columns = -(-panels // rows)
-    height = _FRAME + _ROW * lines if lines else max(_LEAST, min(height, style.HEIGHT / (size * rows)))
-    figure, axes = plt.subplots(size * rows, columns, figsize=(style.WIDTH, size * height * rows), squeeze=False)
+    heights = [max(_LEAST, min(height, style.HEIGHT / (size * rows)))] * rows
+    if lines:
+        heights = [_FRAME + line * max(lines[row * columns : (row + 1) * columns]) for row in range(rows)]
+    ratios = [height for height in heights for _ in range(size)]
+    figure, axes = plt.subplots(
+        size * rows, columns, figsize=(style.WIDTH, sum(ratios)), squeeze=False, height_ratios=ratios
+    )
     groups = [tuple(axes[size * row : size * (row + 1), column]) for row in range(rows) for column in range(columns)]
     for axis in (axis for group in groups[panels:] for axis in group):
         axis.set_visible(False)

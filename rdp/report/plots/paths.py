@@ -74,7 +74,7 @@ def coders(tables: Tables) -> common.Drawing:
     """Distance of each trained coder from the identity, and its largest singular value."""
     table = tables.probe("coders")
     panels = [(s, rows) for s, rows in tables.panels(table[table["stage"] == "trained"]) if len(rows)]
-    figure, axes = common.pairs(max(len(panels), 1), lines=len(tables.labels))
+    figure, axes = common.pairs(max(len(panels), 1), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     shown = (("distance", "‖C \u2212 I‖ / √rows"), ("spectral", "largest singular value"))
     for pair, (setting, values) in zip(axes, panels, strict=False):
@@ -168,7 +168,7 @@ def throughput(tables: Tables) -> common.Drawing:
     """Training throughput of each method relative to the baseline, timed in alternation."""
     table = tables.speed()
     panels = [(setting, rows) for setting, rows in tables.panels(table) if len(rows)]
-    figure, axes = common.grid(max(len(panels), 1), lines=len(tables.labels))
+    figure, axes = common.grid(max(len(panels), 1), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, values) in zip(axes, panels, strict=False):
         labels = [label for label in tables.labels if (values["method"] == label).any()]

@@ -30,7 +30,7 @@ def redundancy(tables: Tables) -> common.Drawing:
     table = tables.probe("feature_reuse")
     table = table[table["quantity"].isin(["redundancy", "redundancy_independent"]) & table["value"].notna()]
     panels = tables.panels(table)
-    figure, axes = common.grid(len(panels))
+    figure, axes = common.grid(len(panels), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     shown = (
         ("redundancy", "trained", "trained"),
