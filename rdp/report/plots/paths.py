@@ -59,7 +59,7 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
     for axis, words in zip(grid[0], _QUANTITIES.values(), strict=True):
         axis.set_title(words)
     for axis in grid[-1]:
-        axis.set_xlabel("layer, as a share of the depth")
+        axis.set_xlabel("share of the depth")
     common.legend(figure, list(grid.flat), tables.labels)
     style.note(figure, "Dotted: the same networks on noise of equal moments. Lines: mean over seeds. Bands: range.")
     columns = ["dataset", "architecture", "recipe", "method", "quantity", "source", "layer", "mean", "min", "max"]
