@@ -1,5 +1,7 @@
 """Parts of claims and their effects as text."""
 
+import math
+
 from rdp.claims.model import Part
 from rdp.stats import Effect
 
@@ -23,7 +25,8 @@ def effect_text(part: Part, effect: Effect) -> str:
     if not effect.n:
         return "none"
     text = amount(part, effect.mean)
-    if effect.has_spread and not part.definition.exact:
+    # A spread of a few dependent values can have an error without a bound.
+    if effect.has_spread and not part.definition.exact and all(map(math.isfinite, effect.interval())):
         text += f" [{', '.join(amount(part, end, bare=True) for end in effect.interval())}]"
     return text
 

@@ -77,10 +77,12 @@ def items_in_use(network: nn.Module, example: Any, items: list[tuple[nn.Module, 
 
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             replaced = pytree.tree_map(own_copy, output[index])
-            if isinstance(output, tuple):
-                return (*output[:index], replaced, *output[index + 1 :])
-            output[index] = replaced
-            return output
+            if isinstance(output, Mapping):  # of transformers, whose items have places too
+                key = index if isinstance(index, str) else list(output)[index]
+                return type(output)(**(dict(output) | {key: replaced}))
+            items = list(output)
+            items[index] = replaced  # one item, or several of a slice
+            return output._make(items) if hasattr(output, "_make") else type(output)(items)
 
         return hook
 

@@ -80,7 +80,10 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= formatting.FILTERS | {"code": lambda value: Markup(_string(value))}
+    environment.filters |= formatting.FILTERS | {
+        "code": lambda value: Markup(_string(value)),
+        "integer": lambda value: Markup(int(value)),
+    }
     try:
         return environment.get_template("paper.typ.j2").render(content)
     except jinja2.UndefinedError as error:

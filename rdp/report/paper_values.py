@@ -1,7 +1,6 @@
 """The values that the paper's templates use, from a study's records, verdicts and figures."""
 
 import json
-import re
 import sys
 from collections.abc import Iterable
 from itertools import chain
@@ -9,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from rdp import models
-from rdp.claims import metrics
-from rdp.claims.model import KINDS
+from rdp.claims import metrics, phrasing
+from rdp.claims.model import KINDS, Part
 from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
-from rdp.report import contents, facts
+from rdp.report import contents, facts, paper_results
 from rdp.report.formatting import DASH, listed
 from rdp.study import Plan
 
-_NARROW = 345.0  # points; a figure of at most this width is readable at half the column
-_HEAD = 2000  # characters of an SVG file that include its size
+_REFERENCES = {"2411.09475": "park", "2402.08645": "zhang"}  # keys of the papers in the bibliography
 
 
 def values(plan: Plan, results: Path) -> dict[str, Any]:
@@ -26,8 +24,11 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
     shared = facts.gather(plan, results)
     table, verdicts, cells = shared["tables"].records, shared["verdicts"], shared["cells"]
     figures = _figures(plan, results / plan.name / "figures")
-    claims = [_claim(claim) for claim in verdicts["claims"]]
-    beside = _beside(claims, figures)
+    kinds = [kind for kind in KINDS if shared["data_of"][kind]]
+    claims = [_claim(claim, kinds) for claim in verdicts["claims"]]
+    subjects = paper_results.subjects(figures, claims, paper_results.has_depths(cells))
+    main = {name for subject in subjects for name in subject["figures"]}
+    beside = _beside(claims, [name for name in figures if name not in main])
     common, recipes = _recipes(plan)
     return shared | {
         "begun": sorted(table["started"].dropna()) if "started" in table else [],
@@ -44,8 +45,14 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
             if (effects := _effects(claims, kind, word))
         ],
         "figures": figures,
+        "subjects": subjects,
+        "bands": paper_results.bands(cells),
+        "differences": [paper_results.sign(cell) for cell in cells if cell.difference and cell.difference.has_interval],
+        "kinds": kinds,
+        "references": _REFERENCES,
+        "shown_by": {claim["name"]: [name for name in _plainest(claim) if name in figures] for claim in claims},
         "beside": beside,
-        "rest": _rows({name: figure for name, figure in figures.items() if name not in chain(*beside.values())}),
+        "rest": [name for name in figures if name not in main and name not in chain(*beside.values())],
         "architectures": {cell.architecture: models.architecture(cell.architecture) for cell in plan.cells},
         "methods": _methods(plan),
         "entries": _entries(plan),
@@ -56,8 +63,11 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
     }
 
 
-def _claim(claim: dict[str, Any]) -> dict[str, Any]:
-    """A claim of ``claims.json``, with the comparisons of each verdict grouped by part."""
+def _claim(claim: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
+    """A claim of ``claims.json``, with the comparisons of each verdict grouped by part, and short forms of its lines.
+
+    ``kinds`` are the kinds of data that the study has.
+    """
     verdicts = {}
     for kind, verdict in claim["verdicts"].items():
         groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
@@ -68,7 +78,12 @@ def _claim(claim: dict[str, Any]) -> dict[str, Any]:
         left_out = {run for rows in groups.values() for row in rows for run in row["left_out"]}
         verdicts[kind] = verdict | {"groups": list(groups.values()) if measured else []}
         verdicts[kind] |= {"diverged": diverged, "left_out": len(left_out)}
-    return claim | {"verdicts": verdicts, "tested": any(v["verdict"] != "not tested" for v in verdicts.values())}
+        verdicts[kind] |= {"counts": verdict["line"].partition(". ")[0] + ".", "first": _first(verdict)}
+    shown = {kind: verdict for kind, verdict in verdicts.items() if verdict["verdict"] != "not tested"}
+    reasons: dict[str, list[str]] = {}
+    for kind in kinds:
+        reasons.setdefault(verdicts[kind]["line"], []).append(kind)
+    return claim | {"verdicts": verdicts, "shown": shown, "tested": bool(shown), "reasons": reasons}
 
 
 def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, list[str]]:
@@ -76,12 +91,16 @@ def _beside(claims: list[dict[str, Any]], figures: Iterable[str]) -> dict[str, l
     placed: dict[str, list[str]] = {}
     free = list(figures)
     for claim in claims if free else ():
-        compared = [row for verdict in claim["verdicts"].values() for rows in verdict["groups"] for row in rows]
-        names = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
-        plainest = dict.fromkeys(name for metric in names for name in metrics.available()[metric].figures[:1])
-        placed[claim["name"]] = [name for name in plainest if name in free]
-        free = [name for name in free if name not in plainest]
+        placed[claim["name"]] = [name for name in _plainest(claim) if name in free]
+        free = [name for name in free if name not in placed[claim["name"]]]
     return placed
+
+
+def _plainest(claim: dict[str, Any]) -> list[str]:
+    """The plainest figure of each metric that a tested claim compares."""
+    compared = [row for verdict in claim["verdicts"].values() for rows in verdict["groups"] for row in rows]
+    names = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
+    return list(dict.fromkeys(name for metric in names for name in metrics.available()[metric].figures[:1]))
 
 
 def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[str, Any]]:
@@ -89,33 +108,36 @@ def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[st
     rows = []
     for claim in claims:
         verdict = claim["verdicts"][kind]
-        if verdict["verdict"] != word:
-            continue
-        known = [row for row in verdict["comparisons"] if row["n"] and row["outcome"] != "untested"]
-        first = known[0]["what"]
-        ends = sorted((row for row in known if row["what"] == first), key=lambda row: row["mean"])
-        rows.append({"claim": claim, "what": first, "settings": len(ends), "ends": ends[:: max(len(ends) - 1, 1)]})
+        if verdict["verdict"] == word:
+            ends = _ends(verdict)
+            shown = {"settings": len(ends), "ends": ends[:: max(len(ends) - 1, 1)]}
+            rows.append({"claim": claim, "what": ends[0]["what"], **shown})
     return rows
+
+
+def _ends(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    """The comparisons of a verdict's first part with numbers, from the smallest effect to the largest."""
+    known = [row for row in verdict["comparisons"] if row["n"] and row["outcome"] != "untested"]
+    return sorted((row for row in known if row["what"] == known[0]["what"]), key=lambda row: row["mean"])
+
+
+def _first(verdict: dict[str, Any]) -> str:
+    """The smallest and the largest mean effect of a verdict's first part with numbers; empty if it has none."""
+    rows = _ends(verdict)
+    if not rows:
+        return ""
+    part = Part.model_construct(**{name: rows[0][name] for name in ("metric", "against")})  # what an amount depends on
+    low, high = (phrasing.amount(part, rows[place]["mean"]) for place in (0, -1))
+    effect = low if low == high else f"{phrasing.amount(part, rows[0]['mean'], bare=True)} to {high}"
+    return f"{rows[0]['what'][0].upper()}{rows[0]['what'][1:]}: {effect}"
 
 
 def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:
     figures = {}
     for name in contents.figures(plan):
-        width = _width(contents.drawing(plan, name, drawn))
-        figures[name] = contents.caption(name) | {"path": f"/figures/{name}.svg", "width": width}
+        contents.drawing(plan, name, drawn)  # verifies it
+        figures[name] = contents.caption(name) | {"path": f"/figures/{name}.svg"}
     return figures
-
-
-def _width(drawing: str) -> float:
-    """The width of a figure in points; infinity if it has none."""
-    match = re.search(r'<svg[^>]*?\swidth="([\d.]+)pt"', drawing[:_HEAD])
-    return float(match[1]) if match else float("inf")
-
-
-def _rows(figures: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """The figures in rows: narrow ones in pairs, then the others one by one."""
-    narrow = [name for name, figure in figures.items() if figure["width"] <= _NARROW]
-    return [narrow[i : i + 2] for i in range(0, len(narrow), 2)] + [[name] for name in figures if name not in narrow]
 
 
 def _methods(plan: Plan) -> dict[str, dict[str, str]]:

@@ -13,7 +13,11 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 
-_CHARACTER = 0.062  # width of a character of a note, in inches
+# Inches. A figure has the width of the paper's text, where its letters have 7 to 8 points.
+WIDTH = 6.3
+HEIGHT = 8.0  # of a figure that fits on a page with its caption
+_CHARACTER = 0.0545  # width of a character of a note
+_LINE = 0.12  # height of a line of it
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def looks(labels: Sequence[str]) -> dict[str, Look]:
 def use() -> None:
     """Set the style and the options that make files reproducible."""
     mpl.use("Agg")
-    sns.set_theme(style="whitegrid", context="notebook", font_scale=0.85)
+    sns.set_theme(style="whitegrid", context="paper", font_scale=0.85)
     mpl.rcParams.update(
         {
             "svg.hashsalt": "rdp",
@@ -45,13 +49,20 @@ def use() -> None:
             "figure.constrained_layout.use": True,
             "axes.titlesize": "medium",
             "axes.titleweight": "bold",
+            "axes.labelpad": 2.5,
             "legend.frameon": False,
+            "xtick.labelsize": 7.5,
+            "ytick.labelsize": 7.5,
+            "xtick.major.pad": 2,
+            "ytick.major.pad": 2,
         }
     )
 
 
 def note(figure: Figure, text: str) -> None:
-    """Write a note below the axes, wrapped to the width of the figure."""
+    """Write a note below the axes, wrapped to the width of the figure, which gets higher by it."""
     if text:
-        text = textwrap.fill(text, int(figure.get_figwidth() / _CHARACTER))
-        figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.35")
+        lines = textwrap.wrap(text, int(figure.get_figwidth() / _CHARACTER))
+        figure.set_figheight(figure.get_figheight() + _LINE * len(lines))
+        text = "\n".join(lines)
+        figure.supxlabel(text, fontsize=7, x=0.01, ha="left", color="0.35")

@@ -64,6 +64,11 @@ class Tables:
             panels.setdefault(key, (setting, rows))
         return list(panels.values())
 
+    def methods(self, rows: pd.DataFrame) -> list[str]:
+        """The methods of a table's rows, in the study's order."""
+        found = set(rows["method"])
+        return [label for label in self.labels if label in found]
+
     def absent(self) -> str:
         """A sentence on the number of runs without numbers; empty if there are none."""
         counts = self.records["status"].value_counts()

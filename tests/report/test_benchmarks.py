@@ -60,7 +60,7 @@ def test_seconds_are_drawn_beside_ratios(planted, tmp_path, nothing_recorded) ->
     data, texts = drawn(planted, tmp_path)
     assert data["unit"].tolist() == ["seconds"] * 6
     assert data["median"].tolist() == [2.5, 10, 11, 12, 13, 14]  # of the larger study
-    assert {"until a job trains", "Seconds, for a study of 1,000 runs"} <= set(texts)
+    assert {"until a job trains", "Seconds, for a study of 1,000\nruns"} <= set(texts)
 
 
 def test_none_is_no_error(planted, tmp_path, nothing_recorded) -> None:

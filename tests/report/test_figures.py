@@ -1,5 +1,6 @@
 """Each figure shows all the numbers of its table."""
 
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
+from matplotlib.text import Text
 
 from rdp import study, tables
 from rdp.errors import UserError
@@ -15,6 +17,7 @@ from rdp.report import figures, style
 from rdp.report.plots import common
 from rdp.study import Plan
 from rdp.tables import collect
+from rdp.utils import paths
 from tests.report.conftest import Planted, make_tables, save
 
 
@@ -57,6 +60,45 @@ def test_curves_are_the_mean_and_range_over_seeds(planted: Plan, tmp_path: Path)
     assert (first["min"] == 2.0).all()
     assert (first["max"] == 8.0).all()
     assert (first["mean"] == 4.0).all()
+
+
+def test_figures_have_the_width_of_the_papers_text_and_letters_of_seven_points(tuned: Plan, tmp_path: Path) -> None:
+    made = make_tables(tuned, tmp_path)
+    for name in ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost", "learning_rates"):
+        figure = drawing(tuned, tmp_path, name, made).figure
+        assert figure.get_figwidth() == style.WIDTH, name
+        assert figure.get_figheight() < style.HEIGHT, name
+        sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
+        assert min(sizes) >= 7, name
+    drawn = draw(tuned, tmp_path, "accuracy", made)
+    assert len(drawn)
+    svg = (tmp_path / tuned.name / "figures" / "accuracy.svg").read_text()
+    assert f'width="{72 * style.WIDTH:g}pt"' in svg
+    layout = (paths.templates() / "paper_layout.typ.j2").read_text()
+    (margin,) = re.findall(r"margin: \(x: (\d+)mm", layout)
+    assert pytest.approx(210 - 2 * int(margin), abs=0.5) == style.WIDTH * 25.4
+
+
+def test_rows_and_labels_that_panels_share_are_written_once(planted: Plan, tmp_path: Path) -> None:
+    axes = drawing(planted, tmp_path, "accuracy", make_tables(planted, tmp_path)).figure.axes
+    named = [[label.get_text() for label in axis.get_yticklabels()] for axis in axes]
+    assert named == [["vanilla", "droppath", "plain"], []]
+    axes = drawing(planted, tmp_path, "training_curves", make_tables(planted, tmp_path)).figure.axes
+    assert [" ".join(axis.get_ylabel().split()) for axis in axes] == [
+        "training loss",
+        "",
+        "validation accuracy (%)",
+        "",
+    ]
+
+
+def test_a_long_title_is_broken_within_its_panel(planted: Plan, tmp_path: Path) -> None:
+    found = drawing(planted, tmp_path, "accuracy", make_tables(planted, tmp_path))
+    found.figure.axes[0].set_title("resnet20 on digits, " + "epochs 12, flip False, " * 3)
+    figures._tidy(found.figure)
+    lines = found.figure.axes[0].get_title().split("\n")
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 41
 
 
 def test_depth_takes_its_numbers_from_the_records(planted: Plan, tmp_path: Path) -> None:
@@ -301,3 +343,13 @@ def test_a_figure_that_the_study_has_no_table_for_is_unknown(planted: Plan, tmp_
 def test_methods_differ_in_more_than_colour() -> None:
     looks = style.looks([f"method {i}" for i in range(12)])
     assert len({(look.marker, look.dash) for look in looks.values()}) == 12
+
+
+def test_panels_are_as_high_as_their_rows_need() -> None:
+    style.use()
+    figure, axes = common.grid(5, lines=[10, 4, 2, 3, 1])
+    figure.set_layout_engine("none")
+    heights = [axis.get_gridspec().get_height_ratios()[axis.get_subplotspec().rowspan.start] for axis in axes]
+    assert heights == pytest.approx([0.8 + 0.18 * 10] * 3 + [0.8 + 0.18 * 3] * 2)
+    assert figure.get_figheight() == pytest.approx(heights[0] + heights[-1])
+    assert figure.get_figwidth() == style.WIDTH

@@ -88,12 +88,13 @@ def test_a_number_moves_with_its_record(tmp_path: Path, build: Build) -> None:
     text = text_of(build(plan, made))
     # vanilla 0.95, 0.96, 0.97: mean 96.0, half width 4.302653 x 1 / sqrt(3) = 2.5
     assert "96.0 % [93.5, 98.5]" in text
-    assert "\u221265.0 points" in text
+    assert "vanilla 96.0 \u00b1 2.5 96.0 \u00b1 2.5" in text  # depths 20 and 56, in the table of accuracies
     assert "269,434" in text
     made.records.loc[0, "accuracy"] = 0.8  # of vanilla and resnet20
     text = text_of(build(plan, made))
     assert "91.0 % [67.3, 114.7]" in text
-    assert text.count("96.0 % [93.5, 98.5]") == 2  # of the other architecture, in the text and in the appendix
+    assert "vanilla 91.0 \u00b1 23.7 96.0 \u00b1 2.5" in text
+    assert text.count("96.0 % [93.5, 98.5]") == 1  # of the other architecture, in the appendix
 
 
 def test_the_compute_cost_is_shown(tmp_path: Path, build: Build) -> None:
@@ -112,12 +113,26 @@ def test_every_claim_is_shown_and_ours_is_marked(tmp_path: Path, build: Build) -
     plan = make_plan(tmp_path)
     text = text_of(build(plan, make_tables(plan, tmp_path)))
     for claim in verdict_json.read(plan.name, tmp_path)["claims"]:
-        assert f"{claim['name']} {claim['title']}" in text
+        assert re.search(rf"{claim['name']}[.,] {re.escape(claim['title'])}", text)
         assert claim["digest"] in text.replace(" ", "")
-    assert "ResidualDroppath costs no more than vanilla training ours" in text
+    assert "ResidualDroppath costs no more than vanilla training (ours)" in text
     assert "Source: this project." in text
     assert "Source: arXiv 2411.09475, abstract." in text
     assert "training flops, residual_droppath relative to vanilla; claimed below 0 %" in text
+
+
+def test_the_main_text_has_results_and_the_appendix_the_claims(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    text = text_of(build(plan, make_tables(plan, tmp_path)))
+    main, _, appendix = text.partition("[1] S. Park")
+    for heading in ("1 Introduction", "Related work.", "4.1 Verdicts", "4.2 Accuracy", "5 Limitations"):
+        assert heading in main
+    assert "method 20 56" in main  # the table of accuracies
+    assert "The verdicts on RDP-3, PNNH-4, PNNH-5 and PNNH-7 rest on them." in main
+    assert "A.1 RDP-3. ResidualDroppath improves" in appendix
+    assert "claimed above 5 points" in appendix
+    assert "claimed above 5 points" not in main
+    assert "Confirmatory: not tested" not in text  # the study has no such data
 
 
 def test_each_kind_of_data_has_its_own_verdicts(tmp_path: Path, build: Build) -> None:
@@ -126,7 +141,9 @@ def test_each_kind_of_data_has_its_own_verdicts(tmp_path: Path, build: Build) ->
     content = verdict_json.read(plan.name, tmp_path)
     for kind in verdict_json.KINDS:
         words = [claim["verdicts"][kind]["verdict"] for claim in content["claims"]]
-        assert f"On {kind} data, {words.count('supported')} of {len(words)} claims are supported" in text
+        assert re.search(
+            rf"On {kind} data \([^)]+\): {words.count('supported')} of {len(words)} claims supported", text
+        )
     assert "RDP-5, confirmatory data" in text
     assert "RDP-5, exploratory data" in text
 
@@ -231,6 +248,15 @@ def test_a_long_table_breaks_under_its_head(tmp_path: Path, build: Build) -> Non
     assert len(with_rows) > 1
     assert all("p against" in text and "claimed below" in text for text in with_rows)
     assert sum(text.count(" on nowhere") for text in pages) >= 120
+
+
+def test_every_reference_is_cited(tmp_path: Path, build: Build) -> None:
+    plan = make_plan(tmp_path)
+    text = text_of(build(plan, make_tables(plan, tmp_path)))
+    listed = (paths.templates() / "paper_layout.typ.j2").read_text(encoding="utf-8").count("  @article{")
+    assert listed > 20
+    assert f"[{listed}]" in text  # only cited references are listed
+    assert f"[{listed + 1}]" not in text
 
 
 def test_what_comes_from_outside_is_no_source(tmp_path: Path, build: Build) -> None:

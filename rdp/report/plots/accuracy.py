@@ -28,11 +28,12 @@ _NEAR = 5.0  # smallest range of an axis of differences, in points
 def accuracy(tables: Tables) -> common.Drawing:
     """Test accuracy of every seed, with mean and interval."""
     panels = tables.panels(tables.records)
-    figure, axes = common.grid(len(panels), lines=len(tables.labels))
+    named = [tables.methods(runs) for _, runs in panels]
+    figure, axes = common.grid(len(panels), lines=[len(labels) for labels in named])
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, runs) in zip(axes, panels, strict=True):
+    for axis, (setting, runs), labels in zip(axes, panels, named, strict=True):
         axis.axvline(datasets.info(setting.dataset).chance * PERCENT, color="0.5", linewidth=1, linestyle=":")
-        for place, label in enumerate(tables.labels):
+        for place, label in enumerate(labels):
             mine = runs[(runs["method"] == label) & runs["accuracy"].notna()]
             look, diverged = looks[label], mine["status"] == "diverged"
             spread = common.spread(place, len(mine))
@@ -45,7 +46,7 @@ def accuracy(tables: Tables) -> common.Drawing:
                 key = setting.key | {"method": label}
                 rows.append(key | {"seed": seed, "status": status, "accuracy": value, "mean": estimate.mean})
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
-        common.rows_of_methods(axis, tables.labels)
+        common.rows_of_methods(axis, labels)
         axis.set_xlim(common.within_percent(*axis.get_xlim()))
         axis.set_title(setting.title)
         axis.set_xlabel("test accuracy (%)")
@@ -57,11 +58,11 @@ def accuracy(tables: Tables) -> common.Drawing:
 def differences(tables: Tables) -> common.Drawing:
     """Difference of each method to the baseline, paired by seed, with interval."""
     panels = tables.panels(tables.records)
-    figure, axes = common.grid(len(panels), lines=len(tables.labels))
+    compared = [[m for m in tables.methods(runs) if m != tables.baseline_of(setting)] for setting, runs in panels]
+    figure, axes = common.grid(len(panels), lines=[len(others) for others in compared])
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, runs) in zip(axes, panels, strict=True):
+    for axis, (setting, runs), others in zip(axes, panels, compared, strict=True):
         name = tables.baseline_of(setting)
-        others = [label for label in tables.labels if label != name and (runs["method"] == label).any()]
         baseline = by_seed(runs[runs["method"] == name])
         estimates = {label: paired_difference(by_seed(runs[runs["method"] == label]), baseline) for label in others}
         axis.axvline(0, color="0.3", linewidth=1)
@@ -77,7 +78,7 @@ def differences(tables: Tables) -> common.Drawing:
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
         axis.set_title(setting.title)
-        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_xlabel(f"test accuracy minus {tables.baseline}'s (points)")
     style.note(figure, f"Paired by seed. Points outside the axis are in the data file. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "points", "mean", "low", "high"]
@@ -98,7 +99,8 @@ def _name_those_far_off(axis: Axes, means: list[float]) -> None:
         left = means[place] < 0
         text = f"◂ {means[place]:+.0f}" if left else f"{means[place]:+.0f} ▸"
         text = text.replace("-", "\u2212")
-        axis.text(low if left else high, place, text, va="center", ha="left" if left else "right")
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+        axis.text(low if left else high, place, text, va="center", ha="left" if left else "right", bbox=box)
 
 
 def training_curves(tables: Tables) -> common.Drawing:
@@ -160,10 +162,11 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
         axis.axhline(PERCENT * datasets.info(dataset).chance, color="0.5", linewidth=1, linestyle=":")
         axis.set_xticks(depths, [str(d) for d in depths])
         if len(depths) == 1:
-            axis.set_xlim(depths[0] * 0.9, depths[0] * 1.1)
+            reach = 0.1 + 0.006 * len(tables.labels)
+            axis.set_xlim(depths[0] * (1 - reach), depths[0] * (1 + reach))
         axis.set_ylim(common.within_percent(*axis.get_ylim()))
         axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
-        axis.set_xlabel("depth (layers in the architecture's name)")
+        axis.set_xlabel("depth (as in the architecture's name)")
     axes[0].set_ylabel("test accuracy (%)")
     common.legend(figure, axes, tables.labels)
     style.note(figure, f"Bars: 95 % intervals over seeds. Dotted: chance. {tables.absent()}")

@@ -19,7 +19,7 @@ _COLUMNS = (
     *("benchmark", "subject", "unit", "machine", "median", "low", "high", "least", "most"),
     *("rounds", "measured", "commit"),
 )
-_LINE = 40  # characters of an axis label
+_LINE = 30  # characters of an axis label
 
 
 def benchmarks(tables: Tables) -> common.Drawing:
@@ -27,13 +27,13 @@ def benchmarks(tables: Tables) -> common.Drawing:
     table = _table(tables)
     machines = list(table["machine"].unique())
     panels = list(table.groupby(["benchmark", "title"], sort=False))
-    most = max((rows["subject"].nunique() for _, rows in panels), default=1)
-    figure, axes = common.grid(max(len(panels), 1), width=5.2, lines=most * max(len(machines), 1))
+    lines = [rows["subject"].nunique() * len(machines) for _, rows in panels]
+    figure, axes = common.grid(max(len(panels), 1), width=3.1, lines=lines)
     for axis, ((name, title), rows) in zip(axes, panels, strict=False):
         _panel(axis, rows, style.looks(machines))
         axis.set_title(f"rdp bench {name}")
         axis.set_xlabel(textwrap.fill(title, _LINE))
-        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
     common.legend(figure, axes, machines)
     marks = "Lines: medians; bars: 95 % bootstrap intervals over rounds. Grey: required range of a ratio. "
     style.note(figure, f"{marks}Seconds: one execution of each command, and the median start of a job.")

@@ -18,9 +18,13 @@ from rdp.stats import Estimate
 from rdp.utils.humanize import PERCENT
 
 STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a probe, with their titles
-_LONG = 12  # most entries of a legend above the panels
-_COLUMN = 2.6  # width of a legend beside the panels, in inches
-_ENTRY = 1.9  # width of an entry in a legend above them, in inches
+_MOST_ROWS = 4  # of panels, before the panels get narrower
+# Sizes in inches.
+_FRAME = 0.8  # height of the title and the x axis of a panel
+_LEAST = 1.15  # height of a panel in a high figure
+_ENTRY = 1.55  # least width of an entry of a legend
+_LETTER = 0.068  # width of a letter in it
+_LINE = 0.155  # height of a line of text
 
 
 class Drawing(NamedTuple):
@@ -36,22 +40,37 @@ def drawing(figure: Figure, rows: list[pd.DataFrame], columns: list[str]) -> Dra
     return Drawing(figure, table[columns])
 
 
-def grid(panels: int, width: float = 4.6, height: float = 3.4, lines: int = 0) -> tuple[Figure, list[Axes]]:
-    """A figure with panels in rows of up to three, each high enough for ``lines`` lines of text beside it."""
-    figure, groups = _stacks(panels, 1, width, height, lines)
+def grid(
+    panels: int, width: float = 2.0, height: float = 2.1, lines: Sequence[int] = (), line: float = 0.18
+) -> tuple[Figure, list[Axes]]:
+    """A figure of the paper's width with panels in rows.
+
+    ``width`` is the least width of a panel in inches, unless there are many panels. ``height`` is its height, unless
+    ``lines`` gives the number of named rows of each panel, of the height ``line``.
+    """
+    figure, groups = _stacks(panels, 1, width, height, lines, line)
     return figure, [axis for (axis,) in groups]
 
 
-def pairs(panels: int, lines: int = 0) -> tuple[Figure, list[tuple[Axes, ...]]]:
-    """A figure with panels of two axes, one above the other, in rows of up to three; ``lines`` as in `grid`."""
-    return _stacks(panels, 2, 4.4, 2.8, lines)
+def pairs(panels: int, lines: Sequence[int] = ()) -> tuple[Figure, list[tuple[Axes, ...]]]:
+    """A figure with panels of two axes, one above the other; ``lines`` as in `grid`."""
+    return _stacks(panels, 2, 2.0, 1.6, lines)
 
 
-def _stacks(panels: int, size: int, width: float, height: float, lines: int) -> tuple[Figure, list[tuple[Axes, ...]]]:
-    height = max(height, 0.8 + 0.19 * lines)
-    columns = min(panels, 3)
+def _stacks(
+    panels: int, size: int, width: float, height: float, lines: Sequence[int], line: float = 0.18
+) -> tuple[Figure, list[tuple[Axes, ...]]]:
+    columns = int(style.WIDTH / width)
+    columns += -(-panels // columns) > _MOST_ROWS
     rows = -(-panels // columns)
-    figure, axes = plt.subplots(size * rows, columns, figsize=(width * columns, size * height * rows), squeeze=False)
+    columns = -(-panels // rows)
+    heights = [max(_LEAST, min(height, style.HEIGHT / (size * rows)))] * rows
+    if lines:
+        heights = [_FRAME + line * max(lines[row * columns : (row + 1) * columns]) for row in range(rows)]
+    ratios = [height for height in heights for _ in range(size)]
+    figure, axes = plt.subplots(
+        size * rows, columns, figsize=(style.WIDTH, sum(ratios)), squeeze=False, height_ratios=ratios
+    )
     groups = [tuple(axes[size * row : size * (row + 1), column]) for row in range(rows) for column in range(columns)]
     for axis in (axis for group in groups[panels:] for axis in group):
         axis.set_visible(False)
@@ -75,13 +94,13 @@ def interval(axis: Axes, row: float, estimate: Estimate, look: style.Look, facto
         axis.plot([estimate.mean * factor] * 2, [row - 0.36, row + 0.36], color=look.colour, lw=2)
     if estimate.has_interval:
         ends = [estimate.low * factor, estimate.high * factor]
-        axis.plot(ends, [row, row], color=look.colour, lw=5, alpha=0.35, solid_capstyle="butt")
+        axis.plot(ends, [row, row], color=look.colour, lw=4, alpha=0.35, solid_capstyle="butt")
 
 
 def line(axis: Axes, values: pd.DataFrame, look: style.Look, label: str, factor: float = 1.0) -> None:
     """Draw a method's mean and the range of its seeds, scaled by ``factor``; ``values`` has columns mean, min, max."""
     mean, low, high = (values[name] * factor for name in ("mean", "min", "max"))
-    options: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 4}
+    options: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 3.5}
     axis.plot(values.index, mean, label=label, markevery=max(1, len(values) // 8), **options)
     axis.fill_between(values.index, low, high, color=look.colour, alpha=0.12, linewidth=0)
 
@@ -91,7 +110,7 @@ def errorbars(
 ) -> None:
     """Draw a method's accuracies in percent at ``x``, with intervals and a line between them."""
     middle, low, high = PERCENT * np.array([[e.mean, e.low, e.high] for e in accuracies]).T
-    shape: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 5}
+    shape: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "marker": look.marker, "markersize": 4}
     axis.errorbar(
         x, middle, yerr=np.nan_to_num(np.array([middle - low, high - middle])), label=label, capsize=2, **shape
     )
@@ -117,17 +136,15 @@ def log_scale(axis: Axes) -> None:
 
 
 def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:
-    """Draw one legend for all panels: above them, or beside them if it is long."""
+    """Draw one legend for all panels, above them."""
     handles: dict[str, Artist] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     entries = {label: handles[label] for label in labels if label in handles}
-    if len(entries) > _LONG:
-        figure.set_figwidth(figure.get_figwidth() + _COLUMN)
-        figure.set_figheight(max(figure.get_figheight(), 0.8 + 0.2 * len(entries)))
-        figure.legend(entries.values(), entries.keys(), loc="outside right upper")
-    elif entries:
-        columns = min(len(entries), 6, int(figure.get_figwidth() / _ENTRY))
+    if entries:
+        width = max(_ENTRY, 0.5 + _LETTER * max(map(len, entries)))
+        columns = min(len(entries), max(1, int(figure.get_figwidth() / width)))
+        figure.set_figheight(figure.get_figheight() + _LINE * -(-len(entries) // columns))
         figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
     sns.despine(figure)

@@ -17,7 +17,7 @@ def cost(tables: Tables) -> common.Drawing:
     """Counted operations and measured time of a training step of each method, relative to the baseline."""
     done = tables.records["status"] == "completed"  # arithmetic on NaN has another speed
     panels = tables.panels(tables.records[done & tables.records["examples_per_second"].notna()])
-    figure, axes = common.grid(len(panels), lines=len(tables.labels))
+    figure, axes = common.grid(len(panels), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, runs) in zip(axes, panels, strict=True):
         baseline = runs[runs["method"] == tables.baseline_of(setting)]

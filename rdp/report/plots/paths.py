@@ -37,7 +37,7 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
     """Four measures of the input's survival by depth, one row per setting and one line per method."""
     table = tables.probe("dissipating_inputs")
     panels = tables.panels(table[table["stage"] == stage])
-    figure, grid = plt.subplots(len(panels), 4, figsize=(15, 2.5 * len(panels) + 0.6), squeeze=False)
+    figure, grid = plt.subplots(len(panels), 4, figsize=(style.WIDTH, 1.35 * len(panels) + 0.5), squeeze=False)
     looks, rows = style.looks(tables.labels), []
     for line, (setting, values) in zip(grid, panels, strict=True):
         for axis, quantity in zip(line, _QUANTITIES, strict=True):
@@ -59,7 +59,7 @@ def _dissipation(tables: Tables, stage: str) -> common.Drawing:
     for axis, words in zip(grid[0], _QUANTITIES.values(), strict=True):
         axis.set_title(words)
     for axis in grid[-1]:
-        axis.set_xlabel("layer, as a share of the depth")
+        axis.set_xlabel("share of the depth")
     common.legend(figure, list(grid.flat), tables.labels)
     style.note(figure, "Dotted: the same networks on noise of equal moments. Lines: mean over seeds. Bands: range.")
     columns = ["dataset", "architecture", "recipe", "method", "quantity", "source", "layer", "mean", "min", "max"]
@@ -74,7 +74,7 @@ def coders(tables: Tables) -> common.Drawing:
     """Distance of each trained coder from the identity, and its largest singular value."""
     table = tables.probe("coders")
     panels = [(s, rows) for s, rows in tables.panels(table[table["stage"] == "trained"]) if len(rows)]
-    figure, axes = common.pairs(max(len(panels), 1), lines=len(tables.labels))
+    figure, axes = common.pairs(max(len(panels), 1), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     shown = (("distance", "‖C \u2212 I‖ / √rows"), ("spectral", "largest singular value"))
     for pair, (setting, values) in zip(axes, panels, strict=False):
@@ -134,7 +134,7 @@ def frontier(tables: Tables) -> common.Drawing:
         network = models.architecture(setting.architecture)
         groups.setdefault((setting.dataset, network.family, network.depth, setting.recipe), []).append(runs)
     groups = {key: parts for key, parts in groups.items() if len(parts) > 1}
-    figure, axes = common.grid(max(len(groups), 1), height=4.2)
+    figure, axes = common.grid(max(len(groups), 1), height=2.6)
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family, depth, recipe), parts) in zip(axes, groups.items(), strict=False):
         table = pd.concat(parts)
@@ -168,7 +168,7 @@ def throughput(tables: Tables) -> common.Drawing:
     """Training throughput of each method relative to the baseline, timed in alternation."""
     table = tables.speed()
     panels = [(setting, rows) for setting, rows in tables.panels(table) if len(rows)]
-    figure, axes = common.grid(max(len(panels), 1), lines=len(tables.labels))
+    figure, axes = common.grid(max(len(panels), 1), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     for axis, (setting, values) in zip(axes, panels, strict=False):
         labels = [label for label in tables.labels if (values["method"] == label).any()]

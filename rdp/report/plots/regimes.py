@@ -30,8 +30,8 @@ def regimes(tables: Tables) -> common.Drawing:
     }
     largest = max((frame["mean"].abs().max() for frame in frames.values()), default=0.0)
     limit = max(_LEAST_LIMIT, float(np.nan_to_num(largest)))
-    rows = max((frame["method"].nunique() for frame in frames.values()), default=1)
-    figure, axes = common.grid(len(frames), width=5.2, height=1.8 + 0.42 * rows)
+    lines = [max(frame["method"].nunique(), 1) + 1 for frame in frames.values()]  # one more for the labels of columns
+    figure, axes = common.grid(len(frames), width=3.1, lines=lines, line=0.27)
     for axis, (panel, frame) in zip(axes, frames.items(), strict=True):
         _draw(axis, frame, limit)
         axis.set_title(panel.title)
@@ -75,13 +75,13 @@ def _draw(axis: Axes, frame: pd.DataFrame, limit: float) -> None:
             place,
             ha="center",
             va="center",
-            fontsize=7.5,
+            fontsize=7,
             color=colour,
             fontweight="bold" if excludes else "normal",
         )
     ticks = [_column(frame[frame["epochs"] == count].iloc[0]) for count in epochs]
-    axis.set_xticks(range(len(epochs)), ticks, fontsize=8)
-    axis.set_yticks(range(len(methods)), methods, fontsize=8)
+    axis.set_xticks(range(len(epochs)), ticks, fontsize=7.5)
+    axis.set_yticks(range(len(methods)), methods, fontsize=7.5)
     axis.grid(visible=False)
 
 

@@ -30,7 +30,7 @@ def redundancy(tables: Tables) -> common.Drawing:
     table = tables.probe("feature_reuse")
     table = table[table["quantity"].isin(["redundancy", "redundancy_independent"]) & table["value"].notna()]
     panels = tables.panels(table)
-    figure, axes = common.grid(len(panels))
+    figure, axes = common.grid(len(panels), lines=[len(tables.labels)] * len(panels))
     looks, rows = style.looks(tables.labels), []
     shown = (
         ("redundancy", "trained", "trained"),
@@ -70,7 +70,8 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
     table = tables.probe("feature_reuse")
     table = table[(table["quantity"] == "cka") & (table["stage"] == "trained")]
     panels, labels = tables.panels(table), tables.labels
-    size = (1.75 * len(labels) + 0.8, 1.85 * len(panels) + 0.4)
+    side = min((style.WIDTH - 0.9) / len(labels), 1.6)  # of a matrix, in inches
+    size = (side * len(labels) + 0.9, (side + 0.1) * len(panels) + 0.5)
     figure, grid = plt.subplots(len(panels), len(labels), figsize=size, squeeze=False)
     rows, image = [], None
     for line, (setting, values) in zip(grid, panels, strict=True):
@@ -86,9 +87,9 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
             image = axis.imshow(_square(by), vmin=0, vmax=1, cmap="viridis", origin="lower", interpolation="nearest")
             rows.append(by.reset_index(name="cka").assign(**setting.key, method=label))
         line[0].set_axis_on()
-        line[0].set_ylabel(setting.title.replace(" on ", "\non "), fontsize=8)
+        line[0].set_ylabel(setting.title.replace(" on ", "\non "), fontsize=7.5)
     for axis, label in zip(grid[0], labels, strict=True):
-        axis.set_title(label.replace("_", "\n", 1), fontsize=8)
+        axis.set_title(label.replace("_", "\n"), fontsize=7.5)
     if image is not None:
         figure.colorbar(image, ax=grid, shrink=0.4, label="linear CKA")
     style.note(figure, "Units in the order of the forward pass, from bottom left. Mean over seeds.")
@@ -167,7 +168,7 @@ def activation_maps(tables: Tables, label: str) -> common.Drawing:
     table = tables.probe("activation_maps")
     mine = table[table["method"] == label] if len(table) else table
     panels = [(setting, rows) for setting, rows in tables.panels(mine) if len(rows)][:1]
-    figure, axes = plt.subplots(1, 2, figsize=(15, 8.2))
+    figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 3.6))
     note = "No network of this method has been trained on two-dimensional inputs yet."
     for axis, (stage, words) in zip(axes, common.STAGES, strict=True):
         axis.grid(False)
