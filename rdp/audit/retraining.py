@@ -153,7 +153,7 @@ def _check_measurements(plan: Plan, results: Path, runs: set[str]) -> Check:
         return check
     for cell in plan.cells:
         drawn = frozenset(spec.run for spec in cell.specs if spec.run in runs)
-        for name in plan.study.probes if drawn else ():
+        for name in cell.probes if drawn else ():
             _check_probe(check, plan, results, name, cell, drawn)
     return check
 

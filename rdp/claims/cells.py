@@ -25,7 +25,9 @@ def pairs_by_setting(claim: Claim, plan: Plan, groups: dict[Setting, list[Cell]]
 
 
 def _pair(part: Part, plan: Plan, cells: list[Cell]) -> Pair | None:
-    """The cells that a part compares; None where one of them is missing."""
+    """The cells that a part compares; None where one of them is missing, or not measured by the part's probe."""
+    if part.definition.probe in plan.study.probes:
+        cells = [cell for cell in cells if part.definition.probe in cell.probes]
     first = _pick(plan, cells, part.method, None, part.budget)
     other = _pick(plan, cells, part.against, part.against_form, "steps") if part.against else None
     return None if first is None or (part.against and other is None) else (first, other)

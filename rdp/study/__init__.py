@@ -30,6 +30,7 @@ class Cell:
     architecture: str  # as in the grid. Runs of a method with a form train another one, see `RunSpec.architecture`
     label: str  # the study's name for the method with its options, which figures and tables show
     specs: tuple[RunSpec, ...]  # one per seed
+    probes: tuple[str, ...]  # those that measure its networks
 
     @property
     def title(self) -> str:
@@ -210,7 +211,7 @@ def _cell(study: Study, grid: Grid, dataset: str, architecture: str, label: str)
         )
         for seed in study.seed_list()
     ]
-    return Cell(dataset, architecture, label, tuple(specs))
+    return Cell(dataset, architecture, label, tuple(specs), tuple(study.probes if grid.probes is None else grid.probes))
 
 
 def _check_recipe(study: Study, where: str, recipe: Recipe, dataset: str) -> None:

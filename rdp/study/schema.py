@@ -56,6 +56,7 @@ class Grid(Strict):
     learning_rates: list[Annotated[float, Field(gt=0)]] | None = Field(
         None, description="candidates of this grid instead of those of `tune`; [] for no sweep"
     )
+    probes: list[str] | None = Field(None, description="those of the study's probes that measure it; null for all")
 
 
 class Study(Strict):
@@ -119,6 +120,7 @@ class Study(Strict):
             check_names(f"grids[{i}].datasets", grid.datasets, data.available())
             check_names(f"grids[{i}].architectures", grid.architectures, models.architectures())
             check_names(f"grids[{i}].methods", grid.methods or [], self.methods)
+            check_names(f"grids[{i}].probes", grid.probes or [], self.probes)
             validate(Recipe, self.recipe | grid.recipe, f"grids[{i}].recipe" if grid.recipe else "recipe")
             if grid.learning_rates and self.tune is None:
                 raise ValueError(f"grids[{i}].learning_rates: the study has no 'tune'")

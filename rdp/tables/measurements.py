@@ -37,7 +37,8 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
         if (processes := cores // plan.study.threads) > 1:
             pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads break fork
             parallel_map = stack.enter_context(pool).map
-        rows = [row for cell_rows in parallel_map(measure, plan.cells) for row in cell_rows]
+        cells = [cell for cell in plan.cells if name in cell.probes]
+        rows = [row for cell_rows in parallel_map(measure, cells) for row in cell_rows]
     return save(plan.name, name, results, pd.DataFrame(rows, columns=columns(name)))
 
 
@@ -49,7 +50,7 @@ def columns(name: str) -> list[str]:
 def expected_runs(plan: Plan, name: str, results: Path) -> set[str]:
     """The runs that a probe's table has rows of."""
     store, seeds = Store(results), probes.seed_limit(probes.probe_module(name), plan.study.probe_seeds)
-    return {spec.run for cell in plan.cells for spec, _ in _runs(cell, store, seeds)}
+    return {spec.run for cell in plan.cells if name in cell.probes for spec, _ in _runs(cell, store, seeds)}
 
 
 def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:
