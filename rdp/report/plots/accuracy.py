@@ -141,6 +141,8 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
     # A line joins depths of one family and recipe, since families count layers differently.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(drawn):
+        if runs.empty and len(drawn):
+            continue
         family = models.architecture(setting.architecture).family
         groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
     figure, axes = common.grid(len(groups))
