@@ -92,6 +92,8 @@ def find_units(model: nn.Module, example: Any) -> FoundUnits:
         gate.override = recorder.join
     with torch.enable_grad(), recorder.modules(), recorder:
         run(network, example)
+    with_shortcut = {blocks.own_class(block) for block in units.blocks}
+    others = [name for name, module in network.named_modules() if type(module) in with_shortcut]
     known = {id(block): [branch.end for branch in blocks.branches_of(block)] for block in units.blocks}
     units.ungate()
     left = {}
@@ -100,8 +102,6 @@ def find_units(model: nn.Module, example: Any) -> FoundUnits:
         ends = (*known.get(id(module), ()), end) if end else ()
         reason = units.skipped.get(name, "nothing declares the end of its branch")
         left[name, end] = LeftOut(name, kind, ends if _are_ends(module, ends) else (), reason)
-    with_shortcut = {blocks.own_class(block) for block in units.blocks}
-    others = [name for name, module in network.named_modules() if type(module) in with_shortcut]
     return FoundUnits(tuple(units.names), tuple(left.values()), tuple(others))
 
 

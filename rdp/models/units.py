@@ -182,7 +182,7 @@ class Units:
         hint = "For a block whose branch no rule finds, call rdp.register_block(ItsClass, 'child that ends the branch')"
         raise UserError(
             f"{type(self.network).__name__}: no residual branch to drop was found; its blocks: {names}. "
-            + (f"Left out: {reasons}" if reasons else hint)
+            + (f"Left out: {reasons}. {hint}" if reasons else hint)
         )
 
     def apply(self, iteration: Iteration, device: torch.device | str = "cpu") -> None:

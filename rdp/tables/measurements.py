@@ -37,8 +37,7 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
         if (processes := cores // plan.study.threads) > 1:
             pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads break fork
             parallel_map = stack.enter_context(pool).map
-        cells = [cell for cell in plan.cells if name in cell.probes]
-        rows = [row for cell_rows in parallel_map(measure, cells) for row in cell_rows]
+        rows = [row for cell_rows in parallel_map(measure, _cells(plan, name)) for row in cell_rows]
     return save(plan.name, name, results, pd.DataFrame(rows, columns=columns(name)))
 
 
@@ -50,7 +49,12 @@ def columns(name: str) -> list[str]:
 def expected_runs(plan: Plan, name: str, results: Path) -> set[str]:
     """The runs that a probe's table has rows of."""
     store, seeds = Store(results), probes.seed_limit(probes.probe_module(name), plan.study.probe_seeds)
-    return {spec.run for cell in plan.cells if name in cell.probes for spec, _ in _runs(cell, store, seeds)}
+    return {spec.run for cell in _cells(plan, name) for spec, _ in _runs(cell, store, seeds)}
+
+
+def _cells(plan: Plan, name: str) -> list[Cell]:
+    """The cells that a probe measures: all, if it is none of the study's."""
+    return [cell for cell in plan.cells if name in cell.probes or name not in plan.study.probes]
 
 
 def save(study: str, name: str, results: Path, table: pd.DataFrame) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rdp import cli
+from rdp.cli import app as cli
 from rdp.errors import UserError
 from rdp.jobs import event_files
 from rdp.jobs.runner import run_job

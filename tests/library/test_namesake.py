@@ -48,7 +48,7 @@ def test_ours_over_theirs_warns_and_works(name, say, site):
     assert "ImportError: cannot import name 'rdp'" in said
 
 
-@pytest.mark.parametrize("program", ["import rdp.cli", "from rdp.models import Network", "import rdp.utils.paths"])
+@pytest.mark.parametrize("program", ["import rdp.cli.app", "from rdp.models import Network", "import rdp.utils.paths"])
 def test_theirs_over_ours_is_named_by_every_module_of_ours(program, say, site):
     (site / "rdp/__init__.py").write_text(THEIRS)
     (site / "rdp-0.8.dist-info").mkdir()

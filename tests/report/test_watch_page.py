@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rdp import cli, study
+from rdp import study
+from rdp.cli import app as cli
 from rdp.errors import UserError
 from rdp.jobs.progress import RunProgress
 from rdp.jobs.runner import run_job

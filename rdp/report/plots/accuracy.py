@@ -48,7 +48,7 @@ def accuracy(tables: Tables) -> common.Drawing:
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
         common.rows_of_methods(axis, labels)
         axis.set_xlim(common.within_percent(*axis.get_xlim()))
-        axis.set_title(setting.title)
+        axis.set_title(setting.title, loc="right")  # beside the names, which leave little width
         axis.set_xlabel("test accuracy (%)")
     style.note(figure, f"Dotted: chance. Crosses: diverged runs, at chance. {tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "status", "accuracy", "mean", "low", "high"]
@@ -77,7 +77,7 @@ def differences(tables: Tables) -> common.Drawing:
             rows += [key | {"seed": seed, "points": points} | interval for seed, points in pairs.items()]
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
-        axis.set_title(setting.title)
+        axis.set_title(setting.title, loc="right")
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_xlabel(f"test accuracy minus {tables.baseline}'s (points)")
     style.note(figure, f"Paired by seed. Points outside the axis are in the data file. {tables.absent()}")
