@@ -214,7 +214,7 @@
     place.append(make("div", { class: "sheet", tabindex: "0", role: "group", "aria-label": label }, image));
   }
 
-  const claims = [...document.querySelectorAll("details.claim")];
+  const claims = [...document.querySelectorAll("details.claim, details.untested")];
   claims.forEach((claim) => claim.addEventListener("toggle", () => claim.open && showFigure(claim)));
   let closed = [];
   addEventListener("beforeprint", () => {

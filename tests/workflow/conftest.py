@@ -98,6 +98,9 @@ def copy_project(target: Path) -> Project:
         if source.exists():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name, follow_symlinks=False)
+    for rules in (target / "workflow" / "rules").glob("*.smk"):
+        # A dry run lists the files and resources of a job only if its rule has no message.
+        rules.write_text(re.sub(r"^ +message:\n.*\n", "", rules.read_text(), flags=re.M))
     (target / "config" / "studies" / "mini.yaml").write_text(MINIATURE)
     return Project(target)
 
