@@ -246,7 +246,7 @@ def test_directories_that_look_like_something_else_work(results: str, here: Path
 @pytest.mark.slow
 def test_an_empty_results_directory_means_the_default(here: Path) -> None:
     """And not the root of the file system."""
-    done = snakemake(here, "-n", "--config", "study=tiny.yaml", "results=")
+    done = snakemake(here, "--summary", "--config", "study=tiny.yaml", "results=")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results/tiny/records.parquet" in done.stdout + done.stderr
 

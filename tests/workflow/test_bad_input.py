@@ -120,7 +120,7 @@ def test_such_a_study_is_planned_by_the_path_of_its_file(tmp_path: Path) -> None
     for name in ("2024_10", "202410"):
         (studies / f"{name}.yaml").write_text(GOOD)
     entries = ["study=config/studies/2024_10.yaml", "results=./007"]
-    done = run(tmp_path, "snakemake", "-s", str(ROOT / "Snakefile"), "-n", "--config", *entries)
+    done = run(tmp_path, "snakemake", "-s", str(ROOT / "Snakefile"), "--summary", "--config", *entries)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "007/2024_10/report/index.html" in done.stdout + done.stderr
 
