@@ -21,7 +21,11 @@ class JobLines(logging.Handler):
         elif event == "job_finished" and record.job_id in self.started:
             message, start = self.started[record.job_id]
             self.ended += 1
-            print(f"{self.ended} of {self.jobs}: {message} ({time.monotonic() - start:.0f} s)", file=sys.stderr, flush=True)
+            print(
+                f"{self.ended} of {self.jobs}: {message} ({time.monotonic() - start:.0f} s)",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 if not sys.stderr.isatty():
