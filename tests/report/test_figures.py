@@ -144,7 +144,7 @@ class TestCost:
 
 
 def digits_axis(found: common.Drawing) -> Axes:
-    (axis,) = (axis for axis in found.figure.axes if axis.get_title() == "resnet20 on digits")
+    (axis,) = (axis for axis in found.figure.axes if axis.get_title(loc="right") == "resnet20 on digits")
     return axis
 
 
