@@ -92,7 +92,10 @@ def serve() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server ends when its standard input is closed
     state = _state(dict(os.environ))
-    path.parent.mkdir(mode=0o700)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        sys.exit(f"{path.parent}: belongs to another user; jobs import torch by themselves")
+    path.unlink(missing_ok=True)  # of a killed server with the number of this process
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen(128)
