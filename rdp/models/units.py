@@ -53,12 +53,9 @@ class Units:
         if not take_over:
             self._check_droppath()
         self._found = Found(network, example)
-        # Those of the found classes are known too, as blocks that were left out.
-        kinds = {blocks.own_class(block.module) for block in self._found.blocks}
-        self._known = {
-            id(module) for module in network.modules() if is_declared(module) or blocks.own_class(module) in kinds
-        }
         self.blocks = [block.module for block in self._found.blocks]
+        self._kinds = {blocks.own_class(block) for block in self.blocks}
+        self._known = {id(module) for module in network.modules() if self._may_hold_units(module)}
         self.skipped = self._found.skipped
         branches: dict[str, list[Branch]] = {}
         for block in self._found.blocks:
@@ -98,16 +95,19 @@ class Units:
             blocks.refresh(block.module, block.name)
         self._check_droppath()
 
+    def _may_hold_units(self, module: nn.Module) -> bool:
+        """Whether a module declares branches, or has the class of a block that was found."""
+        return is_declared(module) or blocks.own_class(module) in self._kinds
+
     def _follow(self, structure: list[Any]) -> None:
+        """Sort the parameters anew, and refuse blocks that were replaced or added."""
         advice = "close the schedule, and make it after the change"
         modules = {id(module): name for name, module in self.network.named_modules()}
         for block in self._found.blocks:
             if id(block.module) not in modules or not blocks.branches_of(block.module):
                 raise UserError(f"{block.name}: this block was replaced while a schedule controls it; {advice}")
-        known = {id(block.module) for block in self._found.blocks} | self._known
-        kinds = {blocks.own_class(module) for module in self.blocks}
         for module in self.network.modules():
-            if id(module) not in known and (is_declared(module) or type(module) in kinds):
+            if id(module) not in self._known and self._may_hold_units(module):
                 raise UserError(f"{modules[id(module)]}: this block was added while a schedule is active; {advice}")
         self._droppaths = droppath.find(self.network)
         self.groups = self._group()

@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
-from rdp import models
 from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.report import templating
-from rdp.report.summary import CellSummary
+from rdp.report.summary import CellSummary, has_norms
 from rdp.study import Plan
 
 # The methods whose result is stated, in this order; a narrowed residual network stands beside PNNH.
@@ -57,8 +56,7 @@ def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, list[C
     labels += [label for label, entry in plan.study.methods.items() if entry.form == _NARROWED][:1]
     for label in labels:
         mine = [cell for cell in cells if cell.method == label and cell.difference is not None and cell.difference.n]
-        # Networks without norms are there for the closed forms.
-        mine = [c for c in mine if models.architecture(c.setting.architecture).family != "bare_mlp"] or mine
+        mine = [cell for cell in mine if has_norms(cell.setting.architecture)] or mine
         if label is not None and mine:
             mine.sort(key=lambda cell: cell.parameters)
             shown = mine if len(mine) <= _MOST else [min(mine, key=_mean), max(mine, key=_mean)]

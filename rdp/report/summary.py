@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from rdp import models
 from rdp.stats import Estimate, mean_interval, paired_difference
 from rdp.study import Plan, comparisons
 from rdp.study.comparisons import Setting
@@ -124,6 +125,11 @@ def by_budget(cells: list[CellSummary]) -> list[dict[str, Any]]:
         for (setting, name, _), by_budget in groups.items()
         if len(by_budget) > 1
     ]
+
+
+def has_norms(architecture: str) -> bool:
+    """Whether a network has norms; those without are there for the closed forms, and may be hardly trained."""
+    return models.architecture(architecture).family != "bare_mlp"
 
 
 def by_seed(runs: pd.DataFrame) -> dict[int, float]:

@@ -11,7 +11,7 @@ from rdp import data as datasets
 from rdp import models
 from rdp.report import style
 from rdp.report.plots import common
-from rdp.report.summary import by_seed
+from rdp.report.summary import by_seed, has_norms
 from rdp.stats import mean_interval, paired_difference
 from rdp.tables import Tables
 from rdp.utils.humanize import PERCENT
@@ -134,9 +134,7 @@ def training_curves(tables: Tables) -> common.Drawing:
 def accuracy_by_depth(tables: Tables) -> common.Drawing:
     """Test accuracy against depth, one line per method."""
     drawn = tables.records[(tables.records["depth"] > 0) & tables.records["accuracy"].notna()]
-    # Networks without norms are there for the closed forms; a study need not train them.
-    families = {name: models.architecture(name).family for name in drawn["architecture"].unique()}
-    normed = drawn["architecture"].map(families) != "bare_mlp"
+    normed = drawn["architecture"].map(has_norms).astype(bool)
     drawn = drawn[normed] if normed.any() else drawn
     # A line joins depths of one family and recipe, since families count layers differently.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
