@@ -44,7 +44,7 @@ class KindLimit:
 
 @dataclass(frozen=True)
 class StepLimit:
-    """How close a training step comes to the machine's limit."""
+    """The share of the machine's limit that a training step reaches."""
 
     architecture: str
     precision: str

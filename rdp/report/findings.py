@@ -10,7 +10,7 @@ from rdp.report import templating
 from rdp.report.summary import CellSummary, has_norms
 from rdp.study import Plan
 
-# The methods whose result is stated, in this order; a narrowed residual network stands beside PNNH.
+# The methods whose result is stated, in this order; a narrowed residual network is compared with PNNH.
 _METHODS = ("residual_droppath", "plain", "pnnh")
 _NARROWED = "same_parameters"
 _MOST = 4  # settings that a sentence lists
