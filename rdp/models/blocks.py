@@ -53,7 +53,7 @@ class Branch:
 
     @property
     def side(self) -> list[tuple[nn.Module, Any]]:
-        """The items that its modules return for other uses: each module, and the item's index in what it returns."""
+        """The items that the block and its modules return for other uses: each module, and the item's index."""
         return [(self._block.get_submodule(name), index) for name, index in self.part.side]
 
     @property
@@ -80,10 +80,20 @@ class _Gates:
 
     def __init__(self, block: nn.Module, ends: list[str], example: Example | None = None) -> None:
         self.block, self.kind, self._ends = block, type(block), ends
+        # Whether the model uses a value that a block returns is known from an example only.
+        self._returned = example is not None
         self._signature = own_signature(self.kind)
         self._required = len(required_arguments(self._signature).inputs)
+        self._find_branches(example)
+
+    def leave_returned(self, example: Example) -> None:
+        """Take the layers that compute values which the block returns out of its branches."""
+        self._returned = False
+        self._find_branches(example)
+
+    def _find_branches(self, example: Example | None) -> None:
         traced = self._trace_modes(example)
-        self.branches = [Branch(block, part) for part in traced.parts]
+        self.branches = [Branch(self.block, part) for part in traced.parts]
         self.sums = traced.sums
 
     def _trace_modes(self, example: Example | None = None) -> TracedForward:
@@ -129,7 +139,7 @@ class _Gates:
         tracer = BlockTracer(self.kind.forward, arguments)
         graph = trace(self.block, tracer, training, self._absent())
         self._inconstancy = self._inconstancy or tracer.inconstancy
-        return split(self.block, graph, self._ends, known)
+        return split(self.block, graph, self._ends, known, returned=self._returned)
 
     def _trace_along(self, calls: list[Call], training: bool) -> TracedForward:
         """The forward pass along recorded calls with different numbers of examples."""
@@ -143,7 +153,7 @@ class _Gates:
                 self._sizes = _sizes(values)
         if len({graph.python_code("self").src for graph in graphs}) > 1:
             raise Ungateable(self.block, "its forward depends on the number of examples")
-        traced = self._by_call[arguments, training] = split(self.block, graphs[0], self._ends)
+        traced = self._by_call[arguments, training] = split(self.block, graphs[0], self._ends, returned=self._returned)
         return traced
 
     def _absent(self) -> tuple[str, ...]:
@@ -307,6 +317,13 @@ def _ungated(kind: type[nn.Module]) -> type[nn.Module]:
         own = {name: value for name, value in vars(kind).items() if name not in {"__dict__", "__weakref__"}}
         _own_classes[kind] = type(kind.__name__, bases, own)
     return _own_classes[kind]
+
+
+def leave_returned(block: nn.Module, example: Example) -> list[Branch]:
+    """The branches of a gated block without the layers that compute values which the block returns."""
+    assert is_gated(block)
+    block._gates.leave_returned(example)
+    return block._gates.branches
 
 
 def refresh(block: nn.Module, name: str) -> None:

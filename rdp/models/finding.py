@@ -11,7 +11,7 @@ from rdp.models.branch_ends import branch_ends
 from rdp.models.gates import GatedBranch
 from rdp.models.recording import Example, items_in_use
 from rdp.models.splitting import NoShortcut
-from rdp.models.tracing import Inconstant, Ungateable
+from rdp.models.tracing import Inconstant, Ungateable, Untraceable
 
 # Containers and layers of torch, whose forward passes have no residual sums.
 _NO_BLOCKS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)
@@ -45,6 +45,7 @@ class Found:
         self.gated: list[nn.Module] = []
         self.skipped: dict[str, str] = {}
         self.inconstant: list[str] = []
+        self._untraceable: list[str] = []
         try:
             refused = self._gate_declared(network)
             declared = bool(self.blocks)
@@ -76,6 +77,22 @@ class Found:
             for name, module in network.named_modules()
             if name and id(module) not in inside and _may_be_block(module) and not isinstance(module, GatedBranch)
             if has_layers_outside(module) and blocks.count_sums(module, self.example) > branches.get(id(module), 0)
+        ]
+
+    def untraced(self, network: nn.Module) -> list[str]:
+        """The names of modules outside of units, with two layers or more, whose forward passes could not be traced."""
+        inside = self._inside()
+
+        def is_layer(module: nn.Module) -> bool:
+            weight = module._parameters.get("weight")
+            return weight is not None and weight.dim() > 1 and not isinstance(module, nn.Embedding)
+
+        return [
+            name
+            for name in self._untraceable
+            if name and id(module := network.get_submodule(name)) not in inside
+            if not any(id(inner) in inside for inner in module.modules())
+            if sum(map(is_layer, module.modules())) > 1
         ]
 
     def _gate_declared(self, network: nn.Module) -> list[tuple[str, nn.Module, NoShortcut]]:
@@ -121,6 +138,8 @@ class Found:
                 self.skipped[name] = str(error)
                 if isinstance(error, Inconstant):
                     self.inconstant.append(name)
+                elif isinstance(error, Untraceable):
+                    self._untraceable.append(name)
         self._choose_between_nested()
 
     def _choose_between_nested(self) -> None:
@@ -146,12 +165,15 @@ class Found:
             return
         items = [item for _, side in with_items for item in side]
         in_use = items_in_use(self.example.network, self.example.inputs, items)
+        used = [item for item, is_used in zip(items, in_use, strict=True) if is_used]
         for block, side in with_items:
-            if any(used for used, item in zip(in_use, items, strict=True) if item in side):
-                if declared:
-                    raise not_own(block.name)
-                if block in self.blocks:
-                    self._remove(block, _NOT_OWN)
+            modules = [module for module, index in side if (module, index) in used]
+            if modules and all(module is block.module for module in modules):
+                self._replace(block, blocks.leave_returned(block.module, self.example))
+            elif modules and declared:
+                raise not_own(block.name)
+            elif modules and block in self.blocks:
+                self._remove(block, _NOT_OWN)
 
     def _add(self, name: str, module: nn.Module, ends: list[str] | None = None) -> None:
         if isinstance(module, GatedBranch):
@@ -162,6 +184,9 @@ class Found:
             self.blocks.append(Block(name, module, branches))
             if not had_gates:
                 self.gated.append(module)
+
+    def _replace(self, block: Block, branches: list[Branch]) -> None:
+        self.blocks = [Block(b.name, b.module, branches) if b.module is block.module else b for b in self.blocks]
 
     def _remove(self, block: Block, reason: str) -> None:
         self.blocks.remove(block)

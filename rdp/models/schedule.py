@@ -107,6 +107,8 @@ class Schedule:
             gate.in_use = True
         if left := self._units.undeclared():
             _warn_of_undeclared(inner, left)
+        if example is None and (left := self._units.untraced()):
+            _warn_of_untraced(inner, left)
         for name, reason in self._units.inconstant().items():
             warnings.warn(f"{name or 'the model'}: its branches are no units: {reason}", stacklevel=2)
         self._last_step, self._planned = -1, FULL
@@ -305,15 +307,26 @@ def _check_distributed(model: DistributedDataParallel) -> None:
 
 
 def _warn_of_undeclared(model: nn.Module, names: list[str]) -> None:
+    warnings.warn(
+        "residual branches in these modules are no units, because nothing declares their ends: "
+        f"{_by_class(model, names)}; rdp.find_units(model, example) lists them, and what to register",
+        stacklevel=3,
+    )
+
+
+def _warn_of_untraced(model: nn.Module, names: list[str]) -> None:
+    warnings.warn(
+        "the forward passes of these modules cannot be traced without an example, so residual branches in them are no "
+        f"units: {_by_class(model, names)}; pass an input of the model as example",
+        stacklevel=3,
+    )
+
+
+def _by_class(model: nn.Module, names: list[str]) -> str:
     kinds: dict[str, list[str]] = {}
     for name in names:
         kinds.setdefault(type(model.get_submodule(name)).__name__, []).append(name)
-    shown = ", ".join(f"{len(found)} {kind} ({found[0]}{', …' * (len(found) > 1)})" for kind, found in kinds.items())
-    warnings.warn(
-        f"residual branches in these modules are no units, because nothing declares their ends: {shown}; "
-        "rdp.find_units(model, example) lists them, and what to register",
-        stacklevel=3,
-    )
+    return ", ".join(f"{len(found)} {kind} ({found[0]}{', …' * (len(found) > 1)})" for kind, found in kinds.items())
 
 
 def _warn_of_recompilation() -> None:

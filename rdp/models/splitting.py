@@ -2,7 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -35,7 +35,8 @@ class Part(NamedTuple):
         modules: the modules that it uses.
         parameters: the parameters of the block that it uses.
         side: items of what its modules return that the block returns too, such as attention weights; by the module's
-            name and the item's index. The branch is then computed even where it is dropped.
+            name and the item's index. The name is empty for a value that the block computes itself, by its index in
+            what the block returns. The branch is then computed even where it is dropped.
     """
 
     end: str
@@ -66,7 +67,9 @@ class _Branch(NamedTuple):
     drop: fx.Node | None = None
 
 
-def split(block: nn.Module, graph: fx.Graph, ends: list[str], known: Sequence[Part] = ()) -> TracedForward:
+def split(
+    block: nn.Module, graph: fx.Graph, ends: list[str], known: Sequence[Part] = (), *, returned: bool = False
+) -> TracedForward:
     """Put each branch of a graph behind its gate; changes the graph.
 
     Args:
@@ -75,16 +78,19 @@ def split(block: nn.Module, graph: fx.Graph, ends: list[str], known: Sequence[Pa
         ends: the children that end its branches. If empty, a branch is a function of a value that is added to the
             value, and that has parameters.
         known: branches that were found before, in another call. Their outputs may be added to other values here.
+        returned: whether a branch may contain values that the block returns too. Otherwise the layers that compute such
+            a value lie in no branch.
 
     Raises:
         UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
     """
-    sums = len(_outermost(_residual(block, graph, known, any_input=True)))
+    also = _returned(graph) if returned else {}
+    sums = len(_outermost(_residual(block, graph, also, known, any_input=True)))
     if ends:
         calls = [node for node in graph.nodes if node.op == "call_module" and node.target in ends]
-        branches = _outermost([_declared(block, node) for node in calls])
+        branches = _outermost([_declared(block, node, also) for node in calls])
     else:
-        branches = _outermost(_residual(block, graph, known))
+        branches = _outermost(_residual(block, graph, also, known))
     for branch in branches:
         _check_in_place(block, branch)
     parts = [_put_behind_gate(block, graph, branch, index) for index, branch in enumerate(branches)]
@@ -96,11 +102,18 @@ def _outermost(branches: list[_Branch]) -> list[_Branch]:
     return [b for b in branches if not any(b.addition in other.nodes for other in branches)]
 
 
-def _declared(block: nn.Module, end: fx.Node) -> _Branch:
+def _returned(graph: fx.Graph) -> dict[fx.Node, int]:
+    """The values in a tuple that the graph returns, with the index of each."""
+    (result,) = next(node.args for node in graph.nodes if node.op == "output")
+    values = enumerate(result) if isinstance(result, tuple) else ()
+    return {value: index for index, value in values if isinstance(value, fx.Node)}
+
+
+def _declared(block: nn.Module, end: fx.Node, also: Container[fx.Node]) -> _Branch:
     """The branch that ends in a node; what follows may scale its output and change its shape before it is added."""
     for addition, *operands in graph_sums.additions(end.graph):
         for output in operands:
-            nodes = _nodes(output) if len(output.users) == 1 else []
+            nodes = _nodes(output, also) if len(output.users) == 1 else []
             if end in nodes and all(
                 node is end or _hands_on_zeros(block, node) for node in nodes if graph_sums.depends(node, end)
             ):
@@ -110,7 +123,12 @@ def _declared(block: nn.Module, end: fx.Node) -> _Branch:
 
 
 def _residual(
-    block: nn.Module, graph: fx.Graph, known: Sequence[Part] = (), *, any_input: bool = False
+    block: nn.Module,
+    graph: fx.Graph,
+    also: Container[fx.Node] = (),
+    known: Sequence[Part] = (),
+    *,
+    any_input: bool = False,
 ) -> list[_Branch]:
     """The branches with parameters that are functions of their shortcut, or have the same layers as known ones.
 
@@ -120,7 +138,7 @@ def _residual(
     branches = []
     for addition, *operands in graph_sums.additions(graph):
         for shortcut, output in (operands, operands[::-1]):
-            nodes = _nodes(output) if len(output.users) == 1 else []
+            nodes = _nodes(output, also) if len(output.users) == 1 else []
             modules, parameters = owned = _owned(block, nodes)
             layers = [name for name in modules if any(True for _ in child_of(block, name).parameters())]
             is_branch = graph_sums.is_function(block, output, shortcut) or owned in layers_known
@@ -139,15 +157,18 @@ def _hands_on_zeros(block: nn.Module, node: fx.Node) -> bool:
     return name in _HAND_ON_ZEROS
 
 
-def _nodes(output: fx.Node) -> list[fx.Node]:
+def _nodes(output: fx.Node, also: Container[fx.Node]) -> list[fx.Node]:
     """The nodes that lead to an output only, in the order of the forward pass.
 
-    A module in the branch may return more items, if the block only hands them on.
+    The block may return those in ``also`` too. A module in the branch may return more items, if the block only hands
+    them on.
     """
     nodes = {output}
     for node in reversed(output.graph.nodes):
         users = set(node.users) - nodes
-        if node.op != "placeholder" and len(users) < len(node.users) and all(_is_side_item(user) for user in users):
+        if node.op == "placeholder" or len(users) == len(node.users):
+            continue
+        if all(user.op == "output" if node in also else _is_side_item(user) for user in users):
             nodes.add(node)
     return [node for node in output.graph.nodes if node in nodes]
 
@@ -204,15 +225,7 @@ def _put_behind_gate(block: nn.Module, graph: fx.Graph, branch: _Branch, index: 
         output = drop_input if output is drop else output
         drop.replace_all_uses_with(drop_input)
         graph.erase_node(drop)
-    side = tuple(
-        (str(node.target), user.args[1])
-        for node in nodes
-        for user in node.users
-        if user is not branch.addition and user not in nodes
-    )
-    for node in nodes if side else ():
-        for item in [user for user in node.users if user is not branch.addition and user not in nodes]:
-            _watch_uses(graph, item)
+    side = _side(graph, branch, nodes)
     nodes = [] if side else nodes  # all of it is computed, and only its output is dropped
     inputs = list(dict.fromkeys(i for node in nodes for i in node.all_input_nodes if i not in nodes)) or [output]
     shortcut = next(arg for arg in branch.addition.args if arg is not output)
@@ -226,6 +239,20 @@ def _put_behind_gate(block: nn.Module, graph: fx.Graph, branch: _Branch, index: 
     return Part(branch.end, tuple(modules), tuple(parameters), side)
 
 
+def _side(graph: fx.Graph, branch: _Branch, nodes: list[fx.Node]) -> tuple[tuple[str, Any], ...]:
+    """`Part.side` of a branch; lets the gates watch whether the model uses these values."""
+    side: list[tuple[str, Any]] = []
+    for node in nodes:
+        for user in [user for user in node.users if user is not branch.addition and user not in nodes]:
+            if user.op == "output":
+                side.append(("", _returned(graph)[node]))
+                _watch_uses(graph, node, [user])
+            else:
+                side.append((str(node.target), user.args[1]))
+                _watch_uses(graph, user, list(user.users))
+    return tuple(side)
+
+
 @cache
 def _joining(branch: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """The function that the graph calls in place of the addition of a branch; one for equal branches of all blocks."""
@@ -237,15 +264,13 @@ def _joining(branch: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
     return join
 
 
-def _watch_uses(graph: fx.Graph, item: fx.Node) -> None:
-    """Let the gates watch whether the model uses an item of `Part.side`."""
-    users = list(item.users)
-    with graph.inserting_after(item):
+def _watch_uses(graph: fx.Graph, value: fx.Node, users: list[fx.Node]) -> None:
+    with graph.inserting_after(value):
         gates = graph.get_attr("_gates")
     with graph.inserting_after(gates):
-        watched = graph.call_function(_watch, (gates, item))
+        watched = graph.call_function(_watch, (gates, value))
     for user in users:
-        user.replace_input_with(item, watched)
+        user.replace_input_with(value, watched)
 
 
 def _watch(gates: Any, item: Any) -> Any:

@@ -165,6 +165,10 @@ class Units:
         """The names of modules with residual branches that nothing declares, beside blocks that declare theirs."""
         return self._found.undeclared(self.network)
 
+    def untraced(self) -> list[str]:
+        """The names of modules with several layers whose forward passes could not be traced, see `Found.untraced`."""
+        return self._found.untraced(self.network)
+
     def _check_parameters(self) -> None:
         for name, group in zip(self.names, self.groups[:-1], strict=True):
             if not group.parameters:

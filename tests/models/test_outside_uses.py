@@ -93,6 +93,102 @@ class TestWeightsThatAreReturned:
             drop_steps(schedule, X)
 
 
+class Flat(nn.Module):
+    """Computes attention in its own forward pass, and returns the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.v, self.out = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        weights = (self.q(x) @ x.transpose(1, 2)).softmax(-1)
+        return x + self.out(weights @ self.v(x)), weights
+
+
+def flat(*, uses_weights: bool) -> Stack:
+    stack = Stack(uses_weights=uses_weights)
+    stack.blocks = nn.ModuleList(Flat() for _ in range(3))
+    return stack
+
+
+LAYER = sum(p.numel() for p in nn.Linear(8, 8).parameters())
+
+
+def owned(schedule: rdp.Schedule) -> list[int]:
+    """The number of parameters of each unit."""
+    return [sum(p.numel() for p in group.parameters) for group in schedule._units.groups[:-1]]
+
+
+class TestValuesThatTheBlockReturns:
+    def test_with_an_example_that_does_not_use_them_the_branch_owns_the_layers_that_compute_them(self):
+        schedule = schedule_of(flat(uses_weights=False), example=X)
+        assert owned(schedule) == [3 * LAYER] * 3
+        drop_steps(schedule, X)
+
+    def test_with_an_example_that_uses_them_it_does_not(self):
+        schedule = schedule_of(flat(uses_weights=True), example=X)
+        assert owned(schedule) == [3 * LAYER, 3 * LAYER, 2 * LAYER]
+        drop_steps(schedule, X)
+
+    def test_a_later_use_is_refused(self):
+        schedule = schedule_of(model := flat(uses_weights=False), example=X)
+        model.uses_weights = True
+        with pytest.raises(UserError, match=r"Flat: .* used outside of its branch too"):
+            drop_steps(schedule, X)
+
+    def test_without_an_example_the_branch_does_not_own_them(self):
+        schedule = schedule_of(flat(uses_weights=True))
+        assert owned(schedule) == [2 * LAYER] * 3
+        drop_steps(schedule, X)
+
+    def test_a_dropped_branch_is_left_out_and_the_values_are_returned(self):
+        model = flat(uses_weights=False)
+        block = model.blocks[0]
+        (_, weights), schedule = block(X), schedule_of(model, example=X, scaling="none")
+        with schedule.iteration(0) as iteration:
+            outputs = [(model.blocks[i](X), active) for i, active in enumerate(iteration.active)]
+            model(X)
+        assert not all(active for _, active in outputs)
+        assert torch.equal(outputs[0][0][1], weights)
+        for (output, _), active in outputs:
+            assert torch.equal(output, X) is not active
+
+
+class TestTransformers:
+    tokens = torch.randint(1, 49, (2, 7), generator=torch.Generator().manual_seed(0))
+
+    def model(self, kind: str, attention: str) -> nn.Module:
+        config, model = {
+            "albert": (tf.AlbertConfig, tf.AlbertForMaskedLM),
+            "bloom": (tf.BloomConfig, tf.BloomForCausalLM),
+        }[kind]
+        sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        sizes |= {"intermediate_size": 32, "num_hidden_groups": 2, "embedding_size": 8} if kind == "albert" else {}
+        return model(config(**sizes, attn_implementation=attention)).train()
+
+    @pytest.mark.parametrize(("kind", "attention"), [("albert", "eager"), ("albert", "sdpa"), ("bloom", "eager")])
+    def test_the_attention_of_each_layer_owns_its_projections(self, kind, attention):
+        model = self.model(kind, attention)
+        schedule = schedule_of(model, example={"input_ids": self.tokens, "labels": self.tokens})
+        blocks = [m for m in model.modules() if type(m).__name__ in {"AlbertAttention", "BloomBlock"}]
+        expected = [_count_attention(block) for block in blocks]
+        assert len(expected) == 2
+        assert [n for name, n in zip(schedule.units, owned(schedule), strict=True) if "attention" in name] == expected
+        drop_steps(schedule, input_ids=self.tokens, labels=self.tokens)
+
+    def test_without_an_example_a_warning_names_what_cannot_be_traced(self):
+        with pytest.warns(
+            UserWarning, match=r"no units: 2 AlbertAttention \(.*; pass an input of the model as example"
+        ):
+            schedule_of(self.model("albert", "sdpa"))
+
+
+def _count_attention(block: nn.Module) -> int:
+    """The parameters of a block's attention: its linear layers, and Bloom's norm in front of them."""
+    modules = [block.input_layernorm, block.self_attention] if hasattr(block, "self_attention") else block.children()
+    return sum(p.numel() for m in modules if m is not getattr(block, "LayerNorm", None) for p in m.parameters())
+
+
 def t5() -> nn.Module:
     config = tf.T5Config(
         vocab_size=100,
