@@ -10,7 +10,6 @@ from typing import Any
 from rdp import models
 from rdp.claims import metrics, phrasing
 from rdp.claims.model import KINDS, Part
-from rdp.claims.verdicts import WORDS
 from rdp.methods import method_class
 from rdp.report import contents, facts, paper_results
 from rdp.report.formatting import DASH, listed
@@ -38,12 +37,6 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
         "sure_within": f"{100 * (1 - 2 * verdicts['level']):g} %",
         "level": f"{verdicts['level']:g}",
         "claims": claims,
-        "effects": [
-            {"word": word, "kind": kind, "effects": effects}
-            for word in WORDS[:2]
-            for kind in KINDS
-            if (effects := _effects(claims, kind, word))
-        ],
         "figures": figures,
         "subjects": subjects,
         "bands": paper_results.bands(cells),
@@ -101,18 +94,6 @@ def _plainest(claim: dict[str, Any]) -> list[str]:
     compared = [row for verdict in claim["verdicts"].values() for rows in verdict["groups"] for row in rows]
     names = dict.fromkeys(row["metric"] for row in compared if claim["tested"])
     return list(dict.fromkeys(name for metric in names for name in metrics.available()[metric].figures[:1]))
-
-
-def _effects(claims: list[dict[str, Any]], kind: str, word: str) -> list[dict[str, Any]]:
-    """The smallest and largest effect of the first tested part of each claim with a verdict."""
-    rows = []
-    for claim in claims:
-        verdict = claim["verdicts"][kind]
-        if verdict["verdict"] == word:
-            ends = _ends(verdict)
-            shown = {"settings": len(ends), "ends": ends[:: max(len(ends) - 1, 1)]}
-            rows.append({"claim": claim, "what": ends[0]["what"], **shown})
-    return rows
 
 
 def _ends(verdict: dict[str, Any]) -> list[dict[str, Any]]:

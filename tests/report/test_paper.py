@@ -175,7 +175,7 @@ def test_incomplete_runs_are_listed_and_counted(tmp_path: Path, build: Build) ->
     made.records.loc[2, "adopted"] = True
     text = text_of(build(plan, made))
     assert "1 run of 30 was trained by other code" in text
-    assert "27 completed, 1 diverged, 1 failed and 1 is missing" in text
+    assert "3 runs have no result: 1 diverged, 1 failed and 1 is missing" in text
     assert "1 run diverged and counts as chance accuracy. 1 run failed and 1 is missing" in text
     assert "resnet20/digits/vanilla failed 1 0 RuntimeError: #panic() of [memory]" in text.replace("\u200b", "")
     assert "missing 1 1 not trained yet" in text
@@ -185,9 +185,9 @@ def test_incomplete_runs_are_listed_and_counted(tmp_path: Path, build: Build) ->
 def test_nothing_finished_still_builds(tmp_path: Path, build: Build) -> None:
     plan = make_plan(tmp_path)
     text = text_of(build(plan, nothing_finished(make_tables(plan, tmp_path))))
-    assert "0 completed, 0 diverged, 0 failed and 30 are missing" in text
+    assert "30 runs have no result: 0 diverged, 0 failed and 30 are missing" in text
     assert "records test no claim" in text
-    assert "No claim is supported or refuted." in text
+    assert "The records so far test no claim." in text
     assert "No run has a record yet." in text
     assert not re.search(r"\b(nan|None)\b", text)
 
@@ -244,7 +244,7 @@ def test_a_long_table_breaks_under_its_head(tmp_path: Path, build: Build) -> Non
     plan = make_plan(tmp_path)
     path = build(plan, make_tables(plan, tmp_path), change=multiply)
     pages = [page.extract_text() for page in pypdf.PdfReader(path).pages]
-    with_rows = [text for text in pages if text.count("on nowhere") > 2]  # the abstract names two settings
+    with_rows = [text for text in pages if text.count("on nowhere") > 2]  # not the abstract
     assert len(with_rows) > 1
     assert all("p against" in text and "claimed below" in text for text in with_rows)
     assert sum(text.count(" on nowhere") for text in pages) >= 120

@@ -2,6 +2,7 @@
 import logging
 import time
 
+from rich.progress import TimeRemainingColumn
 from snakemake.logging import logger
 
 
@@ -28,5 +29,10 @@ class JobLines(logging.Handler):
             )
 
 
-if not sys.stderr.isatty():
+if sys.stderr.isatty():
+    for handler in workflow.logger_manager.plugin_handlers:
+        if bars := getattr(handler, "progress", None):
+            bars.columns = (*bars.columns, TimeRemainingColumn())
+            bars.speed_estimate_period = 600  # seconds, so that it holds several jobs
+else:
     logger.addHandler(JobLines())
