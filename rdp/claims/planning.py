@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rdp.claims.cells import pairs_by_setting
+from rdp.claims.cells import Pair, pairs_by_setting
 from rdp.claims.model import KINDS, Claim, Claims, Part
 from rdp.claims.phrasing import amount, part_name
 from rdp.stats import LEVEL, power
-from rdp.study import Plan
+from rdp.study import Cell, Plan
 from rdp.study.comparisons import cells
 from rdp.utils.humanize import count
 
@@ -38,10 +38,7 @@ def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
             pairs_of_kind = [pairs for setting, pairs in settings.items() if claims.kind(setting.dataset) == kind]
             if number := len(pairs_of_kind):
                 of_parts = [
-                    _of_part(claim, part, plan, number)
-                    if all(pairs[part] for pairs in pairs_of_kind)
-                    else (f"the study has no cell for {part_name(part)} in some setting", "")
-                    for part in claim.parts
+                    _of_part(claim, part, plan, [pairs[part] for pairs in pairs_of_kind]) for part in claim.parts
                 ]
                 obstacles, visible = (
                     tuple(dict.fromkeys(filter(None, texts))) for texts in zip(*of_parts, strict=True)
@@ -49,12 +46,15 @@ def prospects(claims: Claims, plan: Plan) -> Iterator[Prospect]:
                 yield Prospect(name, kind, number, obstacles, visible)
 
 
-def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, str]:
+def _of_part(claim: Claim, part: Part, plan: Plan, pairs: list[Pair | None]) -> tuple[str, str]:
     """Why a part cannot be decided, and the effect that can be detected; empty texts where there is none.
 
-    The level is that of Holm's first step, the strictest one.
+    ``pairs`` has the cells of each setting. The level is that of Holm's first step, the strictest one.
     """
-    number, noun = _numbers(part, plan)
+    known, settings = [pair for pair in pairs if pair], len(pairs)
+    if len(known) < settings:
+        return f"the study has no cell for {part_name(part)} in some setting", ""
+    number, noun = _numbers(part, plan, [cell for cell, _ in known])
     least = claim.seeds_for(part)
     what = part.metric.replace("_", " ")
     if number is None:
@@ -79,13 +79,16 @@ def _of_part(claim: Claim, part: Part, plan: Plan, settings: int) -> tuple[str, 
     return ("", seen) if every >= power.POWER else (f"{what}: {seen}; the target is {power.POWER}", "")
 
 
-def _numbers(part: Part, plan: Plan) -> tuple[int | None, str]:
-    """The number of independent samples of a part's metric and their noun, or None and the reason."""
+def _numbers(part: Part, plan: Plan, cells: list[Cell]) -> tuple[int | None, str]:
+    """The number of independent samples of a part's metric in each of these cells and their noun, or None and why."""
     study = plan.study
     if part.metric == "throughput":
         return (study.speed_rounds, "round") if study.speed_rounds else (None, "not measured (speed_rounds)")
     if part.metric == "loss_at_best_rate":
-        return (len(study.tune.seeds), "seed") if study.tune else (None, "the study has no sweep of learning rates")
+        swept = [cell.specs[0].tuning for cell in cells]
+        if not all(swept):
+            return None, f"no sweep of learning rates in {'some' if any(swept) else 'any'} setting"
+        return min(len(tuning.seeds) for tuning in swept if tuning), "seed"
     if part.definition.probe is None:
         return len(study.seed_list()), "seed"
     if part.definition.probe not in study.probes:

@@ -37,7 +37,10 @@ def test_probes_sweeps_and_their_seeds_count(tmp_path):
     grids = [grid | {"learning_rates": []} for grid in STUDY["grids"]]
     none = prospects(load(tmp_path, probes=[], tune=None, grids=grids))
     assert none["PNNH-1", "exploratory"].obstacles == ("reconstruction: the study has no probe dissipating_inputs",)
-    assert none["PNNH-2", "exploratory"].obstacles == ("loss at best rate: the study has no sweep of learning rates",)
+    assert none["PNNH-2", "exploratory"].obstacles == ("loss at best rate: no sweep of learning rates in any setting",)
+    quick = prospects(study.load("quick"))  # sweeps on digits only
+    assert not quick["PNNH-2", "exploratory"].obstacles
+    assert quick["PNNH-2", "confirmatory"].obstacles == none["PNNH-2", "exploratory"].obstacles
 
 
 def test_the_plan_names_the_claims_that_its_seeds_cannot_decide(tmp_path):
