@@ -59,12 +59,12 @@ def _by_layer(subject: Subject, x: torch.Tensor) -> list[dict[str, float]]:
     quantities: list[dict[str, float]] = []
 
     def measure_layer(output: torch.Tensor) -> None:
-        z = output.flatten(1).double()
+        z = output.flatten(1).float()  # large; sums over many of its values are in float64
         quantities.append(
             {
-                "reconstruction": reconstruction(project(z, len(quantities)), pixels),
+                "reconstruction": reconstruction(project(z, len(quantities)).double(), pixels),
                 "cka": float(minibatch_cka([z], [pixels])[0, 0]),
-                "correlation": correlation(z),
+                "correlation": correlation(z.double()),
                 "rank": participation_ratio(z),
             }
         )
@@ -125,7 +125,7 @@ def correlation(z: torch.Tensor) -> float:
 
 
 def participation_ratio(z: torch.Tensor) -> float:
-    """(sum l)^2 / sum l^2 over the eigenvalues l of the covariance of z, shape (n, features), float64.
+    """(sum l)^2 / sum l^2 over the eigenvalues l of the covariance of z, shape (n, features).
 
     It is r if the variance is equal in r directions and 0 in the others, and at most min(n - 1, features). It is nan
     for constant activations.
