@@ -106,6 +106,9 @@ def _grid_recipe(plan: Plan, cell: Cell) -> dict[str, Any]:
 def _difference(recipe: dict[str, Any], variants: list[dict[str, Any]]) -> str:
     """The entries of ``recipe`` in which the recipes for one dataset and architecture differ."""
     names = [name for name in recipe if len({other[name] for other in variants}) > 1]
+    others = [name for name in names if name != "validate_every"]  # it follows from the number of epochs, mostly
+    if len({tuple(other[name] for name in others) for other in variants}) == len(variants):
+        names = others
     # A recipe has a learning rate or a sweep, and the other is None; so has the norm gain, if the sweep chooses it.
     return ", ".join(f"{name} {_shown(recipe[name])}" for name in names if recipe[name] is not None)
 

@@ -65,6 +65,23 @@ def test_a_recipe_is_named_where_a_study_has_two_for_the_same_network(plan: Plan
     ]
 
 
+@pytest.mark.parametrize(
+    ("recipes", "titles"),
+    [
+        (("{epochs: 2, validate_every: 1}", "{epochs: 8, validate_every: 4}"), ["epochs 2", "epochs 8"]),
+        (
+            ("{epochs: 8, validate_every: 2}", "{epochs: 8, validate_every: 4}"),
+            ["validate_every 2", "validate_every 4"],
+        ),
+    ],
+)
+def test_how_often_a_run_is_validated_is_named_only_where_nothing_else_differs(recipes, titles, tmp_path: Path) -> None:
+    grids = [f"  - {{datasets: [digits], architectures: [mlp32], recipe: {recipe}}}\n" for recipe in recipes]
+    (tmp_path / "two.yaml").write_text(TWO_RECIPES.partition("grids:\n")[0] + "grids:\n" + "".join(grids))
+    settings = comparisons.by_cell(study.load(str(tmp_path / "two.yaml"))).values()
+    assert list(dict.fromkeys(setting.recipe for setting in settings)) == titles
+
+
 def test_methods_are_compared_with_vanilla_of_their_own_recipe(plan: Plan, table: pd.DataFrame) -> None:
     compared = [cell for cell in summary.cells(plan, table) if cell.method == "plain"]
     assert [cell.difference.mean for cell in compared] == pytest.approx([-10.0, -10.0, -10.0])
