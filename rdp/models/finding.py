@@ -210,4 +210,6 @@ def is_declared(module: nn.Module) -> bool:
 
 
 def _may_be_block(module: nn.Module) -> bool:
-    return bool(module._modules) and not isinstance(module, _NO_BLOCKS)
+    """Whether a module could have branches that it does not declare; this project's own modules declare theirs."""
+    is_own = blocks.own_class(module).__module__.partition(".")[0] == __name__.partition(".")[0]
+    return bool(module._modules) and not is_own and not isinstance(module, _NO_BLOCKS)

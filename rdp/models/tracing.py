@@ -172,8 +172,8 @@ def _unchanged_random_state() -> Iterator[Callable[[], bool]]:
     python, numpy, own = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 (the global one)
 
     def draws() -> bool:
-        now = random.getstate(), repr(np.random.get_state())  # noqa: NPY002
-        return now != (python, repr(numpy)) or not torch.equal(torch.get_rng_state(), own)
+        same = map(np.array_equal, np.random.get_state(), numpy)  # noqa: NPY002
+        return random.getstate() != python or not all(same) or not torch.equal(torch.get_rng_state(), own)
 
     try:
         yield draws
