@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import lru_cache, partial
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from rdp.tables.collect import usable_record
 from rdp.utils import sealed
 
 _dataset = lru_cache(maxsize=2)(prepared.load)  # a study's cells are ordered by dataset
+_STAGES = ("initial", "trained")
 EXAMPLES = 256  # number of test examples, unless the probe states its own
 
 
@@ -29,15 +31,16 @@ def write(plan: Plan, name: str, results: Path, cores: int = 1) -> Path:
     """Measure the networks of a study and write ``probes/NAME.parquet``.
 
     The table has the probe's rows, with the run and the stage of the network: ``initial`` or ``trained``. A diverged
-    run has only an initial network. Cells are measured in parallel on ``cores``, which changes no number.
+    run has only an initial network. The stages of cells are measured in parallel on ``cores``, which changes no number.
     """
-    measure = partial(measure_cell, study=plan.study, name=name, results=results)
+    measure = partial(_measure_stage, study=plan.study, name=name, results=results)
+    tasks = list(product(_cells(plan, name), _STAGES))
     with ExitStack() as stack:
         parallel_map: Callable[..., Iterator[list[dict[str, Any]]]] = map
         if (processes := cores // plan.study.threads) > 1:
             pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))  # torch's threads break fork
             parallel_map = stack.enter_context(pool).map
-        rows = [row for cell_rows in parallel_map(measure, _cells(plan, name)) for row in cell_rows]
+        rows = [row for rows_of_task in parallel_map(measure, tasks) for row in rows_of_task]
     return save(plan.name, name, results, pd.DataFrame(rows, columns=columns(name)))
 
 
@@ -81,27 +84,37 @@ def measure_cell(
     cell: Cell, *, study: Study, name: str, results: Path, runs: frozenset[str] | None = None
 ) -> list[dict[str, Any]]:
     """The rows of the networks of a cell's first seeds; with ``runs``, of these only."""
+    return [
+        row
+        for stage in _STAGES
+        for row in _measure_stage((cell, stage), study=study, name=name, results=results, runs=runs)
+    ]
+
+
+def _measure_stage(
+    task: tuple[Cell, str], *, study: Study, name: str, results: Path, runs: frozenset[str] | None = None
+) -> list[dict[str, Any]]:
     import torch
 
     from rdp.training.trainer import make_deterministic
 
+    cell, stage = task
     make_deterministic(study.threads)
     probe = probes.probe_module(name)
     examples, store = slice(getattr(probe, "EXAMPLES", EXAMPLES)), Store(results)
     data = _dataset(cell.dataset, results)
     y = torch.from_numpy(data.labels("test")[examples])
     pairs = list(_runs(cell, store, probes.seed_limit(probe, study.probe_seeds)))
+    done = [(spec, record) for spec, record in pairs if stage == "initial" or record.status == "completed"]
+    networks = [_network(spec, record, data, store, stage, examples) for spec, record in done]
     rows = []
-    for stage in ("initial", "trained"):
-        done = [(spec, record) for spec, record in pairs if stage == "initial" or record.status == "completed"]
-        networks = [_network(spec, record, data, store, stage, examples) for spec, record in done]
-        for i, (spec, _) in enumerate(done):
-            if runs is not None and spec.run not in runs:
-                continue
-            network, x = networks[i]
-            other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
-            measured = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))
-            rows += [_key(cell, spec) | {"stage": stage} | row for row in measured]
+    for i, (spec, _) in enumerate(done):
+        if runs is not None and spec.run not in runs:
+            continue
+        network, x = networks[i]
+        other = networks[(i + 1) % len(done)][0] if len(done) > 1 else None
+        measured = probe.measure(probes.Subject(network, x, y, other, stage == "trained"))
+        rows += [_key(cell, spec) | {"stage": stage} | row for row in measured]
     return rows
 
 
