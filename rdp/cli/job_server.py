@@ -23,10 +23,11 @@ from types import FrameType
 from typing import Any
 
 # Imported once: what training jobs need. Forks import the rest, such as matplotlib, when they need it.
-_PRELOADED = ("rdp.cli.app", "rdp.training.trainer", "rdp.jobs.parallel", "rdp.claims.preregistration")
+_PRELOADED = ("rdp.cli.app", "rdp.training.trainer", "rdp.jobs.parallel", "rdp.claims.preregistration", "rdp.utils.rng")
 # Variables that are read when the interpreter or a library starts, by prefix.
 _AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "KMP_", "GOMP_", "CUBLAS_")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Variables that set a default number of threads. Commands set their own, so the workflow gives all jobs the same.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _REFUSED = -1
 _STATUS, _LENGTH = struct.Struct("!i"), struct.Struct("!I")
 
@@ -44,7 +45,7 @@ def start() -> None:
     global _server
     if not hasattr(os, "pidfd_open"):
         return
-    environment = os.environ | dict.fromkeys(_THREADS, "1")  # as Snakemake sets for a rule with one thread
+    environment = os.environ | dict.fromkeys(THREADS, "1")
     code = "from rdp.cli import job_server; job_server.serve()"
     # In its own session, since Ctrl-C reaches its forks through their commands.
     _server = subprocess.Popen(
@@ -101,6 +102,7 @@ def serve() -> None:
         listener.listen(128)
         for module in _PRELOADED:
             import_module(module)
+        import_module("rdp.store.fingerprint").module_digest("rdp.training.trainer")  # caches what all runs share
         connection = _accept(listener)
     if connection is None:
         path.unlink()

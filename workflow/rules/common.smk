@@ -76,6 +76,7 @@ BIN = Path(sys.executable).parent
 SETTINGS = {"RDP_STUDY": f"./{STUDY}" if STUDY[:1] == "-" else STUDY, "RDP_RESULTS": RESULTS, "RDP_DEVICE": DEVICE}
 # Jobs on this machine are forks of a process that has imported torch. Elsewhere no server has this address.
 SETTINGS["RDP_JOB_SERVER"] = os.environ.get("RDP_JOB_SERVER", job_server.address())
+SETTINGS |= dict.fromkeys(job_server.THREADS, "1")
 exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in SETTINGS.items())
 exports += f" PATH=$PATH:{shlex.quote(str(BIN))}"
 shell.prefix(f"export {exports.replace('{', '{{').replace('}', '}}')}; ")  # it is a format string
