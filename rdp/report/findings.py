@@ -22,7 +22,7 @@ def findings(plan: Plan, cells: list[CellSummary], verdicts: dict[str, Any], bas
     text = template.render(
         runs=sum(cell.seeds for cell in cells),
         networks=list(dict.fromkeys(cell.setting.architecture for cell in cells)),
-        parameters=max(cell.parameters for cell in cells),
+        parameters=max((cell.parameters for cell in cells if cell.parameters == cell.parameters), default=None),
         steps=max((cell.steps for cell in cells if cell.steps == cell.steps), default=None),
         seeds=len(plan.study.seed_list()),
         data=_data(cells, verdicts),

@@ -48,12 +48,13 @@ class Tables:
         return sealed.read_table(path, self.plan.name, f"run: rdp speed {self.plan.name}")[0]
 
     def panels(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
-        """The rows of each setting, in the study's order; an empty table is repeated for each."""
+        """The rows of each setting that has any, in the study's order; an empty table is repeated for all settings."""
         groups = comparisons.cells(self.plan)
         if not len(table):
             return [(setting, table) for setting in groups]
         cell_ids = table["run"].str.replace(r"/.*", "", regex=True)
-        return [(setting, table[cell_ids.isin([cell.id for cell in cells])]) for setting, cells in groups.items()]
+        panels = [(setting, table[cell_ids.isin([cell.id for cell in cells])]) for setting, cells in groups.items()]
+        return [(setting, rows) for setting, rows in panels if len(rows)]
 
     def depths(self, table: pd.DataFrame) -> list[tuple[Setting, pd.DataFrame]]:
         """As `panels`, with the study's first architecture of each family and depth."""

@@ -68,6 +68,17 @@ def lines(axis: Axes) -> dict[str, tuple[list[float], list[float]]]:
 
 
 class TestRedundancy:
+    def test_a_setting_that_is_not_measured_has_no_panel(self, tuned, tmp_path, make_probe_rows):
+        rows = make_probe_rows(tuned, reuse_of)
+        save(tuned, tmp_path, make_tables(tuned, tmp_path))
+        save_probe(tuned, tmp_path, "feature_reuse", rows)
+        whole = len(draw(tables.load(tuned, tmp_path), "redundancy").figure.axes)
+        left_out = rows[0]["architecture"], rows[0]["dataset"]
+        measured = [row for row in rows if (row["architecture"], row["dataset"]) != left_out]
+        assert 0 < len(measured) < len(rows)
+        save_probe(tuned, tmp_path, "feature_reuse", measured)
+        assert len(draw(tables.load(tuned, tmp_path), "redundancy").figure.axes) < whole
+
     def test_it_is_the_mean_over_seeds_beside_its_references(self, loaded: tables.Tables) -> None:
         data = draw(loaded, "redundancy").data
         assert len(data) == 2 * 5 * 3  # settings, methods, references

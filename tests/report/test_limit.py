@@ -85,5 +85,6 @@ def test_recorded_shares_and_least_times_follow_from_the_recorded_counts(recorde
             assert kind["compute_seconds"] == pytest.approx(kind["flops"] / rates[row["precision"]])
             if kind["share"]:
                 least = max(kind["compute_seconds"], kind["memory_seconds"])
-                assert 0 < kind["share"]["median"] < 1
+                # torch counts products with padding, which convolutions can skip: 16 % of them at 8 x 8.
+                assert 0 < kind["share"]["median"] < (1.19 if kind["kind"] == "convolution" else 1)
                 assert kind["share"]["median"] == pytest.approx(least / kind["seconds"], rel=0.2)

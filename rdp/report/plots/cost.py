@@ -48,10 +48,9 @@ def cost(tables: Tables) -> common.Drawing:
 
 def learning_rates(tables: Tables) -> common.Drawing:
     """Validation accuracy of the sweeps by learning rate and method, one panel per norm gain, and the choices."""
-    settings = [(setting, runs) for setting, runs in tables.panels(tables.sweep) if len(runs) or tables.sweep.empty]
     panels = [
         (setting, gain, runs if gain is None else runs[runs["norm_gain"] == gain])
-        for setting, runs in settings
+        for setting, runs in tables.panels(tables.sweep)
         for gain in tables.plan.norm_gains or (None,)
     ]
     figure, axes = common.grid(len(panels))
