@@ -120,6 +120,8 @@ def training_curves(tables: Tables) -> common.Drawing:
             rows.append(by.reset_index().assign(**setting.key, quantity=quantity))
             axis.set_ylabel(name)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if len(epochs):
+                axis.set_xlim(0, 1.04 * epochs["epoch"].max())  # of both, since validation can come once
         if (epochs["train_loss"] > 0).any():
             common.log_scale(pair[0])
         pair[0].set_title(setting.title)
