@@ -86,6 +86,8 @@ class Part(Strict):
         if self.metric == "throughput":
             return "95 % bootstrap interval over rounds that time both methods"
         pairing = "paired by seed" if self.against else "over seeds"
+        if self.metric == "redundancy_beyond_chance":
+            pairing += ", with a standard error for pairs of networks that share one"
         error = ", with the test set's sampling error" if self.metric == "accuracy" else ""
         if self.direction == "within":
             return f"two one-sided t tests, {pairing}{error}"

@@ -10,7 +10,8 @@ from rdp.report import templating
 from rdp.report.summary import CellSummary, has_norms
 from rdp.study import Plan
 
-# The methods whose result is stated, in this order; a narrowed residual network is compared with PNNH.
+# The methods whose result is stated, in this order; a narrowed residual network is compared with PNNH. Others follow
+# that are above the baseline anywhere.
 _METHODS = ("residual_droppath", "plain", "pnnh")
 _NARROWED = "same_parameters"
 _MOST = 4  # settings that a sentence lists
@@ -42,18 +43,20 @@ def _data(cells: list[CellSummary], verdicts: dict[str, Any]) -> dict[str, list[
 
 
 def _by_word(verdicts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
-    """The claims that were tested, by kind of data and verdict."""
-    tested: dict[str, dict[str, list[str]]] = {}
-    for kind, word in product(KINDS, WORDS[:-1]):
+    """The claims by kind of data and verdict, for the kinds of which any claim was tested."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for kind, word in product(KINDS, WORDS):
         if names := [c["name"] for c in verdicts["claims"] if c["verdicts"][kind]["verdict"] == word]:
-            tested.setdefault(kind, {})[word] = names
-    return tested
+            found.setdefault(kind, {})[word] = names
+    return {kind: by_word for kind, by_word in found.items() if by_word.keys() != {WORDS[-1]}}
 
 
 def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, list[CellSummary], list[CellSummary]]]:
     """Each method's label, its cells in the order of depth with a difference, and those that are left out."""
     labels = [next((c.method for c in cells if c.name == name and c.budget == "steps"), None) for name in _METHODS]
     labels += [label for label, entry in plan.study.methods.items() if entry.form == _NARROWED][:1]
+    above = [cell.method for cell in cells if cell.difference and cell.difference.low > 0]
+    labels += [label for label in dict.fromkeys(above) if label not in labels]
     for label in labels:
         mine = [cell for cell in cells if cell.method == label and cell.difference is not None and cell.difference.n]
         mine = [cell for cell in mine if has_norms(cell.setting.architecture)] or mine

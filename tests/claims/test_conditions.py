@@ -152,3 +152,11 @@ def test_a_condition_is_part_of_a_claims_digest(tmp_path, monkeypatch):
     with_condition(tmp_path, monkeypatch, "RDP-5")
     after = model.load()
     assert {name for name in before.claims if before.digest(name) != after.digest(name)} == {"RDP-5"}
+
+
+def test_a_plain_network_cannot_lose_more_than_the_residual_one_keeps(tmp_path):
+    world = replace(AS_CLAIMED, reconstruction={"vanilla": 0.05, "plain": 0.0})
+    content = verdict_json.write(plant(load(tmp_path), tmp_path, world))
+    verdict = next(claim for claim in content["claims"] if claim["name"] == "PNNH-1")["verdicts"]["exploratory"]
+    assert verdict["verdict"] == "not tested"
+    assert verdict["line"].startswith("Vanilla keeps too little in ")

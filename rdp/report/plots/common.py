@@ -80,7 +80,7 @@ def _stacks(
 def rows_of_methods(axis: Axes, labels: Sequence[str]) -> None:
     """Set one row per method, the first on top."""
     axis.set_yticks(range(len(labels)), labels)
-    axis.set_ylim(len(labels) - 0.5, -0.5)
+    axis.set_ylim(max(len(labels), 1) - 0.5, -0.5)
 
 
 def spread(row: int, count: int) -> np.ndarray:

@@ -17,14 +17,15 @@ def cost(tables: Tables) -> common.Drawing:
     """Counted operations and measured time of a training step of each method, relative to the baseline."""
     done = tables.records["status"] == "completed"  # arithmetic on NaN has another speed
     panels = tables.panels(tables.records[done & tables.records["examples_per_second"].notna()])
-    figure, axes = common.grid(len(panels), lines=[len(tables.labels)] * len(panels))
+    named = [tables.methods(runs) for _, runs in panels]
+    figure, axes = common.grid(len(panels), lines=[len(labels) for labels in named])
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, runs) in zip(axes, panels, strict=True):
+    for axis, (setting, runs), labels in zip(axes, panels, named, strict=True):
         baseline = runs[runs["method"] == tables.baseline_of(setting)]
         axis.axvline(1, color="0.3", linewidth=1)
-        for place, label in enumerate(tables.labels):
+        for place, label in enumerate(labels):
             mine, look = runs[runs["method"] == label], looks[label]
-            if mine.empty or baseline.empty:
+            if baseline.empty:
                 continue
             measured = (baseline["examples_per_second"].median() / mine["examples_per_second"]).to_numpy()
             counted = float((mine["training_flops"] / mine["examples"]).mean() / baseline["iteration_flops"].mean())
@@ -35,9 +36,9 @@ def cost(tables: Tables) -> common.Drawing:
             axis.scatter([counted], [place], s=70, marker="D", facecolor="white", edgecolor=look.colour, zorder=3)
             key = setting.key | {"method": label, "counted": counted, "measured_median": middle}
             rows += [key | {"measured": value} for value in measured]
-        common.rows_of_methods(axis, tables.labels)
+        common.rows_of_methods(axis, labels)
         axis.set_xlim(left=0)
-        axis.set_title(setting.title)
+        axis.set_title(setting.title, loc="right")
         axis.set_xlabel(f"cost of a step, relative to {tables.baseline}")
     devices = "; ".join(sorted(tables.records.loc[done, "device"].dropna().unique()))
     marks = f"Diamonds: counted. Points: measured, one per run; bars: median. On {devices or 'no machine yet'}."

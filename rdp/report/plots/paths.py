@@ -179,7 +179,7 @@ def throughput(tables: Tables) -> common.Drawing:
             axis.plot([mine["median"]] * 2, [place - 0.3, place + 0.3], color=look.colour, lw=2)
         rows.append(values.drop(columns=["run"]).assign(recipe=setting.recipe))
         common.rows_of_methods(axis, labels)
-        axis.set_title(setting.title)
+        axis.set_title(setting.title, loc="right")
         axis.set_xlabel(f"training throughput, relative to {tables.baseline}")
     devices = ", ".join(sorted(set(table["device"]))) or "no machine yet"
     style.note(figure, f"Lines: medians over alternating rounds. Bars: 95 % bootstrap intervals. On {devices}.")

@@ -1,5 +1,6 @@
 """Figures of feature reuse: CKA between branches, lesions, branch norms, activation maps."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -30,15 +31,16 @@ def redundancy(tables: Tables) -> common.Drawing:
     table = tables.probe("feature_reuse")
     table = table[table["quantity"].isin(["redundancy", "redundancy_independent"]) & table["value"].notna()]
     panels = tables.panels(table)
-    figure, axes = common.grid(len(panels), lines=[len(tables.labels)] * len(panels))
+    named = [tables.methods(values) for _, values in panels]
+    figure, axes = common.grid(len(panels), lines=[len(labels) for labels in named])
     looks, rows = style.looks(tables.labels), []
     shown = (
         ("redundancy", "trained", "trained"),
         ("redundancy", "initial", "untrained"),
         ("redundancy_independent", "trained", "independent"),
     )
-    for axis, (setting, values) in zip(axes, panels, strict=True):
-        for place, label in enumerate(tables.labels):
+    for axis, (setting, values), labels in zip(axes, panels, named, strict=True):
+        for place, label in enumerate(labels):
             for quantity, stage, name in shown:
                 rows_of = (values["quantity"] == quantity) & (values["stage"] == stage) & (values["method"] == label)
                 mine = values.loc[rows_of, "value"]
@@ -56,8 +58,8 @@ def redundancy(tables: Tables) -> common.Drawing:
                     )
                 key = setting.key | {"method": label, "reference": name, "seeds": len(mine)}
                 rows.append(key | {"mean": mine.mean(), "min": mine.min(), "max": mine.max()})
-        common.rows_of_methods(axis, tables.labels)
-        axis.set_title(setting.title)
+        common.rows_of_methods(axis, labels)
+        axis.set_title(setting.title, loc="right")
         axis.set_xlabel("redundancy index (mean CKA at distance ≥ 2)")
     marks = "Filled: trained. Hollow: untrained. Crosses: between two independently trained networks."
     style.note(figure, f"{marks} Means over seeds; lines: lowest to highest seed.")
@@ -69,7 +71,7 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
     """CKA between the branch outputs of every pair of units of trained networks, mean over seeds."""
     table = tables.probe("feature_reuse")
     table = table[(table["quantity"] == "cka") & (table["stage"] == "trained")]
-    panels, labels = tables.panels(table), tables.labels
+    panels, labels = tables.panels(table), tables.methods(table) or tables.labels
     side = min((style.WIDTH - 0.9) / len(labels), 1.6)  # of a matrix, in inches
     size = (side * len(labels) + 0.9, (side + 0.1) * len(panels) + 0.5)
     figure, grid = plt.subplots(len(panels), len(labels), figsize=size, squeeze=False)
@@ -89,7 +91,7 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
         line[0].set_axis_on()
         line[0].set_ylabel(setting.title.replace(" on ", "\non "), fontsize=7.5)
     for axis, label in zip(grid[0], labels, strict=True):
-        axis.set_title(label.replace("_", "\n"), fontsize=7.5)
+        axis.set_title(textwrap.fill(label.replace("_", " "), 9, break_long_words=False), fontsize=6.5)
     if image is not None:
         figure.colorbar(image, ax=grid, shrink=0.4, label="linear CKA")
     style.note(figure, "Units in the order of the forward pass, from bottom left. Mean over seeds.")
