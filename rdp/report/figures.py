@@ -46,7 +46,8 @@ def _tidy(figure: Figure) -> None:
             for size, parts in ((figure.get_figwidth(), columns), (figure.get_figheight(), lines))
         )
         for text, letters in ((axis.title, wide), (axis.xaxis.label, wide), (axis.yaxis.label, high)):
-            text.set_text("\n".join(textwrap.fill(line, letters) for line in text.get_text().split("\n")))
+            lines_of_text = text.get_text().split("\n")
+            text.set_text("\n".join(textwrap.fill(t, letters, break_long_words=False) for t in lines_of_text))
         for other, its in panels:
             if its.colspan == place.colspan and its.rowspan.start == place.rowspan.stop:  # below
                 if labels[other][0] == labels[axis][0]:

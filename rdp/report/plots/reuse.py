@@ -1,6 +1,5 @@
 """Figures of feature reuse: CKA between branches, lesions, branch norms, activation maps."""
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -91,7 +90,7 @@ def reuse_matrices(tables: Tables) -> common.Drawing:
         line[0].set_axis_on()
         line[0].set_ylabel(setting.title.replace(" on ", "\non "), fontsize=7.5)
     for axis, label in zip(grid[0], labels, strict=True):
-        axis.set_title(textwrap.fill(label.replace("_", " "), 9, break_long_words=False), fontsize=6.5)
+        axis.set_title(label.replace("_", "\n"), fontsize=6.5)
     if image is not None:
         figure.colorbar(image, ax=grid, shrink=0.4, label="linear CKA")
     style.note(figure, "Units in the order of the forward pass, from bottom left. Mean over seeds.")
