@@ -85,7 +85,7 @@ def split(
         UserError: an end whose output is not added to a shortcut, or a branch that cannot be left out.
     """
     also = _returned(graph) if returned else {}
-    sums = len(_outermost(_residual(block, graph, also, known, any_input=True)))
+    sums = len(_outermost(_residual(block, graph, known=known, any_input=True)))
     if ends:
         calls = [node for node in graph.nodes if node.op == "call_module" and node.target in ends]
         branches = _outermost([_declared(block, node, also) for node in calls])

@@ -279,3 +279,34 @@ class TestHintsOfFindUnits:
         assert str(found.left_out[0]).endswith("; rdp.register_block(Mixed, 'drop_path', 'm') makes it a unit")
         rdp.register_block(Mixed, "drop_path", "m")
         assert rdp.find_units(model, X).units == ("0.drop_path", "0.m", "1.drop_path", "1.m")
+
+
+class TwoStreams(nn.Module):
+    """As in TNT: the first stream, which the block returns, leads to a branch of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.drop_path, self.m = layers(), nn.Dropout(0.0), layers()
+
+    def forward(self, x, y):
+        x = x + self.drop_path(self.a(x))
+        return x, y + self.m(x)
+
+
+class OfTwoStreams(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(TwoStreams() for _ in range(2))
+
+    def forward(self, x):
+        y = x
+        for block in self.blocks:
+            x, y = block(x, y)
+        return x + y
+
+
+def test_a_branch_that_starts_from_a_returned_value_is_named():
+    with pytest.warns(UserWarning, match=r"nothing declares their ends: 2 TwoStreams \(blocks\.0, "):
+        schedule = schedule_of(OfTwoStreams(), example=X)
+    assert schedule.units == ["blocks.0", "blocks.1"]
+    drop_steps(schedule, X)
