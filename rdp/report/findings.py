@@ -10,11 +10,9 @@ from rdp.report import templating
 from rdp.report.summary import CellSummary, has_norms
 from rdp.study import Plan
 
-# The methods whose result is stated, in this order; a narrowed residual network is compared with PNNH. Others follow
-# that are above the baseline anywhere.
-_METHODS = ("residual_droppath", "plain", "pnnh")
-_NARROWED = "same_parameters"
-_MOST = 4  # settings that a sentence lists
+# The methods whose result is stated, in this order. Others follow that are above the baseline anywhere.
+_METHODS = ("residual_droppath", "pnnh")
+_MOST = 3  # settings that a sentence lists
 
 
 def findings(plan: Plan, cells: list[CellSummary], verdicts: dict[str, Any], baseline: str | None) -> list[str]:
@@ -28,7 +26,7 @@ def findings(plan: Plan, cells: list[CellSummary], verdicts: dict[str, Any], bas
         seeds=len(plan.study.seed_list()),
         data=_data(cells, verdicts),
         verdicts=_by_word(verdicts),
-        claims=len(verdicts["claims"]),
+        titles={claim["name"]: claim["title"] for claim in verdicts["claims"]},
         methods=list(_methods(plan, cells)),
         baseline=baseline,
     )
@@ -54,7 +52,6 @@ def _by_word(verdicts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
 def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, list[CellSummary], list[CellSummary]]]:
     """Each method's label, its cells in the order of depth with a difference, and those that are left out."""
     labels = [next((c.method for c in cells if c.name == name and c.budget == "steps"), None) for name in _METHODS]
-    labels += [label for label, entry in plan.study.methods.items() if entry.form == _NARROWED][:1]
     above = [cell.method for cell in cells if cell.difference and cell.difference.low > 0]
     labels += [label for label in dict.fromkeys(above) if label not in labels]
     for label in labels:

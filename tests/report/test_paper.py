@@ -225,11 +225,11 @@ def test_swept_norm_gains_are_shown(tmp_path: Path, build: Build) -> None:
     text = text_of(build(tuned_gains, made))
     assert "norm_gain swept over 0.5 and 1" in text
     assert "norm_gain 0.9" not in text  # the sweep overrides it
-    assert "The same sweep chooses the learning rate and the norm gain of each method" in text
+    assert "the same sweep chooses the learning rate and the norm gain of each method" in text
     assert "rate gain parameters" in text
     assert "0.02 0.7 269,434" in text  # of plain, in the table of all cells
     without = text_of(build(tuned, make_tables(tuned, tmp_path)))
-    assert "The same sweep chooses the learning rate of each method" in without
+    assert "the same sweep chooses the learning rate of each method" in without
     assert "rate parameters" in without
     assert "norm_gain 0.9" in without
     assert "0.02 269,434" in without
