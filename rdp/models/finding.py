@@ -1,5 +1,8 @@
 """Finding the blocks with residual branches in a network, and adding gates to them."""
 
+import sys
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
@@ -13,6 +16,7 @@ from rdp.models.recording import Example, items_in_use
 from rdp.models.splitting import NoShortcut
 from rdp.models.tracing import Inconstant, Ungateable, Untraceable
 
+_PACKAGE = Path(__file__).parents[1]
 # Containers and layers of torch, whose forward passes have no residual sums.
 _NO_BLOCKS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.MultiheadAttention)
 
@@ -211,5 +215,15 @@ def is_declared(module: nn.Module) -> bool:
 
 def _may_be_block(module: nn.Module) -> bool:
     """Whether a module could have branches that it does not declare; this project's own modules declare theirs."""
-    is_own = blocks.own_class(module).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return bool(module._modules) and not is_own and not isinstance(module, _NO_BLOCKS)
+    return (
+        bool(module._modules)
+        and not isinstance(module, _NO_BLOCKS)
+        and not _is_own(blocks.own_class(module).__module__)
+    )
+
+
+@cache
+def _is_own(name: str) -> bool:
+    """Whether a Python module is this project's; one of an extension has such a name too, and lies elsewhere."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return name.startswith(f"{_PACKAGE.name}.") and file is not None and Path(file).is_relative_to(_PACKAGE)

@@ -1,6 +1,8 @@
 """Which residual branches are found in other people's models, by declaration and by the sum."""
 
 import copy
+import importlib.util
+import sys
 import warnings
 from functools import partial
 
@@ -494,3 +496,23 @@ class TestAlongAnExample:
         for gates in units.gates:
             gates[0].scale = 1.0
         torch.testing.assert_close(model(x).last_hidden_state, expected)
+
+
+def test_blocks_of_an_extension_are_searched(tmp_path, monkeypatch):
+    """Its module is named as one of this package, and nothing declares where its branches end."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n\n\n"
+        "class Mine(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(8, 8)\n\n"
+        "    def forward(self, x):\n"
+        "        return x + self.linear(x)\n"
+    )
+    spec = importlib.util.spec_from_file_location("rdp.models.families.mine", file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    network = nn.Sequential(module.Mine(), module.Mine())
+    assert rdp.ResidualDropPath(network, rate=0.5).units == ["0", "1"]

@@ -141,13 +141,10 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
     # A line joins depths of one family and recipe, since families count layers differently.
     groups: dict[tuple[str, str, str], list[pd.DataFrame]] = {}
     for setting, runs in tables.depths(drawn):
-        if runs.empty and len(drawn):
-            continue
         family = models.architecture(setting.architecture).family
         groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
     figure, axes = common.grid(len(groups))
     looks, rows = style.looks(tables.labels), []
-    lengths = {d: sorted(runs["steps"].dropna().unique()) for d, runs in drawn.groupby("depth")}
     for axis, ((dataset, family, recipe), parts) in zip(axes, groups.items(), strict=True):
         table = pd.concat(parts)
         depths = sorted(table["depth"].unique())
@@ -172,11 +169,9 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
         axis.set_xlabel("depth (as in the architecture's name)")
     axes[0].set_ylabel("test accuracy (%)")
     common.legend(figure, axes, tables.labels)
-    steps = "; ".join(
-        f"{' to '.join(f'{n:,.0f}' for n in dict.fromkeys((least[0], least[-1])))} at depth {d}"
-        for d, least in lengths.items()
-        if least
-    )
-    style.note(figure, f"Bars: 95 % intervals over seeds. Dotted: chance. Steps: {steps or 'none'}. {tables.absent()}")
+    spans = drawn.groupby("depth")["steps"].agg(["min", "max"]).dropna().map("{:,.0f}".format)
+    texts = [f"{' to '.join(dict.fromkeys(span))} at depth {depth}" for depth, span in spans.T.items()]
+    steps = "; ".join(texts) or "none"
+    style.note(figure, f"Bars: 95 % intervals over seeds. Dotted: chance. Steps: {steps}. {tables.absent()}")
     columns = ["dataset", "family", "recipe", "method", "depth", "mean", "low", "high", "seeds"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
