@@ -10,15 +10,6 @@ from rdp.utils import paths, sealed
 SUITE = ("engine", "limit", "timm", "loader", "rdp", "pnnh", "seeds", "start", "workflow")
 SMOKE: dict[str, Any] = {"batch_size": 2, "rounds": 2}  # enough to see that a benchmark runs
 
-# What the benchmark `workflow` times, by the fields of its rows.
-COMMANDS = {
-    "plan": "rdp plan",
-    "dry_run": "snakemake -n, nothing done",
-    "collect": "rdp collect",
-    "collect_again": "again, nothing new",
-    "nothing": "snakemake, all done",
-}
-
 
 def benchmark(name: str) -> Any:
     """Return the module of a benchmark, which defines ``run(setting: Setting) -> Benchmark``.
@@ -31,10 +22,9 @@ def benchmark(name: str) -> Any:
     return import_module(f"{__name__}.{name}")
 
 
-def measured(results: Path) -> list[Path]:
-    """Return the files of benchmarks in a results directory, then those of the machines recorded in the project."""
-    recorded = paths.ROOT / "results" / "recorded" / "bench"
-    folders = (results / "bench", *sorted(recorded.glob("*")))
+def recorded() -> list[Path]:
+    """Return the files of benchmarks that are recorded in the project, by machine."""
+    folders = sorted((paths.ROOT / "results" / "recorded" / "bench").glob("*"))
     return [path for folder in folders for name in SUITE if (path := folder / f"{name}.json").is_file()]
 
 

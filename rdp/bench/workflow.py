@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rdp import study
-from rdp.bench import COMMANDS
 from rdp.bench.measuring import Benchmark, Setting, table
 from rdp.data import prepared
 from rdp.spec import RunSpec
@@ -23,6 +22,13 @@ from rdp.store.record import Numbers, Telemetry
 from rdp.utils import distribution, files, paths
 
 SIZES = (100, 1_000, 10_000)  # runs
+COMMANDS = {  # by the fields of `Growth`
+    "plan": "rdp plan",
+    "dry_run": "snakemake -n, nothing done",
+    "collect": "rdp collect",
+    "collect_again": "again, nothing new",
+    "nothing": "snakemake, all done",
+}
 _SMOKE = (20,)
 _SEEDS, _EPOCHS, _TENSORS = 50, 30, 300  # of a cell, of a history, and of the checksums in a record
 _NETWORKS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")

@@ -12,12 +12,17 @@ def sample_noun(part: Part) -> str:
 
 
 def part_name(part: Part) -> str:
-    """``accuracy, pnnh minus vanilla (same_parameters)``."""
-    form = f" ({part.against_form})" if part.against_form else ""
+    """``pnnh minus vanilla (same_parameters) in accuracy``."""
+    metric = part.metric.replace("_", " ").replace("flops", "FLOP")
+    against = f"{part.against} ({part.against_form})" if part.against_form else part.against
+    if part.against is None:
+        name = f"{metric} of {part.method}"
+    elif part.definition.relative:
+        name = f"{metric} of {part.method} relative to {against}"
+    else:
+        name = f"{part.method} minus {against} in {metric}"
     budget = "" if part.budget == "steps" else f" at equal {'FLOP' if part.budget == 'flops' else part.budget}"
-    stage = ", untrained" if part.stage == "initial" else ""
-    other = f" {'relative to' if part.definition.relative else 'minus'} {part.against}{form}" if part.against else ""
-    return f"{part.metric.replace('_', ' ')}{stage}, {part.method}{other}{budget}"
+    return name + (" before training" if part.stage == "initial" else "") + budget
 
 
 def effect_text(part: Part, effect: Effect) -> str:
@@ -41,7 +46,14 @@ def amount(part: Part, value: float, *, bare: bool = False) -> str:
     return text.replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
 
 
+def ends(part: Part, low: float, high: float) -> str:
+    """``-0.3 to +0.5 points``; one number if both are written alike."""
+    first, last = amount(part, low), amount(part, high)
+    return last if first == last else f"{amount(part, low, bare=True)} to {last}"
+
+
 def bound(part: Part, *, bare: bool = False) -> str:
-    """The side of the margin that a part claims: ``above +0.0 points``, without the unit if ``bare``."""
-    margin = amount(part, part.margin, bare=bare)
-    return f"within {margin.lstrip('+')} of 0" if part.direction == "within" else f"{part.direction} {margin}"
+    """The side of the margin that a part claims: ``above 5 points``, without the unit if ``bare``."""
+    scale, unit = (100, "%") if part.definition.relative else (1, part.definition.unit)
+    margin = f"{scale * part.margin:g}".replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
+    return f"within {margin} of 0" if part.direction == "within" else f"{part.direction} {margin}"

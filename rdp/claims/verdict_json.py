@@ -1,6 +1,7 @@
 """Verdicts as ``claims.json``, with every number and the runs behind it, and as text."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ from rdp.claims import model, phrasing, preregistration
 from rdp.claims.compute_cost import compute_costs
 from rdp.claims.evidence import Records
 from rdp.claims.model import KINDS, Claims, Part
-from rdp.claims.verdicts import ClaimVerdicts, Comparison, Verdict, by_setting, decide
+from rdp.claims.verdicts import ClaimVerdicts, Comparison, Outcome, Verdict, by_setting, decide
 from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
+from rdp.study.comparisons import Setting
 from rdp.tables import Tables
 from rdp.utils import sealed
-from rdp.utils.humanize import count
+from rdp.utils.humanize import count, listed
 
 _OUTCOMES = {  # for one setting, for several
     "holds": ("holds", "hold"),
@@ -195,7 +197,10 @@ def detectable(part: Part, effect: Effect) -> float:
 
 
 def evidence_line(verdict: Verdict) -> str:
-    """A verdict's evidence in one line: settings, smallest and largest effect, seeds, margins."""
+    """A verdict's evidence in one line: settings, then the smallest and largest effect, seeds and margin of each part.
+
+    Conditions appear only where they do not hold.
+    """
     comparisons = verdict.comparisons
     unmet = [c for c in comparisons if c.part.condition and c.outcome == "fails"]
     by_reason = {reason: sum(c.reason == reason for c in unmet) for reason in dict.fromkeys(c.reason for c in unmet)}
@@ -205,16 +210,24 @@ def evidence_line(verdict: Verdict) -> str:
         reasons += dict.fromkeys(c.reason for c in comparisons if c.reason and c.setting not in excluded)
         reasons += [_range([c for c in unmet if c.part == part]) for part in dict.fromkeys(c.part for c in unmet)]
         return _sentence("; ".join(reasons)) if reasons else "No cell of the study tests it."
-    outcomes = list(by_setting(comparisons).values())
-    counts = ", ".join(
-        f"{outcomes.count(o)} {one if outcomes.count(o) == 1 else more}"
-        for o, (one, more) in _OUTCOMES.items()
-        if o in outcomes
-    )
-    counts += f" ({', '.join(by_reason)})" if by_reason else ""
-    parts = [_range([c for c in comparisons if c.part == part]) for part in dict.fromkeys(c.part for c in comparisons)]
-    datasets = ", ".join(dict.fromkeys(c.setting.dataset for c in comparisons))
-    return f"On {datasets}, {count(len(outcomes), 'setting')}: {counts}. {_sentence('; '.join(parts))}"
+    parts = dict.fromkeys(c.part for c in comparisons if not c.part.condition)
+    ranges = [_range([c for c in comparisons if c.part == part]) for part in parts]
+    return f"{_settings(by_setting(comparisons), by_reason)}: {'; '.join(ranges)}."
+
+
+def _settings(outcomes: dict[Setting, Outcome], reasons: Iterable[str]) -> str:
+    """``On textures, 1 of 3 settings fails and 2 are undecided``; for one setting only its name."""
+    datasets = ", ".join(dict.fromkeys(setting.dataset for setting in outcomes))
+    if len(outcomes) == 1:
+        (setting,) = outcomes
+        return f"On {datasets} ({', '.join(filter(None, (setting.architecture, setting.recipe)))})"
+    words = list(outcomes.values())
+    numbers = {outcome: words.count(outcome) for outcome in _OUTCOMES if outcome in words}
+    counts = [f"{number} {_OUTCOMES[outcome][number > 1]}" for outcome, number in numbers.items()]
+    first, _, rest = counts[0].partition(" ")
+    counts[0] = f"{first} of {len(words)} settings {rest}"
+    because = f" ({', '.join(reasons)})" if reasons else ""
+    return f"On {datasets}, {listed(counts)}{because}"
 
 
 def _sentence(text: str) -> str:
@@ -230,12 +243,12 @@ def _range(comparisons: list[Comparison]) -> str:
         return f"{phrasing.part_name(part)}: {comparisons[0].reason}"
     ends = phrasing.effect_text(part, known[0])
     if len(known) > 1:
-        ends = f"{phrasing.amount(part, known[0].mean, bare=True)} to {phrasing.amount(part, known[-1].mean)}"
+        ends = phrasing.ends(part, known[0].mean, known[-1].mean)
     sizes = sorted({effect.n for effect in known})
     noun = phrasing.sample_noun(part)
     seeds = count(sizes[0], noun) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} {noun}s"
-    role = "condition:" if part.condition else "claimed"
-    return f"{phrasing.part_name(part)}: {ends}, {role} {phrasing.bound(part, bare=True)} ({seeds})"
+    role = "required" if part.condition else "claimed"
+    return f"{phrasing.part_name(part)} is {ends} ({seeds}; {role}: {phrasing.bound(part, bare=True)})"
 
 
 def _number(value: float) -> float | None:

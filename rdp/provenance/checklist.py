@@ -16,11 +16,11 @@ import pandas as pd
 from rdp import data
 from rdp.claims.model import KINDS
 from rdp.report import contents, facts, templating
-from rdp.report.formatting import listed, ranges
+from rdp.report.formatting import ranges
 from rdp.study import Plan
 from rdp.utils import files
 from rdp.utils.distribution import LOCK
-from rdp.utils.humanize import count, duration
+from rdp.utils.humanize import count, duration, listed
 
 NAME = "checklist.html"
 YES, NO, NA, UNPROVABLE = WORDS = ("Yes", "No", "NA", "not provable from records")

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rdp.claims import metrics, phrasing
-from rdp.claims.model import KINDS, Part
+from rdp.claims.model import KINDS
 from rdp.claims.verdicts import WORDS
 from rdp.report import formatting
 
@@ -83,10 +83,10 @@ def _compared(comparisons: list[dict[str, Any]], runs: Collection[str]) -> dict[
 
 
 def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
-    part = _part(c)
+    part = formatting.part_of(c)
     bound = f"condition: {phrasing.bound(part)}" if c["condition"] else phrasing.bound(part)
     if part.negligible:
-        bound += f"; negligible: {phrasing.amount(part, part.negligible)}"
+        bound += f"; negligible: {phrasing.amount(part, part.negligible).lstrip('+')}"
     detectable = formatting.DASH
     if c["detectable"] is not None:
         detectable = phrasing.amount(part, c["detectable"]).lstrip("+")
@@ -102,12 +102,6 @@ def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
         "left_out": {reason: _by_cell(names, runs) for reason, names in left_out.items()},
     }
     return c | shown | {name: {"full": c[name], "shown": formatting.p(c, name)} for name in _SHARES}
-
-
-def _part(c: dict[str, Any]) -> Part:
-    """The fields of a comparison's part that its units and bounds depend on."""
-    names = ("metric", "budget", "stage", "direction", "margin", "negligible", "method", "against")
-    return Part.model_construct(**{name: c[name] for name in names})
 
 
 def _by_cell(names: list[str], runs: Collection[str]) -> dict[str, list[dict[str, Any]]]:

@@ -24,9 +24,8 @@ QUESTIONS = {
 }
 _OTHER = "More"
 SPEED = "throughput"
-BENCHMARKS = "benchmarks"
 # Columns of a figure's data that are times measured on a machine; None for all columns.
-TIMED: dict[str, tuple[str, ...] | None] = {"cost": ("measured", "measured_median"), SPEED: None, BENCHMARKS: None}
+TIMED: dict[str, tuple[str, ...] | None] = {"cost": ("measured", "measured_median"), SPEED: None}
 TABLES = {
     "accuracy": "Test accuracy",
     "claims": "Claims and verdicts",
@@ -43,18 +42,19 @@ def figures(plan: Plan) -> dict[str, str | None]:
         None: True,
         "baseline": comparisons.baseline(plan) is not None,
         "sweep": any(cell.specs[0].tuning for cell in plan.cells),
+        "depths": _has_depths(plan),
         "widths": _has_widths(plan),
         "lengths": _has_lengths(plan),
         "speed": bool(plan.study.speed_rounds),
     }
     probes = {probe: place for place, probe in enumerate(plan.study.probes, start=1)}
-    order = {"lengths": 1, "sweep": 2, "widths": 3, "speed": 4}
-    names: dict[tuple[bool, int, int], dict[str, str | None]] = {}
+    order = {"lengths": 1, "sweep": 2, "depths": 2, "widths": 3, "speed": 4}
+    names: dict[tuple[int, int], dict[str, str | None]] = {}
     for name, figure in plots.available().items():
         if not has[figure.needs] or (figure.probe and figure.probe not in probes):
             continue
         labels = [f"{MAPS}_{label}" for label in _mapped_methods(plan)] if name == MAPS else [name]
-        place = (name == BENCHMARKS, probes.get(figure.probe or "", 0), order.get(figure.needs or "", 0))
+        place = (probes.get(figure.probe or "", 0), order.get(figure.needs or "", 0))
         names.setdefault(place, {}).update(dict.fromkeys(labels, figure.probe))
     return {name: probe for _, group in sorted(names.items()) for name, probe in group.items()}
 
@@ -115,6 +115,16 @@ def _has_widths(plan: Plan) -> bool:
         network = models.architecture(cell.architecture)
         seen.setdefault((cell.dataset, network.family, network.depth), set()).add(cell.architecture)
     return any(len(names) > 1 for names in seen.values())
+
+
+def _has_depths(plan: Plan) -> bool:
+    """Whether a sweep covers several depths of a family."""
+    depths: dict[tuple[str, str], set[int]] = {}
+    for cell in plan.cells:
+        if cell.specs[0].tuning:
+            network = models.architecture(cell.architecture)
+            depths.setdefault((cell.dataset, network.family), set()).add(network.depth)
+    return any(len(several) > 1 for several in depths.values())
 
 
 def _has_lengths(plan: Plan) -> bool:

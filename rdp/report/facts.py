@@ -14,7 +14,6 @@ from rdp.jobs import energy
 from rdp.report import claims_view, contents, efficiency, summary, templating
 from rdp.report.findings import findings
 from rdp.report.formatting import DASH, ranges
-from rdp.report.sentences import sentences
 from rdp.store import fingerprint, origin
 from rdp.study import Plan, comparisons
 from rdp.tables.collect import ROW_STATUSES
@@ -55,7 +54,6 @@ def gather(plan: Plan, results: Path) -> dict[str, Any]:
         "commits": sorted(records["commit"].dropna().unique()),
         "baseline": baseline,
         "cells": cells,
-        "sentences": list(sentences(cells, baseline)),
         "findings": findings(plan, cells, verdicts, baseline),
         "comparisons": summary.by_budget(cells),
         "budgets": summary.BUDGETS,

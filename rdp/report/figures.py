@@ -45,6 +45,8 @@ def _tidy(figure: Figure) -> None:
             max(int(size / parts / _LETTER) - _FRAME, 1)
             for size, parts in ((figure.get_figwidth(), columns), (figure.get_figheight(), lines))
         )
+        if rows[axis] and rows[axis][0][:1].isalpha():
+            wide = max(wide - max(map(len, rows[axis])), 1)  # names of rows stand left of the panel
         for text, letters in ((axis.title, wide), (axis.xaxis.label, wide), (axis.yaxis.label, high)):
             lines_of_text = text.get_text().split("\n")
             text.set_text("\n".join(textwrap.fill(t, letters, break_long_words=False) for t in lines_of_text))

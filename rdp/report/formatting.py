@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rdp.claims import metrics
+from rdp.claims import metrics, phrasing
+from rdp.claims.model import Part
 from rdp.report import efficiency
 from rdp.stats import Estimate
-from rdp.utils.humanize import count
+from rdp.utils.humanize import count, listed
 
 DASH = "\u2013"  # for an unknown value
 _KILO = 1000.0
@@ -22,12 +23,6 @@ def ranges(numbers: Iterable[int]) -> str:
         else:
             spans.append([number])
     return ", ".join(" to ".join(map(str, span)) for span in spans)
-
-
-def listed(words: Iterable[Any], last: str = "and") -> str:
-    """``a, b and c``."""
-    *others, end = map(str, words)
-    return f"{', '.join(others)} {last} {end}" if others else end
 
 
 def number(value: float | None, form: str) -> str:
@@ -54,13 +49,14 @@ def times(row: efficiency.Efficiency) -> str:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """The claimed bound of a comparison's effect, for prose: ``above 5 points``.
+    """The claimed bound of a comparison in claims.json: ``above 5 points``."""
+    return phrasing.bound(part_of(row))
 
-    The margin has the digits of the claims file; `rdp.claims.phrasing.bound` uses the sign and digits of the effects.
-    """
-    scale, unit = (100, "%") if row["relative"] else (1, row["unit"])
-    margin = f"{number(scale * row['margin'], '{:g}')} {unit}".strip()
-    return f"within {margin} of 0" if row["direction"] == "within" else f"{row['direction']} {margin}"
+
+def part_of(row: dict[str, Any]) -> Part:
+    """The fields of a comparison's part in claims.json that its units and bounds depend on."""
+    names = ("metric", "budget", "stage", "direction", "margin", "negligible", "method", "against")
+    return Part.model_construct(**{name: row[name] for name in names})
 
 
 def p(row: dict[str, Any], name: str) -> str:

@@ -9,11 +9,12 @@ from typing import Any
 
 from rdp import models
 from rdp.claims import metrics, phrasing
-from rdp.claims.model import KINDS, Part
+from rdp.claims.model import KINDS
 from rdp.methods import method_class
 from rdp.report import contents, facts, paper_results
-from rdp.report.formatting import DASH, listed
+from rdp.report.formatting import DASH, part_of
 from rdp.study import Plan
+from rdp.utils.humanize import listed
 
 _REFERENCES = {"2411.09475": "park", "2402.08645": "zhang"}  # keys of the papers in the bibliography
 
@@ -71,7 +72,7 @@ def _claim(claim: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
         left_out = {run for rows in groups.values() for row in rows for run in row["left_out"]}
         verdicts[kind] = verdict | {"groups": list(groups.values()) if measured else []}
         verdicts[kind] |= {"diverged": diverged, "left_out": len(left_out)}
-        verdicts[kind] |= {"counts": verdict["line"].partition(". ")[0] + ".", "first": _first(verdict)}
+        verdicts[kind] |= {"counts": verdict["line"].partition(": ")[0], "first": _first(verdict)}
     shown = {kind: verdict for kind, verdict in verdicts.items() if verdict["verdict"] != "not tested"}
     reasons: dict[str, list[str]] = {}
     for kind in kinds:
@@ -107,10 +108,8 @@ def _first(verdict: dict[str, Any]) -> str:
     rows = _ends(verdict)
     if not rows:
         return ""
-    part = Part.model_construct(**{name: rows[0][name] for name in ("metric", "against")})  # what an amount depends on
-    low, high = (phrasing.amount(part, rows[place]["mean"]) for place in (0, -1))
-    effect = low if low == high else f"{phrasing.amount(part, rows[0]['mean'], bare=True)} to {high}"
-    return f"{rows[0]['what'][0].upper()}{rows[0]['what'][1:]}: {effect}"
+    part = part_of(rows[0])
+    return f"{rows[0]['what']} is {phrasing.ends(part, rows[0]['mean'], rows[-1]['mean'])}"
 
 
 def _figures(plan: Plan, drawn: Path) -> dict[str, dict[str, Any]]:

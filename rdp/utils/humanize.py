@@ -1,11 +1,20 @@
 """Numbers, sizes and durations as text."""
 
+from collections.abc import Iterable
+from typing import Any
+
 PERCENT = 100.0  # factor from a share to percent
 
 
 def count(number: int, noun: str) -> str:
     """``1 seed``, ``2 seeds``."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(words: Iterable[Any], last: str = "and") -> str:
+    """``a, b and c``."""
+    *others, end = map(str, words)
+    return f"{', '.join(others)} {last} {end}" if others else end
 
 
 def size(number: float) -> str:

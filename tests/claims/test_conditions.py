@@ -73,7 +73,7 @@ class TestUnderfitting:
             else:
                 assert c["outcome"] == ("fails" if c["metric"] == "fit" else "untested")
                 assert c["reason"] == "underfitting"
-        assert "2 settings: 1 holds, 1 is untested (underfitting)." in verdict["line"]
+        assert verdict["line"].startswith("On digits, 1 of 2 settings holds and 1 is untested (underfitting): ")
 
     def test_nor_does_it_stand_in_the_way_of_a_refutation(self, claim, tmp_path):
         world = replace(CONTRARY, train_accuracy=UNDERFITTING)
@@ -86,8 +86,9 @@ class TestUnderfitting:
         verdict = decide(tmp_path, world)[claim]
         assert verdict["verdict"] == "not tested"
         assert set(verdict["settings"].values()) == {"untested"}
-        assert verdict["line"].startswith("Underfitting in 2 settings; fit, vanilla: \u221215.0 to \u221215.0 points")
-        assert "condition: above 0.0 (6 seeds)" in verdict["line"]
+        assert verdict["line"] == (
+            "Underfitting in 2 settings; fit of vanilla is \u221215.0 points (6 seeds; required: above 0)."
+        )
 
     def test_the_correction_is_over_the_tested_comparisons(self, claim, tmp_path):
         verdict = decide(tmp_path, replace(AS_CLAIMED, spread=0.5, train_accuracy=UNDERFITTING))[claim]

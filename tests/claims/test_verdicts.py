@@ -79,7 +79,7 @@ def test_a_setting_whose_condition_does_not_hold_tests_nothing(plain, tmp_path):
     assert {c["outcome"] for c in vanilla} == {"fails"}
     assert {c["outcome"] for c in verdict["comparisons"] if not c["condition"]} == {"untested"}
     assert verdict["verdict"] == "not tested", verdict["line"]
-    assert "condition: below 0.500" in verdict["line"]
+    assert "required: below 0.5" in verdict["line"]
 
 
 @pytest.fixture(scope="module", params=["diverged", "failed", "missing"])
@@ -227,7 +227,8 @@ def test_a_part_that_fails_refutes_whatever_another_lacks(tmp_path):
     content = verdict_json.write(plant(load(tmp_path, **SHORT), tmp_path, CONTRARY))
     verdict = claim_of(content, "PNNH-7")["verdicts"]["confirmatory"]
     assert verdict["verdict"] == "refuted"
-    assert "the study has no cell for accuracy" in {c["outcome"]: c["reason"] for c in verdict["comparisons"]}["absent"]
+    reasons = {c["outcome"]: c["reason"] for c in verdict["comparisons"]}
+    assert reasons["absent"] == "the study has no cell for pnnh minus vanilla (same_parameters) in accuracy"
 
 
 def test_what_is_counted_is_tested_by_nothing_and_has_no_effect_size(decided):

@@ -46,9 +46,18 @@ class Tables(HTMLParser):
 
 
 def table_with(text: str, *columns: str) -> list[dict[str, str]]:
-    """The rows of the one table of a page with these columns; where a name stands twice, the first."""
+    """The rows of the one table of a page with these columns, each with the setting above it; of two columns of one
+    name, the first.
+    """
     (rows,) = (rows for rows in Tables(text).found if set(columns) <= set(rows[0]))
-    return [dict(reversed(list(zip(rows[0], row, strict=True)))) | {"cells": row} for row in rows[1:]]
+    found, setting = [], ""
+    for row in rows[1:]:
+        if len(row) == 1:
+            (setting,) = row
+        else:
+            named = dict(reversed(list(zip(rows[0], row, strict=True))))
+            found.append(named | {"cells": row, "setting": setting, "dataset": setting.split()[2]})
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +127,12 @@ class TestPage:
         made.records.loc[spread, "accuracy"] += [-0.01, 0.0, 0.01]
         text = build(tuned, tmp_path, made)
         rows = table_with(text, "at equal steps", "at equal FLOP", "at equal updates")
-        assert [row["cells"][:3] for row in rows] == [
-            ["resnet20", "digits", "residual_droppath"],
-            ["mlp8", "spiral", "residual_droppath"],
+        assert [(row["setting"], row["method"]) for row in rows] == [
+            ("resnet20 on digits", "residual_droppath"),
+            ("mlp8 on spiral", "residual_droppath"),
         ]
         # +2 points by 1, 2 and 3: half width 4.302653 / sqrt(3).
-        assert rows[0]["cells"][3:] == [
+        assert rows[0]["cells"][1:] == [
             *("+0.5 points [+0.5, +0.5]", "0.70"),
             *("+2.0 points [\u22120.5, +4.5]", "0.98"),
             *("\u22121.0 points [\u22121.0, \u22121.0]", "1.40"),
@@ -216,10 +225,10 @@ class TestPage:
         made.records[[*numbers, "steps", "examples", "examples_per_second", "seconds"]] = float("nan")
         text = build(tuned, tmp_path, made)
         for row in table_with(text, "at equal steps"):
-            assert row["cells"][3:] == ["none", "\u2013"] * 3
+            assert row["cells"][1:] == ["none", "\u2013"] * 3
         assert {row["learning rate"] for row in table_with(text, "accuracy", "learning rate")} == {"\u2013"}
         for row in table_with(text, "FLOP per step"):
-            assert set(row["cells"][3:]) == {"\u2013"}
+            assert set(row["cells"][1:]) == {"\u2013"}
 
     def test_the_recipes_say_that_a_rate_was_tuned(self, tuned: Plan, tmp_path: Path, build: Callable) -> None:
         text = build(tuned, tmp_path, make_tables(tuned, tmp_path))

@@ -13,7 +13,7 @@ from matplotlib.text import Text
 
 from rdp import study, tables
 from rdp.errors import UserError
-from rdp.report import figures, style
+from rdp.report import contents, figures, style
 from rdp.report.plots import common
 from rdp.study import Plan
 from rdp.tables import collect
@@ -66,7 +66,8 @@ def test_figures_have_the_width_of_the_papers_text_and_letters_of_seven_points(t
     made = make_tables(tuned, tmp_path)
     for name in ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost", "learning_rates"):
         figure = drawing(tuned, tmp_path, name, made).figure
-        assert figure.get_figwidth() == style.WIDTH, name
+        narrow = name == contents.HERO  # the page has it beside text
+        assert figure.get_figwidth() == (4.4 if narrow else style.WIDTH), name
         assert figure.get_figheight() < style.HEIGHT, name
         sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]
         assert min(sizes) >= 7, name
@@ -99,6 +100,25 @@ def test_a_long_title_is_broken_within_its_panel(planted: Plan, tmp_path: Path) 
     lines = found.figure.axes[0].get_title().split("\n")
     assert len(lines) > 1
     assert max(map(len, lines)) <= 41
+
+
+def test_labels_of_an_axis_are_not_wider_than_their_panel(tuned: Plan, tmp_path: Path) -> None:
+    made = make_tables(tuned, tmp_path)
+    for name in ("accuracy", "differences", "cost"):
+        figure = drawing(tuned, tmp_path, name, made).figure
+        figure.draw_without_rendering()
+        for axis in figure.axes:
+            for text in (axis.xaxis.label, axis.title):
+                box = text.get_window_extent()
+                assert box.x0 >= 0, (name, text.get_text())
+                assert box.x1 <= figure.bbox.x1, (name, text.get_text())
+
+
+def test_a_run_of_one_epoch_has_no_curve(tuned: Plan, tmp_path: Path) -> None:
+    made = make_tables(tuned, tmp_path)
+    short = (made.history["dataset"] == "digits") & (made.history["epoch"] > 1)
+    drawn = draw(tuned, tmp_path, "training_curves", made._replace(history=made.history[~short]))
+    assert set(drawn["dataset"]) == {"spiral"}
 
 
 def test_depth_takes_its_numbers_from_the_records(planted: Plan, tmp_path: Path) -> None:
@@ -144,7 +164,7 @@ class TestCost:
 
 
 def digits_axis(found: common.Drawing) -> Axes:
-    (axis,) = (axis for axis in found.figure.axes if axis.get_title(loc="right") == "resnet20 on digits")
+    (axis,) = (axis for axis in found.figure.axes if axis.get_title() == "resnet20 on digits")
     return axis
 
 
@@ -350,6 +370,6 @@ def test_panels_are_as_high_as_their_rows_need() -> None:
     figure, axes = common.grid(5, lines=[10, 4, 2, 3, 1])
     figure.set_layout_engine("none")
     heights = [axis.get_gridspec().get_height_ratios()[axis.get_subplotspec().rowspan.start] for axis in axes]
-    assert heights == pytest.approx([0.8 + 0.18 * 10] * 3 + [0.8 + 0.18 * 3] * 2)
-    assert figure.get_figheight() == pytest.approx(heights[0] + heights[-1])
+    assert heights == pytest.approx([0.8 + 0.18 * 10] * 2 + [0.8 + 0.18 * 3] * 2 + [0.8 + 0.18])
+    assert figure.get_figheight() == pytest.approx(sum(heights[::2]))
     assert figure.get_figwidth() == style.WIDTH

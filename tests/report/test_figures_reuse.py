@@ -58,7 +58,7 @@ def draw(loaded: tables.Tables, name: str) -> common.Drawing:
 
 
 def axis_of(drawing: common.Drawing, title: str) -> Axes:
-    (axis,) = (axis for axis in drawing.figure.axes if title in (axis.get_title(), axis.get_title(loc="right")))
+    (axis,) = (axis for axis in drawing.figure.axes if title == axis.get_title())
     return axis
 
 

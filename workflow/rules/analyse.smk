@@ -66,7 +66,6 @@ for source, figures in FIGURES.items():
             tables=rules.collect_records.output,
             probe=[f"{HOME}/probes/{source}.parquet"] if source in PLAN.study.probes else [],
             speed=SPEED if source == "speed" else [],
-            benchmarks=BENCHMARKS if source == "records" else [],
         output:
             [
                 report(

@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from rdp import bench, spec, study
+from rdp import spec, study
 from rdp.archive import recorded
 from rdp.cli import job_server
 from rdp.errors import Terminated, UserError, choices
@@ -66,7 +66,6 @@ CELLS = {cell.id: cell for cell in PLAN.cells}
 TEMPLATES = [
     os.path.relpath(path) for path in sorted(paths.templates().iterdir()) if path.suffix not in {".png", ".rst"}
 ]
-BENCHMARKS = [os.path.relpath(path) for path in bench.measured(Path(RESULTS))]
 CLAIMS = [os.path.relpath(path) for path in (paths.claims(), *extensions.claims())]
 FIGURES = contents.figures_by_source(PLAN)  # by the table that they are drawn from
 

@@ -4,7 +4,7 @@ A module of this package declares figures in the literal ``FIGURES`` and defines
 draws a study's tables: ``draw(tables: Tables) -> common.Drawing``. ``FIGURES`` maps a name to these keys, all optional:
 
 - ``probe``: the probe whose measurements the figure shows. Only studies with this probe have the figure.
-- ``needs``: ``baseline``, ``sweep``, ``widths``, ``lengths`` or ``speed``: what else a study must have.
+- ``needs``: ``baseline``, ``sweep``, ``depths``, ``widths``, ``lengths`` or ``speed``: what else a study must have.
 - ``title``, ``caption``, ``alt``: its texts. Those of this project are in report/captions.yaml.
 
 ``FIGURES`` is read without running the file, since the Snakefile lists figures without importing matplotlib. To add a
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __path__ = extensions.search_path(__path__, "figures")
 
-NEEDS = ("baseline", "sweep", "widths", "lengths", "speed")
+NEEDS = ("baseline", "sweep", "depths", "widths", "lengths", "speed")
 TEXTS = ("title", "caption", "alt")
 
 

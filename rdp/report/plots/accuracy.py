@@ -48,9 +48,10 @@ def accuracy(tables: Tables) -> common.Drawing:
                 rows[-1] |= {"low": estimate.low, "high": estimate.high}
         common.rows_of_methods(axis, labels)
         axis.set_xlim(common.within_percent(*axis.get_xlim()))
-        axis.set_title(setting.title, loc="right")  # beside the names, which leave little width
+        axis.set_title(setting.title)
         axis.set_xlabel("test accuracy (%)")
-    style.note(figure, f"Dotted: chance. Crosses: diverged runs, at chance. {tables.absent()}")
+    crosses = "Crosses: diverged runs, at chance. " if (tables.records["status"] == "diverged").any() else ""
+    style.note(figure, f"Dotted: chance. {crosses}{tables.absent()}")
     columns = ["dataset", "architecture", "recipe", "method", "seed", "status", "accuracy", "mean", "low", "high"]
     return common.Drawing(figure, pd.DataFrame(rows, columns=columns))
 
@@ -77,7 +78,7 @@ def differences(tables: Tables) -> common.Drawing:
             rows += [key | {"seed": seed, "points": points} | interval for seed, points in pairs.items()]
         common.rows_of_methods(axis, others)
         _name_those_far_off(axis, [estimate.mean for estimate in estimates.values()])
-        axis.set_title(setting.title, loc="right")
+        axis.set_title(setting.title)
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_xlabel(f"test accuracy minus {tables.baseline}'s (points)")
     style.note(figure, f"Paired by seed. Points outside the axis are in the data file. {tables.absent()}")
@@ -105,11 +106,12 @@ def _name_those_far_off(axis: Axes, means: list[float]) -> None:
 
 def training_curves(tables: Tables) -> common.Drawing:
     """Training loss and validation accuracy by epoch, mean and range over seeds."""
-    panels = tables.panels(tables.history)
-    figure, axes = common.pairs(len(panels))
+    # A run of one epoch has no curve.
+    panels = [(setting, epochs) for setting, epochs in tables.panels(tables.history) if epochs["epoch"].max() > 1]
+    figure, axes = common.pairs(max(len(panels), 1))
     looks, rows = style.looks(tables.labels), []
     shown = (("train_loss", 1.0, "training loss"), ("validation_accuracy", PERCENT, "validation accuracy (%)"))
-    for pair, (setting, epochs) in zip(axes, panels, strict=True):
+    for pair, (setting, epochs) in zip(axes, panels, strict=False):
         for axis, (quantity, factor, name) in zip(pair, shown, strict=True):
             values = epochs[epochs[quantity].notna()]
             by = values.groupby(["method", "epoch"], sort=True)[quantity].agg(["mean", "min", "max", "count"])
@@ -120,8 +122,7 @@ def training_curves(tables: Tables) -> common.Drawing:
             rows.append(by.reset_index().assign(**setting.key, quantity=quantity))
             axis.set_ylabel(name)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-            if len(epochs):
-                axis.set_xlim(0, 1.04 * epochs["epoch"].max())  # of both, since validation can come once
+            axis.set_xlim(0, 1.04 * epochs["epoch"].max())  # of both, since validation can come once
         if (epochs["train_loss"] > 0).any():
             common.log_scale(pair[0])
         pair[0].set_title(setting.title)
@@ -130,7 +131,8 @@ def training_curves(tables: Tables) -> common.Drawing:
     stopped = int((tables.records["status"] == "diverged").sum())
     ended = f"Diverged runs end early ({stopped}). " if stopped else ""
     style.note(figure, f"Lines: mean over seeds. Bands: lowest to highest seed. {ended}{tables.absent()}")
-    return common.Drawing(figure, pd.concat(rows, ignore_index=True))
+    columns = ["method", "epoch", "mean", "min", "max", "count", "dataset", "architecture", "recipe", "quantity"]
+    return common.drawing(figure, rows, columns)
 
 
 def accuracy_by_depth(tables: Tables) -> common.Drawing:
@@ -143,7 +145,7 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
     for setting, runs in tables.depths(drawn):
         family = models.architecture(setting.architecture).family
         groups.setdefault((setting.dataset, family, setting.recipe), []).append(runs)
-    figure, axes = common.grid(len(groups))
+    figure, axes = common.column(len(groups))
     looks, rows = style.looks(tables.labels), []
     for axis, ((dataset, family, recipe), parts) in zip(axes, groups.items(), strict=True):
         table = pd.concat(parts)
@@ -166,8 +168,8 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
             axis.set_xlim(depths[0] * (1 - reach), depths[0] * (1 + reach))
         axis.set_ylim(common.within_percent(*axis.get_ylim()))
         axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
-        axis.set_xlabel("depth (as in the architecture's name)")
-    axes[0].set_ylabel("test accuracy (%)")
+        axis.set_xlabel("depth")
+        axis.set_ylabel("test accuracy (%)")
     common.legend(figure, axes, tables.labels)
     spans = drawn.groupby("depth")["steps"].agg(["min", "max"]).dropna().map("{:,.0f}".format)
     texts = [f"{' to '.join(dict.fromkeys(span))} at depth {depth}" for depth, span in spans.T.items()]

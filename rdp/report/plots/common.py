@@ -21,6 +21,8 @@ STAGES = (("initial", "at initialisation"), ("trained", "trained"))  # of a prob
 _MOST_ROWS = 4  # of panels, before the panels get narrower
 # Sizes in inches.
 _FRAME = 0.8  # height of the title and the x axis of a panel
+_NAMED = 3.1  # least width of a panel of named rows
+_NARROW = 4.4  # width of a figure of one column
 _LEAST = 1.15  # height of a panel in a high figure
 _ENTRY = 1.55  # least width of an entry of a legend
 _LETTER = 0.068  # width of a letter in it
@@ -45,11 +47,19 @@ def grid(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of the paper's width with panels in rows.
 
-    ``width`` is the least width of a panel in inches, unless there are many panels. ``height`` is its height, unless
-    ``lines`` gives the number of named rows of each panel, of the height ``line``.
+    ``width`` and ``height`` are the least width and the height of a panel in inches, unless there are many panels or
+    ``lines`` gives the number of named rows of each, of the height ``line``.
     """
     figure, groups = _stacks(panels, 1, width, height, lines, line)
     return figure, [axis for (axis,) in groups]
+
+
+def column(panels: int) -> tuple[Figure, list[Axes]]:
+    """A narrow figure with one panel above the other, legible on a phone; a `grid` of two columns for many panels."""
+    if panels > _MOST_ROWS:
+        return grid(panels, width=_NAMED)
+    figure, axes = plt.subplots(panels, squeeze=False, figsize=(_NARROW, 0.3 + 1.55 * panels))
+    return figure, list(axes[:, 0])
 
 
 def pairs(panels: int, lines: Sequence[int] = ()) -> tuple[Figure, list[tuple[Axes, ...]]]:
@@ -60,7 +70,7 @@ def pairs(panels: int, lines: Sequence[int] = ()) -> tuple[Figure, list[tuple[Ax
 def _stacks(
     panels: int, size: int, width: float, height: float, lines: Sequence[int], line: float = 0.18
 ) -> tuple[Figure, list[tuple[Axes, ...]]]:
-    columns = int(style.WIDTH / width)
+    columns = int(style.WIDTH / (_NAMED if lines else width))
     columns += -(-panels // columns) > _MOST_ROWS
     rows = -(-panels // columns)
     columns = -(-panels // rows)

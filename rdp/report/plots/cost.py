@@ -38,7 +38,7 @@ def cost(tables: Tables) -> common.Drawing:
             rows += [key | {"measured": value} for value in measured]
         common.rows_of_methods(axis, labels)
         axis.set_xlim(left=0)
-        axis.set_title(setting.title, loc="right")
+        axis.set_title(setting.title)
         axis.set_xlabel(f"cost of a step, relative to {tables.baseline}")
     devices = "; ".join(sorted(tables.records.loc[done, "device"].dropna().unique()))
     marks = f"Diamonds: counted. Points: measured, one per run; bars: median. On {devices or 'no machine yet'}."

@@ -17,7 +17,7 @@ from rdp.tables.collect import COMPARED
 from rdp.utils.humanize import count
 
 FIGURES = {
-    "convergence": {"needs": "sweep"},
+    "convergence": {"needs": "depths"},
     "frontier": {"needs": "widths"},
     "throughput": {"needs": "speed"},
     "dissipation_untrained": {"probe": "dissipating_inputs"},
@@ -168,10 +168,10 @@ def throughput(tables: Tables) -> common.Drawing:
     """Training throughput of each method relative to the baseline, timed in alternation."""
     table = tables.speed()
     panels = [(setting, rows) for setting, rows in tables.panels(table) if len(rows)]
-    figure, axes = common.grid(max(len(panels), 1), lines=[len(tables.labels)] * len(panels))
+    named = [tables.methods(rows) for _, rows in panels]
+    figure, axes = common.grid(max(len(panels), 1), lines=[len(labels) for labels in named])
     looks, rows = style.looks(tables.labels), []
-    for axis, (setting, values) in zip(axes, panels, strict=False):
-        labels = [label for label in tables.labels if (values["method"] == label).any()]
+    for axis, (setting, values), labels in zip(axes, panels, named, strict=False):
         axis.axvline(1, color="0.3", linewidth=1)
         for place, label in enumerate(labels):
             mine, look = values[values["method"] == label].iloc[0], looks[label]
@@ -179,7 +179,7 @@ def throughput(tables: Tables) -> common.Drawing:
             axis.plot([mine["median"]] * 2, [place - 0.3, place + 0.3], color=look.colour, lw=2)
         rows.append(values.drop(columns=["run"]).assign(recipe=setting.recipe))
         common.rows_of_methods(axis, labels)
-        axis.set_title(setting.title, loc="right")
+        axis.set_title(setting.title)
         axis.set_xlabel(f"training throughput, relative to {tables.baseline}")
     devices = ", ".join(sorted(set(table["device"]))) or "no machine yet"
     style.note(figure, f"Lines: medians over alternating rounds. Bars: 95 % bootstrap intervals. On {devices}.")

@@ -31,7 +31,7 @@ def regimes(tables: Tables) -> common.Drawing:
     largest = max((frame["mean"].abs().max() for frame in frames.values()), default=0.0)
     limit = max(_LEAST_LIMIT, float(np.nan_to_num(largest)))
     lines = [max(frame["method"].nunique(), 1) + 1 for frame in frames.values()]  # one more for the labels of columns
-    figure, axes = common.grid(len(frames), width=3.1, lines=lines, line=0.27)
+    figure, axes = common.grid(len(frames), lines=lines, line=0.27)
     for axis, (panel, frame) in zip(axes, frames.items(), strict=True):
         _draw(axis, frame, limit)
         axis.set_title(panel.title)
@@ -67,7 +67,6 @@ def _draw(axis: Axes, frame: pd.DataFrame, limit: float) -> None:
     axis.imshow(np.ma.masked_invalid(means), cmap=colours, vmin=-limit, vmax=limit, aspect="auto")
     for row in frame.itertuples():
         estimate = Estimate(row.mean, row.low, row.high, row.n)
-        excludes = estimate.has_interval and not estimate.low <= 0 <= estimate.high
         place = (epochs.index(row.epochs), methods.index(row.method))
         colour = "white" if abs(row.mean) > 0.7 * limit else "black"
         axis.annotate(
@@ -77,7 +76,7 @@ def _draw(axis: Axes, frame: pd.DataFrame, limit: float) -> None:
             va="center",
             fontsize=7,
             color=colour,
-            fontweight="bold" if excludes else "normal",
+            fontweight="bold" if estimate.excludes(0) else "normal",
         )
     ticks = [_column(frame[frame["epochs"] == count].iloc[0]) for count in epochs]
     axis.set_xticks(range(len(epochs)), ticks, fontsize=7.5)

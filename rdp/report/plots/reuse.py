@@ -58,7 +58,7 @@ def redundancy(tables: Tables) -> common.Drawing:
                 key = setting.key | {"method": label, "reference": name, "seeds": len(mine)}
                 rows.append(key | {"mean": mine.mean(), "min": mine.min(), "max": mine.max()})
         common.rows_of_methods(axis, labels)
-        axis.set_title(setting.title, loc="right")
+        axis.set_title(setting.title)
         axis.set_xlabel("redundancy index (mean CKA at distance ≥ 2)")
     marks = "Filled: trained. Hollow: untrained. Crosses: between two independently trained networks."
     style.note(figure, f"{marks} Means over seeds; lines: lowest to highest seed.")
