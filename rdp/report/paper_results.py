@@ -84,10 +84,12 @@ def _band(
     named = any(len({_depth(s) for s in grouped[_group(at)]}) < len(grouped[_group(at)]) for at in settings)
     mine = {(cell.method, cell.setting): cell for cell in cells if cell.setting in settings}
     methods = dict.fromkeys(method for method, _ in mine)
+    chance = {at: PERCENT * data.info(at.dataset).chance for at in settings}
     best = {
         at: max((cell.accuracy.mean for (_, of), cell in mine.items() if of == at and cell.accuracy.n), default=None)
         for at in settings
     }
+    best = {at: mean if mean is not None and mean > chance[at] else None for at, mean in best.items()}
     several = {at for at in settings if sum(of == at for _, of in mine) > 1}
     return {
         "groups": [(_title(key), len(list(members))) for key, members in groupby(settings, key=_group)],
@@ -97,7 +99,7 @@ def _band(
             (method, [_entry(mine.get((method, at)), best[at] if at in several else None) for at in settings])
             for method in methods
         ],
-        "chance": [number(PERCENT * data.info(at.dataset).chance, "{:.1f}") for at in settings],
+        "chance": [number(chance[at], "{:.1f}") for at in settings],
     }
 
 

@@ -32,7 +32,6 @@ def values(plan: Plan, results: Path) -> dict[str, Any]:
     common, recipes = _recipes(plan)
     return shared | {
         "begun": sorted(table["started"].dropna()) if "started" in table else [],
-        "confirmatory": verdicts["confirmatory"],
         "early": [claim["name"] for claim in claims if claim["tested"] and claim["runs_before_it"]],
         "sure": f"{100 * (1 - verdicts['level']):g} %",
         "sure_within": f"{100 * (1 - 2 * verdicts['level']):g} %",
@@ -132,18 +131,28 @@ def _methods(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _entries(plan: Plan) -> list[dict[str, str]]:
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
     for cell in plan.cells:
         spec, entry = cell.specs[0], plan.study.methods[cell.label]
         defaults = method_class(spec.method)().model_dump(mode="json")
         changed = {name: value for name, value in spec.options.items() if value != defaults.get(name)}
         swept = spec.tuning.swept if spec.tuning else {}  # a sweep overrides these
         changed |= {name: value for name, value in entry.recipe.items() if name not in swept}
-        parts = [_pairs(changed), *([f"as {entry.form}"] if entry.form else [])]
-        changes = "; ".join(part for part in parts if part)
-        if changes or cell.label != spec.method:
-            rows[cell.label] = {"label": cell.label, "method": spec.method, "changes": changes or DASH}
-    return list(rows.values())
+        if changed or entry.form or cell.label != spec.method:
+            row = rows.setdefault(cell.label, {"label": cell.label, "method": spec.method, "changes": _pairs(changed)})
+            if entry.form and (network := _network(cell.architecture, spec.architecture)) not in row["changes"]:
+                row["changes"] = "; ".join(filter(None, (row["changes"], network)))
+    return [row | {"changes": row["changes"] or DASH} for row in rows.values()]
+
+
+def _network(name: str, form: str) -> str:
+    """``resnet56 with widths 11, 22, 46``: what the form of an architecture changes."""
+    full, changed = models.architecture(name).arguments, models.architecture(form).arguments
+    different = {key: value for key, value in changed.items() if value != full.get(key)}
+    texts = (
+        f"{key} {', '.join(map(str, value)) if isinstance(value, tuple) else value}" for key, value in different.items()
+    )
+    return f"{name} with {', '.join(texts)}"
 
 
 def _recipes(plan: Plan) -> tuple[dict[str, str], list[dict[str, Any]]]:

@@ -24,7 +24,7 @@ def text_of(place: Locator) -> str:
 
 def tables(page: Page, claim: str) -> list[list[Locator]]:
     """Of an open claim, the rows of each table of comparisons."""
-    return [table.locator("tbody tr").all() for table in page.locator(f"#claim-{claim} table").all()]
+    return [table.locator("tbody tr:not(.group)").all() for table in page.locator(f"#claim-{claim} table").all()]
 
 
 def test_each_claim_shows_both_verdicts_and_the_stronger_evidence(visit, built: Built) -> None:
@@ -43,7 +43,7 @@ def test_each_claim_shows_both_verdicts_and_the_stronger_evidence(visit, built: 
         tested = [kind for kind in KINDS if verdicts[kind]["verdict"] != "not tested"]
         compared = [kind for kind in KINDS if verdicts[kind]["comparisons"]]
         kind = (*tested, *compared, KINDS[1])[0]
-        assert text_of(summary.locator(".line")) == f"{kind.capitalize()}: {verdicts[kind]['line']}"
+        assert text_of(summary.locator(".line")) == f"{kind.capitalize()}. {verdicts[kind]['line']}"
     shown = {claim["verdicts"][kind]["verdict"] for claim in built.claims["claims"] for kind in KINDS}
     assert {"supported", "not tested"} < shown  # so that the two are told apart above
 
@@ -96,21 +96,22 @@ def test_an_open_claim_shows_the_numbers_of_claims_json(visit, built: Built) -> 
         assert [len(rows) for rows in found] == [len(rows) for rows in expected]
         for row, c in zip(chain(*found), chain(*expected), strict=True):
             texts = [" ".join(text.split()) for text in row.locator("th, td").all_inner_texts()]
-            assert texts[:4] == [c["setting"], c["what"], c["outcome"], c["effect"]]
-            assert texts[5] == str(c["n"])
+            above = "xpath=preceding-sibling::tr[@class='group']"
+            assert text_of(row.locator(above).last) == c["setting"]
+            assert texts[:3] == [c["what"], c["outcome"], c["effect"]]
+            assert texts[4] == str(c["n"])
             shares = [c[name] for name in ("p_holm", "p_contrary_holm", "p_sign_flip")] if not c["reason"] else []
             exact = [number for number in (*shares, c["size"], c["detectable"]) if number is not None]
             shown = [data.get_attribute("value") for data in row.locator("data").all()]
             assert [float(value) for value in shown] == exact
-            assert texts[6] == formatting.p(c, "p_holm")
-            assert texts[11] == str(c["diverged"])
+            assert texts[5] == formatting.p(c, "p_holm")
 
 
 def test_confirmatory_and_exploratory_are_never_in_one_table(visit, built: Built) -> None:
     page = visit(built.path, "claim-PNNH-5")
     for kind, dataset in zip(KINDS, ("fashion_mnist_14", "digits"), strict=True):
         part = page.locator(f"section[aria-label='PNNH-5, {kind}']")
-        settings = part.locator("table tbody td:first-child").all_inner_texts()
+        settings = part.locator("table .group th").all_inner_texts()
         assert len(settings) == 2
         assert all(setting.endswith(f"on {dataset}") for setting in settings)
 

@@ -98,7 +98,7 @@ def test_a_bound_reads_as_it_does_in_the_evidence(tmp_path) -> None:
     claim = next(found for found in group["claims"] if found["name"] == "RDP-3")
     (first, *_) = claim["kinds"]["exploratory"]["comparisons"]["rows"]
     part = Part(metric="accuracy", method="residual_droppath", against="vanilla", direction="above", margin=0.0)
-    assert first["bound"] == f"{phrasing.bound(part)}; negligible: +0.5 points"
+    assert first["bound"] == f"{phrasing.bound(part)}; negligible: 0.5 points"
     assert phrasing.bound(part, bare=True) in claim["evidence"]["line"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pypdf
 import pytest
 
-from rdp import study, tables
+from rdp import models, study, tables
 from rdp.claims import verdict_json
 from rdp.claims.evidence import Records
 from rdp.errors import UserError
@@ -118,7 +118,21 @@ def test_every_claim_is_shown_and_ours_is_marked(tmp_path: Path, build: Build) -
     assert "ResidualDroppath costs no more than vanilla training (ours)" in text
     assert "Source: this project." in text
     assert "Source: arXiv 2411.09475, abstract." in text
-    assert "training flops, residual_droppath relative to vanilla; claimed below 0 %" in text
+    assert "training FLOP of residual_droppath relative to vanilla; claimed below 0 %" in text
+
+
+def test_a_form_is_described_by_what_it_changes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conftest.LEVELS, "narrow", conftest.LEVELS["vanilla"])
+    plan = make_plan(
+        tmp_path,
+        text=COMPARED.replace("  plain:\n", "  plain:\n  narrow: {{method: vanilla, form: same_parameters}}\n"),
+    )
+    text = text_of(build(plan, make_tables(plan, tmp_path)))
+    widths = {
+        name: models.architecture(f"{name}_same_parameters").arguments["widths"] for name in ("resnet20", "resnet56")
+    }
+    said = "; ".join(f"{name} with widths {', '.join(map(str, found))}" for name, found in widths.items())
+    assert f"narrow vanilla {said}" in text
 
 
 def test_the_main_text_has_results_and_the_appendix_the_claims(tmp_path: Path, build: Build) -> None:
@@ -157,12 +171,12 @@ def test_a_claim_says_where_the_baseline_underfits(tmp_path: Path, build: Build)
     text = text_of(build(plan, made))
     assert "RDP-3. ResidualDroppath improves" in text
     assert "1 is untested (underfitting)" in text
-    assert "fit, vanilla; condition: above 0 points" in text
+    assert "fit of vanilla; condition: above 0 points" in text
     assert re.search(r"resnet20 on digits underfitting .{,30} untested", text)
     made.records["train_accuracy"] = 0.7
     text = text_of(build(plan, made))
     assert "RDP-3. ResidualDroppath improves" not in text
-    assert re.search(r"RDP-3, .{,160} Underfitting in 2 settings; fit, vanilla: \u221229.0 to", text)
+    assert re.search(r"RDP-3, .{,160} Underfitting in 2 settings; fit of vanilla is \u221229.0 points", text)
 
 
 def test_incomplete_runs_are_listed_and_counted(tmp_path: Path, build: Build) -> None:
@@ -209,7 +223,7 @@ def test_budgets_sweeps_and_probes_are_shown(tuned: Plan, tmp_path: Path, build:
     assert "equal steps FLOP equal FLOP FLOP equal updates FLOP" in text
     assert "swept over 0.02, 0.05 and 0.1" in text
     assert "with seeds 1000 to 1001" in text
-    assert "redundancy beyond chance, vanilla; claimed above 0 CKA" in text
+    assert "redundancy beyond chance of vanilla; claimed above 0 CKA" in text
     assert re.search(r"See Figure \d+\.", text)  # redundancy, beside its claim
 
 
@@ -297,7 +311,8 @@ def test_a_value_that_is_missing_stops_the_build_by_name(tmp_path: Path, build: 
 
 def test_margins_and_p_values_are_formatted() -> None:
     row = {"metric": "parameters", "relative": True, "unit": "", "direction": "below", "margin": -0.4, "n": 3}
-    row |= {"reason": None, "p_holm": 0.0}
+    row |= {"reason": None, "p_holm": 0.0, "negligible": 0.0}
+    row |= {"method": "pnnh", "against": "vanilla", "budget": "steps", "stage": "trained"}
     assert formatting.bound(row) == "below \u221240 %"
     assert formatting.p(row, "p_holm") == "exact"  # it is counted, so that no test speaks for it
     row |= {"metric": "accuracy", "relative": False, "unit": "points", "direction": "within", "margin": 1.0}

@@ -53,6 +53,14 @@ def test_a_difference_that_is_not_shown_has_no_sign_and_a_diverged_run_is_marked
     assert (entry["sign"], entry["diverged"]) == ("", True)
 
 
+def test_the_best_of_a_column_is_marked_only_above_chance(planted: Plan, tmp_path: Path) -> None:
+    made = make_tables(planted, tmp_path)
+    made.records.loc[made.records["architecture"] == "resnet20", "accuracy"] = 0.09
+    (band,) = paper_results.bands(cells(planted, made))
+    marked = [[entry["best"] for entry in row] for _, row in band["rows"]]
+    assert [any(column) for column in zip(*marked, strict=True)] == [False, True]
+
+
 def test_without_runs_a_cell_has_a_dash(planted: Plan, tmp_path: Path) -> None:
     made = make_tables(planted, tmp_path)
     made.records["accuracy"], made.records["status"] = float("nan"), "missing"
