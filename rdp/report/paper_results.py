@@ -16,7 +16,7 @@ _COLUMNS = 6  # of a table of accuracies
 _SUBJECTS: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "Accuracy": (
         "the accuracies and their differences to the baseline",
-        (("overview", "accuracy_by_depth", "accuracy"), ("differences",), ("regimes",)),
+        (("accuracy_by_depth", "accuracy"), ("differences",), ("regimes",)),
     ),
     "Reuse of features": ("how far the features of a network repeat over its layers", (("redundancy",),)),
     "Plain networks and coders": (
