@@ -55,5 +55,6 @@ def ends(part: Part, low: float, high: float) -> str:
 def bound(part: Part, *, bare: bool = False) -> str:
     """The side of the margin that a part claims: ``above 5 points``, without the unit if ``bare``."""
     scale, unit = (100, "%") if part.definition.relative else (1, part.definition.unit)
+    unit = "point" if unit == "points" and abs(part.margin) == 1 else unit
     margin = f"{scale * part.margin:g}".replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
     return f"within {margin} of 0" if part.direction == "within" else f"{part.direction} {margin}"

@@ -17,8 +17,8 @@ HERO = "accuracy_by_depth"  # at the head of the page
 # The figures by the question that they answer, in the report's order; others come last.
 QUESTIONS = {
     "Does it help?": ("accuracy", "differences", "regimes", "training_curves", "learning_rates"),
-    "Why do plain networks fail?": ("convergence", "dissipation_untrained", "dissipation_trained", "surviving_neurons"),
-    "Does a coder mend it?": ("coders",),
+    "Why do plain networks fail?": ("convergence", "dissipation_untrained", "surviving_neurons"),
+    "Does a coder mend it?": ("dissipation_trained", "coders"),
     "Are features repeated?": ("redundancy", "reuse_matrices", "lesions", "branch_to_stream", MAPS),
     "What does it cost?": ("cost", "throughput", "frontier"),
 }

@@ -47,6 +47,7 @@ def gather(plan: Plan, results: Path) -> dict[str, Any]:
         "costs": costs(verdicts),
         "energies": energies(verdicts),
         "done": records[records["spec_digest"].notna()],
+        "sweep_runs": loaded.sweep["sweep_run"].nunique(),
         "sweep_seconds": _seconds(loaded.sweep),
         "runs": len(records),
         "counts": {status: int(counts.get(status, 0)) for status in ROW_STATUSES},

@@ -12,7 +12,6 @@ from rdp.study import Plan
 
 # The methods whose result is stated, in this order. Others follow that are above the baseline anywhere.
 _METHODS = ("residual_droppath", "pnnh")
-_MOST = 3  # settings that a sentence lists
 
 
 def findings(plan: Plan, cells: list[CellSummary], verdicts: dict[str, Any], baseline: str | None) -> list[str]:
@@ -49,8 +48,8 @@ def _by_word(verdicts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
     return {kind: by_word for kind, by_word in found.items() if by_word.keys() != {WORDS[-1]}}
 
 
-def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, list[CellSummary], list[CellSummary]]]:
-    """Each method's label, its cells in the order of depth with a difference, and those that are left out."""
+def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, CellSummary, CellSummary, int]]:
+    """Each method's label, its cells of the lowest and the highest difference, and its number of cells with one."""
     labels = [next((c.method for c in cells if c.name == name and c.budget == "steps"), None) for name in _METHODS]
     above = [cell.method for cell in cells if cell.difference and cell.difference.low > 0]
     labels += [label for label in dict.fromkeys(above) if label not in labels]
@@ -58,9 +57,7 @@ def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, list[C
         mine = [cell for cell in cells if cell.method == label and cell.difference is not None and cell.difference.n]
         mine = [cell for cell in mine if has_norms(cell.setting.architecture)] or mine
         if label is not None and mine:
-            mine.sort(key=lambda cell: cell.parameters)
-            shown = mine if len(mine) <= _MOST else [min(mine, key=_mean), max(mine, key=_mean)]
-            yield label, shown, mine
+            yield label, min(mine, key=_mean), max(mine, key=_mean), len(mine)
 
 
 def _mean(cell: CellSummary) -> float:

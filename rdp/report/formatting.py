@@ -49,8 +49,10 @@ def times(row: efficiency.Efficiency) -> str:
 
 
 def bound(row: dict[str, Any]) -> str:
-    """The claimed bound of a comparison in claims.json: ``above 5 points``."""
-    return phrasing.bound(part_of(row))
+    """The claimed bound of a comparison in claims.json: ``above 0 points, and refuted if below 0.5 points``."""
+    part = part_of(row)
+    size = phrasing.amount(part, abs(part.margin) + part.negligible).lstrip("+")
+    return phrasing.bound(part) + (f", and refuted if below {size}" if part.negligible else "")
 
 
 def part_of(row: dict[str, Any]) -> Part:
@@ -105,7 +107,16 @@ def hours(row: dict[str, Any]) -> str:
     return " and ".join(f"{rounded(value)} {of}-hours" for value, of in amounts if value) or DASH
 
 
+def within_sentence(title: str) -> str:
+    """A title without the capital letter of a sentence's beginning; names keep theirs."""
+    first = title.partition(" ")[0]
+    return title[:1].lower() + title[1:] if first[1:] == first[1:].lower() else title
+
+
 FILTERS = {  # of the templates of page and paper
     function.__name__: function
-    for function in (bound, count, hours, interval, joules, listed, number, p, percent, points, ranges, rounded, times)
+    for function in (
+        *(bound, count, hours, interval, joules, listed, number, p, percent, points, ranges, rounded, times),
+        within_sentence,
+    )
 }

@@ -14,7 +14,7 @@ from rdp.methods import method_class
 from rdp.report import contents, facts, paper_results
 from rdp.report.formatting import DASH, part_of
 from rdp.study import Plan
-from rdp.utils.humanize import listed
+from rdp.utils.humanize import count, listed
 
 _REFERENCES = {"2411.09475": "park", "2402.08645": "zhang"}  # keys of the papers in the bibliography
 
@@ -71,7 +71,7 @@ def _claim(claim: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
         left_out = {run for rows in groups.values() for row in rows for run in row["left_out"]}
         verdicts[kind] = verdict | {"groups": list(groups.values()) if measured else []}
         verdicts[kind] |= {"diverged": diverged, "left_out": len(left_out)}
-        verdicts[kind] |= {"counts": verdict["line"].partition(": ")[0], "first": _first(verdict)}
+        verdicts[kind] |= {"counts": verdict["line"].partition(": ")[0], "deciding": _deciding(verdict)}
     shown = {kind: verdict for kind, verdict in verdicts.items() if verdict["verdict"] != "not tested"}
     reasons: dict[str, list[str]] = {}
     for kind in kinds:
@@ -96,18 +96,21 @@ def _plainest(claim: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for metric in names for name in metrics.available()[metric].figures[:1]))
 
 
-def _ends(verdict: dict[str, Any]) -> list[dict[str, Any]]:
-    """The comparisons of a verdict's first part with numbers, from the smallest effect to the largest."""
-    known = [row for row in verdict["comparisons"] if row["n"] and row["outcome"] != "untested"]
-    return sorted((row for row in known if row["what"] == known[0]["what"]), key=lambda row: row["mean"])
+def _deciding(verdict: dict[str, Any]) -> str:
+    """The smallest and the largest mean effect of the part that decides a verdict; empty without numbers.
 
-
-def _first(verdict: dict[str, Any]) -> str:
-    """The smallest and the largest mean effect of a verdict's first part with numbers; empty if it has none."""
-    rows = _ends(verdict)
-    if not rows:
+    It is the first part that fails in any setting, else that is undecided in any, else the first.
+    """
+    known = [
+        row for row in verdict["comparisons"] if row["n"] and row["outcome"] != "untested" and not row["condition"]
+    ]
+    if not known:
         return ""
-    part = part_of(rows[0])
+    chosen = next(
+        (row for outcome in ("fails", "undecided", "holds") for row in known if row["outcome"] == outcome), known[0]
+    )
+    rows = sorted((row for row in known if row["what"] == chosen["what"]), key=lambda row: row["mean"])
+    part = part_of(chosen)
     return f"{rows[0]['what']} is {phrasing.ends(part, rows[0]['mean'], rows[-1]['mean'])}"
 
 
@@ -163,7 +166,10 @@ def _recipes(plan: Plan) -> tuple[dict[str, str], list[dict[str, Any]]]:
         recipe = {name: _entry(name, value) for name, value in spec.recipe.model_dump().items()}
         if spec.tuning:
             compared = {"learning_rate": spec.tuning.learning_rates, "norm_gain": spec.tuning.norm_gains}
-            recipe |= {name: f"swept over {listed([f'{v:g}' for v in compared[name]])}" for name in spec.tuning.swept}
+            runs = f"in runs of {count(spec.tuning.recipe.epochs, 'epoch')}"
+            recipe |= {
+                name: f"swept over {listed([f'{v:g}' for v in compared[name]])} {runs}" for name in spec.tuning.swept
+            }
         groups.setdefault(json.dumps(recipe), (recipe, []))[1].append(cell)
     every = [recipe for recipe, _ in groups.values()]
     shared = {name: value for name, value in every[0].items() if all(recipe[name] == value for recipe in every)}

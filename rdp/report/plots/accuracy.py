@@ -157,15 +157,14 @@ def accuracy_by_depth(tables: Tables) -> common.Drawing:
             if not points:
                 continue
             # Shifted sideways so that intervals do not overlap.
-            x = np.array([d for d, _ in points]) * (1 + 0.012 * (place - (len(tables.labels) - 1) / 2))
+            x = np.array([depths.index(d) for d, _ in points]) + 0.03 * (place - (len(tables.labels) - 1) / 2)
             common.errorbars(axis, x, [estimate for _, estimate in points], looks[label], label)
             key = {"dataset": dataset, "family": family, "recipe": recipe, "method": label}
             rows += [key | {"depth": d, "mean": e.mean, "low": e.low, "high": e.high, "seeds": e.n} for d, e in points]
         axis.axhline(PERCENT * datasets.info(dataset).chance, color="0.5", linewidth=1, linestyle=":")
-        axis.set_xticks(depths, [str(d) for d in depths])
-        if len(depths) == 1:
-            reach = 0.1 + 0.006 * len(tables.labels)
-            axis.set_xlim(depths[0] * (1 - reach), depths[0] * (1 + reach))
+        axis.set_xticks(range(len(depths)), [str(d) for d in depths])
+        reach = 0.1 + 0.015 * len(tables.labels)
+        axis.set_xlim(-reach, len(depths) - 1 + reach)
         axis.set_ylim(common.within_percent(*axis.get_ylim()))
         axis.set_title(f"{family} on {dataset}" + (f", {recipe}" if recipe else ""))
         axis.set_xlabel("depth")

@@ -80,6 +80,8 @@ def learning_rates(tables: Tables) -> common.Drawing:
         axis.set_xlabel("learning rate")
         axis.set_ylabel("validation accuracy (%)")
     common.legend(figure, axes, tables.labels)
-    style.note(figure, "Lines: mean over the sweep's seeds. Bands: lowest to highest. Circles: chosen.")
+    lengths = sorted({cell.specs[0].tuning.recipe.epochs for cell in tables.plan.cells if cell.specs[0].tuning})
+    epochs = f"Epochs of a run of the sweep: {', '.join(map(str, lengths))}."
+    style.note(figure, f"Lines: mean over the sweep's seeds. Bands: lowest to highest. Circles: chosen. {epochs}")
     columns = ["dataset", "architecture", "recipe", "method", "learning_rate", "norm_gain"]
     return common.drawing(figure, rows, [*columns, "mean", "min", "max", "count", "chosen"])

@@ -1,0 +1,68 @@
+"""The first lines of a report say what was found, in words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdp.report import summary
+from rdp.report.findings import findings
+from rdp.report.formatting import within_sentence
+from rdp.study import Plan
+from tests.report.conftest import make_tables
+
+
+def claim(name: str, title: str, confirmatory: str, exploratory: str) -> dict[str, Any]:
+    words = {"confirmatory": confirmatory, "exploratory": exploratory}
+    return {"name": name, "title": title, "verdicts": {kind: {"verdict": word} for kind, word in words.items()}}
+
+
+CLAIMS = [
+    claim("A-1", "Deep plain networks do not converge", "not tested", "supported"),
+    claim("A-2", "PNNH needs half the parameters", "not tested", "refuted"),
+    claim("A-3", "The recover iteration makes the difference", "not tested", "refuted"),
+]
+
+
+def test_claims_are_said_in_words_with_their_scale(planted: Plan, tmp_path: Path) -> None:
+    cells = summary.cells(planted, make_tables(planted, tmp_path).records)
+    found = findings(planted, cells, {"confirmatory": [], "claims": CLAIMS}, "vanilla")
+    assert found == [
+        "18 runs of resnet20 and resnet56, 3 seeds a cell: networks of up to 269,434 parameters, trained for up to 100 "
+        "steps.",
+        "On data on which settings were chosen (exploratory: digits), 1 of 3 claims is supported at this scale: A-1 "
+        "(deep plain networks do not converge).",
+        "2 are refuted at this scale: A-2 (PNNH needs half the parameters) and A-3 (the recover iteration makes the "
+        "difference).",
+        "Test accuracy differs from vanilla's by +1.0 points with droppath (2 settings).",
+    ]
+
+
+def test_further_data_are_said_by_name(tuned: Plan, tmp_path: Path) -> None:
+    cells = summary.cells(tuned, make_tables(tuned, tmp_path).records)
+    tested = [claim("A-1", "One", "inconclusive", "supported"), claim("A-2", "Two", "not tested", "refuted")]
+    found = findings(tuned, cells, {"confirmatory": ["digits"], "claims": tested}, "vanilla")
+    assert found[1].endswith(
+        "(confirmatory: digits), 1 of 2 claims is inconclusive: A-1 (one); 1 is not tested: A-2 (two)."
+    )
+    assert found[2].startswith("On data on which settings were chosen (exploratory: spiral), ")
+    assert found[2].endswith(", 1 of 2 claims is supported at this scale (A-1) and 1 is refuted at this scale (A-2).")
+
+
+def test_before_any_verdict_it_says_so(planted: Plan, tmp_path: Path) -> None:
+    cells = summary.cells(planted, make_tables(planted, tmp_path).records)
+    found = findings(planted, cells, {"confirmatory": [], "claims": []}, "vanilla")
+    assert found[1] == "The records so far test no claim."
+
+
+@pytest.mark.parametrize(
+    ("title", "within"),
+    [
+        ("A coder lets plain networks train", "a coder lets plain networks train"),
+        ("PNNH is on par", "PNNH is on par"),
+        ("ResidualDroppath costs no more", "ResidualDroppath costs no more"),
+        ("Why", "why"),
+    ],
+)
+def test_a_title_within_a_sentence_keeps_the_capitals_of_names(title: str, within: str) -> None:
+    assert within_sentence(title) == within
