@@ -5,6 +5,8 @@ import math
 from rdp.claims.model import Part
 from rdp.stats import Effect
 
+_NAMES = {"parameters": "number of parameters", "training_flops": "training FLOP"}  # of metrics, in sentences
+
 
 def sample_noun(part: Part) -> str:
     """The noun for one sample of a part: ``round`` or ``seed``."""
@@ -13,7 +15,7 @@ def sample_noun(part: Part) -> str:
 
 def part_name(part: Part) -> str:
     """``pnnh minus vanilla (same_parameters) in accuracy``."""
-    metric = part.metric.replace("_", " ").replace("flops", "FLOP")
+    metric = _NAMES.get(part.metric) or part.metric.replace("_", " ")
     against = f"{part.against} ({part.against_form})" if part.against_form else part.against
     if part.against is None:
         name = f"{metric} of {part.method}"

@@ -142,7 +142,7 @@ def test_the_main_text_has_results_and_the_appendix_the_claims(tmp_path: Path, b
     for heading in ("1 Introduction", "Related work.", "4.1 Verdicts", "4.2 Accuracy", "5 Limitations"):
         assert heading in main
     assert "method 20 56" in main  # the table of accuracies
-    assert re.search(r"On digits, .{,160} so PNNH-4 is supported at this scale\.", main)
+    assert re.search(r"On digits, .{,160} so PNNH-7 is refuted at this scale\.", main)
     assert "A.1 RDP-3. ResidualDroppath improves" in appendix
     assert "claimed above 5 points" in appendix
     assert "claimed above 5 points" not in main
