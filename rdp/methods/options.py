@@ -11,7 +11,7 @@ from rdp.utils.validation import Strict, validate
 Variant = Literal["concat", "window", "strict", "two_sided", "sum", "sum_outer", "sum_inner"]
 
 # Defaults of the variants other than window, whose defaults are those of the fields.
-_OTHERS: dict[str, Any] = {"start": "identity", "trained": True, "learner": "one", "preactivation": False}
+_OTHERS: dict[str, Any] = {"start": "identity", "trained": True, "learner": "one"}
 _OTHERS |= {"learner_width": 0.5, "parameters": None}
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "concat": _OTHERS,
@@ -78,15 +78,13 @@ class PnnhOptions(Strict):
         "initial value",
     )
     learner: Literal["one", "two", "bottleneck"] = Field(
-        "two",
+        "bottleneck",
         description="a learner's layers, in window and concat: one (the default of other variants than window), two of "
         "full kernels, or a pointwise one before one of full kernels. Bottlenecks and sub-layers of transformers are "
         "learners as they are",
     )
     preactivation: bool = Field(
-        True,
-        description="norm and rectifier before each layer of a learner instead of after it, in window (false in "
-        "concat, and impossible in other variants)",
+        False, description="norm and rectifier before each layer of a learner instead of after it, in window and concat"
     )
     learner_width: float = Field(
         0.125,

@@ -226,9 +226,15 @@ class TestWidths:
 
     def test_two_layer_learners_grow_by_their_own_formula(self):
         """A pair has 9 (2 / m + 2 / m^2) W^2 weights, which are half of 18 d^2 for W = d m / sqrt(2 m + 2)."""
-        options = PnnhOptions(variant="window")
+        options = PnnhOptions(variant="window", learner="two")
         width = width_of_share(64, 18 * 64**2, lambda w: stack_weights(w, 2, 9, options), options)
         assert width == pytest.approx(64 * 8 / math.sqrt(18), rel=0.04)
+
+    def test_learners_with_a_bottleneck_grow_by_theirs(self):
+        """A pair has (4 / m + 36 / m^2) W^2 weights, which are half of 18 d^2 for W = 3 d m / sqrt(4 m + 36)."""
+        options = PnnhOptions(variant="window")
+        width = width_of_share(64, 18 * 64**2, lambda w: stack_weights(w, 2, 9, options), options)
+        assert width == pytest.approx(3 * 64 * 8 / math.sqrt(68), rel=0.04)
 
     @pytest.mark.parametrize("options", OPTIONS, ids=str)
     @pytest.mark.parametrize("share", [0.5, *(pytest.param(share, marks=pytest.mark.slow) for share in (0.25, 1.0))])

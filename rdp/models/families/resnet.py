@@ -24,11 +24,11 @@ ARCHITECTURES = {
     "resnet56": {"blocks": 9, "widths": (16, 32, 64)},
     "resnet110": {"blocks": 18, "widths": (16, 32, 64)},
     # Residual networks narrowed to the parameters of a PNNH one (window); their operations are within 4 % of its.
-    "resnet20_same_parameters": {"blocks": 3, "widths": (11, 22, 46)},
-    "resnet32_same_parameters": {"blocks": 5, "widths": (11, 23, 45)},
-    "resnet44_same_parameters": {"blocks": 7, "widths": (11, 22, 46)},
-    "resnet56_same_parameters": {"blocks": 9, "widths": (11, 22, 46)},
-    "resnet110_same_parameters": {"blocks": 18, "widths": (11, 22, 45)},
+    "resnet20_same_parameters": {"blocks": 3, "widths": (12, 22, 46)},
+    "resnet32_same_parameters": {"blocks": 5, "widths": (11, 24, 45)},
+    "resnet44_same_parameters": {"blocks": 7, "widths": (12, 22, 46)},
+    "resnet56_same_parameters": {"blocks": 9, "widths": (12, 21, 46)},
+    "resnet110_same_parameters": {"blocks": 18, "widths": (12, 21, 46)},
     # Other widths, for accuracy against parameters.
     "resnet20w8": {"blocks": 3, "widths": (8, 16, 32)},
     "resnet20w12": {"blocks": 3, "widths": (12, 24, 48)},
