@@ -125,9 +125,9 @@ def time_for(runs):
     return lambda wildcards, attempt: RESOURCES.estimate(runs(CELLS[wildcards.cell])).minutes(attempt)
 
 
-def longest_first(runs):
-    """Return the expected seconds of a job as its priority, so that no long job starts last."""
-    return lambda wildcards: int(RESOURCES.estimate(runs(CELLS[wildcards.cell])).seconds)
+def longest_first(*runs):
+    """Return the expected seconds of a job and of those that wait for it as its priority: no long chain starts last."""
+    return lambda wildcards: int(sum(RESOURCES.estimate(each(CELLS[wildcards.cell])).seconds for each in runs))
 
 
 def code_of_cell(wildcards):

@@ -11,7 +11,7 @@ rule tune_cell:
         f"{RESULTS}/store/{{cell}}/tuned.json",
     log:
         f"{LOGS}/tune_cell/{{cell}}.log",
-    priority: longest_first(sweep_runs)
+    priority: longest_first(sweep_runs, runs_of(PLAN.study.seed_list()))
     conda:
         "../../envs/rdp.yaml"
     threads: PLAN.study.threads * PLAN.study.processes
