@@ -8,9 +8,9 @@ available, so the formulas below are this project's choice:
                of a plain layer.
 ``window``     the same formula, and C drops the d/m channels that were written first. So the next m layers read what a
                layer writes, without change. By default m = 8, and a learner has two layers, of which the first is
-               pointwise: it writes phi(norm(L2 phi(norm(L1 x)))). With ``preactivation`` it writes L2 phi(norm(L1 phi(norm(x)))), and so
-               normalises anew what it reads, as in DenseNets (arXiv 1608.06993, section 3). Widths grow until the layers
-               have half of the residual network's weights. The default.
+               pointwise: it writes phi(norm(L2 phi(norm(L1 x)))). With ``preactivation`` it writes
+               L2 phi(norm(L1 phi(norm(x)))), and so normalises anew what it reads, as in DenseNets (arXiv 1608.06993,
+               section 3). Widths grow until the layers have half of the residual network's weights. The default.
 ``strict``     phi(norm([C x ; L x])), both halves d/2 wide, with C a k x k map. No part of x passes a layer without
                norm and rectifier.
 ``two_sided``  [phi(z) ; phi(-z)] with z = norm(L x), d/2 wide. It has no coder. The rectifiers lose nothing of z.
