@@ -42,9 +42,7 @@ def test_further_data_are_said_by_name(tuned: Plan, tmp_path: Path) -> None:
     cells = summary.cells(tuned, make_tables(tuned, tmp_path).records)
     tested = [claim("A-1", "One", "inconclusive", "supported"), claim("A-2", "Two", "not tested", "refuted")]
     found = findings(tuned, cells, {"confirmatory": ["digits"], "claims": tested}, "vanilla")
-    assert found[1].endswith(
-        "(confirmatory: digits), 1 of 2 claims is inconclusive: A-1 (one); 1 is not tested: A-2."
-    )
+    assert found[1].endswith("(confirmatory: digits), 1 of 2 claims is inconclusive: A-1 (one); 1 is not tested: A-2.")
     assert found[2].startswith("On data on which settings were chosen (exploratory: spiral), ")
     assert found[2].endswith(", 1 of 2 claims is supported at this scale (A-1) and 1 is refuted at this scale (A-2).")
 
