@@ -51,8 +51,11 @@ def times(row: efficiency.Efficiency) -> str:
 def bound(row: dict[str, Any]) -> str:
     """The claimed bound of a comparison in claims.json: ``above 0 points, and refuted if below 0.5 points``."""
     part = part_of(row)
-    size = phrasing.amount(part, abs(part.margin) + part.negligible).lstrip("+")
-    return phrasing.bound(part) + (f", and refuted if below {size}" if part.negligible else "")
+    if not part.negligible:
+        return phrasing.bound(part)
+    side, sign = ("below", 1) if part.direction == "above" else ("above", -1)
+    end = phrasing.amount(part, part.margin + sign * part.negligible).lstrip("+")
+    return f"{phrasing.bound(part)}, and refuted if {side} {end}"
 
 
 def part_of(row: dict[str, Any]) -> Part:

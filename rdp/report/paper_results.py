@@ -85,11 +85,9 @@ def _band(
     mine = {(cell.method, cell.setting): cell for cell in cells if cell.setting in settings}
     methods = dict.fromkeys(method for method, _ in mine)
     chance = {at: PERCENT * data.info(at.dataset).chance for at in settings}
-    best = {
-        at: max((cell.accuracy.mean for (_, of), cell in mine.items() if of == at and cell.accuracy.n), default=None)
-        for at in settings
-    }
-    best = {at: mean if mean is not None and mean > chance[at] else None for at, mean in best.items()}
+    above = [(at, cell.accuracy.mean) for (_, at), cell in mine.items() if cell.accuracy.n]
+    above = [(at, mean) for at, mean in above if mean > chance[at]]
+    best = {at: max((mean for of, mean in above if of == at), default=None) for at in settings}
     several = {at for at in settings if sum(of == at for _, of in mine) > 1}
     return {
         "groups": [(_title(key), len(list(members))) for key, members in groupby(settings, key=_group)],

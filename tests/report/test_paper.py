@@ -314,6 +314,9 @@ def test_margins_and_p_values_are_formatted() -> None:
     row |= {"reason": None, "p_holm": 0.0, "negligible": 0.0}
     row |= {"method": "pnnh", "against": "vanilla", "budget": "steps", "stage": "trained"}
     assert formatting.bound(row) == "below \u221240 %"
+    assert formatting.bound(row | {"negligible": 0.1}) == "below \u221240 %, and refuted if above \u221250.0 %"
+    above = {"metric": "accuracy", "direction": "above", "margin": 0.0, "negligible": 0.5}
+    assert formatting.bound(row | above) == "above 0 points, and refuted if below 0.5 points"
     assert formatting.p(row, "p_holm") == "exact"  # it is counted, so that no test speaks for it
     row |= {"metric": "accuracy", "relative": False, "unit": "points", "direction": "within", "margin": 1.0}
     assert formatting.bound(row) == "within 1 point of 0"
