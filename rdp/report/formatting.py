@@ -110,6 +110,11 @@ def hours(row: dict[str, Any]) -> str:
     return " and ".join(f"{rounded(value)} {of}-hours" for value, of in amounts if value) or DASH
 
 
+def at_scale(verdict: str) -> str:
+    """``refuted at this scale``; other words say nothing that scale could change."""
+    return f"{verdict} at this scale" if verdict in ("supported", "refuted") else verdict
+
+
 def within_sentence(title: str) -> str:
     """A title without the capital letter of a sentence's beginning; names keep theirs."""
     first = title.partition(" ")[0]
@@ -119,7 +124,7 @@ def within_sentence(title: str) -> str:
 FILTERS = {  # of the templates of page and paper
     function.__name__: function
     for function in (
-        *(bound, count, hours, interval, joules, listed, number, p, percent, points, ranges, rounded, times),
+        *(at_scale, bound, count, hours, interval, joules, listed, number, p, percent, points, ranges, rounded, times),
         within_sentence,
     )
 }
