@@ -1,5 +1,6 @@
 """Arguments and options that several commands take."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -21,24 +22,25 @@ Gpus = Annotated[
 def select(plan: study.Plan, names: list[str]) -> list[RunSpec]:
     """Return the runs that are named on the command line, or all runs of a study if no name is given.
 
-    Names are of cells and runs, as `rdp plan` or the store spells them, or paths of receipts.
+    Names are of cells and runs, as `rdp plan` or the store spells them, or paths of receipts. Cells with other recipes
+    may share a name, which then selects all of them.
 
     Raises:
         UserError: no cell or run has such a name.
     """
     if not names:
         return list(plan.specs)
-    by_name: dict[str, list[RunSpec]] = {}
+    by_name: dict[str, list[RunSpec]] = defaultdict(list)
     for cell in plan.cells:
-        by_name[cell.title] = by_name[cell.id] = list(cell.specs)
         for spec in cell.specs:
-            by_name[spec.run] = by_name[f"{cell.title}/seed-{spec.seed:04d}"] = [spec]
+            for name in (cell.title, cell.id, f"{cell.title}/seed-{spec.seed:04d}", spec.run):
+                by_name[name].append(spec)
     selected: dict[str, RunSpec] = {}
     for name in names:
         # The path of a receipt ends with the run's name and .json.
         run = "/".join(Path(name).with_suffix("").parts[-2:]) if name.endswith(".json") else name
         if run not in by_name:
-            titles = [cell.title for cell in plan.cells]
+            titles = list(dict.fromkeys(cell.title for cell in plan.cells))
             raise UserError(f"{plan.file}: no run or cell '{name}'; {choices(name, titles)}")
         selected |= {spec.run: spec for spec in by_name[run]}
     return list(selected.values())

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rdp.store.record import STATUSES
 from rdp.study import Plan
+from rdp.study.comparisons import by_cell
 from rdp.study.resources import ResourceEstimator
 from rdp.study.states import RUN_STATES, Snapshot
 from rdp.utils.humanize import duration
@@ -48,7 +49,10 @@ def _cells(snapshot: Snapshot, unfinished: bool) -> Table:
     plan, by_run = snapshot.plan, {spec.run: state for spec, state in snapshot.states}
     table = Table("cell", *RUN_STATES, title=f"{plan.name}: {plan.study.title}", title_justify="left")
     groups = {f"sweeps of {plan.swept}": list(plan.sweep)} if plan.sweep else {}
-    groups |= {cell.title: [spec.run for spec in cell.specs] for cell in plan.cells}
+    settings = by_cell(plan)
+    for cell in plan.cells:
+        recipe = settings[cell.id].recipe
+        groups[cell.title + (f", {recipe}" if recipe else "")] = [spec.run for spec in cell.specs]
     total: Counter[str] = Counter()
     for title, runs in groups.items():
         counts = Counter(by_run[run].status for run in runs)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import time
 
 import pytest
@@ -101,6 +102,14 @@ def test_an_invalid_receipt_is_damaged(plan, store, done):
     done(spec)
     store.receipt(spec.run).write_text('{"run": "another"}')
     assert of(plan, store, spec).status == "damaged"
+
+
+def test_cells_of_one_name_are_listed_with_what_sets_them_apart(study_content, write_study, store):
+    lengths = [{"datasets": ["spiral"], "architectures": ["mlp8"], "recipe": {"epochs": epochs}} for epochs in (1, 2)]
+    output = shown(study.load(write_study(study_content | {"grids": lengths})), store)
+    for cell in ("mlp8/spiral/vanilla, epochs 1", "mlp8/spiral/vanilla, epochs 2", "mlp8/spiral/droppath, epochs 2"):
+        assert cell in output
+    assert re.search(r"all .* 8 ", output)
 
 
 def test_a_running_run_shows_host_start_progress_and_end(plan, store, under_way):
