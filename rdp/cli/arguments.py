@@ -1,6 +1,7 @@
 """Arguments and options that several commands take."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ Gpus = Annotated[
 def select(plan: study.Plan, names: list[str]) -> list[RunSpec]:
     """Return the runs that are named on the command line, or all runs of a study if no name is given.
 
+    They are in the order of their seeds: what is finished of an interrupted study has all methods for its first seeds.
     Names are of cells and runs, as `rdp plan` or the store spells them, or paths of receipts. Cells with other recipes
     may share a name, which then selects all of them.
 
@@ -29,7 +31,7 @@ def select(plan: study.Plan, names: list[str]) -> list[RunSpec]:
         UserError: no cell or run has such a name.
     """
     if not names:
-        return list(plan.specs)
+        return _by_seed(plan.specs)
     by_name: dict[str, list[RunSpec]] = defaultdict(list)
     for cell in plan.cells:
         for spec in cell.specs:
@@ -43,4 +45,8 @@ def select(plan: study.Plan, names: list[str]) -> list[RunSpec]:
             titles = list(dict.fromkeys(cell.title for cell in plan.cells))
             raise UserError(f"{plan.file}: no run or cell '{name}'; {choices(name, titles)}")
         selected |= {spec.run: spec for spec in by_name[run]}
-    return list(selected.values())
+    return _by_seed(selected.values())
+
+
+def _by_seed(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    return sorted(specs, key=lambda spec: spec.seed)

@@ -18,12 +18,13 @@ def chosen(plan, *names: str) -> list[tuple[str, int, int]]:
     return [(spec.method, spec.recipe.epochs, spec.seed) for spec in select(plan, list(names))]
 
 
-def test_without_names_all_runs_are_selected(plan):
-    assert len(chosen(plan)) == 8
+def test_without_names_all_runs_are_selected_seed_by_seed(plan):
+    runs = [(method, epochs) for epochs in (1, 2) for method in ("vanilla", "droppath")]
+    assert chosen(plan) == [(*run, seed) for seed in (0, 1) for run in runs]
 
 
 def test_a_name_selects_every_cell_that_has_it(plan):
-    assert chosen(plan, "mlp8/spiral/vanilla") == [("vanilla", epochs, seed) for epochs in (1, 2) for seed in (0, 1)]
+    assert chosen(plan, "mlp8/spiral/vanilla") == [("vanilla", epochs, seed) for seed in (0, 1) for epochs in (1, 2)]
 
 
 def test_a_name_with_a_seed_selects_that_seed_of_every_such_cell(plan):
