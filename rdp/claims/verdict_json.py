@@ -1,7 +1,7 @@
 """Verdicts as ``claims.json``, with every number and the runs behind it, and as text."""
 
 import math
-from collections.abc import Iterable
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,8 @@ from rdp.claims import model, phrasing, preregistration
 from rdp.claims.compute_cost import compute_costs
 from rdp.claims.evidence import Records
 from rdp.claims.model import KINDS, Claims, Part
-from rdp.claims.verdicts import ClaimVerdicts, Comparison, Outcome, Verdict, by_setting, decide
+from rdp.claims.verdicts import ClaimVerdicts, Comparison, Verdict, by_setting, decide
 from rdp.stats import LEVEL, Effect, Estimate, interquartile_mean, power, probability_of_improvement
-from rdp.study.comparisons import Setting
 from rdp.tables import Tables
 from rdp.utils import sealed
 from rdp.utils.humanize import count, listed
@@ -100,6 +99,7 @@ def _claim(verdicts: ClaimVerdicts, digest: str, started: dict[str, Any], tables
 def _verdict(verdict: Verdict, tables: Tables) -> dict[str, Any]:
     return {
         "verdict": verdict.word,
+        "tested_on": _tested_on(verdict),
         "line": evidence_line(verdict),
         "scale": _scale(verdict, tables),
         "settings": {setting.title: outcome for setting, outcome in by_setting(verdict.comparisons).items()},
@@ -202,21 +202,25 @@ def evidence_line(verdict: Verdict) -> str:
     Conditions appear only where they do not hold.
     """
     comparisons = verdict.comparisons
-    unmet = [c for c in comparisons if c.part.condition and c.outcome == "fails"]
-    by_reason = {reason: sum(c.reason == reason for c in unmet) for reason in dict.fromkeys(c.reason for c in unmet)}
-    reasons = [f"{reason} in {count(number, 'setting')}" for reason, number in by_reason.items()]
     if verdict.word == "not tested":
+        unmet = _unmet(verdict)
+        by_reason = Counter(c.reason for c in unmet)
+        reasons = [f"{reason} in {count(number, 'setting')}" for reason, number in by_reason.items()]
         excluded = {c.setting for c in unmet}
         reasons += dict.fromkeys(c.reason for c in comparisons if c.reason and c.setting not in excluded)
         reasons += [_range([c for c in unmet if c.part == part]) for part in dict.fromkeys(c.part for c in unmet)]
         return _sentence("; ".join(reasons)) if reasons else "No cell of the study tests it."
     parts = dict.fromkeys(c.part for c in comparisons if not c.part.condition)
     ranges = [_range([c for c in comparisons if c.part == part]) for part in parts]
-    return f"{_settings(by_setting(comparisons), by_reason)}: {'; '.join(ranges)}."
+    return f"{_tested_on(verdict)}: {'; '.join(ranges)}."
 
 
-def _settings(outcomes: dict[Setting, Outcome], reasons: Iterable[str]) -> str:
+def _tested_on(verdict: Verdict) -> str:
     """``On textures, 1 of 3 settings fails and 2 are undecided``; for one setting only its name."""
+    outcomes = by_setting(verdict.comparisons)
+    reasons = dict.fromkeys(c.reason for c in _unmet(verdict))
+    if not outcomes:
+        return ""
     datasets = ", ".join(dict.fromkeys(setting.dataset for setting in outcomes))
     if len(outcomes) == 1:
         (setting,) = outcomes
@@ -228,6 +232,11 @@ def _settings(outcomes: dict[Setting, Outcome], reasons: Iterable[str]) -> str:
     counts[0] = f"{first} of {len(words)} settings {rest}"
     because = f" ({', '.join(reasons)})" if reasons else ""
     return f"On {datasets}, {listed(counts)}{because}"
+
+
+def _unmet(verdict: Verdict) -> list[Comparison]:
+    """The conditions that do not hold."""
+    return [c for c in verdict.comparisons if c.part.condition and c.outcome == "fails"]
 
 
 def _sentence(text: str) -> str:
