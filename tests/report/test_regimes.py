@@ -30,8 +30,11 @@ def plan(tmp_path: Path) -> Plan:
     return study.load(str(tmp_path / "lengths.yaml"))
 
 
-def drawn(plan: Plan, folder: Path) -> tuple[pd.DataFrame, list]:
-    """Vanilla: 0.90 after 12 epochs and 0.95 after 48; strong: a point less, a point more; seeds 2 points apart."""
+def drawn(plan: Plan, folder: Path, missing: str = "") -> tuple[pd.DataFrame, list]:
+    """Vanilla: 0.90 after 12 epochs and 0.95 after 48; strong: a point less, a point more; seeds 2 points apart.
+
+    Runs of the architecture ``missing`` are missing.
+    """
     records, history = collect.collect(plan, folder / "nothing")
     records["status"] = "completed"
     epochs = records["recipe"].str.extract(r'"epochs": (\d+)')[0].astype(int)
@@ -39,6 +42,7 @@ def drawn(plan: Plan, folder: Path) -> tuple[pd.DataFrame, list]:
     gain = epochs.map({10: 0.0, 12: -0.01, 48: 0.01}).where(records["method"] == "strong", 0.0)
     records["accuracy"] = level + gain + 0.02 * records["seed"]
     records["train_accuracy"] = epochs.map({10: 0.93, 12: 0.93, 48: 0.995})
+    records.loc[records["architecture"] == missing, ["status", "accuracy", "train_accuracy"]] = "missing", None, None
     made = tables.Tables(plan, records, history, collect.collect_sweep(plan, folder / "nothing", records), folder)
     drawing = figures.draw(made, "regimes")
     return drawing.data, drawing.figure.axes
@@ -71,6 +75,12 @@ def test_each_column_is_another_length_with_the_gain_and_the_fit(plan, tmp_path)
     assert ticks == ["12 epochs\n93 / 91 %\nunderfitting", "48 epochs\n100 / 96 %"]
     shown = [text.get_text().split("\n")[0] for text in axes[0].texts]
     assert shown == ["\N{MINUS SIGN}1.0", "+1.0"]
+
+
+def test_without_runs_of_the_baseline_a_column_shows_only_its_length(plan, tmp_path):
+    _, axes = drawn(plan, tmp_path, missing="resnet56")
+    assert [tick.get_text() for tick in axes[2].get_xticklabels()] == ["10 epochs"]
+    assert [text.get_text() for text in axes[2].texts] == ["\N{EN DASH}"]
 
 
 def test_a_difference_of_nothing_has_no_minus(plan, tmp_path):

@@ -94,5 +94,7 @@ def _text(estimate: Estimate) -> str:
 
 def _column(row: "pd.Series[float]") -> str:
     """``48 epochs``, then the baseline's accuracies and whether it underfits."""
-    text = f"{row['epochs']:.0f} epochs\n{row['train_accuracy']:.0f} / {row['test_accuracy']:.0f} %"
+    text = f"{row['epochs']:.0f} epochs"
+    if pd.notna(row["test_accuracy"]):
+        text += f"\n{row['train_accuracy']:.0f} / {row['test_accuracy']:.0f} %"
     return text + ("\nunderfitting" if row["underfits"] else "")
