@@ -103,7 +103,7 @@ def train(
     gpus: Gpus = 0,
     tensorboard: EventFolder = None,
 ) -> None:
-    """Train the runs of a study that have no valid record, seed by seed."""
+    """Train the runs that have no valid record, seed by seed."""
     planned = study.load(name)
     specs = select(planned, runs or [])
     records = _run(planned, specs, checkpoint_seconds, cores, gpus, tensorboard)
