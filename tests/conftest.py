@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -75,6 +76,13 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 @pytest.fixture(scope="session", autouse=True)
 def _deterministic() -> None:
     make_deterministic(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_fsync() -> Iterator[None]:
+    """Files of tests need not survive a power failure, and most of the time of small writes is waiting for the disk."""
+    with patch("os.fsync"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -145,10 +145,13 @@ class Records:
         if compute is None:
             raise ValueError(f"the metric {part.metric} has no function that computes it")
         numbers = compute(rows, cell, self.tables).dropna()
-        left_out = {row.run: _reason(row, missing) for row in records.itertuples() if row.seed not in numbers.index}
-        runs: dict[int, tuple[str, ...]] = {
-            row.seed: (row.run,) for row in records.itertuples() if row.seed in numbers.index
-        }
+        runs: dict[int, tuple[str, ...]] = {}
+        left_out = {}
+        for row in records[["run", "seed", "status", "reason"]].itertuples():
+            if row.seed in numbers.index:
+                runs[row.seed] = (row.run,)
+            else:
+                left_out[row.run] = _reason(row, missing)
         return _SeedValues({seed: float(numbers[seed]) for seed in runs}, runs, left_out)
 
     def _measurements(self, probe: str, part: Part, cell: Cell) -> pd.DataFrame:
