@@ -13,13 +13,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from rdp import bench
 from rdp.bench.engine import ARCHITECTURES
 from rdp.bench.operations import KINDS, OTHER
 from rdp.bench.peaks import PRECISIONS
 from rdp.report import style
 from rdp.report.plots import limit
-from rdp.utils import paths
+from rdp.utils import paths, sealed
 
 FIGURE = paths.ROOT / "docs" / "assets" / "limit.svg"
 _NUMBER = re.compile(r"-?\d+\.?\d*")
@@ -27,8 +26,8 @@ _NUMBER = re.compile(r"-?\d+\.?\d*")
 
 @pytest.fixture(scope="module")
 def recorded() -> dict[str, Any]:
-    (path,) = [path for path in bench.recorded() if path.stem == "limit"]
-    return bench.read(path)
+    (path,) = (paths.ROOT / "results" / "recorded" / "bench").glob("*/limit.json")
+    return sealed.read_json(path, "bench", "run: rdp bench limit")
 
 
 def svg(result: dict[str, Any]) -> str:
