@@ -142,7 +142,7 @@ def log_scale(axis: Axes) -> None:
     """Set a logarithmic y axis with plain numbers."""
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(_Plain())
-    axis.yaxis.set_minor_formatter(_Plain(labelOnlyBase=False, minor_thresholds=(1, 0.4)))
+    axis.yaxis.set_minor_formatter(_Plain(labelOnlyBase=False, minor_thresholds=(1.5, 0.4)))
 
 
 def legend(figure: Figure, axes: Iterator[Axes] | list[Axes], labels: list[str]) -> None:
