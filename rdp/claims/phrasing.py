@@ -41,10 +41,10 @@ def effect_text(part: Part, effect: Effect) -> str:
 def amount(part: Part, value: float, *, bare: bool = False) -> str:
     """A number of a part's metric, with its unit unless ``bare``."""
     if part.definition.relative:
-        text, unit = f"{100 * value:+.1f}", "%"
+        text, unit = f"{100 * value:+z.1f}", "%"
     else:
         digits = 1 if part.definition.unit == "points" else 3
-        text, unit = f"{value:{'+' if part.against else ''}.{digits}f}", part.definition.unit
+        text, unit = f"{value:{'+' if part.against else ''}z.{digits}f}", part.definition.unit
     return text.replace("-", "\u2212") + (f" {unit}" if unit and not bare else "")
 
 

@@ -95,7 +95,7 @@ def _comparison(c: dict[str, Any], runs: Collection[str]) -> dict[str, Any]:
         left_out.setdefault(reason, []).append(run)
     shown = {
         "bound": bound,
-        "size": {"full": c["size"], "shown": formatting.number(c["size"], "{:+.2f}")},
+        "size": {"full": c["size"], "shown": formatting.number(c["size"], "{:+z.2f}")},
         "detectable": {"full": c["detectable"], "shown": detectable},
         "by_seed": [phrasing.amount(part, value, bare=True) for value in c["values"] if value is not None],
         "cells": _by_cell([run for names in c["runs"] for run in names], runs),

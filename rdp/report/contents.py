@@ -1,5 +1,6 @@
 """The figures and tables of a study's report, listed without importing matplotlib."""
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from rdp.study import Plan, comparisons
 from rdp.utils import paths, sealed
 
 MAPS = "activation_maps"  # one figure for each method
-HERO = "accuracy_by_depth"  # at the head of the page
+_HEADS = ("regimes", "accuracy_by_depth")  # the first of these that a study has is at the head of its page
 # The figures by the question that they answer, in the report's order; others come last.
 QUESTIONS = {
     "Does it help?": ("accuracy", "differences", "regimes", "training_curves", "learning_rates"),
@@ -79,13 +80,19 @@ def caption(name: str) -> dict[str, str]:
     return captions | ({"title": f"{captions['title']}, {label}"} if label and not kind else {})
 
 
+def head(names: Collection[str]) -> str | None:
+    """The name of the figure at the head of the page; None if a study has no such figure."""
+    return next((name for name in _HEADS if name in names), None)
+
+
 def by_question(figures: list[dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    """Figures, given by ``name``, under the questions that they answer; without `HERO`."""
+    """Figures, given by ``name``, under the questions that they answer; without that at the head of the page."""
+    at_head = head([figure["name"] for figure in figures])
     questions = {name: question for question, names in QUESTIONS.items() for name in names}
     groups: dict[str, list[dict[str, str]]] = {question: [] for question in (*QUESTIONS, _OTHER)}
     for figure in figures:
         name = MAPS if figure["name"].startswith(f"{MAPS}_") else figure["name"]
-        if name != HERO:
+        if name != at_head:
             groups[questions.get(name, _OTHER)].append(figure)
     return {question: drawn for question, drawn in groups.items() if drawn}
 

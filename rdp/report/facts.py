@@ -94,11 +94,13 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     """The origin of recorded results, in sentences; empty for results that were trained in place."""
     if not origin.is_recorded(results):
         return []
-    digests = dict(zip(table["run"], table["code_digest"], strict=True))
-    accepted = set(table["run"][table["adopted"].astype(bool)])
-    different = {spec.run for spec in plan.specs if digests[spec.run] != fingerprint.code_of(spec)}
+    recorded = table[table["code_digest"].notna()]
+    digests = dict(zip(recorded["run"], recorded["code_digest"], strict=True))
+    accepted = set(recorded["run"][recorded["adopted"].astype(bool)])
+    current = {spec.run: fingerprint.code_of(spec) for spec in plan.specs if spec.run in digests}
+    different = {run for run, digest in digests.items() if digest != current[run]}
     text = templating.plain("recording.j2").render(
-        runs=len(table),
+        runs=len(recorded),
         source=origin.read(results),
         machines=machines(table),
         different=different,

@@ -52,7 +52,7 @@ def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, CellSu
     """Each method's label, its cells of the lowest and the highest difference, and its number of cells with one."""
     labels = [next((c.method for c in cells if c.name == name and c.budget == "steps"), None) for name in _METHODS]
     above = [cell.method for cell in cells if cell.difference and cell.difference.low > 0]
-    labels += [label for label in dict.fromkeys(above) if label not in labels]
+    labels += [label for label in plan.study.methods if label in above and label not in labels]
     for label in labels:
         mine = [cell for cell in cells if cell.method == label and cell.difference is not None and cell.difference.n]
         mine = [cell for cell in mine if has_norms(cell.setting.architecture)] or mine

@@ -83,7 +83,7 @@ def points(estimate: Estimate) -> str:
     # An interval that excludes 0 must not be rounded to end at 0.
     ends_at_zero = estimate.excludes(0) and min(abs(estimate.low), abs(estimate.high)) < 0.05
     digits = 2 if ends_at_zero else 1
-    return _estimate(estimate, f"{{:+.{digits}f}} points", f"{{:+.{digits}f}}")
+    return _estimate(estimate, f"{{:+z.{digits}f}} points", f"{{:+z.{digits}f}}")
 
 
 def _estimate(estimate: Estimate, mean: str, end: str) -> str:

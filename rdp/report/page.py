@@ -35,7 +35,7 @@ def _render(shared: dict[str, Any], drawn: Path) -> str:
         claims=claims,
         groups=claims_view.groups(claims, titles, frozenset(table["run"])),
         explorer=explorer.embedded(explorer.content(plan, table, shared["tables"].history)),
-        hero=next((figure for figure in figures if figure["name"] == contents.HERO), None),
+        head=next((figure for figure in figures if figure["name"] == contents.head(titles)), None),
         questions=contents.by_question(figures),
         recipes=_recipes(plan),
         identities=_identities(plan, table),

@@ -229,6 +229,10 @@ class TestAsRecorded:
         assert text.endswith("The training code of this checkout is the code that trained them.")
         other = table.assign(code_digest=["f" * 64, *table["code_digest"][1:]])
         assert "differs from the code that trained 1 of the 12 runs" in facts.recording(planted, other, rebuilt)[-1]
+        fewer = table.assign(**{name: [None, *table[name][1:]] for name in ("code_digest", "spec_digest")})
+        text = " ".join(facts.recording(planted, fewer, rebuilt))
+        assert "The records are of 11 runs" in text  # one of the study's 12 is missing
+        assert text.endswith("The training code of this checkout is the code that trained them.")
         assert facts.recording(planted, table, planted.file.parent) == []
 
     def test_records_of_other_code_are_read_only_among_recorded_results(self, planted: Plan, own: Path) -> None:

@@ -14,6 +14,7 @@ def test_an_effect_has_its_interval() -> None:
     assert phrasing.effect_text(PART, Effect((0.1, 0.2, 0.3))) == "0.200 CKA [\u22120.048, 0.448]"
     assert phrasing.effect_text(PART, Effect((0.1,))) == "0.100 CKA"
     assert phrasing.effect_text(PART, Effect(())) == "none"
+    assert phrasing.effect_text(PART, Effect((-0.0004,))) == "0.000 CKA"
 
 
 def test_an_interval_without_ends_is_left_out() -> None:

@@ -66,7 +66,7 @@ def test_figures_have_the_width_of_the_papers_text_and_letters_of_seven_points(t
     made = make_tables(tuned, tmp_path)
     for name in ("accuracy", "differences", "training_curves", "accuracy_by_depth", "cost", "learning_rates"):
         figure = drawing(tuned, tmp_path, name, made).figure
-        narrow = name == contents.HERO  # the page has it beside text
+        narrow = name == contents.head([name])  # the page has it beside text
         assert figure.get_figwidth() == (4.4 if narrow else style.WIDTH), name
         assert figure.get_figheight() < style.HEIGHT, name
         sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text()]

@@ -55,13 +55,15 @@ def test_settings_are_grouped_that_differ_only_in_length(plan):
         "resnet20 on digits, flip True": [12],
         "resnet56 on digits": [10],
     }
-    assert "regimes" in contents.figures(plan)
+    assert contents.head(contents.figures(plan)) == "regimes"
 
 
 def test_a_study_of_one_length_has_no_such_figure(plan, tmp_path):
     grids = "\n".join(line for line in STUDY.splitlines() if "48" not in line)
     (tmp_path / "one.yaml").write_text(grids)
-    assert "regimes" not in contents.figures(study.load(str(tmp_path / "one.yaml")))
+    shown = contents.figures(study.load(str(tmp_path / "one.yaml")))
+    assert "regimes" not in shown
+    assert contents.head(shown) == "accuracy_by_depth"
 
 
 def test_each_column_is_another_length_with_the_gain_and_the_fit(plan, tmp_path):

@@ -98,7 +98,7 @@ def _name_those_far_off(axis: Axes, means: list[float]) -> None:
     axis.set_xlim(low, high)
     for place in far:
         left = means[place] < 0
-        text = f"◂ {means[place]:+.0f}" if left else f"{means[place]:+.0f} ▸"
+        text = f"◂ {means[place]:+z.0f}" if left else f"{means[place]:+z.0f} ▸"
         text = text.replace("-", "\u2212")
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
         axis.text(low if left else high, place, text, va="center", ha="left" if left else "right", bbox=box)

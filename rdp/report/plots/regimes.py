@@ -87,7 +87,7 @@ def _draw(axis: Axes, frame: pd.DataFrame, limit: float) -> None:
 def _text(estimate: Estimate) -> str:
     if not estimate.n:
         return "\N{EN DASH}"
-    mean, low, high = (f"{round(value, 1) + 0.0:+.1f}" for value in (estimate.mean, estimate.low, estimate.high))
+    mean, low, high = (f"{value:+z.1f}" for value in (estimate.mean, estimate.low, estimate.high))
     text = f"{mean}\n[{low}, {high}]" if estimate.has_interval else mean
     return text.replace("-", "\N{MINUS SIGN}")
 
