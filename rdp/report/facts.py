@@ -97,8 +97,8 @@ def recording(plan: Plan, table: pd.DataFrame, results: Path) -> list[str]:
     recorded = table[table["code_digest"].notna()]
     digests = dict(zip(recorded["run"], recorded["code_digest"], strict=True))
     accepted = set(recorded["run"][recorded["adopted"].astype(bool)])
-    current = {spec.run: fingerprint.code_of(spec) for spec in plan.specs if spec.run in digests}
-    different = {run for run, digest in digests.items() if digest != current[run]}
+    specs = (spec for spec in plan.specs if spec.run in digests)
+    different = {spec.run for spec in specs if digests[spec.run] != fingerprint.code_of(spec)}
     text = templating.plain("recording.j2").render(
         runs=len(recorded),
         source=origin.read(results),

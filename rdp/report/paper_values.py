@@ -69,9 +69,8 @@ def _claim(claim: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
         measured = any(row["n"] for rows in groups.values() for row in rows)
         diverged = sum(row["diverged"] for rows in groups.values() for row in rows)
         left_out = {run for rows in groups.values() for row in rows for run in row["left_out"]}
-        verdicts[kind] = verdict | {"groups": list(groups.values()) if measured else []}
+        verdicts[kind] = verdict | {"groups": list(groups.values()) if measured else [], "deciding": _deciding(verdict)}
         verdicts[kind] |= {"diverged": diverged, "left_out": len(left_out)}
-        verdicts[kind] |= {"deciding": _deciding(verdict)}
     shown = {kind: verdict for kind, verdict in verdicts.items() if verdict["verdict"] != "not tested"}
     reasons: dict[str, list[str]] = {}
     for kind in kinds:
