@@ -10,8 +10,9 @@ from rdp.report import templating
 from rdp.report.summary import CellSummary, has_norms
 from rdp.study import Plan
 
-# The methods whose result is stated, in this order. Others follow that are above the baseline anywhere.
+# The methods whose result is stated, in this order. Others follow that are above the baseline anywhere, the best ones.
 _METHODS = ("residual_droppath", "pnnh")
+_MOST_OTHERS = 2
 
 
 def findings(plan: Plan, cells: list[CellSummary], verdicts: dict[str, Any], baseline: str | None) -> list[str]:
@@ -51,8 +52,9 @@ def _by_word(verdicts: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
 def _methods(plan: Plan, cells: list[CellSummary]) -> Iterator[tuple[str, CellSummary, CellSummary, int]]:
     """Each method's label, its cells of the lowest and the highest difference, and its number of cells with one."""
     labels = [next((c.method for c in cells if c.name == name and c.budget == "steps"), None) for name in _METHODS]
-    above = [cell.method for cell in cells if cell.difference and cell.difference.low > 0]
-    labels += [label for label in plan.study.methods if label in above and label not in labels]
+    above = [cell for cell in cells if cell.difference and cell.difference.low > 0 and cell.method not in labels]
+    best = dict.fromkeys(cell.method for cell in sorted(above, key=_mean, reverse=True))
+    labels += list(best)[:_MOST_OTHERS]
     for label in labels:
         mine = [cell for cell in cells if cell.method == label and cell.difference is not None and cell.difference.n]
         mine = [cell for cell in mine if has_norms(cell.setting.architecture)] or mine

@@ -1,5 +1,6 @@
 """The first lines of a report say what was found, in words."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from rdp.report import summary
 from rdp.report.findings import findings
 from rdp.report.formatting import within_sentence
+from rdp.stats import Estimate
 from rdp.study import Plan
 from tests.report.conftest import make_tables
 
@@ -36,6 +38,15 @@ def test_claims_are_said_in_words_with_their_scale(planted: Plan, tmp_path: Path
         "difference).",
         "Test accuracy differs from vanilla's by +1.0 points with droppath (2 settings).",
     ]
+
+
+def test_of_many_methods_above_the_baseline_the_best_two_are_said(planted: Plan, tmp_path: Path) -> None:
+    cells = summary.cells(planted, make_tables(planted, tmp_path).records)
+    like = next(cell for cell in cells if cell.method == "droppath")
+    gains = {"small": 0.5, "large": 3.0, "middle": 2.0}
+    more = [replace(like, method=name, difference=Estimate(gain, 0.1, 9.0, 3)) for name, gain in gains.items()]
+    found = findings(planted, more, {"confirmatory": [], "claims": CLAIMS}, "vanilla")
+    assert [name in found[-1] for name in gains] == [False, True, True]
 
 
 def test_further_data_are_said_by_name(tuned: Plan, tmp_path: Path) -> None:
