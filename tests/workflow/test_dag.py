@@ -86,6 +86,7 @@ def test_a_new_title_or_caption_trains_nothing(project: Project) -> None:
     assert not [rule for rule in planned if rule.startswith("train")]
 
 
+@pytest.mark.slow
 def test_a_reworded_comment_reruns_nothing(project: Project) -> None:
     project.edit("rdp/training/trainer.py", '"""The trainer of a run', '"""A trainer of a run')
     path = project.root / "rdp/training/trainer.py"
