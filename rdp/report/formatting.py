@@ -27,7 +27,11 @@ def ranges(numbers: Iterable[int]) -> str:
 
 def number(value: float | None, form: str) -> str:
     """A number in the given format; a dash for None and NaN."""
-    return DASH if value is None or value != value else form.format(value).replace("-", "\u2212")
+    if value is None or value != value:
+        return DASH
+    # A mean of 0.75 may be computed as 0.7499999999999, and would then be another number than where it is exact.
+    shown = float(f"{value:.12g}") if isinstance(value, float) else value
+    return form.format(shown).replace("-", "\u2212")
 
 
 def rounded(value: float) -> str:

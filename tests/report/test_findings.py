@@ -8,7 +8,7 @@ import pytest
 
 from rdp.report import summary
 from rdp.report.findings import findings
-from rdp.report.formatting import within_sentence
+from rdp.report.formatting import number, within_sentence
 from rdp.stats import Estimate
 from rdp.study import Plan
 from tests.report.conftest import make_tables
@@ -62,6 +62,13 @@ def test_before_any_verdict_it_says_so(planted: Plan, tmp_path: Path) -> None:
     cells = summary.cells(planted, make_tables(planted, tmp_path).records)
     found = findings(planted, cells, {"confirmatory": [], "claims": []}, "vanilla")
     assert found[1] == "The records so far test no claim."
+
+
+def test_a_mean_reads_alike_whatever_the_order_of_its_sum() -> None:
+    pairs = [(0.7697, 0.7628), (0.7689, 0.7632), (0.7676, 0.7577)]
+    values = [100 * mine - 100 * other for mine, other in pairs]
+    assert sum(values) / 3 < 0.75
+    assert number(sum(values) / 3, "{:+.1f}") == number(0.75, "{:+.1f}") == "+0.8"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from rdp.claims.metrics.training import fit
 from rdp.report import style
+from rdp.report.formatting import number
 from rdp.report.plots import common
 from rdp.report.summary import by_seed
 from rdp.stats import Estimate, paired_difference
@@ -85,11 +86,8 @@ def _draw(axis: Axes, frame: pd.DataFrame, limit: float) -> None:
 
 
 def _text(estimate: Estimate) -> str:
-    if not estimate.n:
-        return "\N{EN DASH}"
-    mean, low, high = (f"{value:+z.1f}" for value in (estimate.mean, estimate.low, estimate.high))
-    text = f"{mean}\n[{low}, {high}]" if estimate.has_interval else mean
-    return text.replace("-", "\N{MINUS SIGN}")
+    mean, low, high = (number(value, "{:+z.1f}") for value in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean}\n[{low}, {high}]" if estimate.has_interval else mean
 
 
 def _column(row: "pd.Series[float]") -> str:
