@@ -93,10 +93,8 @@ def points(estimate: Estimate) -> str:
 def _estimate(estimate: Estimate, mean: str, end: str) -> str:
     if not estimate.n:
         return "none"
-    text = mean.format(estimate.mean)
-    if estimate.has_interval:
-        text += f" [{end.format(estimate.low)}, {end.format(estimate.high)}]"
-    return text.replace("-", "\u2212")
+    text = number(estimate.mean, mean)
+    return text + (f" [{number(estimate.low, end)}, {number(estimate.high, end)}]" if estimate.has_interval else "")
 
 
 def joules(row: dict[str, Any], kind: str) -> str:

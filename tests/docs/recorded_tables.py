@@ -71,10 +71,12 @@ def accuracies(made: Tables) -> list[str]:
     lines = header(
         "method", "test accuracy (%)", "minus vanilla", "training accuracy (%)", "training FLOP", "parameters", "seeds"
     )
+    panels = dict(made.panels(made.records))
     for cell in summary.cells(made.plan, made.records):
         if not cell.accuracy.n:
             continue
-        runs = made.records[(made.records["method"] == cell.method) & made.records["accuracy"].notna()]
+        runs = panels[cell.setting]
+        runs = runs[(runs["method"] == cell.method) & runs["accuracy"].notna()]
         fit, accuracy = runs["train_accuracy"].mean() * 100, plain(cell.accuracy)
         against = points(cell.difference) if cell.difference else DASH
         cost = f"{cell.flops:.2f} | {cell.parameters:,.0f} | {cell.accuracy.n} of {cell.seeds}"
@@ -106,8 +108,11 @@ def gains(made: Tables) -> list[str]:
     for setting, runs in made.panels(made.records):
         vanilla, droppath, residual = (runs[runs["method"] == name] for name in ("vanilla", "droppath_5", "rdp_5"))
         trained, tested = (vanilla[name].mean() * 100 for name in ("train_accuracy", "accuracy"))
-        found = differences(made, setting)
-        cells = [points(found[name]) if name in found else DASH for name in ("droppath_5", "rdp_5", "rdp_5_updates")]
+        over_vanilla = differences(made, setting)
+        cells = [
+            points(over_vanilla[name]) if name in over_vanilla else DASH
+            for name in ("droppath_5", "rdp_5", "rdp_5_updates")
+        ]
         cells.append(points(paired_difference(summary.by_seed(residual), summary.by_seed(droppath))))
         lines.append(f"| {MAP[astuple(setting)]} | {trained:.0f}, {tested:.1f} | {' | '.join(cells)} |")
     return lines

@@ -8,8 +8,8 @@ import pytest
 
 from rdp.report import summary
 from rdp.report.findings import findings
-from rdp.report.formatting import number, within_sentence
-from rdp.stats import Estimate
+from rdp.report.formatting import number, points, within_sentence
+from rdp.stats import Estimate, mean_interval
 from rdp.study import Plan
 from tests.report.conftest import make_tables
 
@@ -69,6 +69,7 @@ def test_a_mean_reads_alike_whatever_the_order_of_its_sum() -> None:
     values = [100 * mine - 100 * other for mine, other in pairs]
     assert sum(values) / 3 < 0.75
     assert number(sum(values) / 3, "{:+.1f}") == number(0.75, "{:+.1f}") == "+0.8"
+    assert points(mean_interval(values)).startswith("+0.8 points [")
 
 
 @pytest.mark.parametrize(
